@@ -1,0 +1,40 @@
+# Every target sets up .venv by itself; `make demo` and `make test` are all that a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint bench simulate tensorboard clean
+
+$(READY): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
+	$(BIN)/kd-study report configs/studies/quickstart.yaml --run_dir runs/quickstart
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.distillation
+	$(BIN)/python -m benchmarks.sampling
+
+simulate: $(READY)
+	$(BIN)/python -m benchmarks.simulate_intervals
+	$(BIN)/pytest -m slow
+
+tensorboard: $(READY)
+	$(BIN)/tensorboard --logdir runs
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache
