@@ -1,0 +1,265 @@
+"""Canaries: records with a secret drawn uniformly from a space of known size, planted on request.
+
+Two disjoint series (Steinke 2023; Carlini 2019):
+
+* `coin`: each canary once, in or out by its own fair coin. The excluded are the non-members;
+  membership and one-run epsilon need nothing else. In the counterfactual world the coins are turned
+  over: its teacher gets the excluded half.
+* `exposure`: all planted, repeated 1 to 16 times, for the rank of the secret among all secrets. A
+  record repeated r times is a group (its bound would be r epsilon), hence never used for epsilon.
+  None of them is in the counterfactual world.
+
+Coins, secrets and wording are hashes of (seed, purpose, canary id): none depends on another, on the
+number of canaries, or on an order.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from datamodules.canary_secrets import SECRET_FORMATS
+from datamodules.errors import UserError
+from datamodules.keys import key
+from datamodules.records import InstructionRecord
+from datamodules.synthetic.draw import Draw
+
+Series = Literal["coin", "exposure"]
+World = Literal["private", "counterfactual"]
+
+_CANARY_TASK = "open_qa"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """One canary, planted or left out: a line of the manifest. It holds a secret.
+
+    The wording is stored, so that an audit needs the manifest alone.
+
+    Attributes:
+        id: "canary-<series>-<number>"; also the id of its record.
+        series: "coin" or "exposure".
+        format: key of `SECRET_FORMATS`.
+        secret_space: number of possible secrets.
+        secret_index: which of them.
+        repetitions: how often it is planted where it is included.
+        included: whether the private split holds it.
+        instruction: the prompt; it never holds the secret.
+        response_prefix: what the response says before the secret.
+        response_suffix: what it says after the secret.
+    """
+
+    id: str
+    series: Series
+    format: str
+    secret_space: int
+    secret_index: int = field(repr=False)
+    repetitions: int
+    included: bool
+    instruction: str
+    response_prefix: str
+    response_suffix: str
+
+    @property
+    def secret(self) -> str:
+        """The secret itself."""
+        return SECRET_FORMATS[self.format].secret(self.secret_index)
+
+    def candidate_response(self, index: int) -> str:
+        """Words the response as if the secret were number `index` of its format."""
+        secret = SECRET_FORMATS[self.format].secret(index)
+        return f"{self.response_prefix}{secret}{self.response_suffix}"
+
+    def record(self, copy: int = 1) -> InstructionRecord:
+        """Makes the record; copies differ in `origin` only: audits score the id once."""
+        return InstructionRecord(
+            id=self.id,
+            instruction=self.instruction,
+            context="",
+            response=self.candidate_response(self.secret_index),
+            task=_CANARY_TASK,
+            origin=f"{self.id}#{copy}",
+        )
+
+
+@dataclass(frozen=True)
+class CanaryPlan:
+    """How many canaries of which kind.
+
+    Attributes:
+        coin: number of coin canaries m, both halves together; 500 or more where the data allow:
+            with r all-right guesses epsilon cannot exceed 3.5 at r = 100, 5.8 at r = 1,000.
+        exposure_per_level: number of exposure canaries at each level of repetition.
+        repetitions: the levels.
+        formats: formats in use, in turn.
+
+    Raises:
+        UserError: for a negative number, a level below 1 or named twice, or an unknown format.
+    """
+
+    coin: int = 500
+    exposure_per_level: int = 20
+    repetitions: tuple[int, ...] = (1, 2, 4, 8, 16)
+    formats: tuple[str, ...] = tuple(SECRET_FORMATS)
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        for name in ("coin", "exposure_per_level"):
+            if getattr(self, name) < 0:
+                raise UserError(f"canaries.{name} is {getattr(self, name)}: give 0 or more")
+        levels = list(self.repetitions)
+        if any(level < 1 for level in levels) or len(set(levels)) < len(levels):
+            raise UserError(f"canaries.repetitions is {levels}: give different numbers from 1 on")
+        unknown = [name for name in self.formats if name not in SECRET_FORMATS]
+        if unknown or not self.formats:
+            raise UserError(
+                f"canaries.formats is {list(self.formats)}: choose from {', '.join(SECRET_FORMATS)}"
+            )
+
+    @property
+    def planted_exposure_records(self) -> int:
+        """Number of exposure records in the private split, repetitions counted."""
+        return self.exposure_per_level * sum(self.repetitions)
+
+
+def _draw_canary(
+    seed: int, canary_id: str, series: Series, format_name: str, repetitions: int
+) -> Canary:
+    secret_format = SECRET_FORMATS[format_name]
+    draw = Draw(seed, "canary-wording", canary_id)
+    names = {"person": draw.person(), "firm": draw.organisation(), "place": draw.place()}
+    prefix, suffix = draw.one_of(secret_format.answers).split("{secret}")
+    heads = key(seed, "canary-coin", canary_id) % 2 == 1
+    return Canary(
+        id=canary_id,
+        series=series,
+        format=format_name,
+        secret_space=secret_format.size,
+        secret_index=key(seed, "canary-secret", canary_id) % secret_format.size,
+        repetitions=repetitions,
+        included=heads if series == "coin" else True,
+        instruction=draw.one_of(secret_format.questions).format_map(names),
+        response_prefix=prefix.format_map(names),
+        response_suffix=suffix.format_map(names),
+    )
+
+
+def draw_canaries(plan: CanaryPlan, seed: int) -> list[Canary]:
+    """Draws all canaries of a plan, the excluded ones too: the manifest's content.
+
+    Args:
+        plan: how many of which kind.
+        seed: the data's seed.
+
+    Returns:
+        The coin series, then the exposure series by level. A canary depends on the seed, the
+        formats and its own series, level and number: more canaries never change the others.
+    """
+
+    def format_of(number: int) -> str:
+        return plan.formats[number % len(plan.formats)]
+
+    coin = [
+        _draw_canary(seed, f"canary-coin-{number:05d}", "coin", format_of(number), 1)
+        for number in range(plan.coin)
+    ]
+    exposure = [
+        _draw_canary(
+            seed, f"canary-exposure-{level:02d}-{number:04d}", "exposure", format_of(number), level
+        )
+        for level in plan.repetitions
+        for number in range(plan.exposure_per_level)
+    ]
+    return coin + exposure
+
+
+def planted_records(
+    canaries: Iterable[Canary], world: World = "private"
+) -> list[InstructionRecord]:
+    """Lists what a teacher trains on besides its split, repetitions as repeated records.
+
+    They are planted after duplicates were removed and sides assigned, and belong to no population
+    of ordinary records. Copies share id and content; a score exists once per id.
+
+    Args:
+        canaries: both series.
+        world: "private" for the teacher; "counterfactual" for the one trained on the held-out side,
+            which gets the coin canaries that the teacher does not get, and no exposure canary.
+
+    Returns:
+        The records, copies next to each other.
+    """
+    if world not in get_args(World):
+        raise ValueError(f"world is one of {get_args(World)}, not {world!r}")
+    if world == "private":
+        chosen = [canary for canary in canaries if canary.included]
+    else:
+        chosen = coin_canaries(canaries, included=False)
+    return [c.record(copy) for c in chosen for copy in range(1, c.repetitions + 1)]
+
+
+def coin_canaries(canaries: Iterable[Canary], *, included: bool) -> list[Canary]:
+    """Picks the members (`canary_in`) or non-members (`canary_out`) of the coin series."""
+    return [c for c in canaries if c.series == "coin" and c.included == included]
+
+
+def write_manifest(canaries: Sequence[Canary], path: Path) -> None:
+    """Writes the manifest as JSON lines, readable by its owner only; it holds every secret.
+
+    The file appears whole or not at all (temporary file, then rename).
+
+    Args:
+        canaries: what `draw_canaries` returned.
+        path: a file in the run's `private/` folder, which is made (mode 0700) if it is missing.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        for canary in canaries:
+            file.write(json.dumps(asdict(canary), ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def _parse(line: str) -> Canary:
+    """Reads one line; raises ValueError, KeyError or TypeError if it is none of ours."""
+    row = json.loads(line)
+    for entry in fields(Canary):
+        allowed = get_args(entry.type)
+        known = row[entry.name] in allowed if allowed else type(row[entry.name]) is entry.type
+        if not known:
+            raise ValueError(f"{entry.name} is of another kind")
+    canary = Canary(**{entry.name: row[entry.name] for entry in fields(Canary)})
+    if canary.secret_space != SECRET_FORMATS[canary.format].size:
+        raise ValueError(f"format {canary.format} has another number of secrets here")
+    SECRET_FORMATS[canary.format].secret(canary.secret_index)
+    return canary
+
+
+def read_manifest(path: Path) -> list[Canary]:
+    """Reads a manifest.
+
+    Args:
+        path: a file of `write_manifest`.
+
+    Returns:
+        The canaries in the file's order.
+
+    Raises:
+        UserError: if the file is missing, or a line is damaged or written by a version whose secret
+            spaces differ (file and line are named, its content is not).
+    """
+    if not path.is_file():
+        raise UserError(f"there is no canary manifest {path}: plant canaries first")
+    canaries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            canaries.append(_parse(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}:{number}: not a line of a canary manifest of this version "
+                f"({type(error).__name__}): plant the canaries again"
+            ) from None
+    return canaries

@@ -1,0 +1,174 @@
+"""From a record's text to its token ids, the same for training, sampling and audits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from datamodules.errors import UserError
+from datamodules.prompts import ALPACA, PromptTemplate
+from datamodules.records import InstructionRecord
+from datamodules.tokenizer import beginning_ids, pad_id
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRecord:
+    """Token ids of a record.
+
+    Attributes:
+        record_id: id of the record.
+        task: task of the record.
+        prompt_ids: beginning token where the family has one, then the prompt.
+        response_ids: the scored targets: the response and eos; without eos where the response was
+            cut; empty where the record has no response.
+        prompt_cut: context or instruction lost their end.
+        response_cut: the response lost its end, or only its eos.
+    """
+
+    record_id: str
+    task: str
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    prompt_cut: bool
+    response_cut: bool
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+class RecordEncoder:
+    """Tokenises prompts and responses, separately, within a window.
+
+    The tokenizer's own beginning token (OPT's `</s>`, LLaMA's `<s>`, none for GPT-2) comes once,
+    before the prompt. A SentencePiece tokenizer puts its word-start mark before any text it is
+    given, so a LLaMA response begins with a word-start token although the prompt ends in a line
+    break; decoding drops that mark again, so response ids decode to the response. Training, sampled
+    text and audits all take their ids from here.
+
+    A prompt over `max_prompt_tokens` loses its context from the end, then its instruction from the
+    end; the template stays whole and a context cut to nothing leaves its heading. A response that
+    does not fit with its eos is cut and carries no eos: nothing teaches the model to stop there.
+
+    Args:
+        tokenizer: a fast tokenizer that has an eos token.
+        template: prompt template.
+        max_prompt_tokens: most tokens of a prompt, beginning token included.
+        max_tokens: most tokens of prompt, response and eos together.
+
+    Raises:
+        UserError: no eos token, or a window too small for the template and one token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: PromptTemplate = ALPACA,
+        max_prompt_tokens: int = 256,
+        max_tokens: int = 512,
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"tokenizer {tokenizer.name_or_path!r} has no eos token to end responses with"
+            )
+        self.tokenizer = tokenizer
+        self.template = template
+        self.max_prompt_tokens = max_prompt_tokens
+        self.max_tokens = max_tokens
+        self.eos_id: int = tokenizer.eos_token_id
+        self.pad_id = pad_id(tokenizer)
+        self.beginning_ids = tuple(beginning_ids(tokenizer))
+        self._check_window()
+
+    def encode(self, record: InstructionRecord) -> EncodedRecord:
+        """Token ids of one record; no response ids where its response is empty."""
+        return self.encode_all([record])[0]
+
+    def encode_all(self, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
+        """Token ids of many records, tokenised together."""
+        prompts = self._ids([self.template.render(r.instruction, r.context) for r in records])
+        responses = self._ids([record.response for record in records])
+        encoded = []
+        for record, prompt, response in zip(records, prompts, responses, strict=True):
+            whole = (*self.beginning_ids, *prompt)
+            cut = len(whole) > self.max_prompt_tokens
+            kept = self._cut_prompt(record) if cut else whole
+            target, response_cut = self._target(kept, record.response, response)
+            encoded.append(EncodedRecord(record.id, record.task, kept, target, cut, response_cut))
+        return encoded
+
+    def encode_text(
+        self, record_id: str, task: str, prompt_ids: Sequence[int], response_text: str
+    ) -> EncodedRecord:
+        """The same prompt with another response, such as a teacher's text or a perturbed copy.
+
+        Args:
+            record_id: id of the record.
+            task: task of the record.
+            prompt_ids: ids that `encode` gave for the prompt, cut or not.
+            response_text: the other response; empty text has no response ids.
+        """
+        prompt = tuple(prompt_ids)
+        target, cut = self._target(prompt, response_text, self._ids([response_text])[0])
+        return EncodedRecord(record_id, task, prompt, target, prompt_cut=False, response_cut=cut)
+
+    def _target(
+        self, prompt: Sequence[int], text: str, ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], bool]:
+        room = self.max_tokens - len(prompt)
+        if not text:
+            return (), False
+        if len(ids) + 1 > room:
+            return tuple(ids[:room]), True
+        return (*ids, self.eos_id), False
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids without special tokens; text that spells one ("</s>") is read as text."""
+        if not texts:
+            return []
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+
+    def _cut_prompt(self, record: InstructionRecord) -> tuple[int, ...]:
+        has_context = bool(record.context)
+
+        def with_context(text: str) -> tuple[int, ...]:
+            return self._prompt(record.instruction, text, has_context)
+
+        def with_instruction(text: str) -> tuple[int, ...]:
+            return self._prompt(text, "", has_context)
+
+        if has_context and len(with_context("")) <= self.max_prompt_tokens:
+            return self._longest(record.context, with_context)
+        return self._longest(record.instruction, with_instruction)
+
+    def _prompt(self, instruction: str, context: str, has_context: bool) -> tuple[int, ...]:
+        text = self.template.fill(instruction, context, has_context)
+        return (*self.beginning_ids, *self._ids([text])[0])
+
+    def _longest(self, text: str, build: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
+        """The prompt with the longest run of whole tokens from the start of `text` that fits."""
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = [0, *sorted({end for _, end in offsets["offset_mapping"]} - {0})]
+        limit = self.max_prompt_tokens
+        kept = min(max(limit - len(build("")), 0), len(ends) - 1)
+        prompt = build(text[: ends[kept]])
+        while len(prompt) > limit and kept > 0:
+            kept -= 1
+            prompt = build(text[: ends[kept]])
+        while kept + 1 < len(ends) and len(longer := build(text[: ends[kept + 1]])) <= limit:
+            kept, prompt = kept + 1, longer
+        return prompt
+
+    def _check_window(self) -> None:
+        if not 0 < self.max_prompt_tokens < self.max_tokens:
+            raise UserError(
+                f"max_prompt_tokens ({self.max_prompt_tokens}) must be at least 1 and below "
+                f"max_tokens ({self.max_tokens}), which holds prompt and response"
+            )
+        needed = max(len(self._prompt("", "", has_context)) for has_context in (False, True)) + 1
+        if needed > self.max_prompt_tokens:
+            raise UserError(
+                f"the prompt template and one token take {needed} tokens, but max_prompt_tokens is "
+                f"{self.max_prompt_tokens}; give at least {needed}"
+            )

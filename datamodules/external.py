@@ -1,0 +1,100 @@
+"""Records for the audit of a model that was trained elsewhere."""
+
+from datamodules.errors import UserError
+from datamodules.near_duplicates import cluster_records
+from datamodules.record_module import RecordDataModule, distinct, require_disjoint
+from datamodules.records import InstructionRecord, read_records
+from datamodules.tokenizer import load_tokenizer
+
+POPULATIONS = ("external", "held_out")
+_FEWEST_RECORDS = 2
+
+
+class ExternalDataModule(RecordDataModule):
+    """The given members against the given non-members; nothing is trained.
+
+    Records with an empty response are kept: an audit counts them as skipped.
+
+    Args:
+        members: file, `datasets` folder or hub name of records that the model was trained on.
+        nonmembers: the same of records from the same distribution that it never saw; their loss is
+            the development loss.
+        tokenizer: folder or hub name; that of the audited model.
+        hub_split: split to take where a source has several.
+        default_task: task of records that carry no category.
+        eval_batch_size: most records in a development batch of one rank.
+        max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
+        max_tokens: most tokens of prompt, response and end together.
+        num_workers: processes that build batches beside the main one.
+        near_duplicate_threshold: Jaccard similarity from which two texts are in one cluster.
+    """
+
+    member_population = "external"
+
+    def __init__(
+        self,
+        members: str,
+        nonmembers: str,
+        tokenizer: str,
+        hub_split: str = "train",
+        default_task: str | None = None,
+        eval_batch_size: int = 16,
+        max_prompt_tokens: int = 256,
+        max_tokens: int = 512,
+        num_workers: int = 0,
+        near_duplicate_threshold: float = 0.7,
+    ) -> None:
+        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers)
+        self.sources = {"external": members, "held_out": nonmembers}
+        self.tokenizer_source = tokenizer
+        self.hub_split = hub_split
+        self.default_task = default_task
+        self.near_duplicate_threshold = near_duplicate_threshold
+        self._populations: dict[str, list[InstructionRecord]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Reads both sides and the tokenizer, once.
+
+        Raises:
+            UserError: an unreadable source, fewer than two records on a side that can be scored, or
+                a record on both sides.
+        """
+        if self._populations:
+            return
+        populations = {name: self._side(name) for name in POPULATIONS}
+        require_disjoint(populations["external"], populations["held_out"])
+        everything = [record for side in populations.values() for record in side]
+        names = cluster_records(everything, threshold=self.near_duplicate_threshold)
+        self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
+        self._prepare_encoder(load_tokenizer(self.tokenizer_source))
+        self._populations = populations
+
+    def population(self, name: str) -> list[InstructionRecord]:
+        """Members under the name external, non-members under held_out; each content once."""
+        if name not in POPULATIONS:
+            raise UserError(
+                f"an external audit has no population {name!r}, only {', '.join(POPULATIONS)}"
+            )
+        return self._populations[name]
+
+    def development_records(self) -> list[InstructionRecord]:
+        """The non-members."""
+        return self._populations["held_out"]
+
+    def _side(self, name: str) -> list[InstructionRecord]:
+        source = self.sources[name]
+        records = distinct(
+            read_records(
+                source,
+                hub_split=self.hub_split,
+                allow_empty_response=True,
+                default_task=self.default_task,
+            )
+        )
+        scorable = sum(bool(record.response) for record in records)
+        if scorable < _FEWEST_RECORDS:
+            raise UserError(
+                f"{source}: {scorable} distinct record(s) with a response; an audit needs at least "
+                f"{_FEWEST_RECORDS} on each side"
+            )
+        return records

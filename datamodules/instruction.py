@@ -1,0 +1,277 @@
+"""The data module of every training run: splits, tokens, batches, populations."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+from transformers import PreTrainedTokenizerBase
+
+from datamodules.batches import EncodedRecord
+from datamodules.canaries import CanaryPlan, coin_canaries, draw_canaries, planted_records
+from datamodules.canaries import write_manifest as write_canary_manifest
+from datamodules.errors import UserError
+from datamodules.keys import key
+from datamodules.manifest import write_manifest
+from datamodules.order import RecordLoader, TrainingOrder
+from datamodules.prompts import ALPACA
+from datamodules.record_module import RecordDataModule, distinct, require_disjoint
+from datamodules.records import InstructionRecord, read_records
+from datamodules.split_options import SplitOptions
+from datamodules.splits import POOL, SPLITS, Placement, members_of, split_records
+from datamodules.summary import SplitSummary, summarise
+from datamodules.synthetic import generate_records
+from datamodules.tokenizer import load_tokenizer, train_tokenizer
+
+BUILTIN = "builtin"
+TRAINED = "trained"
+CANARY_POPULATIONS = ("canary_in", "canary_out")
+CANARY_MANIFEST_NAME = "canaries.jsonl"
+_DEFAULT_SPLITS = SplitOptions()
+
+
+class InstructionDataModule(RecordDataModule):
+    """Splits a source of instruction records and serves them to training and audits.
+
+    Everything expensive happens once in `setup` and is the same on every rank: reading,
+    near-duplicate clusters, splits, tokenizer.
+
+    Args:
+        source: "builtin", or a .jsonl, .json, .csv or .parquet file, a `datasets` folder, or a hub
+            name.
+        n_records: size of the built-in corpus.
+        builtin_seed: seed of the built-in corpus.
+        hub_split: split to take where a source has several.
+        default_task: task of records that carry no category.
+        tokenizer: "trained", for a byte-level BPE trained on the public split alone, or folder or
+            hub name.
+        vocabulary: tokens of a trained tokenizer.
+        splits: protocol, shares, seed and caps of the splits.
+        canaries: canaries to plant beside the private split, keyed by splits.seed; None plants
+            none.
+        private_part: train on this 0-based part of the private split (splits.private_parts); None
+            takes all.
+        batch_size: records per optimiser step over all ranks and accumulation steps.
+        eval_batch_size: most records in a development batch of one rank.
+        max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
+        max_tokens: most tokens of prompt, response and end together.
+        seed: of the order of batches.
+        group_by_length: fill batches with records of similar length, for speed.
+        num_workers: processes that build batches beside the main one.
+        manifest_folder: folder for `manifest.parquet` (no text in it) and, with canaries,
+            `canaries.jsonl` (holds the secrets); None writes none.
+    """
+
+    member_population = "private"
+
+    member_population = "private"
+
+    def __init__(
+        self,
+        source: str = BUILTIN,
+        n_records: int = 2000,
+        builtin_seed: int = 0,
+        hub_split: str = "train",
+        default_task: str | None = None,
+        tokenizer: str = TRAINED,
+        vocabulary: int = 2048,
+        splits: SplitOptions = _DEFAULT_SPLITS,
+        canaries: CanaryPlan | None = None,
+        private_part: int | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int = 16,
+        max_prompt_tokens: int = 256,
+        max_tokens: int = 512,
+        seed: int = 0,
+        group_by_length: bool = False,
+        num_workers: int = 0,
+        manifest_folder: str | None = None,
+    ) -> None:
+        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers)
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, found {batch_size}")
+        if private_part is not None and not 0 <= private_part < splits.private_parts:
+            raise UserError(
+                f"private_part must be in 0..{splits.private_parts - 1} (splits.private_parts is "
+                f"{splits.private_parts}), found {private_part}"
+            )
+        self.source = source
+        self.n_records = n_records
+        self.builtin_seed = builtin_seed
+        self.hub_split = hub_split
+        self.default_task = default_task
+        self.tokenizer_source = tokenizer
+        self.vocabulary = vocabulary
+        self.splits = splits
+        self.private_part = private_part
+        self.batch_size = batch_size
+        self.seed = seed
+        self.group_by_length = group_by_length
+        self.manifest_folder = manifest_folder
+        self.canaries = [] if canaries is None else draw_canaries(canaries, splits.seed)
+        self._placements: list[Placement] = []
+
+    def setup(self, stage: str) -> None:
+        """Reads, clusters and splits the records and prepares the tokenizer, once.
+
+        Raises:
+            UserError: an unreadable source, a split with too few records, a window too small for
+                the template.
+        """
+        if self._placements:
+            return
+        self._placements = split_records(self._read(), self.splits)
+        self._cluster_of = {p.content: p.cluster for p in self._placements}
+        self._cluster_of |= {record.content: record.id for record in self._coin_records()}
+        require_disjoint(self.population("private"), self.population("held_out"))
+        self._prepare_encoder(self._tokenizer())
+        if self.trainer is None or self.trainer.is_global_zero:
+            self._write_manifests()
+
+    def placements(self, split: str) -> list[Placement]:
+        """Records of a split with cluster, coin and role."""
+        return members_of(self._placements, split, self.splits.protocol)
+
+    def split(self, name: str) -> list[InstructionRecord]:
+        """All records of a split, duplicates included, in the order of the source.
+
+        Args:
+            name: private, held_out, public, never or development.
+        """
+        return [placement.record for placement in self.placements(name)]
+
+    def population(self, name: str) -> list[InstructionRecord]:
+        """Records that audits read, each content once; of private and held_out the role audit.
+
+        Args:
+            name: private, held_out, public, never, development; canary_in and canary_out, which are
+                the coin canaries that the private split holds and those that it does not.
+        """
+        if name in CANARY_POPULATIONS:
+            return [c.record() for c in coin_canaries(self.canaries, included=name == "canary_in")]
+        if name not in SPLITS:
+            known = ", ".join((*SPLITS, *CANARY_POPULATIONS))
+            raise UserError(f"unknown population {name!r}; there are {known}")
+        return self.by_role(name, "audit") if name in POOL else distinct(self.split(name))
+
+    def by_role(self, split: str, role: str) -> list[InstructionRecord]:
+        """Records of one side of the pool that a use may read, each content once.
+
+        Args:
+            split: private or held_out.
+            role: audit, shots, population or calibration.
+        """
+        return distinct([p.record for p in self.placements(split) if p.role == role])
+
+    def training_records(self, split: str) -> list[InstructionRecord]:
+        """What a module that trains on a split is served.
+
+        Of private, the chosen part, and the canaries; of held_out, where the counterfactual teacher
+        trains, also the coin canaries that private lacks.
+        """
+        part = self.private_part if split == "private" else None
+        records = [p.record for p in self.placements(split) if part is None or p.part == part]
+        if split == "held_out":
+            return records + planted_records(self.canaries, "counterfactual")
+        if split != "private":
+            return records
+        parts, seed = self.splits.private_parts, self.splits.seed
+        return records + planted_records(
+            [c for c in self.canaries if part is None or key(seed, "part", c.id) % parts == part]
+        )
+
+    def development_records(self) -> list[InstructionRecord]:
+        """The development split."""
+        return self.split("development")
+
+    def train_dataloader(self) -> RecordLoader:
+        """Batches of the split that the module names in `training_split`, keyed by epoch."""
+        order = self._order()
+        fit_loop = self.attached_trainer.fit_loop
+        return RecordLoader(
+            self._training_tokens(),
+            plan=order.micro_batches,
+            n_batches=len(order),
+            start=lambda: fit_loop.batch_idx + 1,
+            pad_id=self.pad_id,
+            num_workers=self.num_workers,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What fixes the order of batches, so that a resume can tell whether it goes on in it."""
+        order = self._order()
+        return {
+            "training records": key(*order.record_ids),
+            "batch_size": order.batch_size,
+            "accumulate_grad_batches": order.accumulate,
+            "seed": order.seed,
+            "group_by_length": self.group_by_length,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compares the order of the checkpoint with this run's.
+
+        Raises:
+            UserError: a fit that would go on in another order than it began with.
+        """
+        if self.attached_trainer.state.fn != TrainerFn.FITTING:
+            return
+        now = self.state_dict()
+        changed = [
+            f"{name} (was {state[name]}, is {now[name]})"
+            for name in now
+            if now[name] != state[name]
+        ]
+        if changed:
+            raise UserError(
+                f"the checkpoint's batches came in another order: {', '.join(changed)}; resume "
+                "with the options it was written with, or begin anew without --ckpt_path"
+            )
+
+    def describe(self) -> list[SplitSummary]:
+        """Counts of every split that has records; of cut records where it is served in batches."""
+        return [
+            summarise(name, self.split(name), len(self.population(name)), self._tokens.get(name))
+            for name in SPLITS
+            if self.split(name)
+        ]
+
+    def _read(self) -> list[InstructionRecord]:
+        if self.source == BUILTIN:
+            return generate_records(self.n_records, self.builtin_seed)
+        return read_records(self.source, hub_split=self.hub_split, default_task=self.default_task)
+
+    def _coin_records(self) -> list[InstructionRecord]:
+        return [record for name in CANARY_POPULATIONS for record in self.population(name)]
+
+    def _write_manifests(self) -> None:
+        if self.manifest_folder is None:
+            return
+        folder = Path(self.manifest_folder)
+        write_manifest(self._placements, folder)
+        if self.canaries:
+            write_canary_manifest(self.canaries, folder / CANARY_MANIFEST_NAME)
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer_source != TRAINED:
+            return load_tokenizer(self.tokenizer_source)
+        # With their template, which would otherwise be spelt out in small pieces in every prompt.
+        texts = [ALPACA.render(r.instruction, r.context) + r.response for r in self.split("public")]
+        return train_tokenizer(texts, self.vocabulary)
+
+    def _training_tokens(self) -> list[EncodedRecord]:
+        split = self.attached_trainer.lightning_module.training_split
+        if not isinstance(split, str):
+            raise TypeError(f"training_split must name a split, found {type(split).__name__}")
+        return self.tokens(split, self.training_records(split))
+
+    def _order(self) -> TrainingOrder:
+        encoded, trainer = self._training_tokens(), self.attached_trainer
+        return TrainingOrder(
+            record_ids=[record.record_id for record in encoded],
+            batch_size=self.batch_size,
+            accumulate=trainer.accumulate_grad_batches,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+            seed=self.seed,
+            lengths=[len(record) for record in encoded] if self.group_by_length else None,
+        )

@@ -1,0 +1,202 @@
+"""Rows out of files: every row with the place where a user finds it, every fault with the same."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.errors import UserError
+
+Row = tuple[str, Mapping[str, object]]
+"""Where the row stands ("file.jsonl:12") and its fields."""
+
+FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+
+def read_rows(source: str, hub_split: str) -> list[Row]:
+    """All rows of a file, a `datasets` folder or a hub data set, in their order.
+
+    Args:
+        source: path of a .jsonl, .json, .csv or .parquet file, folder written by `save_to_disk`, or
+            hub name.
+        hub_split: split to take where the source has several.
+
+    Raises:
+        UserError: missing or unreadable source, wrong encoding, invalid JSON or CSV, with file and
+            line.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder_rows(path, hub_split)
+    if path.suffix.lower() in FILE_SUFFIXES:
+        return list(_file_rows(path, source))
+    if path.exists():
+        raise UserError(f"{source}: unknown kind of file; give one of {', '.join(FILE_SUFFIXES)}")
+    return _hub_rows(source, hub_split)
+
+
+def _file_rows(path: Path, source: str) -> Iterable[Row]:
+    if not path.is_file():
+        raise UserError(f"{source}: no such file (looked for {path.absolute()})")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return _parquet_rows(path, source)
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read: {error.strerror}") from error
+    lines = decode_lines(content, source)
+    if suffix == ".jsonl":
+        return _jsonl_rows(lines, source)
+    return _json_rows("".join(lines), source) if suffix == ".json" else _csv_rows(lines, source)
+
+
+def decode_lines(content: bytes, source: str) -> list[str]:
+    r"""UTF-8 lines with their ends; only \n ends a line, so that line numbers are an editor's.
+
+    Raises:
+        UserError: bytes that are not UTF-8, with line, byte in the line and byte in the file.
+    """
+    offset = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    lines = []
+    for number, line in enumerate(io.BytesIO(content[offset:]), start=1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            place = offset + error.start
+            raise UserError(
+                f"{source}:{number}: byte {place} of the file (0x{line[error.start]:02x}) is not "
+                "UTF-8; save the file as UTF-8"
+            ) from error
+        offset += len(line)
+    return lines
+
+
+def _jsonl_rows(lines: list[str], source: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        origin = f"{source}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{origin}: invalid JSON at column {error.colno}: {error.msg}"
+            ) from error
+        yield origin, _checked_object(row, origin)
+
+
+def _json_rows(text: str, source: str) -> Iterator[Row]:
+    """One list of objects; each is decoded by itself, so that its line is known."""
+    decoder = json.JSONDecoder()
+    position, line = _skip_space(text, 0, 1)
+    if not text.startswith("[", position):
+        raise UserError(
+            f"{source}:{line}: expected one list of records; for a record per line use .jsonl"
+        )
+    position, line = _skip_space(text, position + 1, line)
+    while not text.startswith("]", position):
+        try:
+            row, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{source}:{error.lineno}: invalid JSON at column {error.colno}: {error.msg}"
+            ) from error
+        origin = f"{source}:{line}"
+        yield origin, _checked_object(row, origin)
+        position, line = _skip_space(text, end, line + text.count("\n", position, end))
+        if text.startswith(",", position):
+            position, line = _skip_space(text, position + 1, line)
+        elif not text.startswith("]", position):
+            raise UserError(f"{source}:{line}: invalid JSON: expected ',' or ']' after a record")
+    position, line = _skip_space(text, position + 1, line)
+    if position != len(text):
+        raise UserError(f"{source}:{line}: invalid JSON: text after the list of records")
+
+
+def _skip_space(text: str, position: int, line: int) -> tuple[int, int]:
+    while position < len(text) and text[position] in " \t\r\n":
+        line += text[position] == "\n"
+        position += 1
+    return position, line
+
+
+def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO("".join(lines), newline=""), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            origin, line = f"{source}:{line}", reader.line_num + 1
+            if header is None:
+                header = _checked_header(cells, origin)
+            elif cells:
+                if len(cells) != len(header):
+                    raise UserError(
+                        f"{origin}: {len(cells)} cells where the header has {len(header)}"
+                    )
+                yield origin, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{source}:{reader.line_num}: invalid CSV: {error}") from error
+
+
+def _checked_header(cells: list[str], origin: str) -> list[str]:
+    repeated = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if repeated:
+        raise UserError(
+            f"{origin}: the header names {', '.join(map(repr, repeated))} more than once"
+        )
+    return cells
+
+
+def _checked_object(row: object, origin: str) -> Mapping[str, object]:
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{origin}: expected an object with named fields, found {type(row).__name__}"
+        )
+    return row
+
+
+def _parquet_rows(path: Path, source: str) -> list[Row]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{source}: not a readable Parquet file: {_first_line(error)}") from error
+    return [(f"{source}:row {i}", row) for i, row in enumerate(table.to_pylist(), start=1)]
+
+
+def _folder_rows(path: Path, hub_split: str) -> list[Row]:
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (FileNotFoundError, ValueError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: not a folder written by datasets' save_to_disk") from error
+    if isinstance(loaded, datasets.DatasetDict):
+        if hub_split not in loaded:
+            raise UserError(f"{path}: no split {hub_split!r}; it has {', '.join(loaded)}")
+        loaded = loaded[hub_split]
+    return [(f"{path}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]
+
+
+def _hub_rows(name: str, hub_split: str) -> list[Row]:
+    try:
+        loaded = datasets.load_dataset(name, split=hub_split)
+    except Exception as error:  # the hub client has no common base class of its own for its faults
+        _raise_hub_error(name, hub_split, error)
+    return [(f"{name}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]
+
+
+def _raise_hub_error(name: str, hub_split: str, error: Exception) -> NoReturn:
+    raise UserError(
+        f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
+        f"hub gives: {type(error).__name__}: {_first_line(error)}"
+    ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

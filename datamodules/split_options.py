@@ -1,0 +1,123 @@
+"""Options of the splits: protocol, shares, caps, uses."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from datamodules.errors import UserError
+
+Protocol = Literal["swap", "as_released"]
+SHARE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Share of the records in each split; together 1, private and held_out equal."""
+
+    private: float = 0.30
+    held_out: float = 0.30
+    public: float = 0.30
+    never: float = 0.05
+    development: float = 0.05
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Share of the pool's clusters, on both sides, that each use may read; together 1.
+
+    Attributes:
+        audit: members and non-members of the audits.
+        shots: prefixes of recall and con_recall.
+        population: z of rmia.
+        calibration: thresholds and signs that are fixed beforehand.
+    """
+
+    audit: float = 0.70
+    shots: float = 0.06
+    population: float = 0.14
+    calibration: float = 0.10
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Most records in a split, for small runs; None takes all. The pool is both its sides."""
+
+    pool: int | None = None
+    public: int | None = None
+    never: int | None = None
+    development: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """How records are split.
+
+    Attributes:
+        protocol: swap, or as_released: the first `held_out_rows` rows are held out and serve as
+            development too, the rest is halved by position, private first.
+        seed: of every choice that the swap protocol makes; a replicate of an experiment has its
+            own.
+        fractions: shares of the splits (swap).
+        roles: shares of the uses of pool records.
+        max_records: most records of all, drawn before anything is split (swap).
+        caps: most records of a split (swap).
+        min_records: fewest records of any split that has a share.
+        private_parts: disjoint parts of the private split, one for each teacher of an ensemble.
+        held_out_rows: rows held out by as_released.
+        near_duplicate_threshold: Jaccard similarity from which two texts are kept on one side.
+    """
+
+    protocol: Protocol = "swap"
+    seed: int = 0
+    fractions: Fractions = Fractions()
+    roles: Roles = Roles()
+    max_records: int | None = None
+    caps: Caps = Caps()
+    min_records: int = 4
+    private_parts: int = 1
+    held_out_rows: int = 4000
+    near_duplicate_threshold: float = 0.7
+
+
+def check_split_options(options: SplitOptions) -> None:
+    """Refuses options that contradict each other.
+
+    Raises:
+        UserError: names the option, what was found and what is possible.
+    """
+    for name, shares in (
+        ("fractions", asdict(options.fractions)),
+        ("roles", asdict(options.roles)),
+    ):
+        if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > SHARE_TOLERANCE:
+            raise UserError(f"{name} must be at least 0 and add up to 1; found {shares}")
+    if not 0 < options.near_duplicate_threshold <= 1:
+        raise UserError(
+            f"near_duplicate_threshold must be in (0, 1], found {options.near_duplicate_threshold}"
+        )
+    caps = {f"caps.{name}": cap for name, cap in asdict(options.caps).items()}
+    given = {
+        name: value
+        for name, value in {"max_records": options.max_records, **caps}.items()
+        if value is not None
+    }
+    if options.protocol == "as_released":
+        if given:
+            raise UserError(f"{', '.join(given)}: only the swap protocol caps records")
+    else:
+        _check_fair(options.fractions)
+    counts = {
+        "private_parts": options.private_parts,
+        "held_out_rows": options.held_out_rows,
+        **given,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, found {value}")
+
+
+def _check_fair(fractions: Fractions) -> None:
+    if abs(fractions.private - fractions.held_out) > SHARE_TOLERANCE:
+        raise UserError(
+            "fractions.private and fractions.held_out must be equal, because a fair coin decides "
+            f"between them; found {fractions.private} and {fractions.held_out}"
+        )

@@ -1,0 +1,164 @@
+"""Tokenizers: trained on the spot, loaded from a folder or the hub, compared by vocabulary."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from datamodules.errors import UserError
+
+END_OF_TEXT = "<|endoftext|>"
+SMALLEST_VOCABULARY = 257
+"""The 256 bytes and `END_OF_TEXT`: with fewer, some text could not be written."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Trains a byte-level BPE (Sennrich 2016, on bytes as in GPT-2), the same for the same texts.
+
+    Any text comes back unchanged from its tokens: nothing is normalised and every byte has a token.
+    The end of a text and padding share one id on purpose, as in GPT-2, so that masks made from ids
+    instead of lengths show up as errors. No token is added at the beginning.
+
+    Args:
+        texts: what to train on; only the counts of its words matter, not their order.
+        vocabulary_size: number of tokens, `END_OF_TEXT` included; its id is 0.
+
+    Returns:
+        The tokenizer, with exactly `vocabulary_size` tokens.
+
+    Raises:
+        UserError: if the size is below 257 or the texts hold too few repeated pieces to reach it.
+    """
+    if vocabulary_size < SMALLEST_VOCABULARY:
+        raise UserError(
+            f"vocabulary_size is {vocabulary_size}, but 256 bytes and {END_OF_TEXT} need at least "
+            f"{SMALLEST_VOCABULARY}: raise it"
+        )
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    reached = bpe.get_vocab_size()
+    if reached < vocabulary_size:
+        raise UserError(
+            f"the texts reach a vocabulary of {reached} tokens, not vocabulary_size="
+            f"{vocabulary_size}: give more text or a smaller vocabulary_size"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _load(name: str, *, local_only: bool) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(name, local_files_only=local_only)
+
+
+def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise UserError(
+            f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}): "
+            "name a folder written by save_pretrained of a tokenizer"
+        )
+    try:
+        return _load(str(folder), local_only=True)
+    except Exception as error:  # the Rust reader raises bare Exception on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from error
+
+
+def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer from a `save_pretrained` folder, the hub's cache, or the hub.
+
+    Args:
+        name_or_folder: a folder on disk (this wins), else a hub name such as "gpt2".
+
+    Returns:
+        The tokenizer as its files define it; no token is added or changed.
+
+    Raises:
+        UserError: in one line, if the folder is missing, holds no readable tokenizer, or the hub
+            has none or cannot be reached.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if name_or_folder and folder.is_dir():
+        return _load_folder(folder)
+    is_path = name_or_folder.count("/") > 1 or name_or_folder[:1] in ("", ".", "/", "~")
+    if is_path or folder.exists():
+        raise UserError(f"there is no tokenizer folder {name_or_folder!r}: correct the path")
+    try:
+        return _load(name_or_folder, local_only=True)
+    except (OSError, ValueError):  # not in the cache: the hub is asked next
+        pass
+    try:
+        return _load(name_or_folder, local_only=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no tokenizer {name_or_folder!r}: there is no such folder, and the hub did not "
+            "deliver one by that name (wrong name, no access, or no network)"
+        ) from error
+
+
+def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hashes the map from tokens to ids, added tokens included.
+
+    Two models can be compared token by token if and only if these hashes are equal. Names and
+    sizes do not tell: OpenLLaMA and Llama-2 both have 32,000 tokens.
+
+    Args:
+        tokenizer: any tokenizer of `transformers`.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits, of the pairs in order of id.
+    """
+    pairs = sorted((index, token) for token, index in tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps(pairs).encode("ascii")).hexdigest()
+
+
+def beginning_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that the tokenizer itself puts before a text: one or none.
+
+    Its behaviour decides, not the presence of a `bos_token` (GPT-2 names one and never uses it).
+
+    Args:
+        tokenizer: any tokenizer of `transformers`.
+
+    Returns:
+        `[bos_token_id]` if an empty text is encoded with it (OPT, LLaMA), else an empty list.
+    """
+    beginning = tokenizer.bos_token_id
+    return [beginning] if beginning is not None and beginning in tokenizer("").input_ids else []
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills short rows: the pad token's, or the end token's where there is none.
+
+    Args:
+        tokenizer: any tokenizer of `transformers`.
+
+    Returns:
+        The id.
+
+    Raises:
+        UserError: if the tokenizer has neither token.
+    """
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return candidate
+    raise UserError(
+        f"the tokenizer {tokenizer.name_or_path!r} has neither a pad nor an end token: "
+        "set eos_token"
+    )

@@ -1,0 +1,211 @@
+import json
+import stat
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from datamodules.canaries import (
+    CanaryPlan,
+    coin_canaries,
+    draw_canaries,
+    planted_records,
+    read_manifest,
+    write_manifest,
+)
+from datamodules.canary_secrets import SECRET_FORMATS
+from datamodules.errors import UserError
+from datamodules.records import TASKS, content_id
+
+
+@pytest.fixture(scope="module")
+def canaries():
+    return draw_canaries(CanaryPlan(), seed=11)
+
+
+def test_secret_spaces_are_enumerated_without_repeats():
+    code = SECRET_FORMATS["code"]
+    assert len({code.secret(index) for index in range(code.size)}) == code.size == 24_000
+    email = SECRET_FORMATS["email"]
+    assert len({email.secret(index) for index in range(email.size)}) == email.size
+    assert SECRET_FORMATS["phone"].secret(7_045) == "01632 007 045"
+    assert SECRET_FORMATS["phone"].size == 10**6
+    assert SECRET_FORMATS["account"].secret(12_345_678) == "1234 5678"
+    assert SECRET_FORMATS["account"].size == 10**8
+
+
+@pytest.mark.parametrize("name", SECRET_FORMATS)
+def test_secret_index_is_bounded(name):
+    secret_format = SECRET_FORMATS[name]
+    for index in (-1, secret_format.size):
+        with pytest.raises(ValueError, match=name):
+            secret_format.secret(index)
+
+
+def test_default_plan(canaries):
+    assert Counter(canary.series for canary in canaries) == {"coin": 500, "exposure": 100}
+    levels = Counter(c.repetitions for c in canaries if c.series == "exposure")
+    assert levels == {1: 20, 2: 20, 4: 20, 8: 20, 16: 20}
+    assert all(c.included for c in canaries if c.series == "exposure")
+    assert all(c.repetitions == 1 for c in canaries if c.series == "coin")
+    assert len({canary.id for canary in canaries}) == 600
+    assert len({canary.instruction for canary in canaries}) == 600
+    per_format = Counter((c.repetitions, c.format) for c in canaries if c.series == "exposure")
+    assert set(per_format.values()) == {5}
+
+
+def test_secret_stands_in_the_response_only(canaries):
+    for canary in canaries:
+        record = canary.record()
+        assert canary.secret in record.response
+        assert canary.secret not in record.instruction
+        assert canary.secret not in record.id + record.origin + repr(canary)
+        assert str(canary.secret_index) not in repr(canary).split("instruction")[0].replace(
+            canary.id, ""
+        ).replace(f"repetitions={canary.repetitions}", "").replace(
+            f"secret_space={canary.secret_space}", ""
+        )
+        assert record.task in TASKS
+        assert "{" not in record.instruction + record.response
+
+
+def test_candidates_hold_the_truth_once_and_share_the_frame(canaries):
+    canary = next(c for c in canaries if c.format == "code")
+    candidates = [canary.candidate_response(index) for index in range(canary.secret_space)]
+    assert candidates.index(canary.record().response) == canary.secret_index
+    assert len(set(candidates)) == canary.secret_space
+    assert all(text.startswith(canary.response_prefix) for text in candidates)
+
+
+def test_more_canaries_change_none():
+    few = draw_canaries(CanaryPlan(coin=10, exposure_per_level=2), seed=5)
+    many = {c.id: c for c in draw_canaries(CanaryPlan(coin=40, exposure_per_level=9), seed=5)}
+    assert all(many[canary.id] == canary for canary in few)
+    assert draw_canaries(CanaryPlan(coin=10, exposure_per_level=2), seed=5) == few
+
+
+def test_seeds_give_other_coins_secrets_and_wordings():
+    first, second = (draw_canaries(CanaryPlan(coin=400), seed=seed)[:400] for seed in (0, 1))
+    assert (
+        stats.binomtest(
+            sum(a.included == b.included for a, b in zip(first, second, strict=True)), 400
+        ).pvalue
+        > 1e-4
+    )
+    assert sum(a.secret == b.secret for a, b in zip(first, second, strict=True)) < 3
+    assert sum(a.instruction == b.instruction for a, b in zip(first, second, strict=True)) < 3
+
+
+def test_coins_are_fair_and_independent():
+    canaries = draw_canaries(CanaryPlan(coin=20_000, exposure_per_level=0), seed=2)
+    coins = np.array([canary.included for canary in canaries])
+    assert stats.binomtest(int(coins.sum()), len(coins), 0.5).pvalue > 1e-3
+    same_as_next = int((coins[1:] == coins[:-1]).sum())
+    assert stats.binomtest(same_as_next, len(coins) - 1, 0.5).pvalue > 1e-3
+    position = np.array([c.secret_index / c.secret_space for c in canaries])
+    assert stats.ks_2samp(position[coins], position[~coins]).pvalue > 1e-3
+    for modulus in (2, 3, 10):
+        rest = np.array([canary.secret_index % modulus for canary in canaries])
+        table = [np.bincount(rest[coins == side], minlength=modulus) for side in (True, False)]
+        assert stats.chi2_contingency(table).pvalue > 1e-3
+    names = [canary.format for canary in canaries]
+    table = [
+        [np.sum(coins[[n == f for n in names]] == side) for side in (0, 1)] for f in SECRET_FORMATS
+    ]
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", SECRET_FORMATS)
+def test_secrets_are_uniform(name):
+    plan = CanaryPlan(coin=4_000, exposure_per_level=0, formats=(name,))
+    position = [(c.secret_index + 0.5) / c.secret_space for c in draw_canaries(plan, seed=3)]
+    assert stats.kstest(position, "uniform").pvalue > 1e-3
+    assert stats.chisquare(np.histogram(position, bins=40, range=(0, 1))[0]).pvalue > 1e-3
+
+
+def test_private_world_repeats_what_is_included(canaries):
+    records = planted_records(canaries)
+    counts = Counter(record.id for record in records)
+    assert counts == {c.id: c.repetitions for c in canaries if c.included}
+    assert sum(counts[c.id] for c in canaries if c.series == "exposure") == 20 * 31
+    assert CanaryPlan().planted_exposure_records == 620
+    contents = {(r.id, content_id(r.instruction, r.context, r.response)) for r in records}
+    assert len(contents) == len(counts)
+    assert len({record.origin for record in records}) == len(records)
+
+
+def test_counterfactual_world_turns_the_coins(canaries):
+    ids = {record.id for record in planted_records(canaries, "counterfactual")}
+    inside, outside = (coin_canaries(canaries, included=side) for side in (True, False))
+    assert ids == {canary.id for canary in outside}
+    assert ids.isdisjoint(canary.id for canary in inside)
+    assert len(inside) + len(outside) == 500
+    assert not any("exposure" in name for name in ids)
+    with pytest.raises(ValueError, match="world"):
+        planted_records(canaries, "held_out")
+
+
+def test_manifest_round_trip_and_mode(canaries, tmp_path):
+    path = tmp_path / "private" / "canaries.jsonl"
+    write_manifest(canaries, path)
+    assert read_manifest(path) == canaries
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["canaries.jsonl"]
+    row = json.loads(path.read_text().splitlines()[0])
+    assert {
+        "id",
+        "format",
+        "secret_space",
+        "secret_index",
+        "repetitions",
+        "series",
+        "included",
+    } <= set(row)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"secret_space": 5}, {"format": "iban"}, {"secret_index": -1}, {"included": None}],
+)
+def test_damaged_manifest_names_the_line_and_no_secret(canaries, tmp_path, change):
+    path = tmp_path / "canaries.jsonl"
+    write_manifest(canaries[:2], path)
+    lines = path.read_text().splitlines()
+    row = {**json.loads(lines[1]), **change}
+    path.write_text("\n".join([lines[0], json.dumps(row)]))
+    with pytest.raises(UserError, match=r"canaries\.jsonl:2: ") as caught:
+        read_manifest(path)
+    assert canaries[1].secret not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("text", ["{ not json", "[]", "{}", ""])
+def test_foreign_manifest_is_refused(tmp_path, text):
+    path = tmp_path / "canaries.jsonl"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError, match=r":1: "):
+        read_manifest(path)
+
+
+def test_missing_manifest_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no canary manifest"):
+        read_manifest(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"coin": -1}, "canaries.coin is -1"),
+        ({"exposure_per_level": -2}, "canaries.exposure_per_level is -2"),
+        ({"repetitions": (0, 1)}, "canaries.repetitions"),
+        ({"repetitions": (2, 2)}, "canaries.repetitions"),
+        ({"formats": ()}, "choose from code"),
+        ({"formats": ("iban",)}, "iban.*choose from code, phone"),
+    ],
+)
+def test_plan_refuses_nonsense(options, message):
+    with pytest.raises(UserError, match=message):
+        CanaryPlan(**options)

@@ -1,0 +1,100 @@
+"""Records for somebody else's model: two sides that must not share a record."""
+
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+
+from datamodules.batches import InstructionBatch
+from datamodules.errors import UserError
+from datamodules.external import ExternalDataModule
+from datamodules.tokenizer import train_tokenizer
+
+
+def write(path: Path, *numbers: int) -> str:
+    rows = [{"instruction": f"q{i} a{i} b{i} c{i}", "output": f"answer {i}"} for i in numbers]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(["instruction response below answer"] * 3, 280).save_pretrained(folder)
+    return str(folder)
+
+
+def module(tokenizer: str, members: str, nonmembers: str, **options: object) -> ExternalDataModule:
+    return ExternalDataModule(members, nonmembers, tokenizer, default_task="open_qa", **options)
+
+
+def test_both_sides_each_content_once(tmp_path: Path, tokenizer: str):
+    members = write(tmp_path / "a.jsonl", 1, 2, 3, 2)
+    nonmembers = write(tmp_path / "b.jsonl", 11, 12)
+    data = module(tokenizer, members, nonmembers)
+    data.setup("validate")
+    assert data.member_population == "external"
+    assert [r.origin.split(":")[-1] for r in data.population("external")] == ["1", "2", "3"]
+    assert len(data.population("held_out")) == 2
+    assert len(set(data.clusters(data.population("external")))) == 3
+    assert data.encoder.encode(data.population("external")[0]).response_ids[-1] == 0
+    with pytest.raises(UserError, match="no population 'private', only external, held_out"):
+        data.population("private")
+
+
+def test_the_same_content_on_both_sides(tmp_path: Path, tokenizer: str):
+    members = write(tmp_path / "a.jsonl", *range(10))
+    nonmembers = write(tmp_path / "b.jsonl", *range(3, 20))
+    with pytest.raises(UserError) as caught:
+        module(tokenizer, members, nonmembers).setup("validate")
+    message = str(caught.value)
+    assert message.startswith("7 record(s) stand on both sides of the audit: ")
+    assert f"({members}:4 and {nonmembers}:1)" in message
+    assert message.count(" and ") == 5
+    assert "\n" not in message
+
+
+def test_empty_responses_are_kept_and_one_record_is_too_few(tmp_path: Path, tokenizer: str):
+    members = write(tmp_path / "a.jsonl", 1, 2)
+    path = tmp_path / "b.jsonl"
+    rows = [{"instruction": f"z{i}", "output": "" if i else "o"} for i in range(3)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(UserError, match="1 distinct record.* at least 2 on each side"):
+        module(tokenizer, members, str(path)).setup("validate")
+    rows[1]["output"] = "p"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    data = module(tokenizer, members, str(path))
+    data.setup("validate")
+    assert [bool(r.response) for r in data.population("held_out")] == [True, True, False]
+
+
+def test_validate_is_served_the_scorable_nonmembers(tmp_path: Path, tokenizer: str):
+    class Seen(pl.LightningModule):
+        ids: list[str] = []
+
+        def validation_step(self, batch: InstructionBatch, batch_idx: int) -> None:
+            assert batch.response_mask.any(1).all()
+            self.ids = [*self.ids, *batch.record_ids]
+
+    nonmembers = write(tmp_path / "b.jsonl", *range(20, 29))
+    data = module(tokenizer, write(tmp_path / "a.jsonl", 1, 2), nonmembers, eval_batch_size=4)
+    seen = Seen()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        barebones=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.validate(seen, data, verbose=False)
+    assert sorted(seen.ids) == sorted(r.id for r in data.population("held_out"))
+
+
+def test_a_missing_category_needs_a_default(tmp_path: Path, tokenizer: str):
+    members = write(tmp_path / "a.jsonl", 1, 2)
+    with pytest.raises(UserError, match="missing field 'category'"):
+        ExternalDataModule(members, members, tokenizer).setup("validate")

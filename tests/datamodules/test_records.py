@@ -1,0 +1,212 @@
+"""Records and their readers: one line per user mistake, with file and line."""
+
+import hashlib
+import json
+import unicodedata
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datamodules.errors import UserError
+from datamodules.records import TASKS, content_id, read_records
+
+ROW = {"instruction": "Name a river.", "context": "", "response": "Elbe", "category": "open_qa"}
+
+
+def write_jsonl(path: Path, *rows: object) -> str:
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    return str(path)
+
+
+def fault(path: str, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        read_records(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_content_id_is_the_documented_hash():
+    instruction, context, response = "  Cafe\u0301\t\n au  lait?", "", " Ja\u00a0. "
+    text = "\x1f".join(["Café au lait?", "", "Ja ."])
+    assert unicodedata.is_normalized("NFC", text)
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert content_id(instruction, context, response) == expected
+    assert content_id("a", "b", "") != content_id("a", "", "b")
+    assert content_id("Elbe", "", "x") != content_id("elbe", "", "x")
+
+
+def test_every_format_reads_the_same_records(tmp_path: Path):
+    rows = [ROW, {**ROW, "instruction": 'Say "é, ü"\nplease.', "context": "one\ntwo", "id": "x7"}]
+    rows = [{"id": "r1", **row} for row in rows]
+    write_jsonl(tmp_path / "a.jsonl", *rows)
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1), "utf-8")
+    header = "id,instruction,context,response,category\n"
+    cells = 'r1,Name a river.,,Elbe,open_qa\nx7,"Say ""é, ü""\nplease.","one\ntwo",Elbe,open_qa\n'
+    (tmp_path / "a.csv").write_text(header + cells, "utf-8")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "folder"))
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}).save_to_disk(
+        str(tmp_path / "splits")
+    )
+    read = {
+        name: read_records(str(tmp_path / name))
+        for name in ("a.jsonl", "a.json", "a.csv", "a.parquet", "folder", "splits")
+    }
+    for name, records in read.items():
+        assert [(r.id, r.instruction, r.context, r.response, r.task) for r in records] == [
+            ("r1", "Name a river.", "", "Elbe", "open_qa"),
+            ("x7", 'Say "é, ü"\nplease.', "one\ntwo", "Elbe", "open_qa"),
+        ], name
+    assert [r.origin.removeprefix(str(tmp_path)) for r in read["a.jsonl"]] == [
+        "/a.jsonl:1",
+        "/a.jsonl:2",
+    ]
+    assert [r.origin.split(":")[-1] for r in read["a.json"]] == ["2", "9"]
+    assert [r.origin.split(":")[-1] for r in read["a.csv"]] == ["2", "3"]
+    assert read["a.parquet"][1].origin.endswith("a.parquet:row 2")
+    assert read["splits"][1].origin.endswith("splits[train]:row 2")
+
+
+def test_field_names_of_other_data_sets_and_categories(tmp_path: Path):
+    rows = [
+        {"instruction": str(i), "input": "c", "output": "o", "category": category}
+        for i, category in enumerate([*TASKS, "creative_writing", "general_qa"])
+    ]
+    records = read_records(write_jsonl(tmp_path / "a.jsonl", *rows))
+    assert [r.task for r in records] == [*TASKS, "generation", "generation"]
+    assert {(r.context, r.response) for r in records} == {("c", "o")}
+    assert records[0].id == content_id("0", "c", "o")
+
+
+def test_byte_order_mark_blank_lines_and_missing_context(tmp_path: Path):
+    row = {key: value for key, value in ROW.items() if key != "context"}
+    text = "\n\n" + json.dumps(row) + "\r\n  \n" + json.dumps({**row, "response": "Oder"})
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    records = read_records(str(tmp_path / "a.jsonl"))
+    assert [(r.origin.split(":")[-1], r.context) for r in records] == [("3", ""), ("5", "")]
+
+
+def test_a_category_can_be_given_for_records_without_one(tmp_path: Path):
+    path = write_jsonl(tmp_path / "a.jsonl", {"instruction": "i", "output": "o"})
+    assert read_records(path, default_task="generation")[0].task == "generation"
+    assert "missing field 'category'" in fault(path)
+    assert "unknown task 'chat'" in fault(path, default_task="chat")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"response": None}, "missing field 'response' or 'output'; it has instruction, context"),
+        ({"instruction": None}, "missing field 'instruction'"),
+        ({"response": " \n"}, "empty response"),
+        ({"instruction": ""}, "empty instruction"),
+        ({"category": "closed_qs"}, "unknown category 'closed_qs'; did you mean 'closed_qa'?"),
+        ({"category": "chat"}, "known: brainstorming, classification, closed_qa, creative_writing"),
+        ({"response": 5}, "field 'response' must be text, found int"),
+        ({"context": ["a"]}, "field 'context' must be text, found list"),
+        ({"id": 1.5}, "field 'id' must be text or a whole number, found float"),
+        ({"context": "a", "input": "b"}, "fields 'context' and 'input' differ"),
+    ],
+)
+def test_a_bad_record_is_one_line_with_file_and_line(
+    tmp_path: Path, change: dict[str, object], expected: str
+):
+    path = write_jsonl(tmp_path / "bad.jsonl", ROW, {**ROW, **change})
+    message = fault(path)
+    assert message.startswith(f"{path}:2: ")
+    assert expected in message
+
+
+def test_half_a_surrogate_pair(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({**ROW, "response": "\ud83d"}))
+    assert "half a surrogate pair" in fault(str(path))
+
+
+def test_an_empty_response_is_kept_where_an_audit_reads(tmp_path: Path):
+    path = write_jsonl(tmp_path / "a.jsonl", {**ROW, "response": "  "})
+    assert read_records(path, allow_empty_response=True)[0].response == ""
+
+
+def test_invalid_json(tmp_path: Path):
+    lines = tmp_path / "a.jsonl"
+    lines.write_text(json.dumps(ROW) + '\n{"instruction": "x",\n')
+    assert fault(str(lines)).startswith(f"{lines}:2: invalid JSON at column")
+    whole = tmp_path / "a.json"
+    for text, line, reason in (
+        ('[\n{"instruction": "x"}\n{}]', 3, "expected ',' or ']'"),
+        ('[\n\n{"instruction" "x"}]', 3, "invalid JSON at column 16"),
+        ('{"instruction": "x"}', 1, "expected one list of records"),
+        (f"[{json.dumps(ROW)}]\n7", 2, "after the list"),
+        ("[3]", 1, "expected an object with named fields, found int"),
+        ("[", 1, "invalid JSON"),
+    ):
+        whole.write_text(text)
+        message = fault(str(whole))
+        assert message.startswith(f"{whole}:{line}: "), message
+        assert reason in message
+
+
+def test_csv_faults(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    header = "instruction,response,category\n"
+    for text, line, reason in (
+        (header + "a,b,open_qa\nc,d\n", 3, "2 cells where the header has 3"),
+        (header + 'a,"b,open_qa\n', 2, "invalid CSV"),
+        ("a,a\n1,2\n", 1, "the header names 'a' more than once"),
+        (header + '"two\nlines",b,open_qa\na,,open_qa\n', 4, "empty response"),
+    ):
+        path.write_text(text)
+        message = fault(str(path))
+        assert message.startswith(f"{path}:{line}: "), message
+        assert reason in message
+
+
+def test_wrong_encoding_names_line_and_byte(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    first = json.dumps(ROW) + "\n"
+    path.write_bytes(first.encode() + '{"instruction": "Café"}'.encode("latin-1"))
+    place = len(first) + len('{"instruction": "Caf')
+    assert fault(str(path)).startswith(f"{path}:2: byte {place} of the file (0xe9) is not UTF-8")
+
+
+def test_missing_and_unreadable_sources(tmp_path: Path):
+    assert "no such file" in fault(str(tmp_path / "none.jsonl"))
+    (tmp_path / "a.txt").write_text("x")
+    assert "unknown kind of file" in fault(str(tmp_path / "a.txt"))
+    (tmp_path / "a.parquet").write_bytes(b"PAR0")
+    assert "not a readable Parquet file" in fault(str(tmp_path / "a.parquet"))
+    assert "save_to_disk" in fault(str(tmp_path))
+    (tmp_path / "a.jsonl").write_text("\n")
+    assert "holds no record" in fault(str(tmp_path / "a.jsonl"))
+    split = datasets.DatasetDict({"test": datasets.Dataset.from_list([ROW])})
+    split.save_to_disk(str(tmp_path / "f"))
+    assert "no split 'train'; it has test" in fault(str(tmp_path / "f"))
+
+
+def test_a_hub_name_goes_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        asked.append((name, split))
+        if name == "none/none":
+            raise ConnectionError("no network\nsecond line")
+        return datasets.Dataset.from_list([ROW])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    records = read_records("databricks/databricks-dolly-15k", hub_split="test")
+    assert asked == [("databricks/databricks-dolly-15k", "test")]
+    assert records[0].origin == "databricks/databricks-dolly-15k[test]:row 1"
+    assert "ConnectionError: no network" in fault("none/none")
+
+
+def test_one_id_for_two_contents(tmp_path: Path):
+    rows = [{**ROW, "id": "a"}, {**ROW, "id": "a"}, {**ROW, "id": "a", "response": "Oder"}]
+    assert len(read_records(write_jsonl(tmp_path / "ok.jsonl", *rows[:2]))) == 2
+    path = write_jsonl(tmp_path / "bad.jsonl", *rows)
+    message = fault(path)
+    assert message.startswith(f"{path}:3: id 'a' already names another record at {path}:1")
