@@ -1,0 +1,86 @@
+"""A Hugging Face causal language model behind one forward entry."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from datamodules.batches import InstructionBatch
+from kdmodules import families
+
+Result = TypeVar("Result")
+
+
+class CausalLM(nn.Module):
+    """Wraps a Hugging Face model so that everything enters through one root forward.
+
+    Under fully sharded strategies the parameters of a module are whole only while its forward
+    runs: the trunk and the head called apart, or ``generate`` on an inner module, meet sharded
+    weights. So a caller hands its whole computation to the root: ``lm(lambda lm: lm.hidden(batch)
+    @ lm.head_weight.T)``.
+
+    Args:
+        model: A GPT-2, OPT or LLaMA causal language model.
+        vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
+            probability.
+    """
+
+    def __init__(self, model: PreTrainedModel, vocabulary_size: int) -> None:
+        super().__init__()
+        families.family_of(model)
+        self.model = model
+        self.vocabulary_size = vocabulary_size
+
+    def forward(self, compute: Callable[["CausalLM"], Result]) -> Result:
+        """Runs ``compute(self)`` with every parameter whole.
+
+        Args:
+            compute: A function of this module. Under a sharded strategy what it returns must be a
+                tensor or a tuple, list or dict of tensors, so that its gradient is seen.
+        """
+        return compute(self)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's weight, [V, D]; rows from ``vocabulary_size`` on are padding."""
+        return self.model.get_output_embeddings().weight
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns the inputs of the head at every position, [B, T, D].
+
+        Args:
+            input_ids: Token ids, [B, T].
+            attention_mask: 1 at real tokens, 0 at padding, [B, T]; padding on one side only.
+        """
+        trunk = families.trunk(self.model)
+        if bool(attention_mask[:, 0].all()):
+            # A causal model never looks right, so padding on the right needs no mask, and without
+            # one scaled-dot-product attention takes its fast causal path.
+            return trunk(input_ids=input_ids, use_cache=False).last_hidden_state
+        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        return trunk(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state
+
+    def hidden(self, batch: InstructionBatch) -> Tensor:
+        """Returns the inputs of the head at the positions that predict the scored targets, [N, D].
+
+        Rows are ordered by record, then by position, as ``batch.targets()`` is.
+        """
+        states = self.states(batch.input_ids, batch.attention_mask)
+        return states[:, :-1][batch.response_mask[:, 1:]]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Returns the number of distinct parameters; a tied head is counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Returns the device of a model's first parameter."""
+    return next(model.parameters()).device

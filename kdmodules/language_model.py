@@ -1,0 +1,199 @@
+"""What every trained or audited model shares: network, optimiser, token means, development loss."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from datamodules.batches import InstructionBatch
+from datamodules.keys import key
+from datamodules.record_module import RecordDataModule
+from kdmodules.causal_lm import CausalLM
+from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
+from kdmodules.network import METADATA_KEY, Network, build_network, checkpoint_metadata
+from kdmodules.optimization import OptimizerSettings, build_optimizer, build_schedule
+from kdmodules.sharding import shard_language_model
+from kdmodules.token_means import TokenSums
+
+
+class LanguageModelModule(LightningModule):
+    """A causal language model under Lightning.
+
+    Losses are sums over scored tokens until the optimiser steps: Lightning shows one micro-batch
+    at a time, so a mean over each would weigh tokens by the batch that they happen to be in.
+    Gradients are divided once, by the number of scored tokens of the global batch (all ranks, all
+    accumulation steps).
+
+    Args:
+        network: The model that is trained.
+        optimizer: AdamW and its schedule.
+        seed: Seed of scratch weights and of everything random inside a step.
+    """
+
+    training_split: str
+    """The split that the data module serves for training: private, held_out or public."""
+
+    def __init__(self, network: Network, optimizer: OptimizerSettings, seed: int = 0) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer = optimizer
+        self.seed = seed
+        self.lm: CausalLM | None = None
+        self.trained_steps = 0
+        self._step_sums = TokenSums()
+        self._development_sums = TokenSums()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the run's data."""
+        return self.data.tokenizer
+
+    @property
+    def data(self) -> RecordDataModule:
+        """The data module that the trainer was given.
+
+        Raises:
+            TypeError: If it is not one of this project.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RecordDataModule):
+            raise TypeError(f"expected a RecordDataModule, found {type(data).__name__}")
+        return data
+
+    @property
+    def language_model(self) -> CausalLM:
+        """The model, once :meth:`configure_model` has built it."""
+        if self.lm is None:
+            raise RuntimeError("the model is built in configure_model, which has not run yet")
+        return self.lm
+
+    def configure_model(self) -> None:
+        """Builds the network, sharded where the strategy shards."""
+        if self.lm is not None:
+            return
+        model = build_network(self.network, self.tokenizer, key(self.seed, "weights"))
+        self.lm = CausalLM(model, len(self.tokenizer))
+        shard_language_model(self.lm, self.device_mesh)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns AdamW and its schedule, stepped once per optimiser step."""
+        optimizer = build_optimizer(self, self.optimizer)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimizer, self.optimizer, total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_train_batch_start(self, batch: InstructionBatch, batch_idx: int) -> None:
+        """Keys dropout and other noise of the step, so that a resumed run repeats it."""
+        parts = (self.seed, "step", self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(key(*parts))
+
+    def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
+        """Returns the summed loss of a micro-batch; see :meth:`on_before_optimizer_step`."""
+        with naming_records(batch):
+            sums = self.loss_sums(batch)
+        self._step_sums.add(sums)
+        return sums["loss"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turns the accumulated gradient of sums into the gradient of the global token mean.
+
+        Lightning has divided every micro-batch by the accumulation steps and the strategy has
+        averaged over ranks; both are undone here.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+        """
+        means, tokens = self._step_sums.means(self._sum_over_ranks)
+        if not math.isfinite(means["loss"]):
+            raise FloatingPointError(
+                f"the training loss of optimiser step {self.global_step} is {means['loss']}: lower "
+                f"model.optimizer.lr or train in higher precision"
+            )
+        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / max(tokens, 1.0)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+        for name, mean in means.items():
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
+        self.log("train/scored_tokens", tokens, rank_zero_only=True)
+
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(values, reduce_op="sum")
+
+    @abstractmethod
+    def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
+        """Returns sums over the scored tokens of a training micro-batch.
+
+        Returns:
+            ``loss`` (scalar with gradient, nats), ``tokens`` (scored tokens), and any further sum
+            that is to be logged as a token mean under its own name.
+        """
+
+    def development_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
+        """Returns sums over the scored tokens of a batch of development records.
+
+        Returns:
+            ``loss`` (cross-entropy, nats), ``tokens``, and what a subclass adds.
+        """
+        return self.language_model(partial(supervised_sums, batch=batch))
+
+    def validation_step(self, batch: InstructionBatch, batch_idx: int) -> None:
+        """Adds a batch of development records to the development loss."""
+        with naming_records(batch):
+            self._development_sums.add(self.development_sums(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the development loss: token-mean cross-entropy in nats."""
+        means, _ = self._development_sums.means(self._sum_over_ranks)
+        for name, mean in means.items():
+            self.log(f"val/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
+        self.on_development_loss(means["loss"])
+
+    def on_development_loss(self, loss: float) -> None:
+        """Receives the development loss of every validation, the same on all ranks."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remembers the step of the weights, which Lightning does not restore for a validation."""
+        self.trained_steps = int(checkpoint["global_step"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to rebuild the network from the checkpoint alone."""
+        checkpoint[METADATA_KEY] = checkpoint_metadata(self.language_model.model, self.tokenizer)
+
+
+def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
+    """Returns the summed cross-entropy of a batch's scored tokens in nats, and their number."""
+    step = KDStep(
+        student_hidden=lm.hidden(batch),
+        student_weight=lm.head_weight,
+        targets=batch.targets(),
+        record_index=batch.record_index(),
+        vocabulary_size=lm.vocabulary_size,
+    )
+    return {"loss": cross_entropy(step).total, "tokens": batch.response_mask.sum()}
+
+
+@contextmanager
+def naming_records(batch: InstructionBatch) -> Iterator[None]:
+    """Names the records behind a loss that is not finite.
+
+    Raises:
+        FloatingPointError: In place of the reduction's error, with record ids.
+    """
+    try:
+        yield
+    except NonFiniteLossError as error:
+        ids = [batch.record_ids[index] for index in error.records]
+        raise FloatingPointError(f"records {', '.join(ids)}: {error}") from error

@@ -1,0 +1,282 @@
+"""The chunked reduction: from hidden states to a loss without a tensor of tokens by vocabulary.
+
+A few scored tokens at a time go through both heads; the gradient with respect to the student's
+hidden states and head is formed there and then, in the forward, and backward only scales it. Peak
+memory is a handful of [chunk, V] buffers and one [V, D] accumulator.
+"""
+
+from dataclasses import replace
+from math import log
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kdmodules.losses.mixture import LOGP_FLOOR
+from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
+
+# glibc serves blocks from 32 MiB on by mmap, which faults every page in anew for each chunk; what
+# stays below keeps the peak low (130 tokens of 50,257 in float32).
+CPU_CHUNK_BYTES = 25 * 2**20
+ACCELERATOR_CHUNK_BYTES = 512 * 2**20
+
+
+class ChunkObjective(Protocol):
+    """What the reduction asks of an objective."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the rows of values."""
+
+    def chunk_values(self, chunk: Chunk) -> Tensor:
+        """[len(terms), n] values, exact for rows that hold -inf."""
+
+    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """The same for finite rows, and the [n, V] gradient of their sum by student logits."""
+
+
+def cross_entropy(step: KDStep) -> LossSums:
+    """Summed cross-entropy of the scored tokens in nats, without any teacher.
+
+    Args:
+        step: Hidden states, head and targets; its `kd_ratio` and temperature are not used.
+
+    Returns:
+        Sums whose total is the cross-entropy.
+
+    Raises:
+        NonFiniteLossError: A token's loss is infinite or not a number.
+    """
+    supervised = replace(step.reduction, kd_ratio=0.0, temperature=1.0)
+    return reduce_step(None, replace(step, teachers=(), reduction=supervised))
+
+
+def reduce_step(objective: ChunkObjective | None, step: KDStep) -> LossSums:
+    """Sums a weighted cross-entropy and objective over scored tokens, chunk by chunk.
+
+    With gradients enabled and a student tensor that requires one, the total carries it (backward
+    may be called once); otherwise only values are computed. Softmaxes are float32 (float64 for
+    float64 input) whatever the inputs and autocast say. No tokens give 0 with zero gradients.
+
+    Args:
+        objective: The divergence; None only where `kd_ratio` is 0.
+        step: Hidden states, heads, targets and options.
+
+    Returns:
+        Differentiable total and detached sums.
+
+    Raises:
+        NonFiniteLossError: A token's loss is infinite or not a number.
+        ValueError: `kd_ratio` is above 0 without objective or teacher.
+    """
+    if step.reduction.kd_ratio > 0 and (objective is None or not step.teachers):
+        raise ValueError("kd_ratio above 0 needs an objective and at least one teacher")
+    recording = torch.is_grad_enabled()
+    wants = (
+        recording and step.student_hidden.requires_grad,
+        recording and step.student_weight.requires_grad,
+    )
+    with torch.no_grad(), torch.autocast(step.student_hidden.device.type, enabled=False):
+        done = _run_checked(objective, step, wants)
+        per_token = done.loss_per_token()
+        total = per_token.sum()
+        ce_sum = done.values[0].sum()
+        sums = done.values[1:].sum(1)
+    if any(wants):
+        attached = _Attach.apply(
+            step.student_hidden, step.student_weight, total, done.grad_hidden, done.grad_weight
+        )
+        total = cast(Tensor, attached)
+    names = () if objective is None else objective.terms
+    terms = dict(zip(names, sums.unbind(), strict=False))
+    return LossSums(total, ce_sum, sums.sum(), terms, step.n_tokens)
+
+
+def _run_checked(
+    objective: ChunkObjective | None, step: KDStep, wants: tuple[bool, bool]
+) -> "_ChunkedPass":
+    """Runs the fast pass, and the exact one over again where a value is not finite."""
+    attempt = _ChunkedPass(objective, step, wants, exact=not any(wants))
+    attempt.run()
+    if not bool(torch.isfinite(attempt.loss_per_token()).all()) and not attempt.exact:
+        attempt = _ChunkedPass(objective, step, wants, exact=True)
+        attempt.run()
+    if not bool(torch.isfinite(attempt.loss_per_token()).all()):
+        raise NonFiniteLossError(attempt.loss_per_token(), step)
+    return attempt
+
+
+class _Attach(torch.autograd.Function):
+    """Gives a finished total the gradients that were formed with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        total: Tensor,
+        grad_hidden: Tensor | None,
+        grad_weight: Tensor | None,
+    ) -> Tensor:
+        ctx.gradients = [(grad_hidden, hidden.dtype), (grad_weight, weight.dtype)]
+        return total.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.gradients
+        if gradients is None:
+            raise RuntimeError("the KD loss was differentiated before: it gives gradients once")
+        ctx.gradients = None
+        scaled = [None if g is None else g.mul_(grad_total).to(dtype) for g, dtype in gradients]
+        return (*scaled, None, None, None)
+
+
+class _Head:
+    """Hidden states and head weight of one model, in the type that their product is computed in."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, n_valid: int, dtype: torch.dtype) -> None:
+        # CUDA accumulates half-precision products in float32 and can hand them out so.
+        low = hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16)
+        self.dtype = dtype
+        self.operand = hidden.dtype if low else dtype
+        self.hidden = hidden.detach().to(self.operand)
+        self.weight = weight.detach()[:n_valid].to(self.operand)
+
+    def logits(self, rows: slice, out: Tensor) -> Tensor:
+        """[n, V] logits of some rows, in `out` where that is possible."""
+        if self.operand == self.dtype:
+            return torch.mm(self.hidden[rows], self.weight.t(), out=out)
+        return torch.mm(self.hidden[rows], self.weight.t(), out_dtype=self.dtype)
+
+    def pull_back(
+        self, grad: Tensor, rows: slice, to_hidden: Tensor | None, to_weight: Tensor | None
+    ) -> None:
+        """Writes rows of the hidden states' gradient and adds to the head's."""
+        if self.operand == self.dtype:
+            if to_hidden is not None:
+                torch.mm(grad, self.weight, out=to_hidden[rows])
+            if to_weight is not None:
+                to_weight.addmm_(grad.t(), self.hidden[rows])
+            return
+        grad = grad.to(self.operand)
+        if to_hidden is not None:
+            to_hidden[rows] = torch.mm(grad, self.weight, out_dtype=self.dtype)
+        if to_weight is not None:
+            to_weight += torch.mm(grad.t(), self.hidden[rows], out_dtype=self.dtype)
+
+
+class _ChunkedPass:
+    """One pass over the scored tokens, its buffers and what it accumulates.
+
+    Attributes:
+        values: [1 + terms, N] cross-entropy, then each term of the objective.
+        grad_hidden: [N, Ds] gradient of the summed loss, or None where it is not wanted.
+        grad_weight: [V, Ds] the same of the head, zero in padded rows, or None.
+    """
+
+    def __init__(
+        self,
+        objective: ChunkObjective | None,
+        step: KDStep,
+        wants: tuple[bool, bool],
+        exact: bool,
+    ) -> None:
+        self.objective = objective if step.reduction.kd_ratio > 0 else None
+        self.step, self.options, self.exact = step, step.reduction, exact
+        hidden, weight = step.student_hidden, step.student_weight
+        wide = torch.promote_types(hidden.dtype, weight.dtype)
+        self.dtype = torch.float64 if wide == torch.float64 else torch.float32
+        self.student = _Head(hidden, weight, step.n_valid, self.dtype)
+        pairs = step.teachers if self.objective is not None else ()
+        self.teachers = [_Head(h, w, step.n_valid, self.dtype) for h, w in pairs]
+        rows = 1 + (0 if self.objective is None else len(self.objective.terms))
+        self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
+        self.grad_hidden = torch.zeros_like(hidden, dtype=self.dtype) if wants[0] else None
+        self.grad_weight = torch.zeros_like(weight, dtype=self.dtype) if wants[1] else None
+        self.differentiable = any(wants)
+        self.buffers: dict[str, Tensor] = {}
+
+    def loss_per_token(self) -> Tensor:
+        """[N] weighted loss of each token; terms of weight 0 are left out, infinite or not."""
+        loss = torch.zeros_like(self.values[0])
+        if self.options.ce_weight > 0 or self.objective is None:
+            loss += self.values[0] * (self.options.ce_weight if self.objective is not None else 1.0)
+        if self.objective is not None:
+            loss += self.values[1:].sum(0) * self.options.kd_weight
+        return loss
+
+    def run(self) -> None:
+        """Goes through all chunks."""
+        size = self.options.chunk_tokens or self._default_chunk_tokens()
+        self.capacity = max(1, min(size, self.step.n_tokens))
+        for start in range(0, self.step.n_tokens, size):
+            self._add_chunk(slice(start, min(start + size, self.step.n_tokens)))
+        self.buffers.clear()
+
+    def _default_chunk_tokens(self) -> int:
+        on_cpu = self.step.student_hidden.device.type == "cpu"
+        budget = CPU_CHUNK_BYTES if on_cpu else ACCELERATOR_CHUNK_BYTES
+        return max(1, budget // (self.step.n_valid * self.dtype.itemsize))
+
+    def _buffer(self, name: str, rows: slice) -> Tensor:
+        """[n, V] scratch by name, allocated once per pass."""
+        if name not in self.buffers:
+            shape = (self.capacity, self.step.n_valid)
+            self.buffers[name] = self.student.hidden.new_empty(shape, dtype=self.dtype)
+        return self.buffers[name][: rows.stop - rows.start]
+
+    def _add_chunk(self, rows: slice) -> None:
+        logits = self.student.logits(rows, self._buffer("logits", rows))  # [n, V]
+        logp = torch.log_softmax(logits, -1, out=self._buffer("student", rows))
+        targets = self.step.targets[rows].unsqueeze(1)
+        self.values[0, rows] = -logp.gather(1, targets).squeeze(1)
+        grad = None
+        if self.differentiable and (self.objective is None or self.options.ce_weight > 0):
+            grad = torch.exp(logp, out=self._buffer("grad", rows))
+            grad.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=self.dtype))
+            if self.objective is not None:
+                grad.mul_(self.options.ce_weight)
+        if self.objective is not None:
+            if self.options.temperature != 1:
+                torch.log_softmax(logits.div_(self.options.temperature), -1, out=logp)
+            kd_grad = self._add_objective(self.objective, rows, logp)
+            if kd_grad is not None:
+                grad = kd_grad if grad is None else grad.add_(kd_grad)
+        if grad is not None:
+            self.student.pull_back(grad, rows, self.grad_hidden, self._valid_grad_weight())
+
+    def _valid_grad_weight(self) -> Tensor | None:
+        return None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
+
+    def _add_objective(self, objective: ChunkObjective, rows: slice, logp: Tensor) -> Tensor | None:
+        """Writes the objective's values and returns its weighted [n, V] gradient by logits."""
+        extras = {name: tensor[rows] for name, tensor in self.step.extras.items()}
+        chunk = Chunk(logp, self._teacher_logp(rows), self.step.targets[rows], extras)
+        if self.exact:
+            self.values[1:, rows] = objective.chunk_values(chunk)
+        if not self.differentiable:
+            return None
+        if self.exact:
+            chunk.student_logp.clamp_(min=LOGP_FLOOR)
+            chunk.teacher_logp.clamp_(min=LOGP_FLOOR)
+        values, grad = objective.chunk_values_with_grad(chunk)
+        if not self.exact:
+            self.values[1:, rows] = values
+        factor = self.options.kd_weight / self.options.temperature
+        return grad if factor == 1 else grad.mul_(factor)
+
+    def _teacher_logp(self, rows: slice) -> Tensor:
+        """[n, V] log of the teachers' mean probability at the step's temperature."""
+        mean = self._buffer("teacher", rows)
+        for i, teacher in enumerate(self.teachers):
+            logits = teacher.logits(rows, self._buffer("logits", rows))
+            if self.options.temperature != 1:
+                logits.div_(self.options.temperature)
+            if i == 0:
+                torch.log_softmax(logits, -1, out=mean)
+            else:
+                member = torch.log_softmax(logits, -1, out=self._buffer("member", rows))
+                torch.logaddexp(mean, member, out=mean)
+        return mean if len(self.teachers) == 1 else mean.sub_(log(len(self.teachers)))

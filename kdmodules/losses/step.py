@@ -1,0 +1,183 @@
+"""What an objective receives from a micro-batch, and what it hands back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import UserError
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How per-token values become one loss; the same for every objective.
+
+    `L = (1 - kd_ratio) CE + kd_ratio D`. The temperature divides both models' logits before D and
+    before D only: the cross-entropy is always taken at temperature 1.
+
+    Attributes:
+        kd_ratio: Weight of the objective, in [0, 1]; at 0 no teacher is needed.
+        temperature: Positive; 1 leaves the distributions alone.
+        rescale: Multiply D by temperature squared in the loss (Hinton et al. 2015, section 2.1),
+            which keeps the size of its gradient. Reported sums are never rescaled.
+        chunk_tokens: Scored tokens per chunk; None chooses by vocabulary and device.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    kd_ratio: float = 1.0
+    temperature: float = 1.0
+    rescale: bool = False
+    chunk_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kd_ratio <= 1:
+            raise UserError(f"kd_ratio is {self.kd_ratio}: give a number from 0 to 1")
+        if not self.temperature > 0:
+            raise UserError(f"temperature is {self.temperature}: give a positive number")
+        if self.chunk_tokens is not None and self.chunk_tokens < 1:
+            raise UserError(f"chunk_tokens is {self.chunk_tokens}: give 1 or more, or leave it out")
+
+    @property
+    def ce_weight(self) -> float:
+        """Weight of the summed cross-entropy in the loss."""
+        return 1 - self.kd_ratio
+
+    @property
+    def kd_weight(self) -> float:
+        """Weight of the summed divergence in the loss."""
+        return self.kd_ratio * (self.temperature**2 if self.rescale else 1.0)
+
+
+@dataclass(frozen=True)
+class KDStep:
+    """The scored tokens of one micro-batch, before any head is applied.
+
+    Attributes:
+        student_hidden: [N, Ds] inputs of the student's head at the positions that predict a scored
+            token.
+        student_weight: [V, Ds] the student's head; may be frozen, tied or bf16.
+        targets: [N] int64 scored tokens, below `vocabulary_size`.
+        teachers: (hidden [N, Dt], weight [V', Dt]) of each teacher. Several form an ensemble: their
+            probabilities are averaged. None of them receives a gradient.
+        extras: Named [N] tensors that a response source left for the objective.
+        record_index: [N] int64 record of each scored token, or None; only used to name a record in
+            an error.
+        vocabulary_size: Rows of every head that are tokens; later rows are padding and get no
+            probability and no gradient. None: all rows, which must then be equally many.
+        progress: Fraction of training done, in [0, 1], for objectives with a schedule.
+        reduction: Weights, temperature and chunk size.
+
+    Raises:
+        ValueError: Shapes disagree.
+    """
+
+    student_hidden: Tensor
+    student_weight: Tensor
+    targets: Tensor
+    teachers: Sequence[tuple[Tensor, Tensor]] = ()
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    record_index: Tensor | None = None
+    vocabulary_size: int | None = None
+    progress: float = 0.0
+    reduction: Reduction = field(default_factory=Reduction)
+
+    def __post_init__(self) -> None:
+        heads = [("student", self.student_hidden, self.student_weight)]
+        heads += [(f"teacher {i}", *pair) for i, pair in enumerate(self.teachers)]
+        for name, hidden, weight in heads:
+            self._check_head(name, hidden, weight)
+        named = {"targets": self.targets, **self.extras}
+        if self.record_index is not None:
+            named["record_index"] = self.record_index
+        for name, tensor in named.items():
+            if tensor.shape != (self.n_tokens,):
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({self.n_tokens},)")
+
+    def _check_head(self, name: str, hidden: Tensor, weight: Tensor) -> None:
+        if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
+            shapes = f"{tuple(hidden.shape)} and {tuple(weight.shape)}"
+            raise ValueError(
+                f"{name}: hidden and weight have shapes {shapes}, not [N, D] and [V, D]"
+            )
+        if hidden.shape[0] != self.n_tokens:
+            raise ValueError(f"{name}: {hidden.shape[0]} hidden rows for {self.n_tokens} tokens")
+        rows_fit = (
+            weight.shape[0] == self.student_weight.shape[0]
+            if self.vocabulary_size is None
+            else weight.shape[0] >= self.vocabulary_size
+        )
+        if not rows_fit:
+            raise ValueError(f"{name}: head of {weight.shape[0]} rows for {self.n_valid} tokens")
+
+    @property
+    def n_tokens(self) -> int:
+        """N, the number of scored tokens."""
+        return self.student_hidden.shape[0]
+
+    @property
+    def n_valid(self) -> int:
+        """Rows of a head that are tokens."""
+        return self.vocabulary_size or self.student_weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A few rows of log-probabilities, as the reduction shows them to an objective.
+
+    Attributes:
+        student_logp: [n, V] float32 or float64, at the step's temperature.
+        teacher_logp: [n, V] the same of the teacher, or of the teachers' averaged probabilities.
+        targets: [n] int64.
+        extras: Named [n] tensors.
+    """
+
+    student_logp: Tensor
+    teacher_logp: Tensor
+    targets: Tensor
+    extras: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """Sums over the scored tokens of one micro-batch, in nats; never means.
+
+    Attributes:
+        total: Scalar `(1 - kd_ratio) ce_sum + kd_weight kd_sum`; the only one with a gradient.
+        ce_sum: Scalar, cross-entropy at temperature 1.
+        kd_sum: Scalar, the objective; 0 where kd_ratio is 0.
+        terms: The parts of `kd_sum` by the objective's own names.
+        n_tokens: N; divide by its sum over the global batch to have means.
+    """
+
+    total: Tensor
+    ce_sum: Tensor
+    kd_sum: Tensor
+    terms: Mapping[str, Tensor]
+    n_tokens: int
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A token's loss is infinite or not a number.
+
+    Attributes:
+        rows: Scored-token rows of the step, ascending.
+        records: Their records by `KDStep.record_index`, once each, ascending; empty without one.
+    """
+
+    def __init__(self, values: Tensor, step: KDStep) -> None:
+        bad = torch.nonzero(~torch.isfinite(values)).flatten()
+        self.rows: list[int] = bad.tolist()
+        self.records: list[int] = []
+        if step.record_index is not None:
+            self.records = torch.unique(
+                step.record_index[bad.to(step.record_index.device)]
+            ).tolist()
+        kind = "not a number" if bool(torch.isnan(values).any()) else "infinite"
+        super().__init__(
+            f"loss is {kind} at scored tokens {self.rows[:8]} ({len(self.rows)} in all) of records "
+            f"{self.records[:8]}: a probability is exactly 0 where the other model's is not, or "
+            "the weights have diverged"
+        )

@@ -1,0 +1,85 @@
+"""The optimiser and learning-rate schedule of every training stage."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, SequentialLR
+
+from datamodules.errors import UserError
+
+
+@dataclass
+class OptimizerSettings:
+    """AdamW and its schedule (techniques.md, section 2).
+
+    Attributes:
+        lr: Peak learning rate.
+        betas: AdamW's two decay rates of the moments.
+        eps: AdamW's denominator offset.
+        weight_decay: Decoupled decay, applied to matrices only: never to biases and norms.
+        schedule: "cosine" falls from ``lr`` to ``final_lr`` over the run; "constant" stays.
+        warmup_steps: Optimiser steps of linear warm-up before the schedule starts.
+        final_lr: Where the cosine ends.
+    """
+
+    lr: float = 5e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    final_lr: float = field(default=1e-7)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Splits trainable parameters into those that decay and those that do not.
+
+    Biases and the gains of norms are vectors, whatever their names and the classes that hold them;
+    everything that multiplies (projections, embeddings, adapters) has two dimensions.
+
+    Returns:
+        Two groups for ``torch.optim``; an empty one is left out.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """Builds AdamW over the trainable parameters of ``model``."""
+    groups = parameter_groups(model, settings.weight_decay)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: int
+) -> LRScheduler:
+    """Builds the schedule, stepped once per optimiser step.
+
+    Args:
+        optimizer: What :func:`build_optimizer` returned.
+        settings: The schedule's shape.
+        total_steps: Optimiser steps of the whole run, warm-up included.
+
+    Raises:
+        UserError: If the warm-up is as long as the run.
+    """
+    warmup = settings.warmup_steps
+    if warmup >= total_steps:
+        raise UserError(
+            f"optimizer.warmup_steps is {warmup} but the run has {total_steps} optimiser steps: "
+            f"shorten the warm-up or train longer"
+        )
+    if settings.schedule == "constant":
+        main: LRScheduler = LambdaLR(optimizer, lambda _: 1.0)
+    else:
+        main = CosineAnnealingLR(optimizer, T_max=total_steps - warmup, eta_min=settings.final_lr)
+    if warmup == 0:
+        return main
+    ramp = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+    return SequentialLR(optimizer, [ramp, main], milestones=[warmup])

@@ -1,0 +1,50 @@
+"""Supervised fine-tuning: the teacher, its counterfactual, the control and the student's init."""
+
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from datamodules.batches import InstructionBatch
+from kdmodules.language_model import LanguageModelModule, supervised_sums
+from kdmodules.network import Network
+from kdmodules.optimization import OptimizerSettings
+
+
+class SupervisedModule(LanguageModelModule):
+    """Fine-tunes a network on one split by token-mean cross-entropy (techniques.md, section 2).
+
+    Args:
+        split: ``public`` for the control and the student's init, ``held_out`` for the
+            counterfactual teacher, ``private`` for a teacher.
+        network: The model that is trained.
+        optimizer: AdamW and its schedule.
+        seed: Seed of scratch weights and of everything random inside a step.
+    """
+
+    def __init__(
+        self,
+        split: Literal["private", "held_out", "public"],
+        network: Network,
+        optimizer: OptimizerSettings,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(network, optimizer, seed)
+        self.training_split = split
+
+    def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
+        """Returns the summed cross-entropy of the scored tokens in nats, and their number."""
+        return self.language_model(partial(supervised_sums, batch=batch))
+
+
+class TeacherModule(SupervisedModule):
+    """Fine-tunes the teacher on the private split.
+
+    Args:
+        network: The model that is trained.
+        optimizer: AdamW and its schedule.
+        seed: Seed of scratch weights and of everything random inside a step.
+    """
+
+    def __init__(self, network: Network, optimizer: OptimizerSettings, seed: int = 0) -> None:
+        super().__init__("private", network, optimizer, seed)
