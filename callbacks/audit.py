@@ -1,0 +1,195 @@
+"""The shell of every audit: when it runs, on which records, over which ranks, and where rows go."""
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from callbacks.membership import TokenStatistics
+from callbacks.progress import progress
+from callbacks.results import Row, merge_parts, write_part
+from callbacks.run import Scene, run_folder, run_identity
+from callbacks.scoring_pass import score_records
+from datamodules.errors import UserError
+from datamodules.records import InstructionRecord
+
+
+@dataclass
+class Measurements:
+    """What one audit of one checkpoint found; identity columns are added by the shell.
+
+    Attributes:
+        results: Rows of the results table.
+        scores: Rows of the scores table.
+        memorization: Rows of the memorization table.
+        curves: Values by TensorBoard tag.
+        figures: Figures by TensorBoard tag.
+    """
+
+    results: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    memorization: list[Row] = field(default_factory=list)
+    curves: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+class AuditCallback(Callback, ABC):
+    """Runs an audit with every validation, so that every audited checkpoint has its development
+    loss.
+
+    Args:
+        every_n_validations: Audits every n-th validation of a fit; the last one is always audited.
+        max_records: Most records of a population; the first ones in the data module's order.
+        batch_size: Most records in a batch.
+        max_batch_tokens: Most tokens in a batch with its padding.
+    """
+
+    audit: ClassVar[str]
+
+    def __init__(
+        self,
+        every_n_validations: int = 1,
+        max_records: int | None = None,
+        batch_size: int = 64,
+        max_batch_tokens: int = 8192,
+    ) -> None:
+        if every_n_validations < 1:
+            raise UserError(f"every_n_validations is {every_n_validations}: give 1 or more")
+        self.every_n_validations = every_n_validations
+        self.max_records = max_records
+        self.batch_size = batch_size
+        self.max_batch_tokens = max_batch_tokens
+        self._validations = 0
+
+    @abstractmethod
+    def measure(self, scene: Scene) -> Measurements:
+        """Audits the current weights; runs on every rank and returns the same on each."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns how many validations have been seen, so that a resumed run keeps its rhythm."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restores the number of validations."""
+        self._validations = state_dict["validations"]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Audits the checkpoint that was just validated."""
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        if not self._is_due(trainer):
+            return
+        scene = Scene.of(trainer, pl_module)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            found = self.measure(scene)
+        if trainer.is_global_zero:
+            self._write(scene, found)
+            self._log(scene, found)
+        trainer.strategy.barrier(f"audit {self.audit}")
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if trainer.state.fn != "fit":
+            return True
+        last_epoch = (
+            trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        )
+        last_step = trainer.global_step == trainer.max_steps
+        return self._validations % self.every_n_validations == 0 or last_epoch or last_step
+
+    def population(self, scene: Scene, name: str) -> list[InstructionRecord]:
+        """Returns a population's audited records, the same for every audit with equal options.
+
+        Raises:
+            UserError: If the data module has no such population.
+        """
+        return scene.data.population(name)[: self.max_records]
+
+    def token_statistics(self, scene: Scene, name: str) -> TokenStatistics:
+        """Scores a population's records by one forward pass, shared by all audits of a checkpoint.
+
+        Args:
+            scene: Whose model scores whose records.
+            name: The population.
+
+        Returns:
+            Token statistics of the scorable records, in the population's order, whole on every
+            rank.
+
+        Raises:
+            FloatingPointError: Naming the record whose score is not a number.
+        """
+        records = self.population(scene, name)
+        cache = _SHARED_PASSES.get(scene.trainer)
+        if cache is None or cache.step != scene.step:
+            cache = _SHARED_PASSES[scene.trainer] = _SharedPasses(scene.step)
+        key = (name, len(records))
+        if key not in cache.passes:
+            cache.passes[key] = score_records(
+                scene.module.language_model,
+                scene.data.encoder.encode_all([one for one in records if one.response]),
+                scene.data.pad_id,
+                scene.ranks,
+                self.batch_size,
+                self.max_batch_tokens,
+                lambda total: progress(scene.trainer, f"scoring {name}", total),
+            )
+        return cache.passes[key]
+
+    def _write(self, scene: Scene, found: Measurements) -> None:
+        identity = run_identity(scene.trainer).columns(scene.module.seed)
+        run, step = identity["run"], scene.step
+        tables: Mapping[str, Sequence[Row]] = {
+            "results": [
+                {**identity, "step": step, "audit": self.audit, **row} for row in found.results
+            ],
+            "scores": [{"run": run, "step": step, **row} for row in found.scores],
+            "memorization": [{"run": run, "step": step, **row} for row in found.memorization],
+        }
+        for table, rows in tables.items():
+            if rows:
+                write_part(run_folder(scene.trainer), table, step, self.audit, rows)
+
+    @staticmethod
+    def _log(scene: Scene, found: Measurements) -> None:
+        for logger in scene.trainer.loggers:
+            logger.log_metrics(found.curves, scene.step)
+            if isinstance(logger, TensorBoardLogger):
+                for tag, figure in found.figures.items():
+                    logger.experiment.add_figure(tag, figure, scene.step)
+
+
+class RunTables(Callback):
+    """Merges a run's parts into its three tables at the end of a fit or of a validation."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merges after a fit."""
+        self._merge(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merges after a validation that stands alone."""
+        if trainer.state.fn == "validate":
+            self._merge(trainer)
+
+    @staticmethod
+    def _merge(trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            merge_parts(run_folder(trainer))
+        trainer.strategy.barrier("tables")
+
+
+@dataclass
+class _SharedPasses:
+    """Token statistics of one checkpoint by population and number of records."""
+
+    step: int
+    passes: dict[tuple[str, int], TokenStatistics] = field(default_factory=dict)
+
+
+_SHARED_PASSES: "weakref.WeakKeyDictionary[Trainer, _SharedPasses]" = weakref.WeakKeyDictionary()

@@ -1,0 +1,66 @@
+"""Reference: the loss, set off against what a model that never saw the record makes of it.
+
+Carlini et al., "Extracting Training Data from Large Language Models", USENIX Security 2021, in the
+difference form: they take a ratio of log-perplexities.
+"""
+
+import torch
+from torch import Tensor
+
+from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.segments import segment_mean, segment_sum
+from callbacks.membership.token_statistics import TokenStatistics
+from callbacks.membership.view import AuditView
+from datamodules.errors import UserError
+
+
+class Reference(Attack):
+    """Mean log-probability minus that under a reference model.
+
+    On the same tokens the unit is nats per token. A reference with another tokenizer is compared by
+    log-likelihood per UTF-8 byte of the response, nats per byte, which needs both models to have
+    scored the whole response.
+
+    Args:
+        reference: name of the reference model in the audit's view.
+    """
+
+    name = "reference"
+    needs = frozenset({Need.TOKEN_STATISTICS, Need.REFERENCE, Need.TEXT})
+    threat_model = "sees log-probabilities of given text and holds a model without the records"
+
+    def __init__(self, reference: str = "base") -> None:
+        self.reference = reference
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """The reference's name."""
+        return {"reference": self.reference}
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """LL - LL_ref on the same tokens, otherwise the difference of sums over bytes, [B].
+
+        Raises:
+            UserError: if the view has no such reference.
+            ValueError: if two tables that should be of the same tokens are not.
+        """
+        if self.reference not in view.references:
+            known = ", ".join(sorted(view.references)) or "none"
+            raise UserError(
+                f"attack reference: there is no reference model {self.reference!r} (known: {known})"
+            )
+        own, other = view.statistics, view.references[self.reference]
+        if _same_tokenizer(own, other):
+            if not torch.equal(own.offsets, other.offsets):
+                raise ValueError("the reference scored other tokens than the audited model")
+            return segment_mean(own.logp.double() - other.logp.double(), own.offsets)
+        sizes = [len(record.response.encode("utf-8")) for record in view.records]
+        difference = segment_sum(own.logp, own.offsets) - segment_sum(other.logp, other.offsets)
+        return difference / torch.tensor(sizes, dtype=torch.float64)
+
+
+def _same_tokenizer(own: TokenStatistics, other: TokenStatistics) -> bool:
+    """Tables without a key come from one run, which has one tokenizer."""
+    if own.key is None or other.key is None:
+        return True
+    return own.key.tokenizer == other.key.tokenizer

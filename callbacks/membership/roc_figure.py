@@ -1,0 +1,62 @@
+"""The ROC curves of all attacks of a checkpoint, as a figure for TensorBoard."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+LOWEST_RATE = 1e-3
+
+
+def roc_points(
+    members: NDArray[np.float64], nonmembers: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns false- and true-positive rates at every threshold, from (0, 0) to (1, 1).
+
+    Tied scores are passed together, so that no point of the curve depends on their order.
+
+    Args:
+        members: [n] scores.
+        nonmembers: [m] scores.
+
+    Returns:
+        Two arrays of equal length, non-decreasing.
+    """
+    thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
+    rates = [
+        1.0 - np.searchsorted(np.sort(scores), thresholds, side="left") / scores.size
+        for scores in (nonmembers, members)
+    ]
+    return np.concatenate([[0.0], rates[0]]), np.concatenate([[0.0], rates[1]])
+
+
+def roc_figure(
+    scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], title: str
+) -> Figure:
+    """Draws ROC curves on linear and on logarithmic axes.
+
+    Args:
+        scores: Members' and non-members' scores by attack.
+        title: What was audited.
+
+    Returns:
+        A figure with two panels; the diagonal is an attacker who guesses.
+    """
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    linear, logarithmic = figure.subplots(1, 2)
+    for attack, (members, nonmembers) in scores.items():
+        fpr, tpr = roc_points(members, nonmembers)
+        linear.step(fpr, tpr, where="post", label=attack)
+        logarithmic.step(
+            np.maximum(fpr, LOWEST_RATE), np.maximum(tpr, LOWEST_RATE), where="post", label=attack
+        )
+    for panel in (linear, logarithmic):
+        panel.plot([LOWEST_RATE, 1], [LOWEST_RATE, 1], color="0.6", linestyle="--", linewidth=1)
+        panel.set_xlabel("false-positive rate")
+        panel.set_ylabel("true-positive rate")
+    logarithmic.set_xscale("log")
+    logarithmic.set_yscale("log")
+    linear.legend(loc="lower right")
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,43 @@
+"""Statistics of an audit: float64 scores in, figures with intervals out; no I/O, no Lightning."""
+
+from callbacks.statistics.estimates import Estimate
+from callbacks.statistics.multiplicity import holm
+from callbacks.statistics.one_run_epsilon import (
+    EpsilonBound,
+    epsilon_equivalent,
+    epsilon_lower_bound,
+)
+from callbacks.statistics.operating_points import TprEstimate, balanced_accuracy, tpr_at_fpr
+from callbacks.statistics.ranking import (
+    ComparisonEstimate,
+    auroc,
+    paired_difference,
+    swap_estimate,
+)
+from callbacks.statistics.replication import (
+    Replicate,
+    ReplicateEstimate,
+    hierarchical_bootstrap,
+    minimal_detectable_difference,
+    replicate_mean,
+)
+
+__all__ = [
+    "ComparisonEstimate",
+    "EpsilonBound",
+    "Estimate",
+    "Replicate",
+    "ReplicateEstimate",
+    "TprEstimate",
+    "auroc",
+    "balanced_accuracy",
+    "epsilon_equivalent",
+    "epsilon_lower_bound",
+    "hierarchical_bootstrap",
+    "holm",
+    "minimal_detectable_difference",
+    "paired_difference",
+    "replicate_mean",
+    "swap_estimate",
+    "tpr_at_fpr",
+]

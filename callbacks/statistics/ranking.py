@@ -1,0 +1,216 @@
+"""AUROC of an attack, paired differences between two models, and the swap estimate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize
+
+from callbacks.statistics.delong import RankStatistics, logit_interval, rank_statistics
+from callbacks.statistics.estimates import (
+    Estimate,
+    FloatArray,
+    as_clusters,
+    as_scores,
+    tail_probability,
+)
+
+_SMALLEST_P = 1e-300
+
+
+@dataclass(frozen=True)
+class ComparisonEstimate(Estimate):
+    """An estimate that compares two models on the same records.
+
+    Attributes:
+        p_value: Two-sided p-value of "the two models have the same AUROC": one minus the level at
+            which the interval just reaches equality, so that test and interval never disagree.
+    """
+
+    p_value: float
+
+
+def auroc(
+    members: ArrayLike,
+    nonmembers: ArrayLike,
+    level: float = 0.95,
+    *,
+    member_clusters: ArrayLike | None = None,
+    nonmember_clusters: ArrayLike | None = None,
+) -> Estimate:
+    """Probability that a member scores above a non-member, ties counted one half; never flipped.
+
+    Interval: DeLong's variance on the logit scale; at a sample AUROC of 1 (0) the exact bound
+    from disjoint pairs (`delong.logit_interval`). With cluster ids the variance is Obuchowski's
+    and clusters, not records, are the independent units.
+
+    Args:
+        members: [n] scores, higher = more likely a member.
+        nonmembers: [m] scores.
+        level: Confidence level.
+        member_clusters: [n] integer ids, or None for independent records.
+        nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+
+    Returns:
+        AUROC in [0, 1] with its interval.
+
+    Raises:
+        ValueError: Empty scores, NaN, ids that do not match, or a level outside (0, 1).
+
+    Example:
+        >>> auroc([2.0, 3.0, 4.0], [1.0, 2.0]).value
+        0.9166666666666666
+    """
+    tail = tail_probability(level)
+    x, y = as_scores(members, "members"), as_scores(nonmembers, "nonmembers")
+    ranks = rank_statistics(
+        x[None],
+        y[None],
+        as_clusters(member_clusters, x.size, "member_clusters"),
+        as_clusters(nonmember_clusters, y.size, "nonmember_clusters"),
+    )
+    value = float(ranks.aurocs[0])
+    lower, upper = logit_interval(value, float(ranks.covariance[0, 0]), ranks.units, tail)
+    return Estimate(value, lower, upper, x.size, y.size)
+
+
+def paired_difference(
+    a_members: ArrayLike,
+    a_nonmembers: ArrayLike,
+    b_members: ArrayLike,
+    b_nonmembers: ArrayLike,
+    level: float = 0.95,
+    *,
+    member_clusters: ArrayLike | None = None,
+    nonmember_clusters: ArrayLike | None = None,
+) -> ComparisonEstimate:
+    """AUROC of model a minus AUROC of model b on the same records.
+
+    Interval: the two logit intervals combined by the method of variance estimates recovery with
+    the correlation from DeLong's covariance (Zou 2007, Psychological Methods 12, equations 14-15;
+    Newcombe 1998, method 10, is the same for proportions). It keeps a width where one or both
+    AUROCs are 0 or 1, where DeLong's own interval has none. Conditional on the two models: a
+    statement about these weights, not about the techniques that made them.
+
+    Args:
+        a_members: [n] scores of the members under model a.
+        a_nonmembers: [m] scores of the non-members under model a.
+        b_members: [n] scores of the same members, in the same order, under model b.
+        b_nonmembers: [m] scores of the same non-members under model b.
+        level: Confidence level.
+        member_clusters: [n] integer ids, or None for independent records.
+        nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+
+    Returns:
+        Difference in [-1, 1], its interval and the two-sided p-value of no difference.
+
+    Raises:
+        ValueError: Records of a and b differ in number, or as for `auroc`.
+    """
+    tail = tail_probability(level)
+    x = _pair(as_scores(a_members, "a_members"), as_scores(b_members, "b_members"))
+    y = _pair(as_scores(a_nonmembers, "a_nonmembers"), as_scores(b_nonmembers, "b_nonmembers"))
+    ranks = rank_statistics(
+        x,
+        y,
+        as_clusters(member_clusters, x.shape[1], "member_clusters"),
+        as_clusters(nonmember_clusters, y.shape[1], "nonmember_clusters"),
+    )
+    value = float(ranks.aurocs[0] - ranks.aurocs[1])
+    lower, upper = _difference_interval(ranks, tail)
+    return ComparisonEstimate(value, lower, upper, x.shape[1], y.shape[1], _p_value(ranks))
+
+
+def swap_estimate(
+    a_members: ArrayLike,
+    a_nonmembers: ArrayLike,
+    b_members: ArrayLike,
+    b_nonmembers: ArrayLike,
+    level: float = 0.95,
+    *,
+    member_clusters: ArrayLike | None = None,
+    nonmember_clusters: ArrayLike | None = None,
+) -> ComparisonEstimate:
+    """Inherited leakage free of any difference between the two record sets: (A + 1 - B)/2.
+
+    A and B are the AUROCs of the same private against the same held-out records, A under the
+    student of the private teacher, B under its counterfactual, whose teacher trained on the
+    held-out side (audits.md, Swap estimate). It equals 1/2 + (A - B)/2, so the interval and the
+    p-value (of "the estimate is 1/2") are those of `paired_difference`.
+
+    Args:
+        a_members: [n] scores of the private records under the student.
+        a_nonmembers: [m] scores of the held-out records under the student.
+        b_members: [n] scores of the same private records under the counterfactual student.
+        b_nonmembers: [m] scores of the same held-out records under the counterfactual student.
+        level: Confidence level.
+        member_clusters: [n] integer ids, or None for independent records.
+        nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+
+    Returns:
+        Estimate in [0, 1], 1/2 where the teacher's private records leave no trace.
+
+    Raises:
+        ValueError: As for `paired_difference`.
+    """
+    difference = paired_difference(
+        a_members,
+        a_nonmembers,
+        b_members,
+        b_nonmembers,
+        level,
+        member_clusters=member_clusters,
+        nonmember_clusters=nonmember_clusters,
+    )
+    return ComparisonEstimate(
+        0.5 + difference.value / 2.0,
+        0.5 + difference.lower / 2.0,
+        0.5 + difference.upper / 2.0,
+        difference.n_members,
+        difference.n_nonmembers,
+        difference.p_value,
+    )
+
+
+def _pair(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Scores of the same records under two models, [2, n]."""
+    if a.size != b.size:
+        raise ValueError(f"paired scores: {a.size} records under a, {b.size} under b")
+    return np.stack([a, b])
+
+
+def _difference_interval(ranks: RankStatistics, tail: float) -> tuple[float, float]:
+    """Interval of the first AUROC minus the second."""
+    a, b = (float(v) for v in ranks.aurocs)
+    (var_a, covariance), (_, var_b) = ranks.covariance.tolist()
+    correlation = covariance / (var_a * var_b) ** 0.5 if var_a > 0 and var_b > 0 else 0.0
+    lower_a, upper_a = logit_interval(a, var_a, ranks.units, tail)
+    lower_b, upper_b = logit_interval(b, var_b, ranks.units, tail)
+    below = _recovered(a - lower_a, upper_b - b, correlation)
+    above = _recovered(upper_a - a, b - lower_b, correlation)
+    return max(-1.0, a - b - below), min(1.0, a - b + above)
+
+
+def _recovered(first: float, second: float, correlation: float) -> float:
+    """Half-width of a difference from the half-widths of its two terms."""
+    squared = first * first + second * second - 2.0 * correlation * first * second
+    return max(0.0, squared) ** 0.5
+
+
+def _p_value(ranks: RankStatistics) -> float:
+    """Smallest tail probability at which the interval of the difference still excludes 0."""
+    difference = float(ranks.aurocs[0] - ranks.aurocs[1])
+    if difference == 0.0:
+        return 1.0
+    near = 0 if difference > 0.0 else 1
+    sign = 1.0 if difference > 0.0 else -1.0
+
+    def clearance(log_tail: float) -> float:
+        return sign * _difference_interval(ranks, float(np.exp(log_tail)))[near]
+
+    if clearance(0.0) <= 0.0:
+        return 1.0
+    smallest = float(np.log(_SMALLEST_P))
+    if clearance(smallest) >= 0.0:
+        return _SMALLEST_P
+    return float(np.exp(optimize.brentq(clearance, smallest, 0.0, xtol=1e-10)))

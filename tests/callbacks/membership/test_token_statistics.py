@@ -1,0 +1,131 @@
+"""The ragged table: order, selection, and what comes back from disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from callbacks.membership import StatisticsKey, TokenStatistics
+from datamodules.errors import UserError
+from kdmodules.scoring import TokenScores, token_statistics
+from tests.callbacks.membership.conftest import empty_scores, random_statistics
+
+KEY = StatisticsKey(model="m" * 64, tokenizer="t" * 64, records="r" * 64)
+VALUES = ("logp", "mean", "variance", "rank")
+
+
+def assert_same(found: TokenStatistics, expected: TokenStatistics) -> None:
+    assert found.record_ids == expected.record_ids
+    for name in ("offsets", *VALUES):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+
+
+def of_record(table: TokenStatistics, record_id: str) -> list[list[float]]:
+    place = table.record_ids.index(record_id)
+    start, stop = table.offsets[place : place + 2].tolist()
+    return [getattr(table, name)[start:stop].tolist() for name in VALUES]
+
+
+def test_batches_in_any_order_come_back_in_record_order() -> None:
+    whole = random_statistics(seed=0)
+    batches = [[6, 0], [2], [5, 4, 7], [1, 3]]
+    parts = [whole.select([f"record-{i}" for i in batch]) for batch in batches]
+    joined = TokenStatistics.concatenate(parts)
+    assert joined.record_ids == tuple(f"record-{i}" for batch in batches for i in batch)
+    assert_same(joined.select(whole.record_ids), whole)
+
+
+def test_selection_keeps_each_records_tokens() -> None:
+    whole = random_statistics(seed=0)
+    chosen = whole.select(["record-4", "record-1", "record-2"])
+    assert chosen.lengths.tolist() == [33, 1, 512]
+    for record_id in chosen.record_ids:
+        assert of_record(chosen, record_id) == of_record(whole, record_id)
+
+
+def test_a_selection_of_nothing_is_empty() -> None:
+    assert len(random_statistics(seed=0).select([])) == 0
+
+
+def test_batches_of_a_model_score_a_record_alike() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(9, 4, generator=generator), torch.randn(11, 4, generator=generator)
+    targets = torch.arange(9)
+    together = TokenStatistics.from_batch(
+        ["a", "b"], torch.tensor([4, 5]), token_statistics(hidden, weight, targets)
+    )
+    alone = TokenStatistics.concatenate(
+        [
+            TokenStatistics.from_batch(
+                ["b"], torch.tensor([5]), token_statistics(hidden[4:], weight, targets[4:])
+            ),
+            TokenStatistics.from_batch(
+                ["a"], torch.tensor([4]), token_statistics(hidden[:4], weight, targets[:4])
+            ),
+        ]
+    ).select(["a", "b"])
+    torch.testing.assert_close(alone.logp, together.logp, rtol=0, atol=1e-6)
+    assert torch.equal(alone.entropy, -alone.mean)
+
+
+def test_records_without_tokens_are_kept() -> None:
+    nothing = TokenStatistics.from_batch(["x", "y"], torch.tensor([0, 0]), empty_scores())
+    joined = TokenStatistics.concatenate([nothing, random_statistics(seed=0)])
+    assert joined.select(["record-1", "y", "record-3"]).lengths.tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_saved_table_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    nothing = TokenStatistics.from_batch(["x"], torch.tensor([0]), empty_scores(), KEY)
+    table = TokenStatistics.concatenate([nothing, replace(random_statistics(seed=0), key=KEY)])
+    table = replace(table, **{name: getattr(table, name).to(dtype) for name in VALUES[:3]})
+    path = tmp_path / "folder" / "statistics.parquet"
+    table.save(path)
+    loaded = TokenStatistics.load(path, expected=KEY)
+    assert_same(loaded, table)
+    assert loaded.key == KEY
+    assert [p.name for p in path.parent.iterdir()] == ["statistics.parquet"]
+
+
+@pytest.mark.parametrize("part", ["model", "tokenizer", "records"])
+def test_a_table_of_something_else_is_refused(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "statistics.parquet"
+    replace(random_statistics(seed=0), key=KEY).save(path)
+    with pytest.raises(UserError, match=f"another {part} "):
+        TokenStatistics.load(path, expected=replace(KEY, **{part: "other"}))
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no token statistics at"):
+        TokenStatistics.load(tmp_path / "missing.parquet")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="is no table of token statistics"):
+        TokenStatistics.load(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"record": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="is no table of token statistics"):
+        TokenStatistics.load(tmp_path / "other.parquet")
+
+
+def test_a_table_without_key_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without a key"):
+        random_statistics(seed=0).save(tmp_path / "statistics.parquet")
+
+
+def test_tables_that_do_not_fit_are_refused() -> None:
+    table = random_statistics(seed=0)
+    with pytest.raises(ValueError, match="scored twice"):
+        TokenStatistics.concatenate([table, table])
+    with pytest.raises(ValueError, match="same key"):
+        TokenStatistics.concatenate([table, replace(random_statistics(seed=1), key=KEY)])
+    with pytest.raises(ValueError, match="same key"):
+        TokenStatistics.concatenate([])
+    with pytest.raises(ValueError, match="not in the table"):
+        table.select(["record-0", "stranger"])
+    with pytest.raises(ValueError, match="do not fit"):
+        TokenStatistics.from_batch(
+            ["a"], torch.tensor([2]), TokenScores(*(torch.zeros(3) for _ in VALUES))
+        )
