@@ -19,7 +19,7 @@ class ExternalDataModule(RecordDataModule):
         members: file, `datasets` folder or hub name of records that the model was trained on.
         nonmembers: the same of records from the same distribution that it never saw; their loss is
             the development loss.
-        tokenizer: folder or hub name; that of the audited model.
+        tokenizer: folder or hub name; None takes the audited model's own.
         hub_split: split to take where a source has several.
         default_task: task of records that carry no category.
         eval_batch_size: most records in a development batch of one rank.
@@ -35,7 +35,7 @@ class ExternalDataModule(RecordDataModule):
         self,
         members: str,
         nonmembers: str,
-        tokenizer: str,
+        tokenizer: str | None = None,
         hub_split: str = "train",
         default_task: str | None = None,
         eval_batch_size: int = 16,
@@ -66,7 +66,7 @@ class ExternalDataModule(RecordDataModule):
         everything = [record for side in populations.values() for record in side]
         names = cluster_records(everything, threshold=self.near_duplicate_threshold)
         self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
-        self._prepare_encoder(load_tokenizer(self.tokenizer_source))
+        self._prepare_encoder(load_tokenizer(self.tokenizer_source or self._audited_model()))
         self._populations = populations
 
     def population(self, name: str) -> list[InstructionRecord]:
@@ -80,6 +80,12 @@ class ExternalDataModule(RecordDataModule):
     def development_records(self) -> list[InstructionRecord]:
         """The non-members."""
         return self._populations["held_out"]
+
+    def _audited_model(self) -> str:
+        source = getattr(self.attached_trainer.lightning_module, "source", None)
+        if not isinstance(source, str):
+            raise UserError("data.tokenizer is missing: name the tokenizer of the audited model")
+        return source
 
     def _side(self, name: str) -> list[InstructionRecord]:
         source = self.sources[name]

@@ -5,6 +5,7 @@ from typing import NoReturn
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
+from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.network import Network, load_model
 from kdmodules.optimization import OptimizerSettings
@@ -28,7 +29,9 @@ class ExternalModule(LanguageModelModule):
         """Loads the model, whatever its family and size."""
         if self.lm is not None:
             return
-        self.lm = CausalLM(load_model(self.source), len(self.tokenizer))
+        model = load_model(self.source)
+        require_window(model, self.data.max_tokens)
+        self.lm = CausalLM(model, len(self.tokenizer))
         shard_language_model(self.lm, self.device_mesh)
 
     def loss_sums(self, batch: InstructionBatch) -> NoReturn:

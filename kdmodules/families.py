@@ -135,3 +135,17 @@ def head(model: PreTrainedModel) -> nn.Module:
 def context_window(model: PreTrainedModel) -> int:
     """Returns the longest sequence in tokens that the model accepts."""
     return int(model.config.max_position_embeddings)
+
+
+def require_window(model: PreTrainedModel, max_tokens: int) -> None:
+    """Refuses records that may be longer than the model's window.
+
+    Raises:
+        UserError: Naming both lengths.
+    """
+    window = context_window(model)
+    if max_tokens > window:
+        raise UserError(
+            f"data.max_tokens is {max_tokens} but the {family_of(model).name} model's window is "
+            f"{window} tokens: lower data.max_tokens"
+        )

@@ -17,6 +17,7 @@ from datamodules.batches import InstructionBatch
 from datamodules.keys import key
 from datamodules.record_module import RecordDataModule
 from kdmodules.causal_lm import CausalLM
+from kdmodules.families import require_window
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
 from kdmodules.network import METADATA_KEY, Network, build_network, checkpoint_metadata
 from kdmodules.optimization import OptimizerSettings, build_optimizer, build_schedule
@@ -80,6 +81,7 @@ class LanguageModelModule(LightningModule):
         if self.lm is not None:
             return
         model = build_network(self.network, self.tokenizer, key(self.seed, "weights"))
+        require_window(model, self.data.max_tokens)
         self.lm = CausalLM(model, len(self.tokenizer))
         shard_language_model(self.lm, self.device_mesh)
 

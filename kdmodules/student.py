@@ -7,6 +7,7 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from kdmodules.causal_lm import CausalLM
+from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
 from kdmodules.network import Network, load_model, require_same_vocabulary
@@ -64,6 +65,7 @@ class StudentModule(LanguageModelModule):
 
     def _load_teacher(self, source: str) -> CausalLM:
         model = load_model(source).requires_grad_(False).eval()
+        require_window(model, self.data.max_tokens)
         return CausalLM(model, len(self.tokenizer))
 
     def on_fit_start(self) -> None:

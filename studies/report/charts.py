@@ -1,0 +1,287 @@
+"""The page's charts as Vega-Lite specifications; the theme's colours are the page's."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from studies.report.study_data import StudyData
+
+__all__ = [
+    "attack_chart",
+    "attack_colours",
+    "difference_chart",
+    "heat_map",
+    "label_colours",
+    "roc_chart",
+    "task_chart",
+    "utility_chart",
+]
+
+Spec = dict[str, object]
+
+# Okabe and Ito's palette, darkened or lightened to at least 3:1 on both of the page's backgrounds.
+_TECHNIQUES = (
+    "#2f7fc1",
+    "#00946c",
+    "#b8629b",
+    "#b07d00",
+    "#7a6fd0",
+    "#3a9db8",
+    "#8c7a3d",
+    "#c2554d",
+)
+_TEACHER = "#d55e00"
+_NEUTRAL = "#858c96"
+_ATTACKS = ("#2f7fc1", "#d55e00", "#00946c", "#b8629b", "#b07d00", "#7a6fd0", "#3a9db8", "#858c96")
+_PRIVATE_ROLES = ("teacher", "student")
+
+
+def label_colours(data: StudyData) -> dict[str, tuple[str, list[int]]]:
+    """Returns each label's colour and dash: a colour per technique, dashes for counterfactuals."""
+    techniques = list(dict.fromkeys(cell.technique for cell in data.cells if cell.technique))
+    colours = {}
+    for cell in data.cells:
+        if cell.technique:
+            colour = _TECHNIQUES[techniques.index(cell.technique) % len(_TECHNIQUES)]
+        else:
+            colour = _TEACHER if "teacher" in cell.role else _NEUTRAL
+        dash = [1, 0] if cell.role in (*_PRIVATE_ROLES, "control") else [5, 4]
+        colours[data.labels[cell.alias]] = (colour, dash)
+    return colours
+
+
+def attack_chart(rows: pd.DataFrame) -> Spec:
+    """AUROC with interval, one band per run, one mark per attack."""
+    return _forest(rows, "label", "AUROC, private against held-out", 0.5)
+
+
+def difference_chart(rows: pd.DataFrame, title: str, null: float) -> Spec:
+    """A comparison with its interval, one band per pair of runs, one mark per attack."""
+    return _forest(rows, "pair", title, null)
+
+
+def _forest(rows: pd.DataFrame, band: str, title: str, null: float) -> Spec:
+    attacks = list(dict.fromkeys(rows["attack"]))
+    columns = [band, "attack", "value", "lower", "upper", "n_members", "n_nonmembers"]
+    frame = rows[columns]
+    low = min(null, frame["lower"].min(), frame["value"].min())
+    high = max(null, frame["upper"].max(), frame["value"].max())
+    margin = 0.04 * (high - low) or 0.05
+    scale = alt.Scale(
+        domain=[round(low - margin, 4), round(high + margin, 4)], nice=False, zero=False
+    )
+    ticks = alt.Axis(tickCount=7, format=".2~f")
+    # A pair of runs takes two lines.
+    labels = alt.Axis(
+        grid=False, ticks=False, labelExpr="split(replace(datum.label, ' − ', '|− '), '|')"
+    )
+    y = alt.Y(f"{band}:N", sort=list(dict.fromkeys(frame[band])), title=None, axis=labels)
+    base = alt.Chart(frame).encode(
+        y=y,
+        yOffset=alt.YOffset("attack:N", sort=attacks),
+        color=_attack_colour(attacks),
+        tooltip=[
+            alt.Tooltip(f"{band}:N", title="Run"),
+            alt.Tooltip("attack:N", title="Attack"),
+            *_estimate_tooltips(),
+        ],
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("lower:Q", title=title, scale=scale, axis=ticks), x2="upper:Q"
+    )
+    points = base.mark_point(filled=True, size=62, opacity=1).encode(
+        x=alt.X("value:Q", title=title, scale=scale, axis=ticks)
+    )
+    line = (
+        alt.Chart(pd.DataFrame({"null": [null]}))
+        .mark_rule(strokeDash=[4, 4], color=_NEUTRAL)
+        .encode(x=alt.X("null:Q", title=title, scale=scale, axis=ticks))
+    )
+    bands = frame[band].nunique()
+    return _spec(alt.layer(line, bars, points), height=max(90, bands * (14 * len(attacks) + 14)))
+
+
+def heat_map(rows: pd.DataFrame) -> Spec:
+    """AUROC by run and attack."""
+    return _grid(rows, "attack", list(dict.fromkeys(rows["attack"])))
+
+
+def task_chart(rows: pd.DataFrame) -> Spec:
+    """AUROC by run and task."""
+    frame = rows.assign(task=rows["task"].str.replace("_", " "))
+    return _grid(frame, "task", sorted(frame["task"].unique()))
+
+
+def _grid(rows: pd.DataFrame, column: str, order: Sequence[str]) -> Spec:
+    frame = rows[["label", column, "value", "lower", "upper", "n_members", "n_nonmembers"]]
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            f"{column}:N",
+            sort=list(order),
+            title=None,
+            axis=alt.Axis(orient="top", labelAngle=0, labelLimit=110, ticks=False, domain=False),
+        ),
+        y=alt.Y(
+            "label:N",
+            sort=list(dict.fromkeys(frame["label"])),
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False),
+        ),
+        tooltip=[
+            alt.Tooltip("label:N", title="Run"),
+            alt.Tooltip(f"{column}:N", title=column.capitalize()),
+            *_estimate_tooltips(),
+        ],
+    )
+    cells = base.mark_rect(cornerRadius=3).encode(
+        color=alt.Color(
+            "value:Q",
+            title="AUROC",
+            # The range is the page's: its middle is the paper's colour, light or dark.
+            scale=alt.Scale(domain=[0, 0.5, 1], range="diverging", clamp=True, interpolate="rgb"),
+            legend=alt.Legend(
+                orient="bottom", gradientLength=200, values=[0, 0.25, 0.5, 0.75, 1], format=".2~f"
+            ),
+        )
+    )
+    text = base.mark_text(fontSize=12.5).encode(
+        text=alt.Text("value:Q", format=".2f"),
+        color=alt.condition(
+            "abs(datum.value - 0.5) > 0.3", alt.value("#ffffff"), alt.value(alt.expr("ink"))
+        ),
+    )
+    chart = alt.layer(cells, text)
+    return _spec(chart, height=40 + 36 * frame["label"].nunique(), ink=True)
+
+
+def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, log: bool) -> Spec:
+    """ROC curves of one attack (the parameter `attack`, set by the page), linear or log-log."""
+    shown = rows[(rows["fpr"] > 0) & (rows["tpr"] > 0)] if log else rows
+    low = float(shown[["fpr", "tpr"]].min().min()) if log else 0.0
+    scale = alt.Scale(type="log", domain=[low, 1]) if log else alt.Scale(domain=[0, 1])
+    axis = alt.Axis(format="~%", tickCount=4 if log else 5)
+    labels = [label for label in colours if label in set(rows["label"])]
+    # The page has one legend for both panels, beside the choice of the attack.
+    attack = alt.param(name="attack", value=str(rows["attack"].iloc[0]))
+    lines = (
+        alt.Chart(shown)
+        .mark_line(interpolate="step-after", strokeWidth=2, clip=True)
+        .encode(
+            x=alt.X("fpr:Q", title="False positive rate", scale=scale, axis=axis),
+            y=alt.Y("tpr:Q", title="True positive rate", scale=scale, axis=axis),
+            color=alt.Color(
+                "label:N",
+                scale=alt.Scale(domain=labels, range=[colours[label][0] for label in labels]),
+                legend=None,
+            ),
+            strokeDash=alt.StrokeDash(
+                "label:N",
+                scale=alt.Scale(domain=labels, range=[colours[label][1] for label in labels]),
+                legend=None,
+            ),
+            order="fpr:Q",
+            tooltip=[
+                alt.Tooltip("label:N", title="Run"),
+                alt.Tooltip("fpr:Q", title="FPR", format=".2%"),
+                alt.Tooltip("tpr:Q", title="TPR", format=".2%"),
+                alt.Tooltip("n_members:Q", title="Members"),
+                alt.Tooltip("n_nonmembers:Q", title="Non-members"),
+            ],
+        )
+        .transform_filter("datum.attack === attack")
+    )
+    points = pd.DataFrame({"fpr": [low, 1.0], "tpr": [low, 1.0]})
+    chance = (
+        alt.Chart(points)
+        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=_NEUTRAL)
+        .encode(x="fpr:Q", y="tpr:Q")
+    )
+    return _spec(alt.layer(chance, lines).add_params(attack), height=340)
+
+
+def utility_chart(
+    rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], title: str, *, log: bool
+) -> Spec:
+    """AUROC with interval against a utility measure, one mark per run."""
+    labels = list(dict.fromkeys(rows["label"]))
+    frame = rows[
+        ["label", "utility", "utility_n", "value", "lower", "upper", "n_members", "n_nonmembers"]
+    ]
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "utility:Q",
+            title=title,
+            scale=alt.Scale(type="log", padding=24, nice=False)
+            if log
+            else alt.Scale(zero=False, padding=24, nice=False),
+            axis=alt.Axis(tickCount=5, format="~s" if log else ".2~f"),
+        ),
+        color=alt.Color(
+            "label:N",
+            scale=alt.Scale(domain=labels, range=[colours[label][0] for label in labels]),
+            legend=None,
+        ),
+        tooltip=[
+            alt.Tooltip("label:N", title="Run"),
+            alt.Tooltip("utility:Q", title=title, format=".4~g"),
+            alt.Tooltip("utility_n:Q", title="Records (utility)"),
+            *_estimate_tooltips(),
+        ],
+    )
+    y = alt.Y("value:Q", title="AUROC", scale=alt.Scale(zero=False, padding=16, nice=False))
+    bars = base.mark_rule(strokeWidth=2, opacity=0.75).encode(
+        y=alt.Y("lower:Q", title="AUROC"), y2="upper:Q"
+    )
+    points = base.mark_point(size=90, opacity=1, strokeWidth=2.5).encode(
+        y=y,
+        shape=alt.Shape(
+            "label:N",
+            scale=alt.Scale(domain=labels, range=[_shape(colours[label][1]) for label in labels]),
+            legend=None,
+        ),
+    )
+    chance = (
+        alt.Chart(pd.DataFrame({"null": [0.5]}))
+        .mark_rule(strokeDash=[4, 4], color=_NEUTRAL)
+        .encode(y="null:Q")
+    )
+    return _spec(alt.layer(chance, bars, points), height=300)
+
+
+def _shape(dash: list[int]) -> str:
+    return "circle" if dash == [1, 0] else "diamond"
+
+
+def attack_colours(attacks: Sequence[str]) -> dict[str, str]:
+    """Returns each attack's colour."""
+    return dict(zip(attacks, _ATTACKS * (len(attacks) // len(_ATTACKS) + 1), strict=False))
+
+
+def _attack_colour(attacks: list[str]) -> alt.Color:
+    return alt.Color(
+        "attack:N",
+        title=None,
+        scale=alt.Scale(domain=attacks, range=list(attack_colours(attacks).values())),
+        legend=None,
+    )
+
+
+def _estimate_tooltips() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("value:Q", title="Estimate", format=".3f"),
+        alt.Tooltip("lower:Q", title="95% from", format=".3f"),
+        alt.Tooltip("upper:Q", title="95% to", format=".3f"),
+        alt.Tooltip("n_members:Q", title="Members"),
+        alt.Tooltip("n_nonmembers:Q", title="Non-members"),
+    ]
+
+
+def _spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
+    if ink:
+        chart = chart.add_params(alt.param(name="ink", value="#1c2126"))
+    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    # The address of the schema is not fetched, but a page without network should not hold one.
+    spec.pop("$schema")
+    spec.pop("config", None)
+    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}

@@ -1,0 +1,110 @@
+"""The rows behind each figure, as plain numbers."""
+
+import numpy as np
+import pandas as pd
+
+from studies.report.study_data import PRIMARY_ATTACK, StudyData
+
+__all__ = [
+    "comparison_rows",
+    "headline_rows",
+    "roc_points",
+    "roc_rows",
+    "task_rows",
+    "utility_rows",
+]
+
+_ROC_POINTS = 60
+
+
+def roc_points(members: np.ndarray, nonmembers: np.ndarray) -> pd.DataFrame:
+    """Returns points of the empirical ROC curve: `fpr` and `tpr` in [0, 1].
+
+    A record is called a member if its score is at least the threshold; thresholds are the scores
+    themselves, thinned to about 120, evenly in FPR and in its logarithm (first and last stay).
+
+    Args:
+        members: Scores [n], float64.
+        nonmembers: Scores [m], float64.
+    """
+    thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
+    higher = [
+        len(side) - np.searchsorted(np.sort(side), thresholds) for side in (nonmembers, members)
+    ]
+    fpr = np.concatenate([[0.0], higher[0] / len(nonmembers)])
+    tpr = np.concatenate([[0.0], higher[1] / len(members)])
+    wanted = np.concatenate(
+        [
+            np.linspace(0, 1, _ROC_POINTS),
+            np.geomspace(1 / len(nonmembers), 1, _ROC_POINTS),
+        ]
+    )
+    # The last point at or below each wanted FPR is the highest TPR that this FPR allows.
+    kept = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
+    kept = np.union1d(kept, [0, len(fpr) - 1])
+    return pd.DataFrame({"fpr": fpr[kept], "tpr": tpr[kept]})
+
+
+def roc_rows(data: StudyData) -> pd.DataFrame:
+    """Returns ROC points of each run and attack: label, attack, fpr, tpr and the counts."""
+    names = data.results.drop_duplicates(["name", "params"]).set_index(["name", "params"])["attack"]
+    frames = []
+    for cell in data.cells:
+        for key, scores in data.scores.get(cell.alias, {}).items():
+            points = roc_points(scores.members.to_numpy(), scores.nonmembers.to_numpy())
+            frames.append(
+                points.round(5).assign(
+                    label=data.labels[cell.alias],
+                    attack=names.get(key, key[0]),
+                    n_members=len(scores.members),
+                    n_nonmembers=len(scores.nonmembers),
+                )
+            )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def comparison_rows(data: StudyData, metric: str) -> pd.DataFrame:
+    """Returns the rows of one comparison metric, with `pair`, the label of both runs."""
+    rows = data.rows(metric=metric, task=None)
+    return rows.assign(pair=rows["label"] + " − " + rows["label_b"].fillna(""))
+
+
+def headline_rows(data: StudyData) -> pd.DataFrame:
+    """Returns each run's AUROC under the primary attack."""
+    rows = data.auroc_rows()
+    return rows[rows["name"] == PRIMARY_ATTACK].drop_duplicates("run")
+
+
+def utility_rows(data: StudyData) -> pd.DataFrame:
+    """Returns one row per run and utility measure beside the primary attack's AUROC.
+
+    Columns: label, role, measure, utility, utility_lower, utility_upper, utility_n, and of the
+    AUROC value, lower, upper, n_members, n_nonmembers.
+    """
+    utility = data.rows(audit="utility", task=None, population="held_out")
+    utility = utility[utility["metric"].isin(("rouge_l_f1", "perplexity"))].drop_duplicates(
+        ["run", "metric"]
+    )
+    utility = utility.assign(utility_n=utility["n_members"].fillna(utility["n_nonmembers"]))
+    utility = utility[["run", "metric", "value", "lower", "upper", "utility_n"]].rename(
+        columns={
+            "metric": "measure",
+            "value": "utility",
+            "lower": "utility_lower",
+            "upper": "utility_upper",
+        }
+    )
+    return headline_rows(data).merge(utility, on="run")
+
+
+def task_rows(data: StudyData) -> pd.DataFrame:
+    """Returns the primary attack's AUROC per run and task."""
+    rows = data.rows(
+        audit="membership",
+        metric="auroc",
+        population="private",
+        name=PRIMARY_ATTACK,
+        block=None,
+        run_b=None,
+    )
+    return rows[rows["task"].notna()].drop_duplicates(["run", "task"])

@@ -1,0 +1,172 @@
+"""What a reader must know before the figures: warnings, gaps, and the headline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from callbacks.statistics import auroc
+from studies.report.figures import comparison_rows, headline_rows
+from studies.report.study_data import METRIC_NAMES, PRIMARY_ATTACK, StudyData
+
+__all__ = ["CLEAN_MARGIN", "Notice", "estimate_text", "headline", "notices"]
+
+# Equivalence margin of "control clean": its 90% interval lies in 0.5 +- 0.05.
+CLEAN_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A line above the figures; `level` is alert, caution, note or good."""
+
+    level: str
+    title: str
+    text: str
+
+
+def estimate_text(row: pd.Series) -> str:
+    """Returns a value with its 95% interval, or `not measurable`."""
+    if pd.isna(row["value"]):
+        return "not measurable"
+    if pd.isna(row["lower"]):
+        return f"{row['value']:.3f}"
+    return f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
+
+
+def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
+    """Returns all notices, the gravest first."""
+    found = [
+        *_unfinished(data, out_of_date),
+        *_shifted(data),
+        *_skipped(data),
+        *_not_measurable(data),
+        *_controls(data),
+        *_replicates(data),
+    ]
+    order = ("alert", "caution", "note", "good")
+    return sorted(found, key=lambda notice: order.index(notice.level))
+
+
+def headline(data: StudyData) -> str:
+    """Returns the study's result in one or two sentences with figures, as far as its runs allow."""
+    runs = headline_rows(data)
+    parts = []
+    for role, name in (("teacher", "The teacher's"), ("control", "the control's")):
+        rows = runs[runs["role"] == role]
+        if len(rows):
+            parts.append(f"{name} AUROC is {estimate_text(rows.iloc[0])}")
+    sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
+    swaps = comparison_rows(data, "swap_estimate")
+    swaps = swaps[(swaps["name"] == PRIMARY_ATTACK) & (swaps["role"] == "student")]
+    if len(swaps):
+        worst = swaps.sort_values("value").iloc[-1]
+        sentence += (
+            " What came through the teacher: by the swap estimate, which no difference between the "
+            f"records can fake, “{worst['label']}” tells private from held-out records with "
+            f"AUROC {estimate_text(worst)}."
+        )
+    return sentence[0].upper() + sentence[1:]
+
+
+def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:
+    open_cells = {
+        cell.alias: data.states[cell.id]
+        for cell in data.plan.cells
+        if data.states[cell.id] != "done"
+    }
+    if open_cells:
+        text = ", ".join(f"{alias} ({state})" for alias, state in open_cells.items())
+        yield Notice(
+            "alert", f"{len(open_cells)} of {len(data.plan.cells)} cells are not done", text
+        )
+    if out_of_date:
+        yield Notice(
+            "caution",
+            "The study file or its inputs changed since the last run",
+            "This page shows the last run. `kd-study run` brings the changed cells up to date.",
+        )
+
+
+def _shifted(data: StudyData) -> Iterator[Notice]:
+    members = data.rows(audit="membership", run_b=None)
+    shifted = members[members["shifted"].eq(True)]
+    if len(shifted):
+        runs = ", ".join(shifted["label"].unique())
+        yield Notice(
+            "alert",
+            "Shifted data",
+            f"A classifier that sees only the text tells members from non-members ({runs}): "
+            "private against held-out then measures the data, not the model. Read the swap "
+            "estimates alone.",
+        )
+    elif len(members) and members["shifted"].isna().all():
+        yield Notice(
+            "note",
+            "Shift between the record sets: not excluded",
+            "No blind baseline showed that private and held-out texts cannot be told apart. The "
+            "swap estimate does not depend on it.",
+        )
+
+
+def _skipped(data: StudyData) -> Iterator[Notice]:
+    rows = data.rows(run_b=None)
+    rows = rows[rows["skipped"].fillna(0) > 0].drop_duplicates(["run", "audit", "name"])
+    if len(rows):
+        each = "; ".join(
+            f"{row['label']}, {row['attack']}: {row['skipped']:.0f}" for _, row in rows.iterrows()
+        )
+        yield Notice("caution", "Records without a score", f"Counted, not scored: {each}.")
+
+
+def _not_measurable(data: StudyData) -> Iterator[Notice]:
+    rows = data.rows(run_b=None)
+    rows = rows[rows["value"].isna()]
+    for metric, group in rows.groupby("metric"):
+        few = group["n_nonmembers"].min()
+        count = "" if pd.isna(few) else f", with as few as {int(few)} non-members"
+        yield Notice(
+            "caution",
+            f"{METRIC_NAMES.get(str(metric), metric)}: not measurable in {len(group)} rows",
+            f"{', '.join(group['label'].unique())}{count}.",
+        )
+
+
+def _controls(data: StudyData) -> Iterator[Notice]:
+    for cell in data.cells:
+        if cell.role != "control":
+            continue
+        for (name, _), scores in data.scores.get(cell.alias, {}).items():
+            if name != PRIMARY_ATTACK:
+                continue
+            sides = (scores.members.to_numpy(), scores.nonmembers.to_numpy())
+            near, wide = auroc(*sides, level=0.90), auroc(*sides, level=0.999)
+            counts = f"n = {near.n_members} + {near.n_nonmembers}"
+            shown = f"90% interval [{near.lower:.3f}, {near.upper:.3f}], {counts}"
+            label = data.labels[cell.alias]
+            if not wide.lower <= 0.5 <= wide.upper:
+                yield Notice(
+                    "alert",
+                    f"{label}: AUROC differs from 0.5",
+                    f"A model that never met the private records tells them apart (99.9% interval "
+                    f"[{wide.lower:.3f}, {wide.upper:.3f}], {counts}): the record sets differ.",
+                )
+            elif 0.5 - CLEAN_MARGIN <= near.lower and near.upper <= 0.5 + CLEAN_MARGIN:
+                yield Notice("good", f"{label} clean", f"{shown}, inside 0.5 ± {CLEAN_MARGIN}.")
+            else:
+                yield Notice(
+                    "note",
+                    f"{label}: not shown to be clean",
+                    f"No sign of a leak, but too few records to exclude one: {shown}, "
+                    f"not inside 0.5 ± {CLEAN_MARGIN}.",
+                )
+
+
+def _replicates(data: StudyData) -> Iterator[Notice]:
+    count = len({cell.replicate for cell in data.cells})
+    if count < 5:
+        yield Notice(
+            "note",
+            f"{count} replicate{'s' if count != 1 else ''}: about these weights",
+            "Intervals are over records, given these trained models. A statement about a technique "
+            "needs at least five replicates (fresh split, teacher and student).",
+        )

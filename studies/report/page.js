@@ -1,0 +1,76 @@
+"use strict";
+(() => {
+  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
+  const views = {};
+
+  const theme = (night) => {
+    const ink = night ? "#e7e9ec" : "#1c2126";
+    const soft = night ? "#a5adb8" : "#545d68";
+    const line = night ? "#2f353d" : "#e6e7e2";
+    const text = { labelColor: soft, titleColor: soft, labelFontSize: 12.5, titleFontSize: 12.5 };
+    return {
+      background: "transparent",
+      font: "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', Arial, sans-serif",
+      view: { stroke: null },
+      axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: 500, labelLimit: 230, titlePadding: 10 },
+      axisY: { labelPadding: 8 },
+      legend: { ...text, titleFontWeight: 500, offset: 14 },
+      text: { color: ink },
+      range: { diverging: night ? ["#3a83bf", "#262c34", "#d9622b"] : ["#2f7fc1", "#f1f1ed", "#c8501a"] },
+    };
+  };
+
+  const themed = (spec, night) => {
+    const copy = structuredClone(spec);
+    for (const parameter of copy.params ?? []) {
+      if (parameter.name === "ink") parameter.value = night ? "#e7e9ec" : "#1c2126";
+    }
+    return { ...copy, config: theme(night) };
+  };
+
+  const draw = async (night) => {
+    const attack = document.getElementById("roc-attack");
+    for (const place of document.querySelectorAll(".chart")) {
+      const name = place.dataset.spec;
+      views[name]?.finalize();
+      const result = await vegaEmbed(place, themed(specs[name], night), {
+        mode: "vega-lite",
+        renderer: "svg",
+        actions: { export: true, source: false, compiled: false, editor: false },
+        downloadFileName: name,
+      });
+      views[name] = result.view;
+      if (attack && name.startsWith("roc")) await result.view.signal("attack", attack.value).runAsync();
+    }
+    document.documentElement.dataset.drawn = night ? "dark" : "light";
+  };
+
+  const sort = (heading) => {
+    const table = heading.closest("table");
+    const body = table.tBodies[0];
+    const column = heading.cellIndex;
+    const down = heading.getAttribute("aria-sort") === "descending";
+    const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
+    const order = (a, b) => {
+      const [left, right] = [key(a), key(b)];
+      // What was not measured stays last in both directions.
+      if ((left === "") !== (right === "")) return left === "" ? 1 : -1;
+      const numeric = "key" in a.cells[column].dataset;
+      const difference = numeric ? left - right : left.localeCompare(right);
+      return down ? difference : -difference;
+    };
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "ascending" : "descending");
+    body.append(...[...body.rows].sort(order));
+  };
+
+  for (const heading of document.querySelectorAll("table.sortable th")) {
+    heading.addEventListener("click", () => sort(heading));
+  }
+  document.getElementById("roc-attack")?.addEventListener("change", (event) => {
+    for (const name of ["roc", "roc_log"]) views[name]?.signal("attack", event.target.value).runAsync();
+  });
+  dark.addEventListener("change", () => draw(dark.matches));
+  draw(dark.matches);
+})();

@@ -1,0 +1,212 @@
+"""Writes the page, its CSV tables, and the main table for a terminal."""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from studies.plan import Plan
+from studies.report import charts
+from studies.report.figures import (
+    comparison_rows,
+    headline_rows,
+    roc_rows,
+    task_rows,
+    utility_rows,
+)
+from studies.report.notices import headline, notices
+from studies.report.page_tables import PageTable, page_tables
+from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData, read_study_data
+from studies.tables import write_study_tables
+
+__all__ = ["print_main_table", "write_report"]
+
+_HERE = Path(__file__).parent
+_SECTIONS = (
+    ("result", "Result", None),
+    ("leaks", "Models", "attacks"),
+    ("inherited", "What was added", "differences"),
+    ("attacks", "Technique by attack", "heat"),
+    ("roc", "ROC curves", "roc"),
+    ("utility", "Risk and utility", "rouge"),
+    ("tasks", "Tasks", "tasks"),
+    ("methods", "Methods", None),
+)
+
+
+def write_report(plan: Plan, out: Path, *, out_of_date: bool = False) -> Path:
+    """Writes `OUT/report/index.html` and `OUT/report/tables/*.csv` from what is done.
+
+    Args:
+        plan: The plan that the last run used.
+        out: Folder of the study.
+        out_of_date: Whether the study file asks for other cells by now; the page says so.
+
+    Returns:
+        Path of the page.
+    """
+    write_study_tables(plan, out)
+    data = read_study_data(plan, out)
+    tables = page_tables(data)
+    folder = out / "report"
+    for name, table in tables.items():
+        _write_text(folder / "tables" / f"{name}.csv", table.csv())
+    page = folder / "index.html"
+    _write_text(page, _render(data, tables, out_of_date))
+    return page
+
+
+def print_main_table(plan: Plan, out: Path, console: Console) -> None:
+    """Prints the membership table of a study."""
+    content = page_tables(read_study_data(plan, out))["membership"]
+    shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in content.columns:
+        shown.add_column(
+            column.title, justify="right" if column.numeric else "left", no_wrap=not column.numeric
+        )
+    for row in content.rows:
+        shown.add_row(*(cell.text for cell in row))
+    console.print(shown)
+
+
+def _render(data: StudyData, tables: dict[str, PageTable], out_of_date: bool) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    specs = _specs(data)
+    colours = charts.label_colours(data)
+    attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
+    # `<` inside the data would end the script element; in JSON it may be written as an escape.
+    encoded = json.dumps(specs, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return environment.get_template("page.html").render(
+        plan=data.plan,
+        sections=[
+            (anchor, name) for anchor, name, chart in _SECTIONS if not chart or chart in specs
+        ],
+        notices=notices(data, out_of_date=out_of_date),
+        headline=headline(data),
+        cards=_cards(data),
+        primary=ATTACK_NAMES[PRIMARY_ATTACK],
+        charts={name: name in specs for name in _CHARTS},
+        tables=tables,
+        attacks=attacks,
+        attack_entries=[(name, c, False) for name, c in charts.attack_colours(attacks).items()],
+        run_entries=[(label, c, dash != [1, 0]) for label, (c, dash) in colours.items()],
+        labels=data.labels,
+        versions=_versions(data),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        specs=Markup(encoded),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        vega=Markup(
+            vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
+                "</script", "<\\/script"
+            )
+        ),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+_CHARTS = "attacks differences swaps heat roc roc_log rouge perplexity tasks".split()
+
+
+def _specs(data: StudyData) -> dict[str, charts.Spec]:
+    """Returns the charts that the study has rows for."""
+    colours = charts.label_colours(data)
+    aurocs = data.auroc_rows()
+    aurocs = aurocs[aurocs["value"].notna()]
+    differences = comparison_rows(data, "auroc_difference")
+    swaps = comparison_rows(data, "swap_estimate")
+    roc = roc_rows(data)
+    tasks = task_rows(data)
+    tasks = tasks[tasks["value"].notna()]
+    specs: dict[str, charts.Spec] = {}
+    if len(aurocs):
+        specs["attacks"] = charts.attack_chart(aurocs)
+        specs["heat"] = charts.heat_map(aurocs)
+    if len(differences):
+        title = "Difference of AUROC"
+        specs["differences"] = charts.difference_chart(differences, title, 0.0)
+    if len(swaps):
+        specs["swaps"] = charts.difference_chart(swaps, "Swap estimate of AUROC", 0.5)
+    if len(roc):
+        specs["roc"] = charts.roc_chart(roc, colours, log=False)
+        specs["roc_log"] = charts.roc_chart(roc, colours, log=True)
+    if len(tasks):
+        specs["tasks"] = charts.task_chart(tasks)
+    return specs | _utility_specs(data, colours)
+
+
+def _utility_specs(
+    data: StudyData, colours: dict[str, tuple[str, list[int]]]
+) -> dict[str, charts.Spec]:
+    rows = utility_rows(data)
+    specs = {}
+    for name, measure, title in (
+        ("rouge", "rouge_l_f1", "ROUGE-L F1 on held-out prompts"),
+        ("perplexity", "perplexity", "Held-out perplexity (log scale)"),
+    ):
+        chosen = rows[(rows["measure"] == measure) & rows["utility"].notna()]
+        if len(chosen):
+            specs[name] = charts.utility_chart(chosen, colours, title, log=measure == "perplexity")
+    return specs
+
+
+def _cards(data: StudyData) -> list[dict[str, str]]:
+    """Returns the key figures: teacher, students, control, and what the private records added."""
+    runs = headline_rows(data)
+    runs = runs[runs["role"].isin(("teacher", "student", "control"))]
+    cards = [_card(row, f"{row['label']}: AUROC") for _, row in runs.iterrows()]
+    for metric, what in (
+        ("auroc_difference", "minus its counterfactual"),
+        ("swap_estimate", "swap estimate"),
+    ):
+        rows = comparison_rows(data, metric)
+        rows = rows[
+            (rows["name"] == PRIMARY_ATTACK)
+            & (rows["role"] == "student")
+            & rows["label_b"].str.startswith("Counterfactual")
+        ]
+        cards += [_card(row, f"{row['label']}: {what}") for _, row in rows.iterrows()]
+    return cards
+
+
+def _card(row: pd.Series, what: str) -> dict[str, str]:
+    measured = pd.notna(row["value"]) and pd.notna(row["lower"])
+    return {
+        "what": what,
+        "value": f"{row['value']:.3f}" if pd.notna(row["value"]) else "—",
+        "interval": f"[{row['lower']:.3f}, {row['upper']:.3f}]" if measured else "not measurable",
+        "note": f"n = {row['n_members']:.0f} private + {row['n_nonmembers']:.0f}",
+    }
+
+
+def _versions(data: StudyData) -> dict[str, str]:
+    """Returns versions and machine; several values where cells differ."""
+    seen: dict[str, list[str]] = {}
+    for facts in data.facts.values():
+        versions = facts.get("versions")
+        entries = dict(versions) if isinstance(versions, dict) else {}
+        for name, value in {**entries, "machine": facts.get("machine", "unknown")}.items():
+            seen.setdefault(name, [])
+            if str(value) not in seen[name]:
+                seen[name].append(str(value))
+    return {"study file": data.plan.source} | {name: "; ".join(all_) for name, all_ in seen.items()}
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

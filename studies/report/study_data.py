@@ -1,0 +1,163 @@
+"""What a report shows, read from a study's folder: runs with labels, final results, scores."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from callbacks.results import read_table
+from studies.cell_state import CellFiles
+from studies.plan import Cell, Plan
+from studies.tables import AttackScores, attack_scores
+
+__all__ = [
+    "ATTACK_NAMES",
+    "METRIC_NAMES",
+    "PRIMARY_ATTACK",
+    "ROLE_NAMES",
+    "StudyData",
+    "read_study_data",
+]
+
+# Fixed before looking, as every headline needs.
+PRIMARY_ATTACK = "loss"
+ATTACK_NAMES = {"loss": "Loss", "zlib": "Zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
+METRIC_NAMES = {
+    "tpr_at_fpr_0.1": "TPR at 10% FPR",
+    "tpr_at_fpr_0.01": "TPR at 1% FPR",
+    "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
+    "rouge_l_f1": "ROUGE-L F1",
+    "perplexity": "Perplexity",
+    "auroc_difference": "AUROC difference",
+    "swap_estimate": "Swap estimate",
+}
+ROLE_NAMES = {
+    "base": "Base",
+    "teacher": "Teacher",
+    "counterfactual_teacher": "Counterfactual teacher",
+    "init": "Initial student",
+    "control": "Control",
+    "student": "Student",
+    "counterfactual": "Counterfactual student",
+    "reference": "Reference",
+}
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Everything a page is made of.
+
+    Attributes:
+        plan: The plan that the last run used.
+        cells: Its finished cells: teachers, students, controls, counterfactuals.
+        states: State of every cell, by id.
+        labels: Label of each run on the page, by alias.
+        results: Rows of each finished run's last step, with `label`, `label_b` and `attack`.
+        scores: Scores at the last step: alias -> (attack, params) -> scores.
+        facts: Content of each finished cell's state file, by alias.
+    """
+
+    plan: Plan
+    cells: tuple[Cell, ...]
+    states: dict[str, str]
+    labels: dict[str, str]
+    results: pd.DataFrame
+    scores: dict[str, dict[tuple[str, str], AttackScores]]
+    facts: dict[str, dict[str, object]]
+
+    def rows(self, **values: object) -> pd.DataFrame:
+        """Returns the results whose columns have these values; None asks for null."""
+        found = self.results
+        for column, value in values.items():
+            wanted = found[column].isna() if value is None else found[column] == value
+            found = found[wanted]
+        return found
+
+    def auroc_rows(self) -> pd.DataFrame:
+        """Returns the whole-model AUROC of private against held-out, all tasks together."""
+        return self.rows(
+            audit="membership",
+            metric="auroc",
+            population="private",
+            task=None,
+            block=None,
+            run_b=None,
+        )
+
+
+def read_study_data(plan: Plan, out: Path) -> StudyData:
+    """Reads a study's merged tables and the states of its cells.
+
+    Raises:
+        UserError: The tables are missing.
+    """
+    states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
+    done = [cell for cell in plan.cells if states[cell.id] == "done"]
+    cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
+    labels = _labels(plan)
+    results = read_table(out, "results").to_pandas()
+    results = results[results["run"].isin([cell.alias for cell in cells])]
+    last = results.groupby(["run", "audit"])["step"].transform("max")
+    results = results[results["step"] == last].copy()
+    order = {cell.alias: index for index, cell in enumerate(cells)}
+    results["order"] = results["run"].map(order)
+    results["label"] = results["run"].map(labels)
+    results["label_b"] = results["run_b"].map(labels)
+    results["attack"] = _attack_labels(results)
+    return StudyData(
+        plan=plan,
+        cells=cells,
+        states=dict(states),
+        labels=labels,
+        results=results.sort_values("order", kind="stable"),
+        scores=attack_scores(read_table(out, "scores").to_pandas()),
+        facts={cell.alias: CellFiles(cell).read() for cell in cells},
+    )
+
+
+def _labels(plan: Plan) -> dict[str, str]:
+    several = {
+        name: len({getattr(cell, name) for cell in plan.cells if cell.role != "teacher"}) > 1
+        for name in ("family", "replicate")
+    }
+    several["size"] = len({cell.size for cell in plan.cells if cell.stage in _SIZED}) > 1
+    several["seed"] = len({cell.seed - cell.replicate for cell in plan.cells}) > 1
+    labels = {}
+    for cell in plan.cells:
+        name = ROLE_NAMES[cell.role] if cell.stage in _BUILT_IN else cell.stage
+        sized = cell.stage in _SIZED
+        parts = [
+            name,
+            cell.technique,
+            cell.size if several["size"] and sized else None,
+            cell.family if several["family"] and not sized else None,
+            f"r{cell.replicate}" if several["replicate"] else None,
+            f"s{cell.seed // 10_000}" if several["seed"] and sized else None,
+        ]
+        labels[cell.alias] = " · ".join(part for part in parts if part)
+    return labels
+
+
+_SHOWN_ORDER = (
+    "teacher",
+    "student",
+    "control",
+    "init",
+    "base",
+    "reference",
+    "counterfactual_teacher",
+    "counterfactual",
+)
+_SIZED = ("init", "control", "student", "counterfactual")
+_BUILT_IN = ("teacher", "counterfactual_teacher", *_SIZED)
+
+
+def _attack_labels(results: pd.DataFrame) -> pd.Series:
+    """Returns the attack's name, with its parameters where one attack was run with several."""
+    plain = results["name"].map(lambda name: ATTACK_NAMES.get(name, name))
+    variants = results.groupby("name")["params"].transform("nunique")
+    detailed = results["params"].map(
+        lambda text: ", ".join(f"{key} {value}" for key, value in json.loads(text).items())
+    )
+    return plain.where(variants == 1, plain + " (" + detailed + ")")

@@ -1,0 +1,96 @@
+"""The resolved configuration of a run: saved once, shown in TensorBoard, compared on resume."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.run import run_folder
+from datamodules.errors import UserError
+
+CONFIG_NAME = "config.yaml"
+_NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only")
+
+
+class RunConfig(Callback):
+    """Writes the resolved configuration beside the run and into TensorBoard.
+
+    Args:
+        config: The resolved configuration of the subcommand.
+        subcommand: fit or validate.
+    """
+
+    def __init__(self, config: dict[str, Any], subcommand: str) -> None:
+        self.config = {key: config[key] for key in config if key not in _NOT_PART_OF_A_RUN}
+        self.subcommand = subcommand
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Saves the configuration of a new run; a resumed one keeps what it was started with."""
+        if not trainer.is_global_zero:
+            return
+        path = run_folder(trainer) / CONFIG_NAME
+        if path.exists() and self.subcommand == "validate":
+            path = run_folder(trainer) / "validate.yaml"
+        if self.subcommand == "validate" or not _is_resumed(trainer):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                text = yaml.safe_dump(self.config, sort_keys=False)
+                indented = "".join(f"    {line}\n" for line in text.splitlines())
+                logger.experiment.add_text(f"config/{self.subcommand}", indented)
+                logger.log_hyperparams(flatten(self.config))
+
+
+def _is_resumed(trainer: Trainer) -> bool:
+    return trainer.ckpt_path is not None
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings as one level of dotted names; lists become their text.
+
+    >>> flatten({"model": {"lr": 0.1, "betas": [0.9, 0.95]}})
+    {'model.lr': 0.1, 'model.betas': '[0.9, 0.95]'}
+    """
+    if isinstance(config, dict):
+        flat: dict[str, Any] = {}
+        for name, value in config.items():
+            flat.update(flatten(value, f"{prefix}.{name}" if prefix else str(name)))
+        return flat
+    return {prefix: config if isinstance(config, str | int | float | bool) else str(config)}
+
+
+def refuse_used_folder(run_dir: Path) -> None:
+    """Refuses to start a run in a folder that another one has filled.
+
+    Raises:
+        UserError: If the folder holds a checkpoint or results.
+    """
+    for used in (run_dir / "checkpoints" / "last.ckpt", run_dir / "results.parquet"):
+        if used.exists():
+            raise UserError(
+                f"{run_dir} already holds a run ({used.relative_to(run_dir)}): give another "
+                f"--run_dir, resume it with --ckpt_path last, or delete the folder"
+            )
+
+
+def report_disagreement(run_dir: Path, config: dict[str, Any]) -> None:
+    """Says on standard error where a resumed run's configuration is not the one it was started
+    with.
+
+    The command line and the fragments win.
+    """
+    path = run_dir / CONFIG_NAME
+    if not path.exists():
+        return
+    saved = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+    now = flatten({key: config[key] for key in config if key not in _NOT_PART_OF_A_RUN})
+    for name in sorted(saved.keys() | now.keys()):
+        if saved.get(name) != now.get(name):
+            sys.stderr.write(
+                f"warning: {name} was {saved.get(name)!r} when {run_dir} was started, is now "
+                f"{now.get(name)!r}\n"
+            )

@@ -1,0 +1,111 @@
+"""Which stages a study has, with the settings and the stages of its own that its file gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, cast
+
+from studies.checked_yaml import CheckedYaml
+from studies.located_yaml import Key
+from studies.stages import ROLES, STAGES, Stage
+
+__all__ = ["CONTROLS", "read_stages"]
+
+CONTROLS = ("control", "counterfactual")
+_SETTINGS = ("needs", "fragments", "overrides")
+_OWN = ("role", "base", "model", "per_technique", "output", *_SETTINGS)
+
+
+def read_stages(
+    check: CheckedYaml, section: object, controls: Sequence[str], *, students: bool, init: bool
+) -> dict[str, Stage]:
+    """Returns the stages of a study by name.
+
+    Args:
+        check: Reader of the file.
+        section: Value of the key `stages`.
+        controls: Value of the key `controls`.
+        students: Whether the study has techniques.
+        init: Whether some technique starts from an `init` run.
+
+    Raises:
+        UserError: Unknown stage or setting, a need that no stage meets, a cycle.
+    """
+    wanted = {
+        "teacher": True,
+        "init": init,
+        "control": "control" in controls,
+        "counterfactual_teacher": "counterfactual" in controls,
+        "student": students,
+        "counterfactual": students and "counterfactual" in controls,
+    }
+    stages = {name: stage for name, stage in STAGES.items() if wanted[name]}
+    for name, value in check.mapping(("stages",), section, None).items():
+        stages[check.name(("stages", name), name)] = _stage(check, name, value, stages)
+    for stage in stages.values():
+        _check_needs(check, stage, stages)
+    for stage in stages.values():
+        _check_cycle(check, stages, (stage.name,))
+    return stages
+
+
+def _stage(check: CheckedYaml, name: str, value: object, stages: Mapping[str, Stage]) -> Stage:
+    key: Key = ("stages", name)
+    if name in STAGES:
+        if name not in stages:
+            raise check.source.error(key, "this study has no such stage (see `controls`)")
+        entry = check.mapping(key, value, _SETTINGS)
+        stage = stages[name]
+    else:
+        entry = check.mapping(key, value, _OWN, required="role")
+        stage = _own_stage(check, name, entry)
+    needs = {
+        option: check.text((*key, "needs", option), needed)
+        for option, needed in check.options((*key, "needs"), entry.get("needs", {})).items()
+    }
+    fragments = check.items((*key, "fragments"), entry.get("fragments", []))
+    return replace(
+        stage,
+        needs={**stage.needs, **needs},
+        fragments=tuple(
+            check.text((*key, "fragments", index), item) for index, item in enumerate(fragments)
+        ),
+        overrides=check.options((*key, "overrides"), entry.get("overrides", {})),
+    )
+
+
+def _own_stage(check: CheckedYaml, name: str, entry: Mapping[str, object]) -> Stage:
+    key: Key = ("stages", name)
+    role = check.choice((*key, "role"), entry["role"], ROLES)
+    models = ("teacher", "student")
+    model = check.choice((*key, "model"), entry.get("model", "student"), models)
+    return Stage(
+        name,
+        role,
+        base=check.text((*key, "base"), entry.get("base", role)),
+        model=cast(Literal["teacher", "student"], model),
+        per_technique=check.boolean((*key, "per_technique"), entry.get("per_technique", False)),
+        output=check.name((*key, "output"), entry.get("output", "export")),
+    )
+
+
+def _check_needs(check: CheckedYaml, stage: Stage, stages: Mapping[str, Stage]) -> None:
+    for option, needed in stage.needs.items():
+        key: Key = ("stages", stage.name, "needs", option)
+        if needed not in stages:
+            known = ", ".join(stages)
+            raise check.source.error(key, f"no stage {needed!r}; this study has {known}")
+        if stages[needed].per_technique and not stage.per_technique:
+            raise check.source.error(
+                key, f"{needed!r} has a cell per technique, {stage.name!r} has none"
+            )
+        if stages[needed].model == "student" and stage.model == "teacher":
+            raise check.source.error(key, f"{needed!r} has a cell per size, {stage.name!r} has not")
+
+
+def _check_cycle(check: CheckedYaml, stages: Mapping[str, Stage], trail: tuple[str, ...]) -> None:
+    for needed in stages[trail[-1]].needs.values():
+        if needed == trail[0]:
+            route = " -> ".join((*trail, needed))
+            raise check.source.error(("stages", trail[0], "needs"), f"{route} is a cycle")
+        if needed not in trail:
+            _check_cycle(check, stages, (*trail, needed))

@@ -1,0 +1,164 @@
+"""`kd-study`: a whole experiment from one file.
+
+plan    print the cells of a study, their commands and what is done
+run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
+report  write one self-contained HTML page and CSV tables, and print the main table
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from datamodules.errors import UserError
+from studies.cell_state import CellFiles
+from studies.plan import Plan, make_plan
+from studies.progress import Progress
+from studies.report import print_main_table, write_report
+from studies.runner import fit_program, run_plan
+from studies.study_file import StudyFile, read_study
+from studies.tables import write_study_tables
+
+__all__ = ["main"]
+
+_OVERRIDE_HELP = """\
+Options of kd-privacy that hold a dot win over the study file, for every cell:
+  kd-study run FILE --data.source records.jsonl --trainer.max_epochs 3
+and for the cells of one stage alone with stages.<stage>. before them:
+  kd-study run FILE --stages.teacher.trainer.max_epochs 20
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `kd-study` and returns its exit status.
+
+    0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
+    """
+    console = Console(stderr=True)
+    try:
+        return _dispatch(*_parse(arguments))
+    except UserError as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted: the same command goes on from here")
+        return 130
+
+
+def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    study = read_study(options.file)
+    out = Path(options.run_dir or Path("runs") / study.name)
+    if options.command == "plan":
+        return _print_plan(make_plan(study, out, overrides, options.threads_per_cell))
+    if options.command == "run":
+        plan = make_plan(study, out, overrides, options.threads_per_cell)
+        return _run(plan, out, options.workers)
+    if overrides:
+        raise UserError(f"--{next(iter(overrides))}: a report takes no options of kd-privacy")
+    return _report(study, out)
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
+    parser = argparse.ArgumentParser(
+        prog="kd-study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    texts = {
+        "plan": "print cells, commands and states; runs nothing",
+        "run": "run the cells that are not done",
+        "report": "write OUT/report/index.html and OUT/report/tables/*.csv",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_OVERRIDE_HELP if name != "report" else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_argument("file", metavar="FILE", help="study file (configs/studies/*.yaml)")
+        command.add_argument(
+            "--run_dir", metavar="OUT", help="folder of the study (default: runs/<name>)"
+        )
+        if name == "report":
+            continue
+        command.add_argument(
+            "--threads_per_cell",
+            type=_positive,
+            metavar="N",
+            help="threads of each cell (default: the file's, else 1); part of a cell's identity",
+        )
+        if name == "run":
+            command.add_argument(
+                "--workers", type=_positive, default=2, metavar="N", help="cells at a time (2)"
+            )
+    options, rest = parser.parse_known_args(arguments)
+    return options, _overrides(rest)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _overrides(rest: Sequence[str]) -> dict[str, object]:
+    overrides: dict[str, object] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name:
+            raise UserError(f"{word}: no such option of kd-study (see kd-study --help)")
+        if not equals:
+            if not words:
+                raise UserError(f"--{name}: a value is missing")
+            value = words.pop(0)
+        overrides[name] = yaml.safe_load(value) if value else ""
+    return overrides
+
+
+def _print_plan(plan: Plan) -> int:
+    console = Console()
+    for cell in plan.cells:
+        console.print(f"{cell.id}  {CellFiles(cell).state()}", markup=False, highlight=False)
+        for option, needed in cell.needs.items():
+            console.print(f"  needs {needed} as --{option}", markup=False, highlight=False)
+        console.print(f"  {cell.command}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _run(plan: Plan, out: Path, workers: int) -> int:
+    console = Console()
+    with Progress(plan, console) as progress:
+        complete = run_plan(plan, out, workers=workers, program=fit_program(), progress=progress)
+    done = write_study_tables(plan, out)
+    console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
+    return 0 if complete else 1
+
+
+def _report(study: StudyFile, out: Path) -> int:
+    path = out / "plan.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
+    plan = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    now = make_plan(study, out, plan.overrides, plan.threads)
+    changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
+    page = write_report(plan, out, out_of_date=bool(changed))
+    console = Console()
+    print_main_table(plan, out, console)
+    console.print(f"page: {page}", markup=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

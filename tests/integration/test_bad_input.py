@@ -1,0 +1,164 @@
+"""A mistake ends a command before its first step, with one line that names it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from datamodules.synthetic import generate_records
+from datamodules.tokenizer import train_tokenizer
+from tests.integration.conftest import fragments
+
+Refused = Callable[[list[str]], str]
+
+
+def record(index: int, **changes: object) -> dict[str, object]:
+    one = generate_records(index + 1, seed=3)[index]
+    fields = {
+        "instruction": one.instruction,
+        "context": one.context,
+        "response": one.response,
+        "category": one.task,
+    }
+    return {**fields, **changes}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Callable[[list[object]], list[str]]:
+    """Writes lines to a JSONL file and returns the command that trains on it."""
+
+    def write(lines: list[object]) -> list[str]:
+        path = tmp_path / "records.jsonl"
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        path.write_text("\n".join(texts), encoding="utf-8")
+        return [*fragments("teacher"), f"--data.source={path}", f"--run_dir={tmp_path / 'run'}"]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("third", "expected"),
+    [
+        ("{not json", "records.jsonl:3"),
+        ({"instruction": "Why?"}, "records.jsonl:3"),
+        (record(2, response=""), "records.jsonl:3"),
+        (record(2, category="poetry"), "'poetry'"),
+        (record(2, response=7), "records.jsonl:3"),
+    ],
+    ids=["invalid JSON", "missing field", "empty response", "unknown category", "no string"],
+)
+def test_bad_records_name_their_line(
+    third: object, expected: str, data: Callable[[list[object]], list[str]], refused: Refused
+) -> None:
+    assert expected in refused(data([record(0), record(1), third, record(3)]))
+
+
+def test_wrong_encoding(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(json.dumps(record(0)).encode() + b'\n{"instruction": "caf\xe9"}')
+    line = refused([*fragments("teacher"), f"--data.source={path}", f"--run_dir={tmp_path / 'r'}"])
+    assert "latin.jsonl:2" in line
+    assert "UTF-8" in line
+
+
+def test_too_few_records_for_a_split(
+    data: Callable[[list[object]], list[str]], refused: Refused
+) -> None:
+    line = refused(data([record(index) for index in range(6)]))
+    assert "6" in line
+    assert "min_records" in line
+
+
+def test_template_longer_than_the_window(tmp_path: Path, refused: Refused) -> None:
+    line = refused(
+        [*fragments("teacher"), "--data.max_prompt_tokens=20", f"--run_dir={tmp_path / 'run'}"]
+    )
+    assert "max_prompt_tokens is 20" in line
+
+
+def test_longer_records_than_the_models_window(tmp_path: Path, refused: Refused) -> None:
+    line = refused(
+        [
+            *fragments("teacher"),
+            "--model.network.config.n_positions=128",
+            f"--run_dir={tmp_path / 'run'}",
+        ]
+    )
+    assert "data.max_tokens is 512" in line
+    assert "128" in line
+
+
+def test_the_same_record_on_both_sides(teacher: Path, tmp_path: Path, refused: Refused) -> None:
+    for side, first in (("a", 0), ("b", 3)):
+        lines = [json.dumps(record(index)) for index in range(first, first + 5)]
+        (tmp_path / f"{side}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    line = refused(
+        [
+            "validate",
+            "-c",
+            "configs/audits/external.yaml",
+            f"--model.source={teacher / 'export'}",
+            f"--data.members={tmp_path / 'a.jsonl'}",
+            f"--data.nonmembers={tmp_path / 'b.jsonl'}",
+            f"--run_dir={tmp_path / 'out'}",
+        ]
+    )
+    assert "2 record(s) stand on both sides" in line
+
+
+def test_mismatched_vocabularies(tmp_path: Path, refused: Refused) -> None:
+    other = train_tokenizer([" ".join(str(record(index)) for index in range(40))], 512)
+    folder = tmp_path / "teacher"
+    other.save_pretrained(folder)
+    config = GPT2Config(vocab_size=512, n_layer=1, n_head=1, n_embd=8, n_positions=512)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    line = refused(
+        [
+            *fragments("student", "techniques/kd"),
+            f"--model.teacher={folder}",
+            f"--run_dir={tmp_path / 'run'}",
+        ]
+    )
+    assert str(folder) in line
+    assert line.count("512 tokens") == 2
+
+
+@pytest.mark.parametrize("name", ["runs/nowhere/export", "/nowhere/last.ckpt"])
+def test_a_missing_teacher(name: str, tmp_path: Path, refused: Refused) -> None:
+    line = refused(
+        [
+            *fragments("student", "techniques/kd"),
+            f"--model.teacher={name}",
+            f"--run_dir={tmp_path / 'run'}",
+        ]
+    )
+    assert name in line
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--data.bach_size=4", "bach_size"),
+        ("--trainer.max_epoch=4", "trainer.max_epoch"),
+        ("--model.optimizer.lrate=4", "lrate"),
+        ("--model.network.config.n_layers=4", "n_layers"),
+        ("--data.batch_size=many", "batch_size"),
+        ("--data.batch_size=0", "batch_size"),
+    ],
+)
+def test_misspelt_options_are_named(
+    option: str, named: str, tmp_path: Path, refused: Refused
+) -> None:
+    line = refused([*fragments("teacher"), option, f"--run_dir={tmp_path / 'run'}"])
+    assert named in line
+    assert len(line) < 400
+
+
+def test_a_misspelt_key_in_a_fragment_is_named(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data:\n  init_args:\n    bach_size: 4\n", encoding="utf-8")
+    line = refused([*fragments("teacher"), "-c", str(path), f"--run_dir={tmp_path / 'run'}"])
+    assert "bach_size" in line

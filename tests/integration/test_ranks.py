@@ -1,0 +1,82 @@
+"""Two processes give the numbers of one: the same audit rows, the same losses, nothing twice."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from studies.cli import main
+from tests.integration.conftest import (
+    fragments,
+    losses,
+    run_process,
+    table,
+    weights,
+)
+
+TWO = ["--trainer.devices=2"]
+STRATEGIES = {
+    "ddp": ["--trainer.strategy=ddp"],
+    "fsdp2": ["--trainer.strategy=lightning.pytorch.strategies.ModelParallelStrategy"],
+}
+# 11 does not divide by two ranks, nor do 160 records by 11: every epoch has uneven batches.
+UNEVEN = "--data.batch_size=11"
+
+
+def student(teacher: Path, run_dir: Path) -> list[str]:
+    return [
+        *fragments("student", "techniques/kd", "audits/membership", "audits/utility"),
+        f"--model.teacher={teacher / 'export'}",
+        UNEVEN,
+        "--trainer.accumulate_grad_batches=2",
+        f"--run_dir={run_dir}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student trained and audited by one process."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    finished = run_process(student(teacher, run_dir))
+    assert finished.returncode == 0, finished.stderr
+    return run_dir
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_training_and_audits_equal_one_process(
+    strategy: str, alone: Path, teacher: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    finished = run_process([*student(teacher, run_dir), *TWO, *STRATEGIES[strategy]])
+    assert finished.returncode == 0, finished.stderr
+    assert losses(run_dir) == pytest.approx(losses(alone), abs=1e-5)
+    assert losses(run_dir, "val/loss") == pytest.approx(losses(alone, "val/loss"), abs=1e-5)
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(run_dir)[name], value, atol=2e-4, rtol=1e-3)
+    one, two = table(alone, "results"), table(run_dir, "results")
+    identity = ["step", "audit", "population", "task", "name", "params", "metric"]
+    counts = ["n_members", "n_nonmembers", "skipped"]
+    pd.testing.assert_frame_equal(one[identity + counts], two[identity + counts])
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_one_checkpoint_has_one_audit(strategy: str, teacher: Path, tmp_path: Path) -> None:
+    names = ["base/teacher", "data/builtin", "families/gpt2-tiny", "audits/membership"]
+    rest = fragments("teacher", "audits/membership")[2 * len(names) + 1 :]
+    arguments = [
+        "validate",
+        *[part for name in names for part in ("-c", f"configs/{name}.yaml")],
+        *rest,
+        f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
+    ]
+    main([*arguments, f"--run_dir={tmp_path / 'one'}"])
+    finished = run_process(
+        [*arguments, f"--run_dir={tmp_path / 'two'}", *TWO, *STRATEGIES[strategy]]
+    )
+    assert finished.returncode == 0, finished.stderr
+    one, two = table(tmp_path / "one", "scores"), table(tmp_path / "two", "scores")
+    pd.testing.assert_frame_equal(one, two, atol=1e-5, rtol=0)
+    pd.testing.assert_frame_equal(
+        table(tmp_path / "one", "results"), table(tmp_path / "two", "results"), atol=1e-5, rtol=0
+    )

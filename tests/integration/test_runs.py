@@ -1,0 +1,168 @@
+"""Teacher, student and audits as whole commands: what they write, and that bits repeat."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kdmodules.network import load_model
+from studies.cli import main
+from tests.integration.conftest import (
+    AUDITS,
+    fragments,
+    losses,
+    same_bits,
+    table,
+    weights,
+)
+
+STUDENT = ["-c", "configs/techniques/kd.yaml"]
+
+
+def student(teacher: Path, run_dir: Path, *more: str) -> Path:
+    main(
+        [
+            *fragments("student"),
+            *STUDENT,
+            f"--model.teacher={teacher / 'export'}",
+            *more,
+            f"--run_dir={run_dir}",
+        ]
+    )
+    return run_dir
+
+
+def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
+    rows = table(teacher, "results")
+    whole = rows[rows.task.isna() & (rows.metric == "auroc")]
+    assert sorted(whole.name.unique()) == ["loss", "min_k", "min_k_plus_plus", "zlib"]
+    assert whole.groupby("name").step.nunique().eq(2).all()
+    assert (whole.role == "teacher").all()
+    assert (whole.lower < whole.value).all()
+    assert (whole.value < whole.upper).all()
+    assert rows.task.nunique() == 7
+    scores = table(teacher, "scores")
+    assert not scores.duplicated(["step", "record", "name"]).any()
+    sides = scores[scores.name == "loss"].groupby("population").record.nunique()
+    assert sides["private"] == whole.n_members.iloc[0]
+    assert sides["held_out"] == whole.n_nonmembers.iloc[0]
+    assert (teacher / "config.yaml").read_text(encoding="utf-8").startswith("seed_everything: 0")
+    assert losses(teacher, "membership/private/loss/auroc") == pytest.approx(
+        whole[whole.name == "loss"].sort_values("step").value.tolist(), abs=1e-6
+    )
+
+
+def test_the_export_is_the_trained_network(teacher: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(teacher / "export")
+    tokenizer = AutoTokenizer.from_pretrained(teacher / "export")
+    assert len(tokenizer) == model.config.vocab_size == 512
+    from_checkpoint = load_model(str(teacher / "checkpoints" / "last.ckpt"))
+    assert same_bits(dict(model.state_dict()), dict(from_checkpoint.state_dict()))
+    card = (teacher / "export" / "README.md").read_text(encoding="utf-8")
+    assert "private against non-members" in card
+
+
+def test_a_student_approaches_its_teacher(teacher: Path, tmp_path: Path) -> None:
+    run_dir = student(teacher, tmp_path / "student")
+    divergence = losses(run_dir, "val/teacher_kl")
+    assert len(divergence) == 2
+    assert divergence[1] < divergence[0]
+    saved = weights(run_dir)
+    assert all(name.startswith("lm.model.") for name in saved)
+    config = json.loads((run_dir / "export" / "config.json").read_text(encoding="utf-8"))
+    total = sum(
+        p.numel() for p in AutoModelForCausalLM.from_pretrained(run_dir / "export").parameters()
+    )
+    assert config["n_layer"] == 2
+    assert total < 2 * sum(value.numel() for value in saved.values())
+
+
+def test_the_same_seed_gives_the_same_bits(teacher: Path, tmp_path: Path) -> None:
+    first = student(teacher, tmp_path / "a", *AUDITS)
+    second = student(teacher, tmp_path / "b", *AUDITS)
+    other = student(teacher, tmp_path / "c", *AUDITS, "--seed_everything=1")
+    assert losses(first) == losses(second)
+    assert same_bits(weights(first), weights(second))
+    pd.testing.assert_frame_equal(table(first, "scores"), table(second, "scores"))
+    assert losses(first) != losses(other)
+
+
+def test_accumulation_is_one_big_batch(tmp_path: Path) -> None:
+    runs = {}
+    for steps in (1, 4):
+        run_dir = tmp_path / str(steps)
+        main(
+            [
+                *fragments("control"),
+                f"--trainer.accumulate_grad_batches={steps}",
+                f"--run_dir={run_dir}",
+            ]
+        )
+        runs[steps] = run_dir
+    assert losses(runs[1]) == pytest.approx(losses(runs[4]), abs=1e-5)
+    one, four = weights(runs[1]), weights(runs[4])
+    for name, value in one.items():
+        torch.testing.assert_close(value, four[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_checkpoint_validates_to_the_rows_of_its_fit(teacher: Path, tmp_path: Path) -> None:
+    names = ["base/teacher", "data/builtin", "families/gpt2-tiny", "audits/membership"]
+    arguments = fragments("teacher", "audits/membership")[2 * len(names) + 1 :]
+    main(
+        [
+            "validate",
+            *[part for name in names for part in ("-c", f"configs/{name}.yaml")],
+            *arguments,
+            f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
+            f"--run_dir={tmp_path / 'again'}",
+        ]
+    )
+    fitted = table(teacher, "scores")
+    fitted = fitted[fitted.step == fitted.step.max()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fitted, table(tmp_path / "again", "scores"))
+
+
+def test_somebody_elses_model_is_audited(teacher: Path, tmp_path: Path) -> None:
+    records = pd.read_parquet(teacher / "private" / "manifest.parquet")
+    assert set(records.columns).isdisjoint({"instruction", "context", "response"})
+    sides = {}
+    for side, seed in (("members", 1), ("nonmembers", 2)):
+        from datamodules.synthetic import generate_records
+
+        path = tmp_path / f"{side}.jsonl"
+        lines = [
+            json.dumps(
+                {
+                    "instruction": record.instruction,
+                    "context": record.context,
+                    "response": record.response if index else "",
+                    "category": record.task,
+                }
+            )
+            for index, record in enumerate(generate_records(15, seed))
+        ]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        sides[side] = path
+    main(
+        [
+            "validate",
+            "-c",
+            "configs/audits/external.yaml",
+            f"--model.source={teacher / 'export'}",
+            f"--data.members={sides['members']}",
+            f"--data.nonmembers={sides['nonmembers']}",
+            "--trainer.enable_progress_bar=false",
+            f"--run_dir={tmp_path / 'out'}",
+        ]
+    )
+    rows = table(tmp_path / "out", "results")
+    whole = rows[rows.task.isna() & (rows.metric == "auroc")]
+    assert (whole.population == "external").all()
+    assert (whole.role == "external").all()
+    assert (whole.n_members == 14).all()
+    assert (whole.skipped == 2).all()
+    rare = rows[rows.task.isna() & (rows.metric == "tpr_at_fpr_0.01")]
+    assert rare.value.isna().all()

@@ -1,0 +1,123 @@
+"""Plans: the matrix, the commands, and which change makes which cells new."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datamodules.errors import UserError
+from studies.plan import Plan, make_plan
+from studies.study_file import read_study
+
+PlanOf = Callable[..., Plan]
+
+
+def ids(plan: Plan) -> dict[str, str]:
+    return {cell.stage: cell.id for cell in plan.cells}
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    old, new = ids(before), ids(after)
+    return {stage for stage in old if old[stage] != new[stage]}
+
+
+def test_cells_come_after_what_they_need(plan_of: PlanOf) -> None:
+    seen: set[str] = set()
+    for cell in plan_of().cells:
+        assert set(cell.needs.values()) <= seen
+        seen.add(cell.id)
+    assert len(seen) == 5
+
+
+def test_a_command_holds_fragments_in_order_then_options(plan_of: PlanOf) -> None:
+    plan = plan_of()
+    student = next(cell for cell in plan.cells if cell.stage == "student")
+    teacher = ids(plan)["teacher"]
+    assert student.command == (
+        "OMP_NUM_THREADS=1 kd-privacy fit -c configs/base/student.yaml -c configs/data/tiny.yaml "
+        "-c configs/families/tiny.yaml -c configs/techniques/kd.yaml "
+        "-c configs/audits/membership.yaml "
+        f"--run_dir runs/small/cells/{student.id} "
+        f"--model.teacher runs/small/cells/{teacher}/export --run.name student-kd-tiny-r1 "
+        "--run.role student --run.technique kd --threads 1 --seed_everything 1 --data.splits.seed 1"
+    )
+
+
+def test_the_swap_teacher_takes_the_teachers_recipe(plan_of: PlanOf) -> None:
+    for cell in plan_of().cells:
+        has_recipe = "configs/recipes/teacher/mini.yaml" in cell.arguments
+        assert has_recipe == (cell.stage in ("teacher", "counterfactual_teacher"))
+
+
+def test_a_fragment_changes_its_cells_and_what_is_downstream(
+    project: Path, plan_of: PlanOf
+) -> None:
+    before = plan_of()
+    (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
+    technique = plan_of()
+    assert changed(before, technique) == {"student", "counterfactual"}
+    (project / "configs/base/teacher.yaml").write_text("model: {lr: 0.1}\n")
+    teacher = plan_of()
+    assert changed(technique, teacher) == {"teacher", "student"}
+    (project / "records.jsonl").write_text('{"instruction": "b"}\n')
+    assert len(changed(teacher, plan_of())) == 5
+
+
+def test_a_comment_or_another_folder_changes_nothing(project: Path, plan_of: PlanOf) -> None:
+    before = plan_of()
+    path = project / "configs/techniques/kd.yaml"
+    path.write_text("# another comment\n" + path.read_text())
+    assert not changed(before, plan_of())
+    moved = make_plan(read_study("configs/studies/small.yaml"), Path("elsewhere"))
+    assert ids(before) == ids(moved)
+
+
+def test_threads_and_overrides_are_part_of_a_cell(project: Path, plan_of: PlanOf) -> None:
+    before = plan_of()
+    study = read_study("configs/studies/small.yaml")
+    assert len(changed(before, make_plan(study, Path("runs/small"), threads=2))) == 5
+    one = plan_of(stages__student__trainer__max_epochs=3)
+    assert changed(before, one) == {"student"}
+    assert "--trainer.max_epochs 3" in one.cells[3].command
+    (project / "copy.jsonl").write_bytes((project / "records.jsonl").read_bytes())
+    first = plan_of(data__source="./records.jsonl")
+    assert not changed(first, plan_of(data__source="./copy.jsonl"))
+
+
+def test_an_override_for_an_unknown_stage_is_refused(plan_of: PlanOf) -> None:
+    with pytest.raises(UserError, match="stages.tutor.a: no such stage; .*stages.teacher"):
+        plan_of(stages__tutor__a=1)
+
+
+def test_the_matrix_multiplies(project: Path) -> None:
+    path = project / "configs/studies/small.yaml"
+    text = path.read_text().replace("sizes: [tiny]", "sizes: [tiny, mini]")
+    text = text.replace("techniques: [kd]", "techniques: [kd, {fragment: gkd, start: init}]")
+    path.write_text(text + "replicates: [1, 2]\nseeds: [0, 1]\n")
+    plan = make_plan(read_study(path), Path("runs/small"))
+    count = {stage: sum(c.stage == stage for c in plan.cells) for stage in ids(plan)}
+    # 2 replicates; x 2 sizes x 2 seeds for students' stages; x 2 techniques for the distilled.
+    assert count == {
+        "teacher": 2,
+        "counterfactual_teacher": 2,
+        "init": 8,
+        "control": 8,
+        "student": 16,
+        "counterfactual": 16,
+    }
+    assert len({cell.alias for cell in plan.cells}) == len(plan.cells)
+    assert {cell.seed for cell in plan.cells} == {1, 2, 10_001, 10_002}
+    by_id = {cell.id: cell for cell in plan.cells}
+    for cell in plan.cells:
+        for needed in cell.needs.values():
+            other = by_id[needed]
+            assert other.replicate == cell.replicate
+            assert other.stage != "init" or (other.size, other.seed) == (cell.size, cell.seed)
+        starts = "model.network.source" in cell.needs
+        assert starts == (cell.technique == "gkd")
+
+
+def test_a_plan_survives_json(plan_of: PlanOf) -> None:
+    plan = plan_of()
+    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan

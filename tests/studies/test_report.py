@@ -1,0 +1,232 @@
+"""The report: right figures, no network, warnings; comparison rows against plain loops."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from callbacks.results import read_table
+from studies.cell_state import CellFiles
+from studies.plan import Plan
+from studies.report import write_report
+from studies.report.figures import roc_points
+from studies.study_cli import main
+from studies.tables import write_study_tables
+
+PlanOf = Callable[..., Plan]
+OUT = Path("runs/small")
+
+
+class Page(HTMLParser):
+    """Collects table rows, links and the chart specifications."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.addresses: list[str] = []
+        self.tag = ""
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tag = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.tag == "td":
+            self.rows[-1][-1] += data
+        if self.tag == "script":
+            self.scripts.append(data)
+
+
+@pytest.fixture
+def finished(tables: Path, plan_of: PlanOf, planted: ModuleType) -> Plan:
+    plan = plan_of()
+    for cell in plan.cells:
+        files = CellFiles(cell)
+        planted.write_planted(files.folder, cell.alias, cell.role, cell.seed)
+        (files.folder / "export").mkdir()
+        (files.folder / "export" / "model.txt").write_text(cell.alias)
+        files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
+    return plan
+
+
+def pairs_won(members: np.ndarray, nonmembers: np.ndarray) -> float:
+    won = sum((m > n) + 0.5 * (m == n) for m in members for n in nonmembers)
+    return float(won) / (len(members) * len(nonmembers))
+
+
+def test_comparisons_equal_a_plain_loop(finished: Plan, planted: ModuleType) -> None:
+    write_study_tables(finished, OUT)
+    results = read_table(OUT, "results").to_pandas()
+    rows = results[results["run_b"].notna() & (results["name"] == "loss")]
+    found = {
+        (row["role"], row["run_b"].split("-")[0], row["metric"]): row for _, row in rows.iterrows()
+    }
+    auroc = {
+        role: pairs_won(*planted.planted_scores(role, 1, 0))
+        for role in ("teacher", "counterfactual_teacher", "student", "counterfactual", "control")
+    }
+    expected = {
+        ("student", "control", "auroc_difference"): auroc["student"] - auroc["control"],
+        ("student", "counterfactual", "auroc_difference"): auroc["student"]
+        - auroc["counterfactual"],
+        ("student", "counterfactual", "swap_estimate"): (
+            auroc["student"] + 1 - auroc["counterfactual"]
+        )
+        / 2,
+        ("teacher", "counterfactual_teacher", "auroc_difference"): auroc["teacher"]
+        - auroc["counterfactual_teacher"],
+        ("teacher", "counterfactual_teacher", "swap_estimate"): (
+            auroc["teacher"] + 1 - auroc["counterfactual_teacher"]
+        )
+        / 2,
+    }
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        assert found[key]["value"] == pytest.approx(value, abs=1e-12)
+        assert found[key]["lower"] < value < found[key]["upper"]
+        assert found[key]["n_members"] == planted.RECORDS
+
+
+def test_writing_the_tables_again_doubles_nothing(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    before = (OUT / "results.parquet").read_bytes()
+    write_study_tables(finished, OUT)
+    assert (OUT / "results.parquet").read_bytes() == before
+
+
+def test_the_page_shows_the_tables_figures_and_needs_no_network(
+    finished: Plan, planted: ModuleType
+) -> None:
+    path = write_report(finished, OUT)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == OUT / "report" / "index.html"
+    assert len(text) < 5_000_000
+    assert all(a.startswith(("#", "data:")) for a in page.addresses)
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(\s*['\"]?http", text)
+    student = pairs_won(*planted.planted_scores("student", 1, 0))
+    row = next(row for row in page.rows if row[:2] == ["Student · kd", "Loss"])
+    assert row[2].startswith(f"{student:.3f} [")
+    assert row[4:] == ["not measurable", "90", "90"]
+    specs = json.loads(page.scripts[0])
+    assert sorted(specs) == sorted(
+        "attacks differences swaps heat roc roc_log rouge perplexity tasks".split()
+    )
+    assert not any("$schema" in spec for spec in specs.values())
+    csv = pd.read_csv(OUT / "report/tables/membership.csv")
+    value = csv[(csv["role"] == "student") & (csv["name"] == "loss")]["value"].item()
+    assert value == pytest.approx(student, abs=1e-12)
+    assert sorted(file.stem for file in (OUT / "report/tables").glob("*.csv")) == [
+        "comparisons",
+        "membership",
+        "runs",
+        "tasks",
+        "utility",
+    ]
+
+
+def test_warnings_come_first(finished: Plan) -> None:
+    text = write_report(finished, OUT, out_of_date=True).read_text(encoding="utf-8")
+    main_part = text[text.index("<main>") :]
+    assert main_part.index('id="warnings"') < main_part.index('id="result"')
+    for notice in (
+        "Control, Loss: 2",
+        "TPR at 1% FPR: not measurable in 20 rows",
+        "Control: not shown to be clean",
+        "1 replicate",
+        "changed since the last run",
+        "Shift between the record sets: not excluded",
+    ):
+        assert notice in main_part
+    assert "Control clean" not in main_part
+
+
+def test_a_control_is_clean_only_where_equivalence_is_shown(
+    finished: Plan, planted: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planted, "RECORDS", 1500)
+    control = next(cell for cell in finished.cells if cell.role == "control")
+    planted.write_planted(CellFiles(control).folder, control.alias, "control", control.seed)
+    assert "Control clean" in write_report(finished, OUT).read_text(encoding="utf-8")
+    planted.write_planted(CellFiles(control).folder, control.alias, "student", control.seed)
+    text = write_report(finished, OUT).read_text(encoding="utf-8")
+    assert "Control: AUROC differs from 0.5" in text
+
+
+def test_a_half_finished_study_has_a_page(finished: Plan) -> None:
+    student = next(cell for cell in finished.cells if cell.stage == "student")
+    CellFiles(student).write("failed", {"reason": "exit status 1"})
+    text = write_report(finished, OUT).read_text(encoding="utf-8")
+    assert "1 of 5 cells are not done" in text
+    assert "student-kd-tiny-r1 (failed)" in text
+
+
+def test_a_study_without_results_has_a_page(tables: Path, plan_of: PlanOf) -> None:
+    text = write_report(plan_of(), OUT).read_text(encoding="utf-8")
+    assert "5 of 5 cells are not done" in text
+    assert "No membership audit is finished yet" in text
+
+
+def test_roc_points_lie_on_the_curve_and_keep_its_ends() -> None:
+    rng = np.random.default_rng(0)
+    members, nonmembers = rng.normal(1, 1, 700).round(1), rng.normal(0, 1, 500).round(1)
+    points = roc_points(members, nonmembers)
+    assert len(points) < 130
+    assert points.iloc[0].to_list() == [0, 0]
+    assert points.iloc[1].to_list() == [0, (members > nonmembers.max()).mean()]
+    assert points.iloc[-1].to_list() == [1, 1]
+    curve = {
+        ((nonmembers >= t).mean(), (members >= t).mean())
+        for t in np.concatenate([members, nonmembers])
+    }
+    assert set(map(tuple, points.to_numpy()[1:])) <= curve
+
+
+def test_the_command_line_plans_and_reports(
+    finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = "configs/studies/small.yaml"
+    assert main(["plan", study, "--run_dir", str(OUT)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("done") == 5
+    assert finished.cells[3].command in printed.replace("\n", " ")
+    assert main(["report", study, "--run_dir", str(OUT)]) == 2
+    assert "plan.json: no such file" in capsys.readouterr().err
+    (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
+    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    assert "Student · kd" in capsys.readouterr().out
+    (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
+    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    assert "changed since the last run" in (OUT / "report/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
+        (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
+        (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
+        (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(
+    project: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
