@@ -1,15 +1,18 @@
 """Exports the last weights of a fit as a folder that anybody can load."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from callbacks.export.model_card import DataDescription, model_card
 from callbacks.results import merge_parts, read_table
 from callbacks.run import Scene, run_folder, run_identity
 from datamodules import InstructionDataModule
-from kdmodules.network import WEIGHTS_PREFIX
+from kdmodules.sharding import whole_weights
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-privacy")
 
@@ -30,24 +33,19 @@ class ModelExport(Callback):
         """Gathers the weights from all ranks and writes the folder on the first."""
         if not self.enabled:
             return
-        weights = trainer.strategy.lightning_module_state_dict()
+        scene = Scene.of(trainer, pl_module)
+        weights = whole_weights(scene.module.language_model)
         if trainer.is_global_zero:
-            self._write(Scene.of(trainer, pl_module), weights)
+            self._write(scene, weights)
         trainer.strategy.barrier("export")
 
     @staticmethod
-    def _write(scene: Scene, weights: dict[str, Any]) -> None:
+    def _write(scene: Scene, weights: Mapping[str, Tensor]) -> None:
         folder = run_folder(scene.trainer) / "export"
-        own = {
-            name.removeprefix(WEIGHTS_PREFIX): value
-            for name, value in weights.items()
-            if name.startswith(WEIGHTS_PREFIX)
-        }
         data = scene.data
         if not isinstance(data, InstructionDataModule):
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
-        model = scene.module.language_model.model
-        model.save_pretrained(folder, state_dict=own)
+        whole_model(scene.module.language_model.model, weights).save_pretrained(folder)
         data.tokenizer.save_pretrained(folder)
         merge_parts(run_folder(scene.trainer))
         card = model_card(
@@ -63,3 +61,22 @@ class ModelExport(Callback):
             base_model=scene.module.network.source,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """Returns a model of the same configuration that holds the gathered weights.
+
+    The trained one may be sharded, and looking at a sharded weight is work for all ranks at once.
+
+    Args:
+        model: The trained model.
+        weights: Its whole weights by name.
+
+    Returns:
+        A model on the device of ``weights``.
+    """
+    with torch.device("meta"):
+        whole = type(model)(model.config)
+    whole.load_state_dict(weights, assign=True)
+    whole.tie_weights()
+    return whole

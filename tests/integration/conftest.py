@@ -54,7 +54,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def run_process(arguments: list[str], timeout_s: int = 240) -> subprocess.CompletedProcess[str]:
+def run_process(arguments: list[str], timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
     """Runs `kd-privacy` as a process of its own, one thread per process."""
     return subprocess.run(
         [sys.executable, "-m", "studies.cli", *arguments],

@@ -17,8 +17,8 @@ from tests.integration.conftest import (
 
 TWO = ["--trainer.devices=2"]
 STRATEGIES = {
-    "ddp": ["--trainer.strategy=ddp"],
-    "fsdp2": ["--trainer.strategy=lightning.pytorch.strategies.ModelParallelStrategy"],
+    "ddp": ["-c", "configs/trainers/ddp.yaml"],
+    "fsdp2": ["-c", "configs/trainers/fsdp2.yaml"],
 }
 # 11 does not divide by two ranks, nor do 160 records by 11: every epoch has uneven batches.
 UNEVEN = "--data.batch_size=11"
