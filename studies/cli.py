@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import transformers
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -187,6 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The command line without the program's name; the process's own if None.
     """
+    # Loading and saving a model's shards is no long work; the runs have bars of their own.
+    transformers.utils.logging.disable_progress_bar()
     try:
         PrivacyCLI(
             LanguageModelModule,

@@ -1,0 +1,189 @@
+"""Ways to score the same records with the loss, zlib, min_k and min_k_plus_plus attacks.
+
+The two ways of others are written anew from what their code does with a forward pass, a record and
+a token; they compute the same four scores as ours, so that every timing is of the same result.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from callbacks.membership import AuditView, TokenStatistics
+from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from datamodules.batches import EncodedRecord, InstructionBatch, collate
+from datamodules.records import InstructionRecord
+from kdmodules.causal_lm import CausalLM
+from kdmodules.scoring import token_statistics
+
+Scores = dict[str, Tensor]
+PROMPT_WIDTH = RESPONSE_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Records, their tokens, and length-sorted batches of them.
+
+    Attributes:
+        records: the records.
+        encoded: their tokens, in the same order.
+        batches: all of them in batches of similar length, longest first.
+        pad_id: token id that fills padding.
+    """
+
+    records: list[InstructionRecord]
+    encoded: list[EncodedRecord]
+    batches: list[InstructionBatch]
+    pad_id: int
+
+
+def floor(lm: CausalLM, work: Workload, chunk_tokens: int = 128) -> None:
+    """The least a forward pass can do: the trunk once, the head on response positions only."""
+    for batch in work.batches:
+        for hidden in lm.hidden(batch).split(chunk_tokens):
+            linear(hidden, lm.head_weight)
+
+
+def tiled_floor(lm: CausalLM, work: Workload, tokens: int = 512, width: int = 1024) -> None:
+    """The same products in tiles of our size, each overwriting the last: a lower floor."""
+    tile = torch.empty(tokens * width)
+    for batch in work.batches:
+        for hidden in lm.hidden(batch).split(tokens):
+            for rows in lm.head_weight.split(width):
+                n, v = hidden.shape[0], rows.shape[0]
+                torch.mm(hidden, rows.t(), out=tile[: n * v].view(n, v))
+
+
+def all_logits(lm: CausalLM, work: Workload) -> None:
+    """A bare forward pass with the head on every position, on the same batches."""
+    for batch in work.batches:
+        lm.model(input_ids=batch.input_ids, use_cache=False)
+
+
+def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
+    tables = [
+        TokenStatistics.from_batch(
+            batch.record_ids,
+            batch.response_mask.sum(dim=1),
+            token_statistics(lm.hidden(batch), lm.head_weight, batch.targets()),
+        )
+        for batch in work.batches
+    ]
+    return TokenStatistics.concatenate(tables).select([record.id for record in work.records])
+
+
+def ours(lm: CausalLM, work: Workload) -> Scores:
+    """One pass, four attacks."""
+    view = AuditView(work.records, _statistics(lm, work))
+    attacks: list[Attack] = [Loss(), Zlib(), MinK(), MinKPlusPlus()]
+    return {attack.name: attack.score(view) for attack in attacks}
+
+
+def ours_with_reference(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
+    """One pass of each model, five attacks."""
+    references = {"base": _statistics(reference, work)}
+    view = AuditView(work.records, _statistics(lm, work), references)
+    attacks: list[Attack] = [Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()]
+    return {attack.name: attack.score(view) for attack in attacks}
+
+
+def _min_k(values: list[float], k: float = 0.2) -> float:
+    lowest = sorted(values)[: max(1, math.ceil(k * len(values)))]
+    return sum(lowest) / len(lowest)
+
+
+def _standardised(row: Tensor, token: int) -> float:
+    """The Min-K%++ value of one token from its whole distribution, [V] log-probabilities."""
+    probabilities = row.exp()
+    mean = (probabilities * row).sum()
+    sigma = (probabilities * (row - mean).square()).sum().sqrt()
+    return ((row[token] - mean) / sigma).item()
+
+
+def one_document_at_a_time(lm: CausalLM, work: Workload, chosen: Sequence[int]) -> Scores:
+    """mimir's way: per document a forward, a log-softmax of all positions, a loop over tokens."""
+    columns: dict[str, list[float]] = {"loss": [], "zlib": [], "min_k": [], "min_k_plus_plus": []}
+    for index in chosen:
+        item = work.encoded[index]
+        ids = torch.tensor([item.prompt_ids + item.response_ids])
+        logp = torch.log_softmax(lm.model(input_ids=ids, use_cache=False).logits, dim=-1)[0]
+        values, standardised = [], []
+        for place, token in enumerate(item.response_ids, start=len(item.prompt_ids)):
+            values.append(logp[place - 1, token].item())
+            standardised.append(_standardised(logp[place - 1], token))
+        loss = sum(values) / len(values)
+        columns["loss"].append(loss)
+        columns["zlib"].append(loss / len(zlib.compress(work.records[index].response.encode())))
+        columns["min_k"].append(_min_k(values))
+        columns["min_k_plus_plus"].append(_min_k(standardised))
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
+
+
+def one_forward_per_attack(
+    lm: CausalLM, work: Workload, chosen: Sequence[int], batch_size: int = 8
+) -> Scores:
+    """The published way: prompts padded on the left to 256 tokens, responses on the right to 256.
+
+    Each attack runs the model again on every batch, takes the log-softmax of all logits and walks
+    over tokens in Python.
+    """
+    columns: dict[str, list[float]] = {"loss": [], "zlib": [], "min_k": [], "min_k_plus_plus": []}
+    for start in range(0, len(chosen), batch_size):
+        rows = chosen[start : start + batch_size]
+        batch = fixed_width([work.encoded[index] for index in rows], work.pad_id)
+        for name, column in columns.items():
+            for index, values in zip(rows, _walk(lm, batch, name), strict=True):
+                column.append(_aggregate(name, values, work.records[index]))
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
+
+
+def fixed_width(encoded: Sequence[EncodedRecord], pad_id: int) -> InstructionBatch:
+    """Pads each prompt on the left to 256 tokens and each response on the right to 256."""
+    prompts = [EncodedRecord("", "", e.prompt_ids, (), False, False) for e in encoded]
+    responses = [EncodedRecord("", "", (), e.response_ids, False, False) for e in encoded]
+    widest = EncodedRecord("", "", (pad_id,) * PROMPT_WIDTH, (), False, False)
+    longest = EncodedRecord("", "", (), (pad_id,) * RESPONSE_WIDTH, False, False)
+    left = collate([*prompts, widest], pad_id, padding_side="left")
+    right = collate([*responses, longest], pad_id)
+    return InstructionBatch(
+        input_ids=torch.cat([left.input_ids[:-1], right.input_ids[:-1]], dim=1),
+        attention_mask=torch.cat([left.attention_mask[:-1], right.attention_mask[:-1]], dim=1),
+        response_mask=torch.cat([left.response_mask[:-1], right.response_mask[:-1]], dim=1),
+        record_ids=[e.record_id for e in encoded],
+        tasks=[e.task for e in encoded],
+    )
+
+
+def _walk(lm: CausalLM, batch: InstructionBatch, name: str) -> list[list[float]]:
+    """Per record the values that one attack averages, from a forward pass of its own."""
+    logits = lm.model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=(batch.attention_mask.cumsum(dim=1) - 1).clamp(min=0),
+        use_cache=False,
+    ).logits
+    logp = torch.log_softmax(logits, dim=-1)
+    found: list[list[float]] = []
+    for row in range(batch.input_ids.shape[0]):
+        values: list[float] = []
+        for place in range(1, batch.input_ids.shape[1]):
+            if not batch.response_mask[row, place]:
+                continue
+            token = int(batch.input_ids[row, place])
+            if name == "min_k_plus_plus":
+                values.append(_standardised(logp[row, place - 1], token))
+            else:
+                values.append(logp[row, place - 1, token].item())
+        found.append(values)
+    return found
+
+
+def _aggregate(name: str, values: list[float], record: InstructionRecord) -> float:
+    if name.startswith("min_k"):
+        return _min_k(values)
+    mean = sum(values) / len(values)
+    return mean / len(zlib.compress(record.response.encode())) if name == "zlib" else mean

@@ -1,0 +1,90 @@
+"""Rows of the results and scores tables from planted scores."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from callbacks.membership.metrics import ScoredRecords, attack_rows, score_rows
+from callbacks.membership.roc_figure import roc_figure, roc_points
+
+TASKS = ["open_qa", "closed_qa"]
+
+
+def scored(population: str, shift: float, n: int, seed: int, skipped: int = 0) -> ScoredRecords:
+    scores = np.random.default_rng(seed).normal(shift, 1.0, n)
+    return ScoredRecords(
+        population,
+        [f"{population}-{i}" for i in range(n)],
+        [TASKS[i % 2] for i in range(n)],
+        np.arange(n, dtype=np.int64) + 10**6 * seed,
+        scores,
+        skipped,
+    )
+
+
+def test_rows_hold_the_rank_statistic_of_each_task() -> None:
+    members, nonmembers = (
+        scored("private", 0.8, 60, 1, skipped=2),
+        scored("held_out", 0.0, 50, 2, 3),
+    )
+    rows = attack_rows("loss", {}, members, nonmembers, fprs=[0.1])
+    assert [(row["task"], row["metric"]) for row in rows] == [
+        (task, metric)
+        for task in (None, "closed_qa", "open_qa")
+        for metric in ("auroc", "tpr_at_fpr_0.1")
+    ]
+    for row in rows:
+        keep = [
+            [task in (row["task"],) or row["task"] is None for task in side.tasks]
+            for side in (members, nonmembers)
+        ]
+        a, b = members.scores[keep[0]], nonmembers.scores[keep[1]]
+        assert (row["n_members"], row["n_nonmembers"]) == (len(a), len(b))
+        if row["metric"] == "auroc":
+            labels = [1] * len(a) + [0] * len(b)
+            assert row["value"] == pytest.approx(roc_auc_score(labels, np.concatenate([a, b])))
+            assert float(str(row["lower"])) < float(str(row["value"])) < float(str(row["upper"]))
+    assert [row["skipped"] for row in rows] == [5, 5, 0, 0, 0, 0]
+
+
+def test_what_is_not_measurable_is_null() -> None:
+    rows = attack_rows(
+        "loss", {}, scored("private", 1, 30, 1), scored("held_out", 0, 30, 2), [0.01]
+    )
+    rare = [row for row in rows if row["metric"] == "tpr_at_fpr_0.01"]
+    assert [row["value"] for row in rare] == [None] * 3
+    alone = attack_rows("loss", {}, scored("private", 1, 1, 1), scored("held_out", 0, 30, 2))
+    assert all(row.get("value") is None for row in alone)
+    assert alone[0]["n_members"] == 1
+
+
+def test_an_inverted_attack_is_not_flipped() -> None:
+    rows = attack_rows("loss", {}, scored("private", -2, 80, 1), scored("held_out", 0, 80, 2))
+    assert float(str(rows[0]["upper"])) < 0.5
+
+
+def test_every_record_has_one_score_row() -> None:
+    one = scored("private", 0.0, 5, 1)
+    rows = score_rows("min_k", {"k": 0.2}, one)
+    assert [(row["record"], row["score"]) for row in rows] == list(
+        zip(one.record_ids, one.scores.tolist(), strict=True)
+    )
+
+
+def test_roc_points_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    members, nonmembers = rng.integers(2, 9, 70) * 1.0, rng.integers(0, 7, 40) * 1.0
+    fpr, tpr = roc_points(members, nonmembers)
+    expected = roc_curve(
+        [1] * 70 + [0] * 40, np.concatenate([members, nonmembers]), drop_intermediate=False
+    )
+    np.testing.assert_allclose(fpr, expected[0])
+    np.testing.assert_allclose(tpr, expected[1])
+
+
+def test_the_figure_has_a_curve_for_each_attack() -> None:
+    scores = {name: (np.arange(5.0), np.arange(4.0)) for name in ("loss", "zlib")}
+    figure = roc_figure(scores, "private against held_out: n = 5 + 4")
+    for panel in figure.axes:
+        assert {line.get_label() for line in panel.lines} >= {"loss", "zlib"}
+    assert figure.axes[1].get_xscale() == "log"
