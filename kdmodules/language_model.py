@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -130,6 +130,10 @@ class LanguageModelModule(LightningModule):
         for name, mean in means.items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
         self.log("train/scored_tokens", tokens, rank_zero_only=True)
+        self.on_step_means(means)
+
+    def on_step_means(self, means: Mapping[str, float]) -> None:
+        """Receives the token means of every optimiser step, the same on all ranks."""
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(values, reduce_op="sum")

@@ -157,6 +157,7 @@ def _report(study: StudyFile, out: Path) -> int:
     console = Console()
     print_main_table(plan, out, console)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
+    console.print(f"curves: tensorboard --logdir {out}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.attacks import Attack
 from callbacks.membership.metrics import DEFAULT_FPRS, ScoredRecords, attack_rows, score_rows
-from callbacks.membership.roc_figure import roc_figure
+from callbacks.membership.roc import roc_figure
 from callbacks.membership.view import AuditView
 from callbacks.run import Scene
 from datamodules.errors import UserError

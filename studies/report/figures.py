@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from callbacks.membership.roc import roc_points
 from studies.report.study_data import PRIMARY_ATTACK, StudyData
 
 __all__ = [
@@ -17,22 +18,16 @@ __all__ = [
 _ROC_POINTS = 60
 
 
-def roc_points(members: np.ndarray, nonmembers: np.ndarray) -> pd.DataFrame:
-    """Returns points of the empirical ROC curve: `fpr` and `tpr` in [0, 1].
+def thinned_roc(members: np.ndarray, nonmembers: np.ndarray) -> pd.DataFrame:
+    """Returns about 120 points of the empirical ROC curve: `fpr` and `tpr` in [0, 1].
 
-    A record is called a member if its score is at least the threshold; thresholds are the scores
-    themselves, thinned to about 120, evenly in FPR and in its logarithm (first and last stay).
+    Points are spread evenly in FPR and in its logarithm; the first and the last stay.
 
     Args:
         members: Scores [n], float64.
         nonmembers: Scores [m], float64.
     """
-    thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
-    higher = [
-        len(side) - np.searchsorted(np.sort(side), thresholds) for side in (nonmembers, members)
-    ]
-    fpr = np.concatenate([[0.0], higher[0] / len(nonmembers)])
-    tpr = np.concatenate([[0.0], higher[1] / len(members)])
+    fpr, tpr = roc_points(members, nonmembers)
     wanted = np.concatenate(
         [
             np.linspace(0, 1, _ROC_POINTS),
@@ -51,7 +46,7 @@ def roc_rows(data: StudyData) -> pd.DataFrame:
     frames = []
     for cell in data.cells:
         for key, scores in data.scores.get(cell.alias, {}).items():
-            points = roc_points(scores.members.to_numpy(), scores.nonmembers.to_numpy())
+            points = thinned_roc(scores.members.to_numpy(), scores.nonmembers.to_numpy())
             frames.append(
                 points.round(5).assign(
                     label=data.labels[cell.alias],

@@ -15,7 +15,7 @@ from callbacks.results import read_table
 from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.report import write_report
-from studies.report.figures import roc_points
+from studies.report.figures import thinned_roc
 from studies.study_cli import main
 from studies.tables import write_study_tables
 
@@ -186,7 +186,7 @@ def test_a_study_without_results_has_a_page(tables: Path, plan_of: PlanOf) -> No
 def test_roc_points_lie_on_the_curve_and_keep_its_ends() -> None:
     rng = np.random.default_rng(0)
     members, nonmembers = rng.normal(1, 1, 700).round(1), rng.normal(0, 1, 500).round(1)
-    points = roc_points(members, nonmembers)
+    points = thinned_roc(members, nonmembers)
     assert len(points) < 130
     assert points.iloc[0].to_list() == [0, 0]
     assert points.iloc[1].to_list() == [0, (members > nonmembers.max()).mean()]
@@ -210,7 +210,10 @@ def test_the_command_line_plans_and_reports(
     assert "plan.json: no such file" in capsys.readouterr().err
     (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
     assert main(["report", study, "--run_dir", str(OUT)]) == 0
-    assert "Student · kd" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Student · kd" in printed
+    last_lines = [f"page: {OUT}/report/index.html", f"curves: tensorboard --logdir {OUT}"]
+    assert printed.splitlines()[-2:] == last_lines
     (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
     assert main(["report", study, "--run_dir", str(OUT)]) == 0
     assert "changed since the last run" in (OUT / "report/index.html").read_text()

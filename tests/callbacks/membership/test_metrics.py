@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from callbacks.membership.metrics import ScoredRecords, attack_rows, score_rows
-from callbacks.membership.roc_figure import roc_figure, roc_points
+from callbacks.membership.roc import roc_figure, roc_points
 
 TASKS = ["open_qa", "closed_qa"]
 

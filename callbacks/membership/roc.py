@@ -1,4 +1,4 @@
-"""The ROC curves of all attacks of a checkpoint, as a figure for TensorBoard."""
+"""ROC curves: their points, and those of all attacks of a checkpoint as a figure."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ def roc_points(
     """
     thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
     rates = [
-        1.0 - np.searchsorted(np.sort(scores), thresholds, side="left") / scores.size
+        (scores.size - np.searchsorted(np.sort(scores), thresholds)) / scores.size
         for scores in (nonmembers, members)
     ]
     return np.concatenate([[0.0], rates[0]]), np.concatenate([[0.0], rates[1]])
