@@ -143,6 +143,7 @@ def _controls(data: StudyData) -> Iterator[Notice]:
             counts = f"n = {near.n_members} + {near.n_nonmembers}"
             shown = f"90% interval [{near.lower:.3f}, {near.upper:.3f}], {counts}"
             label = data.labels[cell.alias]
+            contains = f"The 99.9% interval [{wide.lower:.3f}, {wide.upper:.3f}] contains 0.5"
             if not wide.lower <= 0.5 <= wide.upper:
                 yield Notice(
                     "alert",
@@ -151,12 +152,16 @@ def _controls(data: StudyData) -> Iterator[Notice]:
                     f"[{wide.lower:.3f}, {wide.upper:.3f}], {counts}): the record sets differ.",
                 )
             elif 0.5 - CLEAN_MARGIN <= near.lower and near.upper <= 0.5 + CLEAN_MARGIN:
-                yield Notice("good", f"{label} clean", f"{shown}, inside 0.5 ± {CLEAN_MARGIN}.")
+                yield Notice(
+                    "good",
+                    f"{label} clean",
+                    f"{contains}; {shown}, inside 0.5 ± {CLEAN_MARGIN}.",
+                )
             else:
                 yield Notice(
                     "note",
                     f"{label}: not shown to be clean",
-                    f"No sign of a leak, but too few records to exclude one: {shown}, "
+                    f"{contains}: no sign of a leak, but too few records to exclude one: {shown}, "
                     f"not inside 0.5 ± {CLEAN_MARGIN}.",
                 )
 
