@@ -63,8 +63,6 @@ class InstructionDataModule(RecordDataModule):
 
     member_population = "private"
 
-    member_population = "private"
-
     def __init__(
         self,
         source: str = BUILTIN,

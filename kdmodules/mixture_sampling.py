@@ -25,7 +25,7 @@ from kdmodules.generation_batches import (
 from kdmodules.keyed_choice import RandomScope, keyed_choice
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MixtureSettings:
     """How rollouts are sampled.
 

@@ -43,7 +43,7 @@ class Network:
 def build_network(
     network: Network, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
-    """Builds the model of a stage in float32.
+    """Builds the model of a stage in float32 and in training mode.
 
     Args:
         network: What to build.
@@ -60,7 +60,8 @@ def build_network(
     dropout = {name: value for name, value in network.config.items() if "drop" in name}
     model = load_model(network.source, dropout)
     _require_agreement(network, model)
-    return model
+    # A loaded model comes in evaluation mode, in which its dropout would stay off in training.
+    return model.train()
 
 
 def _build_from_scratch(

@@ -33,7 +33,7 @@ from kdmodules.generation_batches import (
 from kdmodules.keyed_choice import RandomScope, keyed_choice, sampling_scores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SamplingSettings:
     """How a response is decoded.
 

@@ -1,11 +1,16 @@
 """Distillation: a student, its frozen teachers, a KD loss and a response source."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
+from datamodules.errors import UserError
+from datamodules.instruction import InstructionDataModule
+from datamodules.plain_text import PlainTextBlocks, read_plain_text
 from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
@@ -13,15 +18,19 @@ from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
 from kdmodules.network import Network, load_model, require_same_vocabulary
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
+from kdmodules.text_loss import NO_TEXT, PlainText, TextStep
+from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
+_DEFAULT_REDUCTION = Reduction()
 
 
 class StudentModule(LanguageModelModule):
     """Distils frozen teachers into a student on the public split.
 
-    The step's loss is ``(1 - kd_ratio) CE + kd_ratio D`` over the scored tokens of the global batch
-    (techniques.md, section 3). A technique is a YAML file that sets the plug points.
+    The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
+    the scored tokens of the global batch, CE_text one over the tokens of as many blocks of plain
+    text (techniques.md, section 3). A technique is a YAML file that sets the plug points.
 
     Args:
         network: The student.
@@ -31,7 +40,12 @@ class StudentModule(LanguageModelModule):
         kd_loss: The objective.
         responses: Who wrote the responses that the student trains on.
         reduction: Weight of the objective beside the cross-entropy, temperature, chunk size.
+        plain_text: Corpus of the language-modelling loss.
+        lm_coef: Weight of the language-modelling loss; at 0 no corpus is read.
         seed: Seed of scratch weights and of everything random inside a step.
+
+    Raises:
+        UserError: If ``lm_coef`` is negative, or positive without a corpus.
     """
 
     training_split = "public"
@@ -43,16 +57,41 @@ class StudentModule(LanguageModelModule):
         teacher: str | list[str],
         kd_loss: KDLoss,
         responses: ResponseSource,
-        reduction: Reduction = Reduction(),  # noqa: B008
+        reduction: Reduction = _DEFAULT_REDUCTION,
+        plain_text: PlainText | None = None,
+        lm_coef: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(network, optimizer, seed)
+        if lm_coef < 0:
+            raise UserError(f"model.lm_coef is {lm_coef}: give 0 or more")
+        if lm_coef > 0 and plain_text is None:
+            raise UserError(
+                f"model.lm_coef is {lm_coef} but there is no plain text: give "
+                "--model.plain_text.sources a text file or hub name, or set model.lm_coef to 0"
+            )
         self.teacher_sources = [teacher] if isinstance(teacher, str) else list(teacher)
         self.kd_loss = kd_loss
         self.responses = responses
         self.reduction = reduction
+        self.plain_text = plain_text
+        self.lm_coef = lm_coef
         # A tuple keeps the teachers out of parameters, optimiser, checkpoints and DDP.
         self.teachers: tuple[CausalLM, ...] = ()
+        self._blocks: PlainTextBlocks | None = None
+        self._text = NO_TEXT
+        self._scored_tokens = 0
+
+    @property
+    def training_data(self) -> InstructionDataModule:
+        """The data module that the student trains on.
+
+        Raises:
+            TypeError: If the trainer was given one that only audits.
+        """
+        if not isinstance(self.data, InstructionDataModule):
+            raise TypeError(f"expected an InstructionDataModule, found {type(self.data).__name__}")
+        return self.data
 
     def configure_model(self) -> None:
         """Builds the student and loads its teachers, frozen and in evaluation mode."""
@@ -69,9 +108,50 @@ class StudentModule(LanguageModelModule):
         return CausalLM(model, len(self.tokenizer))
 
     def on_fit_start(self) -> None:
-        """Moves the teachers and lets the response source do what is done once."""
+        """Moves the teachers, reads the plain text, and lets the response source prepare."""
         self._place_teachers()
+        self._read_plain_text()
         self.responses.prepare(self._context(micro_batch=0))
+
+    def _read_plain_text(self) -> None:
+        if self.lm_coef == 0 or self.plain_text is None:
+            return
+        text, data = self.plain_text, self.training_data
+        require_window(self.language_model.model, text.block_tokens)
+        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        if data.batch_size % shares:
+            raise UserError(
+                f"data.batch_size={data.batch_size} blocks of plain text cannot be dealt to "
+                f"{shares} micro-batches (ranks x accumulate_grad_batches): give a multiple"
+            )
+        self._blocks = read_plain_text(
+            text.sources,
+            self.tokenizer,
+            block_tokens=text.block_tokens,
+            max_blocks=text.max_blocks,
+            documents=text.documents,
+            hub_split=text.hub_split,
+            text_field=text.text_field,
+            seed=self.seed,
+        )
+
+    def on_train_start(self) -> None:
+        """Measures the student before its first step where the response source asks for it."""
+        if self.responses.needs_initial_loss:
+            self.responses.on_validation_loss(self._initial_loss())
+
+    @torch.no_grad()
+    def _initial_loss(self) -> float:
+        """Returns the development loss of the student as it is, as a validation would."""
+        sums = TokenSums()
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        with self.trainer.precision_plugin.val_step_context():
+            for batch in self.data.val_dataloader():
+                sums.add(self.development_sums(batch.to(self.device)))
+        for module, mode in modes.items():
+            module.training = mode
+        return sums.means(self._sum_over_ranks)[0]["loss"]
 
     def on_validation_start(self) -> None:
         """Moves the teachers where a validation runs without a fit."""
@@ -82,14 +162,19 @@ class StudentModule(LanguageModelModule):
             teacher.to(self.device)
 
     def _context(self, micro_batch: int) -> ResponseContext:
+        data = self.training_data
         return ResponseContext(
             student=self.language_model,
             teachers=self.teachers,
             encoder=self.data.encoder,
+            records=data.tokens(self.training_split, data.training_records(self.training_split)),
+            private_folder=Path(self.trainer.default_root_dir) / "private",
             step=self.global_step,
             total_steps=int(self.trainer.estimated_stepping_batches),
             epoch=self.current_epoch,
             micro_batch=micro_batch,
+            accumulate=self.trainer.accumulate_grad_batches,
+            global_batch=data.batch_size,
             seed=self.seed,
             rank=self.global_rank,
             world_size=self.trainer.world_size,
@@ -97,17 +182,38 @@ class StudentModule(LanguageModelModule):
 
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
         """Returns the summed loss of the batch that the response source hands back."""
-        return super().training_step(
-            self.responses.replace(batch, self._context(batch_idx)), batch_idx
-        )
+        batch = self.responses.replace(batch, self._context(batch_idx))
+        self._text = self._text_step(batch, batch_idx)
+        return super().training_step(batch, batch_idx)
+
+    def _text_step(self, batch: InstructionBatch, batch_idx: int) -> TextStep:
+        """Returns the text that is due with a micro-batch: all of the step's with its last."""
+        if self._blocks is None:
+            return NO_TEXT
+        accumulate = self.trainer.accumulate_grad_batches
+        self._scored_tokens += int(batch.response_mask.sum())
+        if (batch_idx + 1) % accumulate:
+            return NO_TEXT
+        own = torch.tensor(self._scored_tokens, dtype=torch.float64, device=self.device)
+        self._scored_tokens = 0
+        tokens = float(self._sum_over_ranks(own))
+        blocks = self._blocks.blocks(self.global_step, self.training_data.batch_size)
+        n_targets = blocks.numel() - len(blocks)
+        mine = blocks[self.global_rank :: self.trainer.world_size].to(self.device)
+        return TextStep(mine.chunk(accumulate), max(tokens, 1.0) / n_targets)
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""
         progress = self.global_step / int(self.trainer.estimated_stepping_batches)
-        return self._sums(batch, self.kd_loss, self.reduction, progress)
+        return self._sums(batch, self.kd_loss, self.reduction, progress, self._text)
 
     def _sums(
-        self, batch: InstructionBatch, objective: KDLoss, reduction: Reduction, progress: float
+        self,
+        batch: InstructionBatch,
+        objective: KDLoss,
+        reduction: Reduction,
+        progress: float,
+        text: TextStep = NO_TEXT,
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
         teachers = self._teacher_rows(batch) if reduction.kd_ratio > 0 else ()
@@ -126,15 +232,19 @@ class StudentModule(LanguageModelModule):
                     reduction=reduction,
                 )
             )
-            tokens = batch.response_mask.sum()
+            text_loss = text.loss(lm)
             return {
-                "loss": sums.total,
+                "loss": sums.total + self.lm_coef * text_loss,
                 "cross_entropy": sums.ce_sum,
                 **dict(sums.terms),
-                "tokens": tokens,
+                "text_cross_entropy": text_loss,
+                "tokens": batch.response_mask.sum(),
             }
 
-        return self.language_model(compute)
+        found = self.language_model(compute)
+        if self._blocks is None:
+            del found["text_cross_entropy"]
+        return found
 
     @torch.no_grad()
     def _teacher_rows(self, batch: InstructionBatch) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -151,9 +261,20 @@ class StudentModule(LanguageModelModule):
             "tokens": sums["tokens"],
         }
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Normalises the gradients and logs what the response source reports."""
+        super().on_before_optimizer_step(optimizer)
+        for name, value in self.responses.metrics().items():
+            self.log(f"responses/{name}", value, rank_zero_only=True)
+
+    def on_step_means(self, means: Mapping[str, float]) -> None:
+        """Tells the objective its mean over the global batch, which some schedules follow."""
+        self.kd_loss.end_step(sum(means.get(name, 0.0) for name in self.kd_loss.terms))
+
     def on_development_loss(self, loss: float) -> None:
         """Hands the development loss to the response source."""
-        self.responses.on_validation_loss(loss)
+        if not self.trainer.sanity_checking:
+            self.responses.on_validation_loss(loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the response source's state."""

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.audit import AuditCallback, RunTables
 from callbacks.export.callback import ModelExport
+from callbacks.final_validation import FinalValidation
 from callbacks.recovery import RecoveryCheckpoint
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
@@ -150,7 +151,7 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RichProgressBar())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        kwargs["callbacks"] = [run_config, *callbacks, RunTables()]
+        kwargs["callbacks"] = [run_config, FinalValidation(), *callbacks, RunTables()]
         return super().instantiate_trainer(**kwargs)
 
 

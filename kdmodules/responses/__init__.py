@@ -1,6 +1,20 @@
 """Response sources: who wrote the responses that a student trains on."""
 
 from kdmodules.responses.dataset import DatasetResponses
+from kdmodules.responses.mixed import MixedResponses
+from kdmodules.responses.replay import AdaptiveReplay
+from kdmodules.responses.rollouts import TeacherMixedRollouts
 from kdmodules.responses.source import ResponseContext, ResponseSource
+from kdmodules.responses.student import StudentResponses
+from kdmodules.responses.teacher import TeacherResponses
 
-__all__ = ["DatasetResponses", "ResponseContext", "ResponseSource"]
+__all__ = [
+    "AdaptiveReplay",
+    "DatasetResponses",
+    "MixedResponses",
+    "ResponseContext",
+    "ResponseSource",
+    "StudentResponses",
+    "TeacherMixedRollouts",
+    "TeacherResponses",
+]

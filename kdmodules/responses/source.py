@@ -3,10 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from datamodules.batches import InstructionBatch, RecordEncoder
+import torch
+
+from datamodules.batches import EncodedRecord, InstructionBatch, RecordEncoder
+from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
+from kdmodules.generation_batches import Vocabulary
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,10 +24,14 @@ class ResponseContext:
         student: The model that trains, behind its one entry.
         teachers: The frozen teachers.
         encoder: Turns text into tokens as the data module does.
+        records: All records that the student is served, on every rank.
+        private_folder: Where a source may keep text that tells of private records.
         step: Optimiser steps taken so far.
         total_steps: Optimiser steps of the whole run.
         epoch: The epoch, from 0.
         micro_batch: Index of the micro-batch within the epoch, on this rank.
+        accumulate: Micro-batches of an optimiser step, on each rank.
+        global_batch: Records of an optimiser step, over all ranks and micro-batches.
         seed: The run's seed; every draw is keyed by it.
         rank: This process.
         world_size: Number of processes.
@@ -29,20 +40,67 @@ class ResponseContext:
     student: CausalLM
     teachers: Sequence[CausalLM]
     encoder: RecordEncoder
+    records: Sequence[EncodedRecord]
+    private_folder: Path
     step: int
     total_steps: int
     epoch: int
     micro_batch: int
+    accumulate: int
+    global_batch: int
     seed: int
     rank: int
     world_size: int
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What decoding needs to know of the tokens."""
+        encoder = self.encoder
+        return Vocabulary(self.student.vocabulary_size, encoder.eos_id, encoder.pad_id)
+
+    @property
+    def synced(self) -> bool:
+        """Whether ranks must step a model equally often: a sharded one gathers at every call."""
+        return self.world_size > 1
+
+    def gather(self, own: list[Item]) -> list[Item]:
+        """Returns the items of all ranks, rank by rank; work for all ranks at once."""
+        if self.world_size == 1:
+            return own
+        parts: list[list[Item]] = [[] for _ in range(self.world_size)]
+        torch.distributed.all_gather_object(parts, own)
+        return [item for part in parts for item in part]
+
+    def require_room(self, max_new_tokens: int) -> None:
+        """Refuses responses that may outgrow the window of prompt and response.
+
+        Raises:
+            UserError: If the longest prompt and the longest response exceed ``data.max_tokens``.
+        """
+        longest, window = self.encoder.max_prompt_tokens, self.encoder.max_tokens
+        if longest + max_new_tokens > window:
+            raise UserError(
+                f"data.max_prompt_tokens={longest} and max_new_tokens={max_new_tokens} of "
+                f"model.responses exceed data.max_tokens={window}: lower one of them"
+            )
 
 
 class ResponseSource(ABC):
     """Decides which responses a training batch carries."""
 
+    @property
+    def needs_initial_loss(self) -> bool:
+        """Whether the source must hear the development loss of the student before the first step.
+
+        It then comes as the first call of :meth:`on_validation_loss`.
+        """
+        return False
+
     def prepare(self, context: ResponseContext) -> None:
-        """Does what must be done once before training, such as sampling the teacher's text."""
+        """Does what must be done once before training, such as sampling the teacher's text.
+
+        On a resume it comes after :meth:`load_state_dict`.
+        """
         return
 
     @abstractmethod
@@ -57,6 +115,10 @@ class ResponseSource(ABC):
     def on_validation_loss(self, loss: float) -> None:
         """Receives the development loss in nats after every validation, the same on all ranks."""
         return
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what is worth a curve, by name; read once per optimiser step."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what must survive a resume: buffers, rollouts, thresholds."""

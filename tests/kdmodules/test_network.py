@@ -86,6 +86,7 @@ def test_dropout_may_be_changed_and_nothing_else(
 ) -> None:
     loaded = build_network(Network("gpt2", str(folder), {"attn_pdrop": 0.35}), tokenizer, 0)
     assert loaded.transformer.h[0].attn.attn_dropout.p == 0.35
+    assert all(module.training for module in loaded.modules())
     with pytest.raises(UserError, match="n_layer=2, model.network.config.n_layer says 5"):
         build_network(Network("gpt2", str(folder), {"n_layer": 5}), tokenizer, 0)
     with pytest.raises(UserError, match="is a gpt2 model, model.network.family says opt"):

@@ -1,0 +1,28 @@
+"""A validation, and with it the audits, of the last weights wherever training stops."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class FinalValidation(Callback):
+    """Validates the last weights of a fit that ends between two validations.
+
+    The last weights are what is exported, so they are what must be audited; Lightning stops at
+    ``max_steps`` without looking at them.
+    """
+
+    def __init__(self) -> None:
+        self._validated_step = -1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers which weights have been validated."""
+        if not trainer.sanity_checking:
+            self._validated_step = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs the validation loop where training has ended on weights that it has not seen."""
+        ends = trainer.fit_loop.epoch_loop.global_step == trainer.max_steps or trainer.should_stop
+        if not ends or self._validated_step == trainer.global_step:
+            return
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True

@@ -1,0 +1,71 @@
+"""Student text for a share of the training, the data set's own for the rest."""
+
+from typing import Literal
+
+from datamodules.batches import InstructionBatch
+from datamodules.errors import UserError
+from datamodules.keys import key
+from kdmodules.responses.source import ResponseContext
+from kdmodules.responses.student import StudentResponses
+from kdmodules.sampling import SamplingSettings
+
+_KEY_RANGE = 2.0**63
+
+
+def keyed_coin(probability: float, *parts: int | str) -> bool:
+    """Tosses a coin that is a pure function of ``parts``: True with the given probability."""
+    return key(*parts) < probability * _KEY_RANGE
+
+
+class MixedResponses(StudentResponses):
+    """Fresh student samples with a probability, else the data set's responses (GKD, ImitKD).
+
+    GKD (Agarwal et al. 2024, algorithm 1) tosses one coin per step: all ranks and micro-batches of
+    a global batch agree. ImitKD (Lin et al. 2020, section 3.2) tosses one per record, and the data
+    set's share falls as ``dataset_decay ** (-t / N)`` over N steps, with a decay of 200.
+
+    Args:
+        probability: Of student samples, in [0, 1]; unused where ``dataset_decay`` is given.
+        coin: ``batch`` for one coin per optimiser step, ``record`` for one per record.
+        dataset_decay: The data set's share falls from 1 to one over this; at least 1.
+        sampling: How the student decodes; by default at temperature 1, up to 256 tokens.
+        sampling_batch_size: Most prompts that are decoded together.
+
+    Raises:
+        UserError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        probability: float = 0.5,
+        coin: Literal["batch", "record"] = "batch",
+        dataset_decay: float | None = None,
+        sampling: SamplingSettings | None = None,
+        sampling_batch_size: int = 64,
+    ) -> None:
+        super().__init__(sampling, sampling_batch_size)
+        if not 0 <= probability <= 1:
+            raise UserError(f"probability is {probability}: give a number from 0 to 1")
+        if coin not in ("batch", "record"):
+            raise UserError(f"coin is {coin!r}: choose batch or record")
+        if dataset_decay is not None and not dataset_decay >= 1:
+            raise UserError(f"dataset_decay is {dataset_decay}: give at least 1")
+        self.probability = probability
+        self.coin = coin
+        self.dataset_decay = dataset_decay
+
+    def student_share(self, context: ResponseContext) -> float:
+        """Returns the probability of student samples at a step."""
+        if self.dataset_decay is None:
+            return self.probability
+        return 1.0 - self.dataset_decay ** (-context.step / context.total_steps)
+
+    def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
+        """Returns the batch as the coins fell."""
+        share = self.student_share(context)
+        parts = (context.seed, "student or data set", context.step)
+        if self.coin == "record":
+            return self.sampled(
+                batch, context, [keyed_coin(share, *parts, name) for name in batch.record_ids]
+            )
+        return super().replace(batch, context) if keyed_coin(share, *parts) else batch

@@ -1,0 +1,262 @@
+"""Rounds of rollouts from the teacher-mixed student, with rewards and advantages (MiniLLM)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, collate
+from datamodules.errors import UserError
+from datamodules.keys import key
+from kdmodules.keyed_choice import RandomScope
+from kdmodules.losses.returns import returns_to_go, rewards, whiten
+from kdmodules.mixture_sampling import MixtureResponse, MixtureSettings, mixture_responses
+from kdmodules.responses.source import ResponseContext, ResponseSource
+
+_EXTRAS = ("old_logp", "mixture_weight", "advantages")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A sampled response with what the policy gradient needs of it.
+
+    Attributes:
+        record: The prompt's record with the sampled response.
+        old_logp: float32 [n] log q of each token when it was sampled, nats.
+        mixture_weight: float32 [n] w = q / ((1 - a) q + a p) of each token.
+        advantages: float32 [n] whitened returns.
+    """
+
+    record: EncodedRecord
+    old_logp: Tensor
+    mixture_weight: Tensor
+    advantages: Tensor
+
+
+class TeacherMixedRollouts(ResponseSource):
+    """MiniLLM's outer loop: roll out a round, train on it for a few inner epochs, roll out anew.
+
+    A round is ``rollouts`` responses to training prompts (public ones: the student is served no
+    others), sampled token by token from (1 - a) q + a p. Inner epochs pass over it in global
+    batches. **The loader's batches only set the pace: their records are ignored.** Prompts come in
+    a keyed endless order, each once per pass.
+
+    Rewards, returns and advantages are made once per round over all its rollouts (`losses/
+    returns.py`); the objective is ``kdmodules.losses.PolicyGradient``. A round is the same on every
+    rank and part of the checkpoint. Source: Gu et al. 2024, section 2.2 and algorithm 1.
+
+    Args:
+        mixture: The teacher's share a, the longest rollout, the temperature of the mixture.
+        rollouts: Of a round; a multiple of the global batch.
+        inner_epochs: Passes over a round.
+        reward_scaling: Divides rewards.
+        length_normalised: Divide returns by the tokens that remain.
+        whitened: Whiten the returns of a round; otherwise advantages are the returns.
+        as_released: Returns as the authors' code computes them.
+        sampling_batch_size: Most prompts that are rolled out together.
+
+    Raises:
+        UserError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        mixture: MixtureSettings | None = None,
+        rollouts: int = 256,
+        inner_epochs: int = 4,
+        reward_scaling: float = 0.5,
+        length_normalised: bool = True,
+        whitened: bool = True,
+        as_released: bool = False,
+        sampling_batch_size: int = 64,
+    ) -> None:
+        least = {
+            "rollouts": rollouts,
+            "inner_epochs": inner_epochs,
+            "sampling_batch_size": sampling_batch_size,
+        }
+        for name, value in least.items():
+            if value < 1:
+                raise UserError(f"{name} is {value}: give at least 1")
+        if not reward_scaling > 0:
+            raise UserError(f"reward_scaling is {reward_scaling}: give a positive number")
+        self.mixture = mixture or MixtureSettings()
+        self.rollouts = rollouts
+        self.inner_epochs = inner_epochs
+        self.reward_scaling = reward_scaling
+        self.length_normalised = length_normalised
+        self.whitened = whitened
+        self.as_released = as_released
+        self.sampling_batch_size = sampling_batch_size
+        self.round = -1
+        self.current: list[Rollout] = []
+        self._metrics: dict[str, float] = {}
+
+    def prepare(self, context: ResponseContext) -> None:
+        """Checks window, teachers and batch.
+
+        Raises:
+            UserError: If a rollout may exceed the window, there are several teachers, or a round is
+                no whole number of global batches.
+        """
+        context.require_room(self.mixture.max_new_tokens)
+        if len(context.teachers) != 1:
+            raise UserError(
+                f"TeacherMixedRollouts mixes one teacher into the student, found "
+                f"{len(context.teachers)}: give model.teacher one source"
+            )
+        if self.rollouts % context.global_batch:
+            raise UserError(
+                f"model.responses.rollouts={self.rollouts} is no multiple of the global batch "
+                f"data.batch_size={context.global_batch}"
+            )
+
+    def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
+        """Returns this rank's share of the step's rollouts; ``batch`` is ignored but for its place.
+
+        The extras ``old_logp``, ``mixture_weight`` and ``advantages`` are [B, T], 0 where nothing
+        is scored.
+        """
+        steps_per_epoch = self.rollouts // context.global_batch
+        number, inner = divmod(context.step, steps_per_epoch * self.inner_epochs)
+        if number != self.round:
+            self.current = self._roll_out(number, context)
+            self.round = number
+        epoch, step = divmod(inner, steps_per_epoch)
+        order = sorted(
+            range(self.rollouts), key=lambda i: key(context.seed, "inner", number, epoch, i)
+        )
+        rows = order[step * context.global_batch : (step + 1) * context.global_batch]
+        first = context.micro_batch % context.accumulate * context.world_size + context.rank
+        mine = [self.current[i] for i in rows[first :: context.accumulate * context.world_size]]
+        return rollout_batch(
+            mine or [_filler(self.current[rows[0]])], context.vocabulary.pad_id
+        ).to(batch.input_ids.device)
+
+    def prompts(self, number: int, context: ResponseContext) -> dict[int, list[EncodedRecord]]:
+        """Returns a round's prompts by the pass over the training records that they belong to."""
+        records = list({record.record_id: record for record in context.records}.values())
+        start, stop, size = number * self.rollouts, (number + 1) * self.rollouts, len(records)
+        found: dict[int, list[EncodedRecord]] = {}
+        for passes in range(start // size, (stop - 1) // size + 1):
+            order = _shuffled(records, context.seed, passes)
+            found[passes] = order[max(start - passes * size, 0) : stop - passes * size]
+        return found
+
+    def _roll_out(self, number: int, context: ResponseContext) -> list[Rollout]:
+        records: list[EncodedRecord] = []
+        responses: list[MixtureResponse] = []
+        for passes, prompts in self.prompts(number, context).items():
+            mine = prompts[context.rank :: context.world_size]
+            # A record that comes twice in a round is rolled out with other numbers.
+            scope = RandomScope(context.seed, "rollouts", number, passes)
+            sampled = self._sample(mine, context, scope)
+            gathered = context.gather(list(zip(mine, sampled, strict=True)))
+            records += [record for record, _ in gathered]
+            responses += [response for _, response in gathered]
+        return self._scored(records, responses)
+
+    def _sample(
+        self, records: Sequence[EncodedRecord], context: ResponseContext, scope: RandomScope
+    ) -> list[MixtureResponse]:
+        teacher = context.teachers[0].model
+        return context.student(
+            lambda lm: mixture_responses(
+                lm.model,
+                teacher,
+                records,
+                self.mixture,
+                context.vocabulary,
+                scope,
+                batch_size=self.sampling_batch_size,
+                synced_gpus=context.synced,
+            )
+        )
+
+    def _scored(
+        self, records: Sequence[EncodedRecord], responses: Sequence[MixtureResponse]
+    ) -> list[Rollout]:
+        """Returns the rollouts with advantages over the whole round."""
+        student = _padded([response.student_logp for response in responses])  # [R, T]
+        teacher = _padded([response.teacher_logp for response in responses])
+        lengths = torch.tensor([len(response.token_ids) for response in responses])
+        mask = torch.arange(student.shape[1]) < lengths.unsqueeze(1)
+        reward = rewards(student, teacher, mask, self.reward_scaling)
+        values = returns_to_go(reward, mask, self.length_normalised, self.as_released)
+        advantages = whiten(values, mask) if self.whitened else values
+        self._metrics = {
+            "reward": (reward.sum() / mask.sum()).item(),
+            "rollout_tokens": lengths.double().mean().item(),
+            "ended_share": sum(response.ended for response in responses) / len(responses),
+        }
+        rollouts = []
+        for row, (record, response) in enumerate(zip(records, responses, strict=True)):
+            sampled = EncodedRecord(
+                record.record_id, record.task, record.prompt_ids, response.token_ids, False, False
+            )
+            weight = (response.student_logp - response.mixture_logp).exp()
+            own = advantages[row, : lengths[row]].clone()
+            rollouts.append(Rollout(sampled, response.student_logp, weight, own))
+        return rollouts
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the round's mean reward per token, mean length and share that eos ended."""
+        return self._metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the round and its rollouts."""
+        return {
+            "round": self.round,
+            "metrics": dict(self._metrics),
+            "records": [
+                [r.record.record_id, r.record.task, list(r.record.prompt_ids)] for r in self.current
+            ],
+            "responses": [list(r.record.response_ids) for r in self.current],
+            "values": [
+                torch.stack([r.old_logp, r.mixture_weight, r.advantages]) for r in self.current
+            ],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        self.round = state["round"]
+        self._metrics = dict(state["metrics"])
+        self.current = []
+        parts = zip(state["records"], state["responses"], state["values"], strict=True)
+        for (record_id, task, prompt), response, values in parts:
+            record = EncodedRecord(record_id, task, tuple(prompt), tuple(response), False, False)
+            self.current.append(Rollout(record, *values.cpu().unbind()))
+
+
+def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> InstructionBatch:
+    """Returns rollouts as a batch whose extras lie on the tokens that they belong to, [B, T]."""
+    batch = collate([rollout.record for rollout in rollouts], pad_id)
+    columns = (
+        [rollout.old_logp for rollout in rollouts],
+        [rollout.mixture_weight for rollout in rollouts],
+        [rollout.advantages for rollout in rollouts],
+    )
+    for name, values in zip(_EXTRAS, columns, strict=True):
+        extra = torch.zeros(batch.input_ids.shape)
+        extra[batch.response_mask] = torch.cat(values)
+        batch.extras[name] = extra
+    return batch
+
+
+def _shuffled(records: Sequence[EncodedRecord], seed: int, passes: int) -> list[EncodedRecord]:
+    return sorted(records, key=lambda record: key(seed, "prompts", passes, record.record_id))
+
+
+def _filler(rollout: Rollout) -> Rollout:
+    """Returns a row with a rollout's prompt and nothing to score."""
+    prompt = rollout.record.prompt_ids
+    record = EncodedRecord(FILLER_ID, rollout.record.task, prompt, (), False, False)
+    nothing = torch.zeros(0)
+    return Rollout(record, nothing, nothing, nothing)
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Returns rows of unequal length as one tensor, zeros behind their ends."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

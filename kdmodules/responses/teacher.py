@@ -1,0 +1,177 @@
+"""Responses that the teacher wrote once for all training prompts (sequence-level distillation)."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import PreTrainedModel
+
+from datamodules.batches import EncodedRecord, InstructionBatch
+from datamodules.errors import UserError
+from datamodules.keys import key
+from datamodules.tokenizer import vocabulary_hash
+from kdmodules.causal_lm import CausalLM
+from kdmodules.keyed_choice import RandomScope
+from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
+from kdmodules.responses.source import ResponseContext, ResponseSource
+from kdmodules.sampling import GeneratedResponse, SamplingSettings, generate_responses
+
+_PURPOSE = "teacher responses"
+_SCHEMA = pa.schema(
+    [("record_id", pa.string()), ("token_ids", pa.list_(pa.int32())), ("ended", pa.bool_())]
+)
+_NOT_OF_THE_FUNCTION = ("_name_or_path", "transformers_version")
+
+
+class TeacherResponses(ResponseSource):
+    """The teacher's own answer to every training prompt, sampled once before training (SeqKD).
+
+    Source: Kim and Rush 2016, who decode by beam search; samples are the published experiment's.
+    Of several teachers each prompt is answered by one, chosen by (seed, record id), which is a
+    draw from the ensemble's mixture over whole sequences.
+
+    The answers are stored as one Parquet file whose name is the hash of all that they depend on
+    (teachers' weights and configuration, vocabulary, prompts, sampling, seed), so that a file is
+    either right or not found. It may hold private text.
+
+    Args:
+        sampling: How the teacher decodes; by default at temperature 1, up to 256 tokens.
+        sampling_batch_size: Most prompts that are decoded together.
+        cache_folder: Where the file is kept; the run's private folder if not given. A folder that
+            several runs share spares them the sampling.
+
+    Raises:
+        UserError: If ``sampling_batch_size`` is below 1.
+    """
+
+    def __init__(
+        self,
+        sampling: SamplingSettings | None = None,
+        sampling_batch_size: int = 64,
+        cache_folder: str | None = None,
+    ) -> None:
+        if sampling_batch_size < 1:
+            raise UserError(f"sampling_batch_size is {sampling_batch_size}: give at least 1")
+        self.sampling = sampling or SamplingSettings()
+        self.sampling_batch_size = sampling_batch_size
+        self.cache_folder = cache_folder
+        self._responses: dict[str, tuple[int, ...]] = {}
+
+    def prepare(self, context: ResponseContext) -> None:
+        """Reads the teacher's responses, or samples and stores them; the ranks share the work.
+
+        Raises:
+            UserError: If a prompt and its response may exceed the window, or a stored file cannot
+                be read.
+        """
+        context.require_room(self.sampling.max_new_tokens)
+        records = list({record.record_id: record for record in context.records}.values())
+        path = self.path(records, context)
+        stored = context.gather([read_responses(path) if context.rank == 0 else None])[0]
+        if stored is None:
+            mine = records[context.rank :: context.world_size]
+            stored = context.gather(self._sample(mine, context))
+            if context.rank == 0:
+                write_responses(stored, path)
+        self._responses = {response.record_id: response.token_ids for response in stored}
+
+    def path(self, records: Sequence[EncodedRecord], context: ResponseContext) -> Path:
+        """Returns the file that holds the responses to these prompts, if it is there."""
+        digest = hashlib.sha256()
+        for teacher in context.teachers:
+            digest.update(weights_hash(teacher.model).encode())
+        prompts = sorted((record.record_id, record.prompt_ids) for record in records)
+        settings = [asdict(self.sampling), context.seed, _PURPOSE, context.vocabulary.eos_id]
+        digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
+        digest.update(json.dumps([settings, prompts], sort_keys=True).encode())
+        folder = Path(self.cache_folder) if self.cache_folder else context.private_folder
+        return folder / f"teacher-responses-{digest.hexdigest()[:32]}.parquet"
+
+    def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
+        """Returns the batch's prompts with the teacher's responses."""
+        responses = [
+            None if is_filler(record) else self._responses[record.record_id]
+            for record in records_of(batch)
+        ]
+        return replace_responses(batch, responses, context.encoder.pad_id)
+
+    def _sample(
+        self, records: Sequence[EncodedRecord], context: ResponseContext
+    ) -> list[GeneratedResponse]:
+        scope = RandomScope(context.seed, _PURPOSE)
+        n_teachers = len(context.teachers)
+        found: list[GeneratedResponse] = []
+        for number, teacher in enumerate(context.teachers):
+            own = [
+                record
+                for record in records
+                if key(context.seed, "ensemble", record.record_id) % n_teachers == number
+            ]
+            found += self._answers(teacher, own, context, scope)
+        return found
+
+    def _answers(
+        self,
+        teacher: CausalLM,
+        records: Sequence[EncodedRecord],
+        context: ResponseContext,
+        scope: RandomScope,
+    ) -> list[GeneratedResponse]:
+        return teacher(
+            lambda lm: generate_responses(
+                lm.model,
+                records,
+                self.sampling,
+                context.vocabulary,
+                scope,
+                batch_size=self.sampling_batch_size,
+            )
+        )
+
+
+def weights_hash(model: PreTrainedModel) -> str:
+    """Returns the SHA-256 of a model's weights and of the configuration that gives them meaning."""
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _NOT_OF_THE_FUNCTION}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_responses(responses: Sequence[GeneratedResponse], path: Path) -> None:
+    """Writes responses as a Parquet file that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    rows = sorted((asdict(response) for response in responses), key=lambda row: row["record_id"])
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary)
+        temporary.chmod(0o600)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_responses(path: Path) -> list[GeneratedResponse] | None:
+    """Reads what :func:`write_responses` wrote; None where there is no file.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} holds no teacher responses ({error}): delete it to sample anew"
+        ) from error
+    return [
+        GeneratedResponse(row["record_id"], tuple(row["token_ids"]), row["ended"]) for row in rows
+    ]

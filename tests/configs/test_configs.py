@@ -1,0 +1,286 @@
+"""Every fragment is there, composes with the others, and builds what it names."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.cli import LightningArgumentParser
+
+from callbacks.audit import AuditCallback
+from kdmodules.language_model import LanguageModelModule
+from kdmodules.losses import KDLoss
+from kdmodules.responses import ResponseSource
+from studies.cli import PrivacyCLI, main
+from studies.plan import make_plan
+from studies.stages import STAGES
+from studies.study_file import read_study
+from tests.configs.conftest import CONFIGS, ROOT, read_fragment
+
+PUBLISHED_STUDENTS = {
+    *("gpt2-large", "gpt2-medium", "gpt2-base"),
+    *("opt-1.3b", "opt-350m", "opt-125m"),
+    "open_llama-3b",
+}
+PUBLISHED_TEACHERS = {"gpt2-xl", "opt-2.7b", "open_llama-7b", "llama-2-7b"}
+MINI = {"gpt2-mini", "opt-mini", "llama-mini"}
+TINY = {"gpt2-tiny", "opt-tiny", "llama-tiny"}
+
+FOLDERS = {
+    "audits": {"external", "membership", "utility"},
+    "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
+    "data": {"builtin", "dolly", "openwebtext"},
+    "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS,
+    "recipes/teacher": MINI | PUBLISHED_TEACHERS,
+    "recipes/init": PUBLISHED_STUDENTS,
+    # The design states no number of epochs for the control of LLaMA.
+    "recipes/control": TINY | PUBLISHED_STUDENTS - {"open_llama-3b"},
+    "recipes/kd": TINY | PUBLISHED_STUDENTS,
+    "recipes/seqkd": PUBLISHED_STUDENTS,
+    "recipes/seqkd_soft": PUBLISHED_STUDENTS,
+    "recipes/seqkd_beam": PUBLISHED_STUDENTS,
+    "recipes/imitkd": PUBLISHED_STUDENTS,
+    "recipes/imitkd_paper": PUBLISHED_STUDENTS,
+    "recipes/gkd": PUBLISHED_STUDENTS,
+    "recipes/minillm": PUBLISHED_STUDENTS,
+    "recipes/distillm": PUBLISHED_STUDENTS,
+    "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
+    "studies": {"quickstart", "quickstart-dolly"},
+    "techniques": {
+        *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
+        *("gkd", "minillm", "distillm", "distillm_sfkl"),
+    },
+    "trainers": {"cpu", "ddp", "fsdp2"},
+}
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml"))
+
+
+def fragments(*folders: str) -> list[str]:
+    return [f"{folder}/{name}" for folder in folders for name in names(folder)]
+
+
+RECIPES = fragments(*sorted(name for name in FOLDERS if name.startswith("recipes/")))
+
+
+class _ParserBuiltError(Exception):
+    """Carries the command's parser out of the command, before it reads any arguments."""
+
+    def __init__(self, parser: LightningArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+@pytest.fixture(scope="module")
+def parser() -> LightningArgumentParser:
+    """The parser of `kd-privacy`, built once: most of a command's start is this."""
+
+    def stop(_: PrivacyCLI, parser: LightningArgumentParser, __: object) -> NoReturn:
+        raise _ParserBuiltError(parser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrivacyCLI, "parse_arguments", stop)
+        with pytest.raises(_ParserBuiltError) as built:
+            main(["fit"])
+    return built.value.parser
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def compose(parser: LightningArgumentParser, *listed: str, subcommand: str = "fit") -> Namespace:
+    """Parses the fragments as the command does, left to right."""
+    arguments = [part for name in listed for part in ("-c", f"configs/{name}.yaml")]
+    if "base/student" in listed:
+        arguments += ["--model.teacher", "runs/teacher/export"]
+    return parser.parse_args([subcommand, *arguments])
+
+
+def build(parser: LightningArgumentParser, config: Namespace) -> Namespace:
+    """Makes the objects that the fragments name; no weights and no records are loaded."""
+    return parser.instantiate(config)[config.subcommand]
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a fragment's options."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def assert_kept(config: Namespace, fragment: str) -> None:
+    """Every option of the fragment, with its value, is in the composed configuration."""
+    composed = dict(leaves(config[config.subcommand].as_dict()))
+    for name, value in leaves(read_fragment(fragment)):
+        found = composed[name]
+        found = list(found) if isinstance(found, tuple) else found
+        assert found == value, f"{fragment}: {name}"
+        assert type(found) is type(value), f"{fragment}: {name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_file_is_known(folder: str) -> None:
+    assert set(names(folder)) == FOLDERS[folder]
+
+
+def test_no_file_lies_elsewhere() -> None:
+    everything = sorted(path for path in CONFIGS.rglob("*") if path.is_file())
+    assert len(everything) == sum(len(expected) for expected in FOLDERS.values())
+    for path in everything:
+        assert path.suffix == ".yaml", path
+        assert read_fragment(str(path.relative_to(CONFIGS).with_suffix("")))
+        assert path.read_text(encoding="utf-8").startswith("# "), f"{path} has no heading"
+
+
+@pytest.mark.parametrize("base", names("base"))
+def test_base(parser: LightningArgumentParser, base: str) -> None:
+    technique = ["techniques/kd"] if base == "student" else []
+    listed = [f"base/{base}", "data/builtin", "families/gpt2-tiny", *technique]
+    config = compose(parser, *listed)
+    assert config.fit.run.role == base
+    assert isinstance(build(parser, config).model, LanguageModelModule)
+
+
+@pytest.mark.parametrize("data", ["builtin", "dolly"])
+def test_data(parser: LightningArgumentParser, data: str) -> None:
+    config = compose(parser, "base/teacher", f"data/{data}", "families/gpt2-mini")
+    assert_kept(config, f"data/{data}")
+    assert isinstance(build(parser, config).data, LightningDataModule)
+
+
+@pytest.mark.parametrize("family", names("families"))
+def test_family(parser: LightningArgumentParser, family: str) -> None:
+    config = compose(parser, "base/control", "data/dolly", f"families/{family}")
+    assert config.fit.run.family == config.fit.model.init_args.network.family
+    assert_kept(config, f"families/{family}")
+    model = build(parser, config).model
+    assert isinstance(model, LanguageModelModule)
+
+
+def test_published_families_bring_their_tokenizer(parser: LightningArgumentParser) -> None:
+    for family in sorted(PUBLISHED_TEACHERS | PUBLISHED_STUDENTS):
+        contents = read_fragment(f"families/{family}")
+        source = contents["model"]["init_args"]["network"]["source"]
+        assert contents["data"]["init_args"]["tokenizer"] == source
+
+
+@pytest.mark.parametrize("technique", names("techniques"))
+def test_technique(parser: LightningArgumentParser, technique: str) -> None:
+    fragment = f"techniques/{technique}"
+    text = "data/openwebtext"
+    config = compose(parser, "base/student", "data/builtin", text, "families/gpt2-tiny", fragment)
+    assert config.fit.run.technique == technique
+    model = build(parser, config).model
+    assert isinstance(model.kd_loss, KDLoss)
+    assert isinstance(model.responses, ResponseSource)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe(parser: LightningArgumentParser, recipe: str) -> None:
+    _, folder, family = recipe.split("/")
+    listed = ["data/dolly", f"families/{family}"]
+    if folder in STAGES:
+        listed = [f"base/{folder}", *listed]
+    else:
+        # A recipe holds what any technique's student has, so it composes with any of them.
+        technique = folder if folder in FOLDERS["techniques"] else "kd"
+        listed = ["base/student", *listed, f"techniques/{technique}"]
+    config = compose(parser, *listed, recipe)
+    assert_kept(config, recipe)
+    assert config.fit.trainer.max_epochs is not None or config.fit.trainer.max_steps > 0
+
+
+@pytest.mark.parametrize("audit", sorted(FOLDERS["audits"] - {"external"}))
+def test_audit(parser: LightningArgumentParser, audit: str) -> None:
+    listed = ["base/teacher", "data/builtin", "families/gpt2-mini", f"audits/{audit}"]
+    config = compose(parser, *listed)
+    callbacks = build(parser, config).trainer.callbacks
+    assert [isinstance(callback, AuditCallback) for callback in callbacks] == [True]
+    assert callbacks[0].audit == audit
+
+
+def test_audits_append(parser: LightningArgumentParser) -> None:
+    audits = ["audits/membership", "audits/utility"]
+    config = compose(parser, "base/teacher", "data/builtin", "families/gpt2-mini", *audits)
+    found = [callback.audit for callback in build(parser, config).trainer.callbacks]
+    assert found == ["membership", "utility"]
+
+
+@pytest.mark.parametrize("trainer", names("trainers"))
+def test_trainer(parser: LightningArgumentParser, trainer: str) -> None:
+    fragment = f"trainers/{trainer}"
+    config = compose(parser, "base/teacher", "data/builtin", "families/gpt2-mini", fragment)
+    assert_kept(config, fragment)
+    build(parser, config)
+
+
+@pytest.mark.parametrize("study", names("studies"))
+def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> None:
+    checked = read_study(f"configs/studies/{study}.yaml")
+    assert checked.name == study
+    cells = make_plan(checked, tmp_path).cells
+    assert {cell.stage for cell in cells} >= {"teacher", "student", "control"}
+    for cell in cells:
+        config = parser.parse_args(list(cell.arguments))
+        assert config.fit.run_dir == cell.run_dir
+
+
+PUBLISHED_STUDY = """
+name: published
+data: dolly
+families:
+  - {teacher: gpt2-xl, sizes: [gpt2-large, gpt2-medium, gpt2-base]}
+  - {teacher: opt-2.7b, sizes: [opt-1.3b, opt-350m, opt-125m]}
+  - {teacher: open_llama-7b, sizes: [open_llama-3b]}
+techniques:
+  - {fragment: kd, start: init}
+audits: [membership]
+"""
+
+
+def test_published_pairs_make_a_study(parser: LightningArgumentParser, tmp_path: Path) -> None:
+    file = tmp_path / "published.yaml"
+    file.write_text(PUBLISHED_STUDY, encoding="utf-8")
+    cells = make_plan(read_study(file), tmp_path).cells
+    # Two teachers for each of three families; init, control, student, counterfactual per size.
+    assert len(cells) == 3 * 2 + 7 * 4
+    recipes = {word for cell in cells for word in cell.arguments if "/recipes/" in word}
+    assert len(recipes) == 3 + 7 + 6 + 7
+    for cell in cells:
+        config = parser.parse_args(list(cell.arguments))
+        distils = cell.stage in ("student", "counterfactual")
+        assert config.fit.model.init_args.network.source.endswith("/export") == distils
+
+
+def headed_commands() -> list[tuple[str, str]]:
+    """Fragments whose heading holds a `kd-privacy` command, and that command."""
+    found = []
+    for fragment in fragments("audits", "base", "techniques"):
+        text = (CONFIGS / f"{fragment}.yaml").read_text(encoding="utf-8")
+        heading = "\n".join(re.findall(r"^# ?(.*)$", text, flags=re.MULTILINE))
+        commands = re.findall(r"^kd-privacy (?:.*\\\n)*.*$", heading, flags=re.MULTILINE)
+        found += [(fragment, command) for command in commands]
+    return found
+
+
+@pytest.mark.parametrize(("fragment", "command"), headed_commands())
+def test_headed_command(parser: LightningArgumentParser, fragment: str, command: str) -> None:
+    words = shlex.split(command.replace("\\\n", " "))
+    assert f"configs/{fragment}.yaml" in words
+    config = parser.parse_args(words[1:])
+    build(parser, config)
+
+
+def test_what_must_have_a_command_has_one() -> None:
+    expected = {*fragments("techniques"), "audits/external", "base/teacher"}
+    assert {fragment for fragment, _ in headed_commands()} >= expected

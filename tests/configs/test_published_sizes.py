@@ -1,0 +1,85 @@
+"""Published families built on the meta device: their sizes, and where their parts are."""
+
+import socket
+from typing import NoReturn
+
+import huggingface_hub.constants
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from kdmodules import families
+from kdmodules.causal_lm import count_parameters
+from tests.configs.conftest import read_fragment
+
+PUBLISHED = {
+    # Fragment: millions of parameters (issue 2.8 and the models' cards), blocks, width, window.
+    "gpt2-xl": (1558, 48, 1600, 1024),
+    "gpt2-large": (774, 36, 1280, 1024),
+    "gpt2-medium": (355, 24, 1024, 1024),
+    "gpt2-base": (124, 12, 768, 1024),
+    "opt-2.7b": (2652, 32, 2560, 2048),
+    "opt-1.3b": (1316, 24, 2048, 2048),
+    "opt-350m": (331, 24, 1024, 2048),
+    "opt-125m": (125, 12, 768, 2048),
+    "open_llama-7b": (6738, 32, 4096, 2048),
+    "open_llama-3b": (3426, 26, 3200, 2048),
+    "llama-2-7b": (6738, 32, 4096, 4096),
+}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is switched off, and whoever asks the network all the same fails."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError("a published family asked the network")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def build(fragment: str) -> PreTrainedModel:
+    network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
+    family = families.FAMILIES[network["family"]]
+    with torch.device("meta"):
+        return family.model_class._from_config(family.config_class(**network["config"]))
+
+
+@pytest.mark.parametrize("fragment", PUBLISHED)
+def test_size_and_parts(fragment: str) -> None:
+    millions, n_blocks, width, window = PUBLISHED[fragment]
+    model = build(fragment)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert round(count_parameters(model) / 1e6) == millions
+    assert len(families.blocks(model)) == n_blocks
+    assert families.context_window(model) == window
+
+    states = torch.empty(1, 3, width, device="meta")
+    logits = families.head(model)(families.final_norm(model)(states))
+    assert logits.shape == (1, 3, model.config.vocab_size)
+
+
+@pytest.mark.parametrize("fragment", PUBLISHED)
+def test_every_option_is_one_of_the_model(fragment: str) -> None:
+    """`build_network` compares each option with the loaded model's: it must have them all."""
+    network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
+    config_class = families.FAMILIES[network["family"]].config_class
+    defaults = config_class().to_dict()
+    built = config_class(**network["config"])
+    for name, value in network["config"].items():
+        assert name in defaults, name
+        assert getattr(built, name) == value, name
+
+
+def test_opt_350m_alone_has_no_final_norm_and_a_projection() -> None:
+    models = {name: build(name) for name in PUBLISHED if name.startswith("opt-")}
+    for name, model in models.items():
+        odd = name == "opt-350m"
+        assert isinstance(families.final_norm(model), nn.Identity) == odd, name
+        head = families.head(model)
+        assert isinstance(head, nn.Sequential) == odd, name
+        if isinstance(head, nn.Sequential):
+            assert head[0].weight.shape == (512, 1024)
+            assert head[1].weight is model.get_input_embeddings().weight

@@ -1,0 +1,125 @@
+"""The teacher's text: sampled once, kept under the hash of what it depends on, never stale."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from datamodules.batches import EncodedRecord
+from datamodules.errors import UserError
+from kdmodules.keyed_choice import RandomScope
+from kdmodules.responses import TeacherResponses
+from kdmodules.responses.teacher import weights_hash
+from kdmodules.sampling import SamplingSettings, generate
+from tests.kdmodules.responses.conftest import (
+    MakeContext,
+    batch_of,
+    prompts,
+    random_records,
+    scored,
+    tiny,
+)
+
+SAMPLING = SamplingSettings(max_new_tokens=8)
+
+
+def texts(source: TeacherResponses, records: list[EncodedRecord], context) -> dict:
+    return scored(source.replace(batch_of(records), context))
+
+
+def test_every_record_gets_the_teachers_text(make_context: MakeContext) -> None:
+    records = [*random_records(7), random_records(1)[0]]
+    context = make_context(records)
+    source = TeacherResponses(SAMPLING, sampling_batch_size=3)
+    source.prepare(context)
+    batch = batch_of(records[2:5])
+    replaced = source.replace(batch, context)
+    assert prompts(replaced) == [record.prompt_ids for record in records[2:5]]
+    scope = RandomScope(0, "teacher responses")
+    teacher = context.teachers[0].model
+    for record in records[2:5]:
+        alone = generate(
+            teacher, [record.prompt_ids], [record.record_id], SAMPLING, context.vocabulary, scope
+        )[0]
+        assert scored(replaced)[record.record_id] == alone.token_ids
+    filler = EncodedRecord("", "open_qa", (5, 6), (), False, False)
+    assert texts(source, [filler], context) == {"": ()}
+
+
+def test_the_file_is_reused(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = random_records(5)
+    context = make_context(records)
+    first = TeacherResponses(SAMPLING)
+    first.prepare(context)
+    folder = context.private_folder
+    (path,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(TeacherResponses, "_sample", None)
+    second = TeacherResponses(SAMPLING)
+    second.prepare(make_context(records[::-1]))
+    assert texts(second, records, context) == texts(first, records, context)
+
+
+def test_nothing_is_ever_stale(
+    make_context: MakeContext, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    records = random_records(5)
+    context = make_context(records)
+    source = TeacherResponses(SAMPLING)
+    own = source.path(records, context)
+    other_prompt = [replace(records[0], prompt_ids=(9, 9)), *records[1:]]
+    others = [
+        source.path(other_prompt, context),
+        source.path(records[:4], context),
+        source.path(records, replace(context, seed=1)),
+        source.path(records, replace(context, teachers=(tiny(tokenizer, 3),))),
+        TeacherResponses(SamplingSettings(max_new_tokens=7)).path(records, context),
+    ]
+    assert len({own, *others}) == 6
+    with torch.no_grad():
+        next(context.teachers[0].model.parameters())[3, 5] += 1e-3
+    assert source.path(records, context) != own
+    shared = TeacherResponses(SAMPLING, cache_folder=str(tmp_path / "shared"))
+    assert shared.path(records, context).parent == tmp_path / "shared"
+
+
+def test_the_hash_sees_the_configuration(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny(tokenizer, 1).model
+    before = weights_hash(model)
+    model.config._name_or_path = "elsewhere"
+    assert weights_hash(model) == before == weights_hash(tiny(tokenizer, 1).model)
+    model.config.layer_norm_epsilon = 1e-3
+    assert weights_hash(model) != before
+
+
+def test_an_ensemble_shares_the_prompts(
+    make_context: MakeContext, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    records = random_records(12)
+    teachers = (tiny(tokenizer, 2), tiny(tokenizer, 3))
+    found = []
+    for chosen in (teachers, teachers[:1], teachers[1:]):
+        context = make_context(records, teachers=chosen)
+        source = TeacherResponses(SAMPLING)
+        source.prepare(context)
+        found.append(texts(source, records, context))
+    both, first, second = found
+    by_first = [name for name in both if both[name] == first[name]]
+    by_second = [name for name in both if both[name] == second[name]]
+    assert len(by_first) > 2
+    assert len(by_second) > 2
+    assert set(by_first) | set(by_second) == set(both)
+
+
+def test_a_broken_file_is_named(make_context: MakeContext) -> None:
+    records = random_records(3)
+    context = make_context(records)
+    source = TeacherResponses(SAMPLING)
+    path = source.path(records, context)
+    path.parent.mkdir()
+    path.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="delete it to sample anew"):
+        source.prepare(context)

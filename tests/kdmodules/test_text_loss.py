@@ -1,0 +1,146 @@
+"""The loss on plain text: exact beside scored tokens whose number changes from step to step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from datamodules import InstructionDataModule
+from datamodules.errors import UserError
+from datamodules.plain_text import read_plain_text
+from kdmodules import Network, OptimizerSettings, StudentModule
+from kdmodules.causal_lm import CausalLM
+from kdmodules.losses import ForwardKL, Reduction
+from kdmodules.responses import DatasetResponses
+from kdmodules.text_loss import PlainText, TextStep
+
+NETWORK = Network(
+    "gpt2",
+    None,
+    {
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 16,
+        "n_positions": 512,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
+)
+BLOCK_TOKENS = 24
+
+
+class FirstStep(Callback):
+    """Keeps the batches, the weights and the normalised gradients of the first optimiser step."""
+
+    def __init__(self) -> None:
+        self.batches: list = []
+        self.gradients: dict[str, torch.Tensor] = {}
+        self.logged: dict[str, float] = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 0:
+            self.batches.append(batch)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        named = pl_module.named_parameters()
+        self.gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
+        self.logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def first_step(corpus: Path, folder: Path, accumulate: int) -> tuple[FirstStep, StudentModule]:
+    module = StudentModule(
+        NETWORK,
+        OptimizerSettings(lr=0.0),
+        teacher=[],
+        kd_loss=ForwardKL(),
+        responses=DatasetResponses(),
+        reduction=Reduction(kd_ratio=0.0),
+        plain_text=PlainText(str(corpus), block_tokens=BLOCK_TOKENS),
+        lm_coef=0.7,
+    )
+    seen = FirstStep()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        accumulate_grad_batches=accumulate,
+        callbacks=[seen],
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+    )
+    data = InstructionDataModule(n_records=160, vocabulary=400, batch_size=8)
+    trainer.fit(module, datamodule=data)
+    return seen, module
+
+
+def naive_gradients(
+    module: StudentModule, seen: FirstStep, corpus: Path
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Gradients of CE + 0.7 CE_text by PyTorch's own cross-entropy, record by record, float64."""
+    lm = module.language_model
+    model = lm.model.double()
+    model.zero_grad()
+    total, n_tokens = torch.zeros((), dtype=torch.float64), 0
+    for batch in seen.batches:
+        for ids, attended, mask in zip(
+            batch.input_ids, batch.attention_mask, batch.response_mask, strict=True
+        ):
+            length = int(attended.sum())
+            labels = ids.masked_fill(~mask, -100)[1:length]
+            logits = model(ids[None, :length]).logits[0, :-1]
+            total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            n_tokens += int(mask.sum())
+    blocks = read_plain_text(
+        str(corpus), module.tokenizer, block_tokens=BLOCK_TOKENS, seed=module.seed
+    ).blocks(0, 8)
+    logits = model(blocks).logits[:, :-1].flatten(0, 1)
+    text = torch.nn.functional.cross_entropy(logits, blocks[:, 1:].flatten())
+    (total / n_tokens + 0.7 * text).backward()
+    found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    return found, text.item()
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_texts_gradient_is_exact(tmp_path: Path, accumulate: int) -> None:
+    torch.set_num_threads(1)
+    corpus = tmp_path / "corpus.txt"
+    lines = [f"A lighthouse number {i} stands on rock {i * 31 % 17}.\n\n" for i in range(200)]
+    corpus.write_text("".join(lines), encoding="utf-8")
+    seen, module = first_step(corpus, tmp_path, accumulate)
+    assert len(seen.batches) == accumulate
+    expected, text = naive_gradients(module, seen, corpus)
+    assert seen.gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(seen.gradients[name].double(), gradient, atol=2e-6, rtol=2e-4)
+    assert seen.logged["train/text_cross_entropy"] == pytest.approx(text, rel=1e-5)
+
+
+def test_parts_that_are_recomputed_change_nothing(
+    family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    lm = CausalLM(family_model, len(tokenizer))
+    blocks = torch.randint(0, 300, (6, 12), generator=torch.Generator().manual_seed(0))
+    found = []
+    for parts in ((blocks,), blocks.chunk(3)):
+        lm.zero_grad()
+        loss = lm(TextStep(parts, 0.5).loss)
+        loss.backward()
+        grads = [p.grad.clone() for p in lm.parameters() if p.grad is not None]
+        found.append((loss.detach(), grads))
+    torch.testing.assert_close(found[0], found[1])
+    assert lm(TextStep((), 0.5).loss).item() == 0
+
+
+def test_a_weight_needs_a_corpus() -> None:
+    parts = (NETWORK, OptimizerSettings(), [], ForwardKL(), DatasetResponses())
+    with pytest.raises(UserError, match=r"model\.plain_text\.sources"):
+        StudentModule(*parts, lm_coef=1.0)
+    with pytest.raises(UserError, match="lm_coef is -1"):
+        StudentModule(*parts, lm_coef=-1.0)
