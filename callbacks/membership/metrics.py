@@ -107,14 +107,11 @@ def _metric_rows(
     metrics = ["auroc", *(f"tpr_at_fpr_{fpr:g}" for fpr in fprs)]
     if min(len(members.scores), len(nonmembers.scores)) < 2:
         return [{**common, "metric": metric} for metric in metrics]
+    sides = (members.scores, nonmembers.scores)
+    ours, theirs = members.clusters, nonmembers.clusters
     estimates: list[Estimate] = [
-        auroc(
-            members.scores,
-            nonmembers.scores,
-            member_clusters=members.clusters,
-            nonmember_clusters=nonmembers.clusters,
-        ),
-        *(tpr_at_fpr(members.scores, nonmembers.scores, fpr) for fpr in fprs),
+        auroc(*sides, member_clusters=ours, nonmember_clusters=theirs),
+        *(tpr_at_fpr(*sides, f, member_clusters=ours, nonmember_clusters=theirs) for f in fprs),
     ]
     return [
         {**common, "metric": metric, **_estimate_columns(estimate)}

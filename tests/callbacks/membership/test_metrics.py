@@ -88,3 +88,27 @@ def test_the_figure_has_a_curve_for_each_attack() -> None:
     for panel in figure.axes:
         assert {line.get_label() for line in panel.lines} >= {"loss", "zlib"}
     assert figure.axes[1].get_xscale() == "log"
+
+
+def test_every_interval_counts_clusters_not_records() -> None:
+    one = [scored(side, shift, 60, seed) for side, shift, seed in (("a", 0.8, 1), ("b", 0.0, 2))]
+    copies = [
+        ScoredRecords(
+            side.population,
+            [f"{record}-{copy}" for copy in range(4) for record in side.record_ids],
+            ["open_qa"] * 240,
+            np.tile(side.clusters, 4),
+            np.tile(side.scores, 4),
+        )
+        for side in one
+    ]
+    apart = [
+        ScoredRecords(c.population, c.record_ids, c.tasks, np.arange(240) + 10**6 * i, c.scores)
+        for i, c in enumerate(copies)
+    ]
+    together = attack_rows("loss", {}, *copies, fprs=[0.2])[:2]
+    independent = attack_rows("loss", {}, *apart, fprs=[0.2])[:2]
+    for narrow, wide in zip(independent, together, strict=True):
+        assert narrow["value"] == wide["value"]
+        width = [float(str(row["upper"])) - float(str(row["lower"])) for row in (narrow, wide)]
+        assert width[1] > 1.4 * width[0]
