@@ -4,6 +4,7 @@ A running cell's process holds the lock, and the kernel frees it however the pro
 file that says `running` without a held lock is an interrupted cell.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -133,7 +134,8 @@ class CellFiles:
     def _end_orphan(self, descriptor: int) -> None:
         group = int(os.pread(descriptor, 20, 0))
         for number in (signal.SIGTERM, signal.SIGKILL):
-            os.killpg(group, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
             limit = time.monotonic() + _GRACE_SECONDS
             while time.monotonic() < limit:
                 if _try_lock(descriptor):
