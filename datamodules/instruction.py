@@ -19,10 +19,9 @@ from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import POOL, SPLITS, Placement, members_of, split_records
 from datamodules.summary import SplitSummary, summarise
-from datamodules.synthetic import generate_records
+from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
 
-BUILTIN = "builtin"
 TRAINED = "trained"
 CANARY_POPULATIONS = ("canary_in", "canary_out")
 CANARY_MANIFEST_NAME = "canaries.jsonl"

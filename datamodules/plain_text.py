@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.errors import UserError
 from datamodules.keys import numpy_generator
 from datamodules.record_files import decode_lines
+from datamodules.synthetic import BUILTIN, generate_documents
 
 DocumentEnd = Literal["blank_line", "line", "file"]
 _DOCUMENTS_AT_ONCE = 256
@@ -77,7 +78,8 @@ def read_plain_text(
     """Reads documents, puts eos after each and packs all into blocks; an unfilled one is left out.
 
     Args:
-        sources: UTF-8 text files, or a hub name.
+        sources: UTF-8 text files, a hub name, or "builtin" for endless passages like those of the
+            built-in corpus.
         tokenizer: of the model; its beginning token is not used.
         block_tokens: tokens of a block.
         max_blocks: stop reading once there are so many; a hub data set is streamed then.
@@ -91,7 +93,7 @@ def read_plain_text(
 
     Raises:
         UserError: a missing or wrongly encoded file, an unknown data set or column, a tokenizer
-            without eos, less text than one block.
+            without eos, less text than one block, endless text without `max_blocks`.
     """
     names = [sources] if isinstance(sources, str) else sources
     if block_tokens < 1 or (max_blocks is not None and max_blocks < 1):
@@ -101,9 +103,14 @@ def read_plain_text(
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no eos token to end documents")
 
+    if BUILTIN in names and max_blocks is None:
+        raise UserError("the built-in plain text has no end: give plain_text.max_blocks")
+
     def texts() -> Iterator[str]:
         for name in names:
-            if Path(name).suffix or Path(name).exists():
+            if name == BUILTIN:
+                yield from generate_documents(seed)
+            elif Path(name).suffix or Path(name).exists():
                 yield from _file_documents(name, documents)
             else:
                 yield from _hub_documents(name, hub_split, text_field, max_blocks is not None)

@@ -1,5 +1,7 @@
 """The utility audit: what the model is still good for, beside what it gives away."""
 
+from typing import Literal
+
 import numpy as np
 
 from callbacks.audit import AuditCallback, Measurements
@@ -15,14 +17,18 @@ from kdmodules.generation_batches import Vocabulary
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.sampling import GeneratedResponse, SamplingSettings, generate_responses
 
-POPULATION = "held_out"
+Population = Literal["never", "held_out", "public", "private", "development"]
 
 
 class UtilityAudit(AuditCallback):
-    """Measures ROUGE-L of greedy responses and perplexity on held-out records.
+    """Measures ROUGE-L of greedy responses and perplexity on records that nobody trained on.
+
+    Held-out records are no such records in a study with counterfactuals, whose teachers train on
+    them; records of ``never`` are, for every run.
 
     Args:
-        max_prompts: Held-out prompts that are answered, the same for every run on the same data.
+        population: Whose records.
+        max_prompts: Prompts that are answered, the same for every run on the same data.
         max_new_tokens: Longest generated response in tokens.
         every_n_validations: Audits every n-th validation of a fit; the last one is always audited.
         max_records: Most records of the perplexity.
@@ -34,6 +40,7 @@ class UtilityAudit(AuditCallback):
 
     def __init__(
         self,
+        population: Population = "never",
         max_prompts: int = 64,
         max_new_tokens: int = 128,
         every_n_validations: int = 1,
@@ -42,6 +49,7 @@ class UtilityAudit(AuditCallback):
         max_batch_tokens: int = 8192,
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
+        self.utility_population = population
         self.max_prompts = max_prompts
         self.settings = SamplingSettings(decoding="greedy", max_new_tokens=max_new_tokens)
 
@@ -56,8 +64,8 @@ class UtilityAudit(AuditCallback):
         return found
 
     def _add_perplexity(self, found: Measurements, scene: Scene) -> None:
-        statistics = self.token_statistics(scene, POPULATION)
-        records = {record.id: record for record in self.population(scene, POPULATION)}
+        statistics = self.token_statistics(scene, self.utility_population)
+        records = {record.id: record for record in self.population(scene, self.utility_population)}
         kept = [records[record_id] for record_id in statistics.record_ids]
         lengths = statistics.lengths
         places = np.repeat(np.arange(len(statistics)), lengths.numpy())
@@ -69,10 +77,10 @@ class UtilityAudit(AuditCallback):
             estimate = perplexity(
                 sums[list(rows)], lengths.numpy()[list(rows)], [clusters[row] for row in rows]
             )
-            found.results.append(_row("perplexity", "perplexity", task, estimate, {}))
+            found.results.append(self._row("perplexity", "perplexity", task, estimate, {}))
 
     def _add_rouge(self, found: Measurements, scene: Scene) -> None:
-        records = self.population(scene, POPULATION)
+        records = self.population(scene, self.utility_population)
         records = [record for record in records if record.response][: self.max_prompts]
         encoded = scene.data.encoder.encode_all(records)
         texts = self._greedy_texts(scene, encoded)
@@ -83,7 +91,7 @@ class UtilityAudit(AuditCallback):
         for task in [None, *sorted(set(tasks))]:
             rows = list(range(len(records))) if task is None else rows_of(tasks, task)
             estimate = share_interval(scores[rows], [clusters[row] for row in rows])
-            found.results.append(_row("rouge_l", "rouge_l_f1", task, estimate, params))
+            found.results.append(self._row("rouge_l", "rouge_l_f1", task, estimate, params))
 
     def _greedy_texts(self, scene: Scene, encoded: list[EncodedRecord]) -> list[str]:
         """Returns every record's greedy response, whole on every rank."""
@@ -111,18 +119,22 @@ class UtilityAudit(AuditCallback):
         ids = [response.token_ids for response in found[: len(encoded)]]
         return encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
-
-def _row(
-    name: str, metric: str, task: str | None, estimate: UtilityEstimate, params: dict[str, object]
-) -> Row:
-    return {
-        "population": POPULATION,
-        "task": task,
-        "name": name,
-        "params": params,
-        "metric": metric,
-        "value": estimate.value,
-        "lower": estimate.lower,
-        "upper": estimate.upper,
-        "n_nonmembers": estimate.n,
-    }
+    def _row(
+        self,
+        name: str,
+        metric: str,
+        task: str | None,
+        estimate: UtilityEstimate,
+        params: dict[str, object],
+    ) -> Row:
+        return {
+            "population": self.utility_population,
+            "task": task,
+            "name": name,
+            "params": params,
+            "metric": metric,
+            "value": estimate.value,
+            "lower": estimate.lower,
+            "upper": estimate.upper,
+            "n_nonmembers": estimate.n,
+        }

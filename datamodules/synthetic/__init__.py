@@ -1,5 +1,10 @@
-"""The built-in corpus of invented instruction records."""
+"""The built-in corpus of invented instruction records and plain text."""
 
-from datamodules.synthetic.corpus import generate_record, generate_records
+from datamodules.synthetic.corpus import (
+    BUILTIN,
+    generate_documents,
+    generate_record,
+    generate_records,
+)
 
-__all__ = ["generate_record", "generate_records"]
+__all__ = ["BUILTIN", "generate_documents", "generate_record", "generate_records"]

@@ -1,14 +1,21 @@
 """The built-in corpus: seeded instruction records in all seven tasks, without network or files."""
 
+from collections.abc import Iterator
+from itertools import count
+
 from datamodules.records import TASKS, InstructionRecord, content_id
 from datamodules.synthetic.brainstorming import brainstorming
 from datamodules.synthetic.classification import classification
 from datamodules.synthetic.closed_qa import closed_qa
+from datamodules.synthetic.document_kinds import draw_document
 from datamodules.synthetic.draw import Draw
 from datamodules.synthetic.generation import generation
 from datamodules.synthetic.information_extraction import information_extraction
 from datamodules.synthetic.open_qa import open_qa
 from datamodules.synthetic.summarization import summarization
+
+BUILTIN = "builtin"
+"""What stands for the built-in corpus where the source of records or text is named."""
 
 _GRAMMARS = {
     "brainstorming": brainstorming,
@@ -66,3 +73,16 @@ def generate_records(n_records: int, seed: int) -> list[InstructionRecord]:
         Records with balanced tasks; the id is the content hash, the origin "builtin:<index>".
     """
     return [generate_record(index, seed) for index in range(n_records)]
+
+
+def generate_documents(seed: int) -> Iterator[str]:
+    """Writes plain text without end: passages like those of the records, each about other facts.
+
+    Args:
+        seed: which text.
+
+    Yields:
+        One passage after another; none is drawn for a record, whatever the record's seed.
+    """
+    for index in count():
+        yield draw_document(Draw(seed, "builtin plain text", index)).passage

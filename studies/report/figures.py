@@ -73,17 +73,20 @@ def headline_rows(data: StudyData) -> pd.DataFrame:
 def utility_rows(data: StudyData) -> pd.DataFrame:
     """Returns one row per run and utility measure beside the primary attack's AUROC.
 
-    Columns: label, role, measure, utility, utility_lower, utility_upper, utility_n, and of the
-    AUROC value, lower, upper, n_members, n_nonmembers.
+    Columns: label, role, measure, measured_on (population), utility, utility_lower, utility_upper,
+    utility_n, and of the AUROC value, lower, upper, n_members, n_nonmembers.
     """
-    utility = data.rows(audit="utility", task=None, population="held_out")
+    utility = data.rows(audit="utility", task=None)
     utility = utility[utility["metric"].isin(("rouge_l_f1", "perplexity"))].drop_duplicates(
         ["run", "metric"]
     )
     utility = utility.assign(utility_n=utility["n_members"].fillna(utility["n_nonmembers"]))
-    utility = utility[["run", "metric", "value", "lower", "upper", "utility_n"]].rename(
+    utility = utility[
+        ["run", "metric", "population", "value", "lower", "upper", "utility_n"]
+    ].rename(
         columns={
             "metric": "measure",
+            "population": "measured_on",
             "value": "utility",
             "lower": "utility_lower",
             "upper": "utility_upper",

@@ -154,12 +154,15 @@ def _utility_specs(
     rows = utility_rows(data)
     specs = {}
     for name, measure, title in (
-        ("rouge", "rouge_l_f1", "ROUGE-L F1 on held-out prompts"),
-        ("perplexity", "perplexity", "Held-out perplexity (log scale)"),
+        ("rouge", "rouge_l_f1", "ROUGE-L F1"),
+        ("perplexity", "perplexity", "Perplexity (log scale)"),
     ):
         chosen = rows[(rows["measure"] == measure) & rows["utility"].notna()]
         if len(chosen):
-            specs[name] = charts.utility_chart(chosen, colours, title, log=measure == "perplexity")
+            records = " and ".join(sorted(set(chosen["measured_on"])))
+            specs[name] = charts.utility_chart(
+                chosen, colours, f"{title}, {records} records", log=measure == "perplexity"
+            )
     return specs
 
 

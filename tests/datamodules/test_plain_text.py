@@ -1,5 +1,6 @@
 """Plain text: packing, and an order that needs no state."""
 
+import itertools
 from pathlib import Path
 
 import datasets
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from datamodules.errors import UserError
 from datamodules.plain_text import PlainTextBlocks, read_plain_text
+from datamodules.synthetic import BUILTIN, generate_documents, generate_records
 from datamodules.tokenizer import train_tokenizer
 
 WIKITEXT = Path(__file__).resolve().parents[2].parent / "shared/data/wikitext2/valid.txt"
@@ -108,3 +110,19 @@ def test_wikitext_packs_without_loss(tokenizer: PreTrainedTokenizerBase):
     rows = corpus.blocks(0, 50)
     assert rows.shape == (50, 512)
     assert (rows == 0).any()
+
+
+def test_the_builtin_text_is_endless_seeded_and_apart_from_the_records(
+    tokenizer: PreTrainedTokenizerBase,
+):
+    documents = list(itertools.islice(generate_documents(3), 400))
+    assert documents == list(itertools.islice(generate_documents(3), 400))
+    assert len(set(documents)) == 400
+    records = generate_records(2100, seed=3)
+    contexts = {record.context for record in records if record.context}
+    assert not contexts & set(documents)
+    blocks = read_plain_text(BUILTIN, tokenizer, block_tokens=16, max_blocks=5, seed=3)
+    ids = [i for text in documents for i in (*tokenizer(text)["input_ids"], 0)][: 5 * 16]
+    assert sorted(blocks.blocks(0, 5).flatten().tolist()) == sorted(ids)
+    with pytest.raises(UserError, match="max_blocks"):
+        read_plain_text(BUILTIN, tokenizer)

@@ -87,7 +87,7 @@ def _columns(estimate: object) -> Row:
 
 
 def _utility_rows(identity: Row) -> list[Row]:
-    shared = identity | {"audit": "utility", "population": "held_out", "n_nonmembers": RECORDS}
+    shared = identity | {"audit": "utility", "population": "never", "n_nonmembers": RECORDS}
     return [
         shared | {"name": name, "metric": metric, "value": v, "lower": 0.95 * v, "upper": 1.05 * v}
         for name, metric, v in (("rouge_l", "rouge_l_f1", 0.31), ("perplexity", "perplexity", 24.5))
