@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 
 from callbacks.membership import AuditView, TokenStatistics
 from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from callbacks.membership.measurements import Scored
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.records import InstructionRecord
 from kdmodules.causal_lm import CausalLM
@@ -78,15 +79,18 @@ def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
 
 def ours(lm: CausalLM, work: Workload) -> Scores:
     """One pass, four attacks."""
-    view = AuditView(work.records, _statistics(lm, work))
+    view = AuditView(work.records, {Scored(): _statistics(lm, work)})
     attacks: list[Attack] = [Loss(), Zlib(), MinK(), MinKPlusPlus()]
     return {attack.name: attack.score(view) for attack in attacks}
 
 
 def ours_with_reference(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
     """One pass of each model, five attacks."""
-    references = {"base": _statistics(reference, work)}
-    view = AuditView(work.records, _statistics(lm, work), references)
+    passes = {
+        Scored(): _statistics(lm, work),
+        Scored(model="base"): _statistics(reference, work),
+    }
+    view = AuditView(work.records, passes)
     attacks: list[Attack] = [Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()]
     return {attack.name: attack.score(view) for attack in attacks}
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from callbacks.membership import TokenStatistics
+from callbacks.membership.token_statistics import StatisticsKey, TokenStatistics
 from callbacks.ranks import Ranks
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from kdmodules.causal_lm import CausalLM, model_device
@@ -22,6 +22,7 @@ def score_records(
     batch_size: int,
     max_batch_tokens: int,
     progress: Progress,
+    key: StatisticsKey | None = None,
 ) -> TokenStatistics:
     """Returns the token statistics of every record from one forward pass each.
 
@@ -36,6 +37,7 @@ def score_records(
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
         progress: Opens a bar of so many steps; called once.
+        key: What the statistics will say that they were computed from.
 
     Returns:
         Statistics in the order of ``encoded``, whole on every rank.
@@ -49,14 +51,16 @@ def score_records(
     with progress(len(mine)) as advance:
         for bucket in mine:
             batch = collate([encoded[index] for index in bucket], pad_id).to(model_device(lm))
-            found.append(_score_batch(lm, batch))
+            found.append(_score_batch(lm, batch, key))
             advance()
     return TokenStatistics.concatenate(ranks.gather(found)[: len(buckets)]).select(
         [record.record_id for record in encoded]
     )
 
 
-def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
+def _score_batch(
+    lm: CausalLM, batch: InstructionBatch, key: StatisticsKey | None
+) -> TokenStatistics:
     def compute(lm: CausalLM) -> dict[str, Tensor]:
         weight = lm.head_weight[: lm.vocabulary_size]
         scores = token_statistics(lm.hidden(batch), weight, batch.targets())
@@ -72,4 +76,4 @@ def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
     except UndefinedScoreError as error:
         record = batch.record_ids[int(batch.record_index()[error.row])]
         raise FloatingPointError(f"record {record} cannot be scored: {error}") from error
-    return TokenStatistics.from_batch(batch.record_ids, batch.response_mask.sum(dim=1), scores)
+    return TokenStatistics.from_batch(batch.record_ids, batch.response_mask.sum(dim=1), scores, key)

@@ -77,6 +77,10 @@ class ExternalDataModule(RecordDataModule):
             )
         return self._populations[name]
 
+    def by_role(self, split: str, role: str) -> list[InstructionRecord]:
+        """None: every given record is audited."""
+        return []
+
     def development_records(self) -> list[InstructionRecord]:
         """The non-members."""
         return self._populations["held_out"]

@@ -74,6 +74,16 @@ class RecordDataModule(LightningDataModule):
         """
 
     @abstractmethod
+    def by_role(self, split: str, role: str) -> list[InstructionRecord]:
+        """Records that a use beside the audit may read, each content once; none where there are no
+        uses.
+
+        Args:
+            split: private or held_out.
+            role: audit, shots, population or calibration.
+        """
+
+    @abstractmethod
     def development_records(self) -> list[InstructionRecord]:
         """Records of the development loss."""
 

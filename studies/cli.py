@@ -19,6 +19,7 @@ from callbacks.audit import AuditCallback, RunTables
 from callbacks.export.callback import ModelExport
 from callbacks.final_validation import FinalValidation
 from callbacks.recovery import RecoveryCheckpoint
+from callbacks.references import ReferenceModels
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
@@ -107,6 +108,7 @@ class PrivacyCLI(LightningCLI):
             help="CPU threads of every process; bits are equal for equal thread counts only.",
         )
         parser.add_lightning_class_args(RunIdentity, "run")
+        parser.add_lightning_class_args(ReferenceModels, "references")
         parser.add_lightning_class_args(RecoveryCheckpoint, "recovery")
         parser.add_lightning_class_args(ModelExport, "export")
         parser.link_arguments("run_dir", "trainer.default_root_dir")

@@ -8,9 +8,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.attacks import Attack
+from callbacks.membership.collection import Collector
 from callbacks.membership.metrics import DEFAULT_FPRS, ScoredRecords, attack_rows, score_rows
+from callbacks.membership.plan import AuditPlan
 from callbacks.membership.roc import roc_figure
+from callbacks.membership.signals import ModelAccess
 from callbacks.membership.view import AuditView
+from callbacks.progress import progress
+from callbacks.references import reference_models
 from callbacks.run import Scene
 from datamodules.errors import UserError
 from datamodules.keys import key
@@ -51,42 +56,67 @@ class MembershipAudit(AuditCallback):
                 f"attacks are {[name for name, _ in names]}: name at least one, each once"
             )
         self.attacks = attacks
+        self.plan = AuditPlan.of(attacks)
         self.populations = populations
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
 
     def measure(self, scene: Scene) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
         found = Measurements()
-        nonmembers = self._scored(scene, NONMEMBERS)
-        self._add_scores(found, nonmembers)
+        views = self._views(scene)
+        scored = {name: self._scored(scene, name, view) for name, view in views.items()}
+        for one in scored.values():
+            self._add_scores(found, one)
         for population in self._member_populations(scene):
-            members = self._scored(scene, population)
-            self._add_scores(found, members)
-            self._add_results(found, members, nonmembers)
+            self._add_results(found, scored[population], scored[NONMEMBERS])
         return found
+
+    def _views(self, scene: Scene) -> dict[str, AuditView]:
+        """Returns everything that the attacks read, by population, measured once."""
+        names = [NONMEMBERS, *self._member_populations(scene)]
+        populations = {name: self.population(scene, name) for name in names}
+        references = reference_models(scene.trainer)
+        collector = Collector(
+            access=ModelAccess(
+                scene.module.language_model,
+                scene.data.encoder,
+                scene.ranks,
+                self.batch_size,
+                self.max_batch_tokens,
+                scene.module.seed,
+                lambda title, total: progress(scene.trainer, title, total),
+            ),
+            load_reference=lambda name: references.load(name, scene.module),
+            own_pass=lambda name: self.token_statistics(scene, name),
+            weights_hash=lambda lm: "",
+            pool_records=scene.data.by_role,
+        )
+        return collector.collect(self.plan, populations)
 
     def _member_populations(self, scene: Scene) -> list[str]:
         return self.populations or [scene.data.member_population]
 
-    def _scored(self, scene: Scene, population: str) -> list[ScoredRecords]:
+    def _scored(self, scene: Scene, population: str, view: AuditView) -> list[ScoredRecords]:
         """Returns one entry for every attack, in order."""
-        records = self.population(scene, population)
-        statistics = self.token_statistics(scene, population)
-        scorable = set(statistics.record_ids)
-        kept = [record for record in records if record.id in scorable]
-        view = AuditView(records=kept, statistics=statistics)
-        clusters = np.array([key(name) for name in scene.data.clusters(kept)], dtype=np.int64)
-        return [
-            ScoredRecords(
-                population,
-                [record.id for record in kept],
-                [record.task for record in kept],
-                clusters,
-                attack.score(view).numpy(),
-                skipped=len(records) - len(kept),
+        unscorable = len(self.population(scene, population)) - len(view.records) + view.skipped
+        scorable = view.scorable_only()
+        names = scene.data.clusters(scorable.records)
+        clusters = np.array([key(name) for name in names], dtype=np.int64)
+        found = []
+        for attack in self.attacks:
+            defined = attack.defined(scorable)
+            kept = scorable.where(defined)
+            found.append(
+                ScoredRecords(
+                    population,
+                    [record.id for record in kept.records],
+                    [record.task for record in kept.records],
+                    clusters[defined.numpy()],
+                    attack.score(kept).numpy(),
+                    skipped=unscorable + int((~defined).sum()),
+                )
             )
-            for attack in self.attacks
-        ]
+        return found
 
     def _add_scores(self, found: Measurements, scored: Sequence[ScoredRecords]) -> None:
         for attack, one in zip(self.attacks, scored, strict=True):

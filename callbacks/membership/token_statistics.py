@@ -3,6 +3,7 @@
 Every likelihood attack is a function of it, so a saved table lets a new attack run without a model.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from callbacks.results import write_table
 from datamodules.errors import UserError
+from datamodules.records import InstructionRecord
 from kdmodules.scoring import TokenScores
 
 _VALUES = ("logp", "mean", "variance", "rank")
@@ -187,3 +189,12 @@ class TokenStatistics:
             for name, column in lists.items()
         }
         return cls.from_batch(record_ids, lengths, TokenScores(**values), key)
+
+
+def record_set_hash(records: Sequence[InstructionRecord]) -> str:
+    """Returns the SHA-256 of the records' ids and texts, in their order."""
+    digest = hashlib.sha256()
+    for record in records:
+        for part in (record.id, record.instruction, record.context, record.response):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\x1f")
+    return digest.hexdigest()

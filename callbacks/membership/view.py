@@ -3,41 +3,76 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from callbacks.membership.measurements import AUDITED, Scored
+from callbacks.membership.signals import RecordSignal
 from callbacks.membership.token_statistics import TokenStatistics
+from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
+
+_OWN_PASS = Scored()
 
 
 @dataclass(frozen=True)
 class AuditView:
-    """Records with the statistics of the audited model and of reference models, all in one order.
+    """Records with everything that was measured on them, all in one order.
 
     A record without a scored token is not scorable. The caller counts such records as skipped and
     hands :meth:`scorable_only` to the attacks, so that all attacks run on the same records.
 
     Attributes:
-        records: the B records.
-        statistics: the audited model's token statistics of exactly these records, in this order.
-        references: token statistics of the same records under other models, by name.
+        records: The B records.
+        passes: Token statistics by request; those of the audited records are of exactly these
+            records, in this order.
+        signals: [B, K] float64 by request.
     """
 
     records: Sequence[InstructionRecord]
-    statistics: TokenStatistics
-    references: Mapping[str, TokenStatistics] = field(default_factory=dict)
+    passes: Mapping[Scored, TokenStatistics]
+    signals: Mapping[RecordSignal, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         record_ids = tuple(record.id for record in self.records)
-        for name, table in {"the audited model": self.statistics, **self.references}.items():
+        for request, table in self._own_passes().items():
             if table.record_ids != record_ids:
-                raise ValueError(f"the token statistics of {name} are not those of the records")
+                raise ValueError(f"token statistics {request.label!r} are not those of the records")
+        for signal, values in self.signals.items():
+            if len(values) != len(record_ids):
+                raise ValueError(f"{signal.label!r} is not of the records")
+
+    @property
+    def statistics(self) -> TokenStatistics:
+        """Token statistics of the records' own text under the audited model."""
+        return self.tokens(_OWN_PASS)
+
+    def tokens(self, request: Scored) -> TokenStatistics:
+        """Returns the token statistics of a request.
+
+        Raises:
+            UserError: If they were not measured.
+        """
+        if request not in self.passes:
+            raise UserError(_missing(request.label, [known.label for known in self.passes]))
+        return self.passes[request]
+
+    def signal(self, request: RecordSignal) -> Tensor:
+        """Returns the numbers of a request, [B, K] float64; NaN where one is undefined.
+
+        Raises:
+            UserError: If they were not measured.
+        """
+        if request not in self.signals:
+            raise UserError(_missing(request.label, [known.label for known in self.signals]))
+        return self.signals[request]
 
     @property
     def scorable(self) -> Tensor:
-        """[B] bool: True where every model has at least one scored token."""
-        scorable = self.statistics.lengths > 0
-        for reference in self.references.values():
-            scorable &= reference.lengths > 0
+        """[B] bool: True where every pass has at least one scored token."""
+        scorable = torch.ones(len(self.records), dtype=torch.bool)
+        for table in self._own_passes().values():
+            scorable &= table.lengths > 0
         return scorable
 
     @property
@@ -47,14 +82,33 @@ class AuditView:
 
     def scorable_only(self) -> "AuditView":
         """Returns the view of the scorable records, in the same order."""
-        kept = [
-            record
-            for record, scorable in zip(self.records, self.scorable.tolist(), strict=True)
-            if scorable
-        ]
+        return self.where(self.scorable)
+
+    def where(self, keep: Tensor) -> "AuditView":
+        """Returns the view of some records, in the same order.
+
+        Args:
+            keep: [B] bool.
+        """
+        if bool(keep.all()):
+            return self
+        kept = [one for one, wanted in zip(self.records, keep.tolist(), strict=True) if wanted]
         record_ids = [record.id for record in kept]
+        own = self._own_passes()
         return AuditView(
             kept,
-            self.statistics.select(record_ids),
-            {name: table.select(record_ids) for name, table in self.references.items()},
+            {
+                request: table.select(record_ids) if request in own else table
+                for request, table in self.passes.items()
+            },
+            {request: values[keep] for request, values in self.signals.items()},
         )
+
+    def _own_passes(self) -> dict[Scored, TokenStatistics]:
+        return {
+            request: table for request, table in self.passes.items() if request.records == AUDITED
+        }
+
+
+def _missing(label: str, known: Sequence[str]) -> str:
+    return f"{label!r} was not measured; there is {', '.join(map(repr, known)) or 'nothing'}"

@@ -1,21 +1,14 @@
 """The plug point of membership attacks: one number per record, higher = more likely a member."""
 
 from abc import ABC, abstractmethod
-from enum import Enum
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from callbacks.membership.measurements import Measurement, Scored
 from callbacks.membership.view import AuditView
 from datamodules.errors import UserError
-
-
-class Need(Enum):
-    """What an attack reads; the audit runs the least that serves all of its attacks."""
-
-    TOKEN_STATISTICS = "token statistics"
-    TEXT = "text"
-    REFERENCE = "reference"
 
 
 class Attack(ABC):
@@ -23,12 +16,10 @@ class Attack(ABC):
 
     Attributes:
         name: the attack's id in every table.
-        needs: what the view must hold.
         threat_model: what the attacker is assumed to have.
     """
 
     name: ClassVar[str]
-    needs: ClassVar[frozenset[Need]]
     threat_model: ClassVar[str]
 
     @property
@@ -36,12 +27,21 @@ class Attack(ABC):
         """Options that tell two uses of the attack apart, ready for JSON."""
         return {}
 
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """What the view must hold; the audit measures the union over its attacks once."""
+        return frozenset({Scored()})
+
+    def defined(self, view: AuditView) -> Tensor:
+        """Returns where the attack is defined, [B] bool; the others are counted as skipped."""
+        return torch.ones(len(view.records), dtype=torch.bool)
+
     @abstractmethod
     def record_scores(self, view: AuditView) -> Tensor:
         """Computes the scores.
 
         Args:
-            view: B records, all of them scorable.
+            view: B records, all of them scorable and defined.
 
         Returns:
             [B] float64, higher = more likely a member.
@@ -51,16 +51,18 @@ class Attack(ABC):
         """Returns one score per record, [B] float64, higher = more likely a member, never NaN.
 
         Args:
-            view: B records, each with at least one scored token.
+            view: B records, each with at least one scored token and defined for this attack.
 
         Raises:
-            ValueError: if a record has no scored token (see ``AuditView.scorable_only``), or the
-                attack returns anything but one float per record.
-            UserError: naming the first record whose score is not a number.
+            ValueError: if a record has no scored token (see ``AuditView.scorable_only``) or is not
+                defined, or the attack returns anything but one float per record.
+            UserError: naming the first record whose score is not a number, or what was not
+                measured.
         """
-        if view.skipped:
+        if view.skipped or not bool(self.defined(view).all()):
             raise ValueError(
-                f"{view.skipped} records have no scored token: pass view.scorable_only()"
+                f"{self.name} is not defined on all records: pass view.scorable_only() and "
+                "view.where(attack.defined(view))"
             )
         scores = self.record_scores(view)
         if scores.shape != (len(view.records),) or not scores.is_floating_point():

@@ -5,7 +5,7 @@ Yeom et al., "Privacy Risk in Machine Learning: Analyzing the Connection to Over
 
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.attacks.base import Attack
 from callbacks.membership.segments import segment_mean
 from callbacks.membership.view import AuditView
 
@@ -14,7 +14,6 @@ class Loss(Attack):
     """Mean log-probability of the response's tokens, nats per token: minus the loss."""
 
     name = "loss"
-    needs = frozenset({Need.TOKEN_STATISTICS})
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

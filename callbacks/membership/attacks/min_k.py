@@ -6,7 +6,7 @@ Log-probabilities, as in the paper; published code for distilled models averages
 
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.attacks.base import Attack
 from callbacks.membership.attacks.share import check_share
 from callbacks.membership.segments import lowest_share_mean
 from callbacks.membership.view import AuditView
@@ -23,7 +23,6 @@ class MinK(Attack):
     """
 
     name = "min_k"
-    needs = frozenset({Need.TOKEN_STATISTICS})
     threat_model = "sees log-probabilities of given text"
 
     def __init__(self, k: float = 0.2) -> None:

@@ -8,7 +8,7 @@ probability in place of l_t.
 
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.attacks.base import Attack
 from callbacks.membership.attacks.share import check_share
 from callbacks.membership.segments import lowest_share_mean
 from callbacks.membership.view import AuditView
@@ -29,7 +29,6 @@ class MinKPlusPlus(Attack):
     """
 
     name = "min_k_plus_plus"
-    needs = frozenset({Need.TOKEN_STATISTICS})
     threat_model = "sees the whole next-token distribution at each token of given text"
 
     def __init__(self, k: float = 0.2) -> None:

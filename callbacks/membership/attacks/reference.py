@@ -7,11 +7,11 @@ difference form: they take a ratio of log-perplexities.
 import torch
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.attacks.base import Attack
+from callbacks.membership.measurements import Measurement, Scored
 from callbacks.membership.segments import segment_mean, segment_sum
 from callbacks.membership.token_statistics import TokenStatistics
 from callbacks.membership.view import AuditView
-from datamodules.errors import UserError
 
 
 class Reference(Attack):
@@ -22,11 +22,10 @@ class Reference(Attack):
     scored the whole response.
 
     Args:
-        reference: name of the reference model in the audit's view.
+        reference: name of the reference model (``--references.models.<name>``).
     """
 
     name = "reference"
-    needs = frozenset({Need.TOKEN_STATISTICS, Need.REFERENCE, Need.TEXT})
     threat_model = "sees log-probabilities of given text and holds a model without the records"
 
     def __init__(self, reference: str = "base") -> None:
@@ -37,6 +36,11 @@ class Reference(Attack):
         """The reference's name."""
         return {"reference": self.reference}
 
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """The records' own text under both models."""
+        return frozenset({Scored(), Scored(model=self.reference)})
+
     def record_scores(self, view: AuditView) -> Tensor:
         """LL - LL_ref on the same tokens, otherwise the difference of sums over bytes, [B].
 
@@ -44,12 +48,7 @@ class Reference(Attack):
             UserError: if the view has no such reference.
             ValueError: if two tables that should be of the same tokens are not.
         """
-        if self.reference not in view.references:
-            known = ", ".join(sorted(view.references)) or "none"
-            raise UserError(
-                f"attack reference: there is no reference model {self.reference!r} (known: {known})"
-            )
-        own, other = view.statistics, view.references[self.reference]
+        own, other = view.statistics, view.tokens(Scored(model=self.reference))
         if _same_tokenizer(own, other):
             if not torch.equal(own.offsets, other.offsets):
                 raise ValueError("the reference scored other tokens than the audited model")

@@ -9,7 +9,7 @@ import zlib
 import torch
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack, Need
+from callbacks.membership.attacks.base import Attack
 from callbacks.membership.segments import segment_mean
 from callbacks.membership.view import AuditView
 
@@ -18,7 +18,6 @@ class Zlib(Attack):
     """Mean log-probability over the bytes of the compressed response, nats per token and byte."""
 
     name = "zlib"
-    needs = frozenset({Need.TOKEN_STATISTICS, Need.TEXT})
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

@@ -1,11 +1,13 @@
 """A ragged audit view with its numbers also as plain lists, for naive references."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from callbacks.membership import AuditView, TokenStatistics
+from callbacks.membership.measurements import Scored
 from datamodules.records import TASKS, InstructionRecord
 from kdmodules.scoring import TokenScores, token_statistics
 
@@ -64,8 +66,21 @@ def empty_scores() -> TokenScores:
     return TokenScores(torch.empty(0), torch.empty(0), torch.empty(0), torch.empty(0).long())
 
 
+def view_of(
+    audited: Sequence[InstructionRecord], own: TokenStatistics, **references: TokenStatistics
+) -> AuditView:
+    """A view of the records' own text under the audited model and under reference models."""
+    passes = {Scored(): own, **{Scored(model=name): t for name, t in references.items()}}
+    return AuditView(audited, passes)
+
+
+def with_own(view: AuditView, own: TokenStatistics) -> AuditView:
+    """The same view with other statistics of the audited model."""
+    return replace(view, passes={**view.passes, Scored(): own})
+
+
 @pytest.fixture
 def case() -> Case:
     statistics = random_statistics(seed=0)
-    view = AuditView(records(), statistics, {"base": random_statistics(seed=1)})
+    view = view_of(records(), statistics, base=random_statistics(seed=1))
     return Case(view, as_lists(statistics))

@@ -3,8 +3,15 @@
 import pytest
 import torch
 
-from callbacks.membership import AuditView, TokenStatistics
-from tests.callbacks.membership.conftest import Case, empty_scores, random_statistics, records
+from callbacks.membership import TokenStatistics
+from callbacks.membership.measurements import Scored
+from tests.callbacks.membership.conftest import (
+    Case,
+    empty_scores,
+    random_statistics,
+    records,
+    view_of,
+)
 
 
 def with_gap(seed: int, gap: str) -> TokenStatistics:
@@ -15,13 +22,13 @@ def with_gap(seed: int, gap: str) -> TokenStatistics:
 
 
 def test_records_without_tokens_are_exposed_and_left_out() -> None:
-    view = AuditView(records(), with_gap(0, "record-3"), {"base": with_gap(1, "record-5")})
+    view = view_of(records(), with_gap(0, "record-3"), base=with_gap(1, "record-5"))
     assert view.scorable.tolist() == [True, True, True, False, True, False, True, True]
     assert view.skipped == 2
     kept = view.scorable_only()
     assert kept.skipped == 0
     expected = tuple(f"record-{i}" for i in (0, 1, 2, 4, 6, 7))
-    assert kept.statistics.record_ids == kept.references["base"].record_ids == expected
+    assert kept.statistics.record_ids == kept.tokens(Scored(model="base")).record_ids == expected
     assert [record.id for record in kept.records] == list(expected)
 
 
@@ -32,7 +39,7 @@ def test_a_view_of_scorable_records_skips_none(case: Case) -> None:
 
 def test_tables_of_other_records_are_refused() -> None:
     table = random_statistics(seed=0)
-    with pytest.raises(ValueError, match="audited model"):
-        AuditView(records()[::-1], table)
-    with pytest.raises(ValueError, match="of base"):
-        AuditView(records(), table, {"base": table.select(table.record_ids[:-1])})
+    with pytest.raises(ValueError, match="audited: original text"):
+        view_of(records()[::-1], table)
+    with pytest.raises(ValueError, match="base: original text"):
+        view_of(records(), table, base=table.select(table.record_ids[:-1]))

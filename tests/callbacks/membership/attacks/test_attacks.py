@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from callbacks.membership import AuditView, StatisticsKey, TokenStatistics
-from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Need, Reference, Zlib
+from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from callbacks.membership.measurements import Scored
 from datamodules.errors import UserError
 from tests.callbacks.membership.conftest import (
     LENGTHS,
@@ -20,7 +21,11 @@ from tests.callbacks.membership.conftest import (
     empty_scores,
     random_statistics,
     records,
+    view_of,
+    with_own,
 )
+
+BASE = Scored(model="base")
 
 Tokens = list[tuple[float, float, float]]
 
@@ -73,10 +78,10 @@ def test_scores_equal_the_float64_loop(
 def test_record_order_changes_no_score(case: Case, attack: Attack) -> None:
     order = [3, 0, 7, 2, 5, 1, 6, 4]
     ids = [f"record-{i}" for i in order]
-    shuffled = AuditView(
+    shuffled = view_of(
         [case.view.records[i] for i in order],
         case.view.statistics.select(ids),
-        {"base": case.view.references["base"].select(ids)},
+        base=case.view.tokens(BASE).select(ids),
     )
     torch.testing.assert_close(
         attack.score(shuffled), attack.score(case.view)[order], rtol=1e-12, atol=0
@@ -87,12 +92,12 @@ def test_record_order_changes_no_score(case: Case, attack: Attack) -> None:
 def test_a_better_known_record_scores_higher(case: Case, attack: Attack) -> None:
     table = case.view.statistics
     known = replace(table, logp=table.logp / 2)
-    better = replace(case.view, statistics=known)
+    better = with_own(case.view, known)
     assert (attack.score(better) > attack.score(case.view)).all()
 
 
 def test_reference_is_the_difference_of_means(case: Case) -> None:
-    base = as_lists(case.view.references["base"])
+    base = as_lists(case.view.tokens(BASE))
     expected = [
         naive_loss(own, "") - naive_loss(other, "")
         for own, other in zip(case.tokens, base, strict=True)
@@ -103,10 +108,10 @@ def test_reference_is_the_difference_of_means(case: Case) -> None:
 
 def test_reference_with_another_tokenizer_is_per_byte(case: Case) -> None:
     other = random_statistics(seed=2, lengths=tuple(length + 3 for length in LENGTHS))
-    view = AuditView(
+    view = view_of(
         case.view.records,
         replace(case.view.statistics, key=StatisticsKey("m", "ours", "r")),
-        {"llama": replace(other, key=StatisticsKey("m", "theirs", "r"))},
+        llama=replace(other, key=StatisticsKey("m", "theirs", "r")),
     )
     expected = [
         (math.fsum(t[0] for t in own) - math.fsum(t[0] for t in ref))
@@ -120,18 +125,20 @@ def test_reference_with_another_tokenizer_is_per_byte(case: Case) -> None:
 def test_reference_on_other_tokens_is_refused(case: Case) -> None:
     other = random_statistics(seed=2, lengths=tuple(length + 3 for length in LENGTHS))
     with pytest.raises(ValueError, match="other tokens"):
-        Reference().score(replace(case.view, references={"base": other}))
+        Reference().score(view_of(case.view.records, case.view.statistics, base=other))
 
 
 def test_a_missing_reference_is_named(case: Case) -> None:
-    with pytest.raises(UserError, match=r"'gpt2' \(known: base\)"):
+    with pytest.raises(
+        UserError, match="'gpt2: original text' was not measured; .*'base: original text'"
+    ):
         Reference("gpt2").score(case.view)
 
 
 def test_sigma_has_a_floor() -> None:
     table = random_statistics(seed=0, lengths=(4,))
     certain = replace(table, logp=torch.zeros(4), mean=torch.zeros(4), variance=torch.zeros(4))
-    assert MinKPlusPlus().score(AuditView(records((4,)), certain)).tolist() == [0.0]
+    assert MinKPlusPlus().score(view_of(records((4,)), certain)).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("attack_class", [MinK, MinKPlusPlus])
@@ -146,7 +153,7 @@ def test_impossible_tokens_give_minus_infinity_and_their_difference_is_refused(c
     logp = table.logp.clone()
     logp[table.offsets[2]] = -math.inf
     impossible = replace(table, logp=logp)
-    view = replace(case.view, statistics=impossible, references={"base": impossible})
+    view = view_of(case.view.records, impossible, base=impossible)
     for attack in (Loss(), Zlib(), MinK(), MinKPlusPlus()):
         scores = attack.score(view)
         assert scores[2] == -math.inf
@@ -157,8 +164,8 @@ def test_impossible_tokens_give_minus_infinity_and_their_difference_is_refused(c
 
 def test_records_without_tokens_are_refused(case: Case) -> None:
     nothing = TokenStatistics.from_batch(["record-0"], torch.tensor([0]), empty_scores())
-    with pytest.raises(ValueError, match="no scored token"):
-        Loss().score(AuditView(records()[:1], nothing))
+    with pytest.raises(ValueError, match="not defined on all records"):
+        Loss().score(view_of(records()[:1], nothing))
 
 
 def test_an_attack_of_another_shape_is_refused(case: Case) -> None:
@@ -170,17 +177,17 @@ def test_an_attack_of_another_shape_is_refused(case: Case) -> None:
         PerToken().score(case.view)
 
 
-def test_names_params_and_needs() -> None:
+def test_names_params_and_requirements() -> None:
     described = {
-        a.name: (a.params, a.needs) for a in (Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference())
+        a.name: (a.params, a.requires)
+        for a in (Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference())
     }
-    tokens = Need.TOKEN_STATISTICS
     assert described == {
-        "loss": ({}, {tokens}),
-        "zlib": ({}, {tokens, Need.TEXT}),
-        "min_k": ({"k": 0.2}, {tokens}),
-        "min_k_plus_plus": ({"k": 0.2}, {tokens}),
-        "reference": ({"reference": "base"}, {tokens, Need.TEXT, Need.REFERENCE}),
+        "loss": ({}, {Scored()}),
+        "zlib": ({}, {Scored()}),
+        "min_k": ({"k": 0.2}, {Scored()}),
+        "min_k_plus_plus": ({"k": 0.2}, {Scored()}),
+        "reference": ({"reference": "base"}, {Scored(), BASE}),
     }
     assert json.loads(json.dumps(MinK(k=0.3).params)) == {"k": 0.3}
     assert all(a.threat_model for a in (Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()))

@@ -1,0 +1,155 @@
+"""Measures what an audit plan asks for, each thing once, one model after the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from callbacks.membership.measurements import AUDITED, Scored
+from callbacks.membership.plan import AuditPlan
+from callbacks.membership.signals import ModelAccess, RecordSignal
+from callbacks.membership.texts import TextMaterial
+from callbacks.membership.token_statistics import StatisticsKey, TokenStatistics, record_set_hash
+from callbacks.membership.view import AuditView
+from callbacks.scoring_pass import score_records
+from datamodules.batches import RecordEncoder
+from datamodules.errors import UserError
+from datamodules.records import InstructionRecord
+from datamodules.tokenizer import vocabulary_hash
+from kdmodules.causal_lm import CausalLM
+from kdmodules.families import context_window
+
+Records = Sequence[InstructionRecord]
+Populations = Mapping[str, Records]
+Found = dict[Scored, TokenStatistics]
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """A reference model, ready to score.
+
+    Attributes:
+        lm: The model, in evaluation mode.
+        encoder: Text to its own tokens.
+    """
+
+    lm: CausalLM
+    encoder: RecordEncoder
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Runs a plan over populations.
+
+    Attributes:
+        access: The audited model.
+        load_reference: Loads a reference model by name; it is dropped after its passes.
+        own_pass: Scores a population's own text by the audited model, shared with other audits.
+        weights_hash: Returns the hash of a model's weights, or an empty text where nothing is kept
+            that would need one.
+        pool_records: Returns the pool records of a side (``private``, ``held_out``) and a use
+            (``shots``, ``population``, ``calibration``) that no audit judges.
+    """
+
+    access: ModelAccess
+    load_reference: Callable[[str], ReferenceModel]
+    own_pass: Callable[[str], TokenStatistics]
+    weights_hash: Callable[[CausalLM], str]
+    pool_records: Callable[[str, str], list[InstructionRecord]]
+
+    def collect(self, plan: AuditPlan, populations: Populations) -> dict[str, AuditView]:
+        """Returns a view of every population's records that have a response.
+
+        Args:
+            plan: What to measure.
+            populations: Records by population.
+
+        Raises:
+            UserError: If a pool use that an attack reads has no records, or a reference is unknown.
+            FloatingPointError: Naming the record for which a model's output is not a number.
+        """
+        kept = {
+            name: [record for record in records if record.response]
+            for name, records in populations.items()
+        }
+        passes: dict[str, Found] = {name: {} for name in kept}
+        for model in plan.models:
+            self._score_all(plan, model, kept, passes)
+        signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
+        return {name: AuditView(kept[name], passes[name], signals[name]) for name in kept}
+
+    def _score_all(
+        self,
+        plan: AuditPlan,
+        model: str,
+        populations: Populations,
+        passes: Mapping[str, Found],
+    ) -> None:
+        access = self.access
+        if model != AUDITED:
+            reference = self.load_reference(model)
+            access = replace(access, lm=reference.lm, encoder=reference.encoder)
+        material = self._material(access, populations)
+        for name, records in populations.items():
+            for request in plan.scored(model):
+                passes[name][request] = self._score(access, request, name, records, material)
+        for use in plan.asides:
+            records = self._aside(use)
+            for request in plan.scored(model, use):
+                table = self._score(access, request, use, records, material)
+                for found in passes.values():
+                    found[request] = table
+
+    def _score(
+        self,
+        access: ModelAccess,
+        request: Scored,
+        population: str,
+        records: Records,
+        material: TextMaterial,
+    ) -> TokenStatistics:
+        tokenizer = vocabulary_hash(access.encoder.tokenizer)
+        key = StatisticsKey(self.weights_hash(access.lm), tokenizer, record_set_hash(records))
+        if request == Scored():
+            return replace(self.own_pass(population), key=key)
+        title = f"scoring {population}, {request.label}"
+        return score_records(
+            access.lm,
+            request.text.encode(records, material),
+            access.encoder.pad_id,
+            access.ranks,
+            access.batch_size,
+            access.max_batch_tokens,
+            lambda total: access.progress(title, total),
+            key,
+        )
+
+    def _signals(
+        self, plan: AuditPlan, population: str, records: Records
+    ) -> dict[RecordSignal, Tensor]:
+        encoded = self.access.encoder.encode_all(records) if plan.signals else []
+        return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
+
+    def _aside(self, use: str) -> list[InstructionRecord]:
+        records = [one for one in self.pool_records("held_out", use) if one.response]
+        if not records:
+            raise UserError(
+                f"an attack reads held-out records of the use {use!r} and there are none: give "
+                f"data.splits.roles.{use} a share above 0"
+            )
+        return records
+
+    def _material(self, access: ModelAccess, populations: Populations) -> TextMaterial:
+        encoder: RecordEncoder = access.encoder
+
+        def longest() -> int:
+            every = [one for records in populations.values() for one in records]
+            return max(len(one) for one in encoder.encode_all(every))
+
+        return TextMaterial(
+            encoder=encoder,
+            window=context_window(access.lm.model),
+            seed=access.seed,
+            shots=lambda side: self.pool_records(side, "shots"),
+            longest=longest,
+        )

@@ -1,0 +1,76 @@
+"""The plug point of text variants: a record's own text, or another text scored in its place."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from datamodules.batches import EncodedRecord, RecordEncoder
+from datamodules.records import InstructionRecord
+
+
+@dataclass(frozen=True)
+class TextMaterial:
+    """What a variant may draw on.
+
+    Attributes:
+        encoder: Turns text into the tokens of the model that scores it.
+        window: Longest sequence in tokens that the model accepts.
+        seed: Seed of everything random.
+        shots: Returns the records that prefixes may show, of ``private`` or ``held_out``: records
+            of the pool that no audit judges.
+        longest: Returns the tokens of the longest audited record of all populations, prompt and
+            response.
+    """
+
+    encoder: RecordEncoder
+    window: int
+    seed: int
+    shots: Callable[[str], list[InstructionRecord]]
+    longest: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class TextVariant(ABC):
+    """Which text is scored for a record; a frozen dataclass whose fields decide the text."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name for the plan, such as "lowercase"."""
+
+    @abstractmethod
+    def encode(
+        self, records: Sequence[InstructionRecord], material: TextMaterial
+    ) -> list[EncodedRecord]:
+        """Returns the token ids that are scored for each record, under the record's own id.
+
+        Args:
+            records: Records with a response.
+            material: What else the text may be made of.
+        """
+
+
+@dataclass(frozen=True)
+class Original(TextVariant):
+    """The record as it is."""
+
+    @property
+    def label(self) -> str:
+        """The variant's name."""
+        return "original text"
+
+    def encode(
+        self, records: Sequence[InstructionRecord], material: TextMaterial
+    ) -> list[EncodedRecord]:
+        """Returns the records' own tokens."""
+        return material.encoder.encode_all(records)
+
+
+def with_responses(
+    records: Sequence[InstructionRecord], responses: Sequence[str], encoder: RecordEncoder
+) -> list[EncodedRecord]:
+    """Returns each record's prompt with another response."""
+    return [
+        encoder.encode_text(record.id, record.task, own.prompt_ids, text)
+        for record, own, text in zip(records, encoder.encode_all(records), responses, strict=True)
+    ]
