@@ -1,5 +1,7 @@
 """The data module of every training run: splits, tokens, batches, populations."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,21 @@ from datamodules.prompts import ALPACA
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
-from datamodules.splits import POOL, SPLITS, Placement, members_of, split_records
+from datamodules.splits import (
+    POOL,
+    SPLITS,
+    Placement,
+    members_of,
+    pool_coin,
+    split_records,
+)
 from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
 
 TRAINED = "trained"
+COUNTERFACTUAL = "counterfactual"
+SHADOW = "shadow"
 CANARY_POPULATIONS = ("canary_in", "canary_out")
 CANARY_MANIFEST_NAME = "canaries.jsonl"
 _DEFAULT_SPLITS = SplitOptions()
@@ -158,6 +169,22 @@ class InstructionDataModule(RecordDataModule):
             role: audit, shots, population or calibration.
         """
         return distinct([p.record for p in self.placements(split) if p.role == role])
+
+    def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
+        """Whether the teacher behind a reference model trained on each record.
+
+        A reference called ``counterfactual`` has a teacher of the held-out side; one called
+        ``shadow<j>`` has a teacher of the private side in the world of `splits.shadow` j.
+        """
+        sides = {p.content: (p.split, p.cluster) for p in self._placements if p.split in POOL}
+        found = [sides.get(record.content) for record in records]
+        if reference == COUNTERFACTUAL:
+            return [side is not None and side[0] == "held_out" for side in found]
+        number = reference.removeprefix(SHADOW)
+        if number == reference or not number.isdecimal():
+            return super().met(reference, records)
+        world = replace(self.splits, shadow=int(number))
+        return [side is not None and pool_coin(world, side[1]) == 1 for side in found]
 
     def training_records(self, split: str) -> list[InstructionRecord]:
         """What a module that trains on a split is served.

@@ -83,6 +83,18 @@ class RecordDataModule(LightningDataModule):
             role: audit, shots, population or calibration.
         """
 
+    def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
+        """Whether the teacher behind a reference model trained on each record.
+
+        Args:
+            reference: name of the reference model.
+            records: records that audits read.
+
+        Returns:
+            All False where the name says nothing: a base, a control, somebody else's model.
+        """
+        return [False] * len(records)
+
     @abstractmethod
     def development_records(self) -> list[InstructionRecord]:
         """Records of the development loss."""

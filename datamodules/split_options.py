@@ -63,6 +63,8 @@ class SplitOptions:
         min_records: fewest records of any split that has a share.
         private_parts: disjoint parts of the private split, one for each teacher of an ensemble.
         held_out_rows: rows held out by as_released.
+        shadow: throws the coins between private and held_out anew, by this number, and moves
+            nothing else: the world of a shadow teacher (swap).
         near_duplicate_threshold: Jaccard similarity from which two texts are kept on one side.
     """
 
@@ -75,6 +77,7 @@ class SplitOptions:
     min_records: int = 4
     private_parts: int = 1
     held_out_rows: int = 4000
+    shadow: int | None = None
     near_duplicate_threshold: float = 0.7
 
 
@@ -103,6 +106,8 @@ def check_split_options(options: SplitOptions) -> None:
     if options.protocol == "as_released":
         if given:
             raise UserError(f"{', '.join(given)}: only the swap protocol caps records")
+        if options.shadow is not None:
+            raise UserError("shadow: only the swap protocol throws coins")
     else:
         _check_fair(options.fractions)
     counts = {

@@ -106,7 +106,7 @@ def _swap(
     for name, cap in asdict(options.caps).items():
         kept = dealt[name] if cap is None else _capped(dealt[name], cap, options.seed, name)
         for cluster in kept:
-            coin = _coin(options.seed, cluster.name) if name == "pool" else None
+            coin = pool_coin(options, cluster.name) if name == "pool" else None
             split_of[cluster.name] = (name if coin is None else POOL[1 - coin], coin)
     return [
         _placement(record, cluster, *split_of[cluster], options)
@@ -210,8 +210,10 @@ def _capped(clusters: Sequence[_Cluster], cap: int, seed: int, purpose: str) -> 
     return kept
 
 
-def _coin(seed: int, cluster: str) -> int:
-    return key(seed, "coin", cluster) & 1
+def pool_coin(options: SplitOptions, cluster: str) -> int:
+    """Throws the fair coin of a cluster of the pool: 1 private, 0 held_out."""
+    world = () if options.shadow is None else ("shadow", options.shadow)
+    return key(options.seed, "coin", cluster, *world) & 1
 
 
 def _uniform(*parts: int | str) -> float:

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.attacks import Attack
 from callbacks.membership.collection import Collector
+from callbacks.membership.measurements import NEVER
 from callbacks.membership.metrics import DEFAULT_FPRS, ScoredRecords, attack_rows, score_rows
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.roc import roc_figure
@@ -90,6 +91,8 @@ class MembershipAudit(AuditCallback):
             own_pass=lambda name: self.token_statistics(scene, name),
             weights_hash=lambda lm: "",
             pool_records=scene.data.by_role,
+            never_records=lambda: scene.data.population(NEVER),
+            met=scene.data.met,
         )
         return collector.collect(self.plan, populations)
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from callbacks.membership.measurements import AUDITED, Scored
+from callbacks.membership.measurements import AUDITED, NEVER, Scored
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.signals import ModelAccess, RecordSignal
 from callbacks.membership.texts import TextMaterial
@@ -49,6 +50,8 @@ class Collector:
             that would need one.
         pool_records: Returns the pool records of a side (``private``, ``held_out``) and a use
             (``shots``, ``population``, ``calibration``) that no audit judges.
+        never_records: Returns records that neither the audited model nor any reference trained on.
+        met: Returns whether the training behind a reference model met each record.
     """
 
     access: ModelAccess
@@ -56,6 +59,8 @@ class Collector:
     own_pass: Callable[[str], TokenStatistics]
     weights_hash: Callable[[CausalLM], str]
     pool_records: Callable[[str, str], list[InstructionRecord]]
+    never_records: Callable[[], list[InstructionRecord]]
+    met: Callable[[str, Records], list[bool]]
 
     def collect(self, plan: AuditPlan, populations: Populations) -> dict[str, AuditView]:
         """Returns a view of every population's records that have a response.
@@ -76,7 +81,16 @@ class Collector:
         for model in plan.models:
             self._score_all(plan, model, kept, passes)
         signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
-        return {name: AuditView(kept[name], passes[name], signals[name]) for name in kept}
+        references = [model for model in plan.models if model != AUDITED]
+        return {
+            name: AuditView(
+                records,
+                passes[name],
+                signals[name],
+                {model: torch.tensor(self.met(model, records)) for model in references},
+            )
+            for name, records in kept.items()
+        }
 
     def _score_all(
         self,
@@ -131,11 +145,14 @@ class Collector:
         return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
 
     def _aside(self, use: str) -> list[InstructionRecord]:
-        records = [one for one in self.pool_records("held_out", use) if one.response]
+        never = use == NEVER
+        found = self.never_records() if never else self.pool_records("held_out", use)
+        records = [one for one in found if one.response]
         if not records:
+            option = "fractions.never" if never else f"roles.{use}"
             raise UserError(
-                f"an attack reads held-out records of the use {use!r} and there are none: give "
-                f"data.splits.roles.{use} a share above 0"
+                f"an attack reads records of the use {use!r} and there are none: give "
+                f"data.splits.{option} a share above 0"
             )
         return records
 

@@ -10,6 +10,9 @@ from callbacks.membership.texts.base import Original, TextVariant
 AUDITED = "audited"
 """Stands for the model under audit, and for the records under audit."""
 
+NEVER = "never"
+"""Stands for the records that neither the audited model nor any reference trained on."""
+
 
 @dataclass(frozen=True)
 class Measurement(ABC):
@@ -43,8 +46,9 @@ class Scored(Measurement):
     Attributes:
         model: ``audited``, or the name of a reference model.
         text: Which text of a record is scored.
-        records: ``audited`` for the records under audit, or the use of pool records that are scored
-            in their place (``population``, ``calibration``): held-out records that no audit judges.
+        records: ``audited`` for the records under audit, or others that are scored beside them:
+            ``never``, or a use of held-out records that no audit judges (``population``,
+            ``calibration``).
     """
 
     model: str = AUDITED

@@ -27,20 +27,24 @@ class AuditView:
         passes: Token statistics by request; those of the audited records are of exactly these
             records, in this order.
         signals: [B, K] float64 by request.
+        met: [B] bool by reference model: whether the training behind it met the record; a reference
+            without an entry met none.
     """
 
     records: Sequence[InstructionRecord]
     passes: Mapping[Scored, TokenStatistics]
     signals: Mapping[RecordSignal, Tensor] = field(default_factory=dict)
+    met: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         record_ids = tuple(record.id for record in self.records)
         for request, table in self._own_passes().items():
             if table.record_ids != record_ids:
                 raise ValueError(f"token statistics {request.label!r} are not those of the records")
-        for signal, values in self.signals.items():
+        labelled = {signal.label: values for signal, values in self.signals.items()}
+        for label, values in (labelled | dict(self.met)).items():
             if len(values) != len(record_ids):
-                raise ValueError(f"{signal.label!r} is not of the records")
+                raise ValueError(f"{label!r} is not of the records")
 
     @property
     def statistics(self) -> TokenStatistics:
@@ -66,6 +70,10 @@ class AuditView:
         if request not in self.signals:
             raise UserError(_missing(request.label, [known.label for known in self.signals]))
         return self.signals[request]
+
+    def met_by(self, reference: str) -> Tensor:
+        """Returns whether the training behind a reference model met each record, [B] bool."""
+        return self.met.get(reference, torch.zeros(len(self.records), dtype=torch.bool))
 
     @property
     def scorable(self) -> Tensor:
@@ -102,6 +110,7 @@ class AuditView:
                 for request, table in self.passes.items()
             },
             {request: values[keep] for request, values in self.signals.items()},
+            {reference: values[keep] for reference, values in self.met.items()},
         )
 
     def _own_passes(self) -> dict[Scored, TokenStatistics]:

@@ -11,7 +11,7 @@ from datamodules.errors import UserError
 from datamodules.manifest import read_manifest, write_manifest
 from datamodules.records import TASKS, InstructionRecord
 from datamodules.split_options import Caps, Fractions, Roles, SplitOptions
-from datamodules.splits import Placement, members_of, split_records
+from datamodules.splits import POOL, Placement, members_of, split_records
 
 
 def make(index: int, task: str, passage: str = "") -> InstructionRecord:
@@ -198,3 +198,25 @@ def test_manifest_comes_back_without_text(tmp_path: Path):
 def test_a_manifest_that_is_none(tmp_path: Path):
     with pytest.raises(UserError, match="no readable manifest"):
         read_manifest(tmp_path / "none.parquet")
+
+
+def test_a_shadow_world_throws_the_coins_anew_and_moves_nothing_else():
+    real = {p.content: p for p in split_records(RECORDS, SplitOptions(seed=3))}
+    worlds = [
+        {p.content: p for p in split_records(RECORDS, SplitOptions(seed=3, shadow=j))}
+        for j in range(2)
+    ]
+    for world in worlds:
+        assert world.keys() == real.keys()
+        for content, placement in world.items():
+            was = real[content]
+            assert (placement.role, placement.cluster) == (was.role, was.cluster)
+            assert (placement.split in POOL) == (was.split in POOL)
+            assert placement.split == was.split or was.coin is not None
+    tosses = [[w[c].coin for c, p in real.items() if p.coin is not None] for w in (real, *worlds)]
+    n = len(tosses[0])
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        agreements = sum(x == y for x, y in zip(tosses[a], tosses[b], strict=True))
+        assert abs(agreements - n / 2) < 4 * math.sqrt(n) / 2
+    with pytest.raises(UserError, match="shadow"):
+        split_records(RECORDS, SplitOptions(protocol="as_released", held_out_rows=9, shadow=0))
