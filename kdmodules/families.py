@@ -31,6 +31,8 @@ class Family:
         trunk: Dotted path of the module that maps tokens to the inputs of the head.
         blocks: Dotted path of the list of transformer blocks, input side first.
         final_norm: Dotted path of the norm behind the last block.
+        adapter_targets: Names inside a block of the query and value projections, which an adapter
+            without targets of its own goes to. GPT-2's one projection holds the key too.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Family:
     trunk: str
     blocks: str
     final_norm: str
+    adapter_targets: tuple[str, ...]
 
 
 FAMILIES: dict[str, Family] = {
@@ -51,6 +54,7 @@ FAMILIES: dict[str, Family] = {
             trunk="transformer",
             blocks="transformer.h",
             final_norm="transformer.ln_f",
+            adapter_targets=("c_attn",),
         ),
         Family(
             name="opt",
@@ -59,6 +63,7 @@ FAMILIES: dict[str, Family] = {
             trunk="model",
             blocks="model.decoder.layers",
             final_norm="model.decoder.final_layer_norm",
+            adapter_targets=("q_proj", "v_proj"),
         ),
         Family(
             name="llama",
@@ -67,6 +72,7 @@ FAMILIES: dict[str, Family] = {
             trunk="model",
             blocks="model.layers",
             final_norm="model.norm",
+            adapter_targets=("q_proj", "v_proj"),
         ),
     )
 }
@@ -82,7 +88,7 @@ def family_of(model: PreTrainedModel) -> Family:
     if family is None:
         raise UserError(
             f"model type {model.config.model_type!r} is not one of {', '.join(FAMILIES)}: add an "
-            "entry to FAMILIES in kdmodules/families.py that names its trunk, blocks and final norm"
+            "entry to FAMILIES in kdmodules/families.py that names its parts"
         )
     return family
 

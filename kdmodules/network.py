@@ -1,7 +1,7 @@
 """Building a causal language model: from scratch, a hub name, a folder, or a checkpoint of ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,18 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from datamodules.errors import UserError
+from datamodules.keys import key
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
+from kdmodules.adapters import (
+    Adapter,
+    adapter_base,
+    adapter_of,
+    add_adapter,
+    is_adapter_folder,
+    merge_adapter,
+    merge_adapter_folder,
+)
+from kdmodules.depth_pruning import prune_depth
 from kdmodules.families import FAMILIES, family_of
 
 METADATA_KEY = "kd_privacy"
@@ -27,17 +38,22 @@ class Network:
 
     Attributes:
         family: gpt2, opt or llama.
-        source: Where the weights come from: a hub name, a ``save_pretrained`` folder or a
-            ``.ckpt`` of ours. Without one the network starts from scratch with seeded random
-            weights.
+        source: Where the weights come from: a hub name, a ``save_pretrained`` folder, a folder that
+            holds a LoRA adapter alone, or a ``.ckpt`` of ours. Without one the network starts from
+            scratch with seeded random weights.
         config: Hyper-parameters by the names of the family's Hugging Face configuration. They
-            define a network that starts from scratch and must agree with what ``source`` loads,
-            except dropout rates, which replace the loaded ones.
+            define a network that starts from scratch and must agree with what ``source`` loads
+            (the depth with what is left of it), except dropout rates, which replace the loaded
+            ones.
+        depth_stride: Keep every n-th block of ``source``, starting with its first.
+        adapter: Train this adapter and freeze everything else; None trains every weight.
     """
 
     family: Literal["gpt2", "opt", "llama"] = "gpt2"
     source: str | None = None
     config: dict[str, int | float | bool | str] = field(default_factory=dict)
+    depth_stride: int = 1
+    adapter: Adapter | None = None
 
 
 def build_network(
@@ -48,20 +64,29 @@ def build_network(
     Args:
         network: What to build.
         tokenizer: Gives a scratch network its vocabulary; must be the vocabulary of a loaded one.
-        seed: Seed of the weights of a network that starts from scratch.
+        seed: Seed of the weights of a network that starts from scratch, and of an adapter's.
 
     Raises:
         UserError: If the source cannot be loaded, is of another family or size than said, or has
-            another vocabulary than the tokenizer.
+            another vocabulary than the tokenizer; if there are no blocks to keep every n-th of; if
+            the adapter's targets are not there.
     """
     if network.source is None:
-        return _build_from_scratch(network, tokenizer, seed)
-    require_same_vocabulary(network.source, tokenizer)
-    dropout = {name: value for name, value in network.config.items() if "drop" in name}
-    model = load_model(network.source, dropout)
-    _require_agreement(network, model)
+        model = _build_from_scratch(network, tokenizer, seed)
+    else:
+        require_same_vocabulary(network.source, tokenizer)
+        model = _build_from_source(network, network.source)
+    if network.adapter is not None:
+        add_adapter(model, network.adapter, key(seed, "adapter"))
     # A loaded model comes in evaluation mode, in which its dropout would stay off in training.
     return model.train()
+
+
+def _build_from_source(network: Network, source: str) -> PreTrainedModel:
+    dropout = {name: value for name, value in network.config.items() if "drop" in name}
+    model = prune_depth(load_model(source, dropout), network.depth_stride)
+    _require_agreement(network, model)
+    return model
 
 
 def _build_from_scratch(
@@ -72,6 +97,11 @@ def _build_from_scratch(
         raise UserError(
             "model.network has neither source nor config: give a hub name or folder as "
             "model.network.source, or a family fragment such as configs/families/gpt2-tiny.yaml"
+        )
+    if network.depth_stride != 1:
+        raise UserError(
+            f"model.network.depth_stride is {network.depth_stride} but there is no "
+            "model.network.source to take blocks from: name one, or leave depth_stride at 1"
         )
     known = family.config_class().to_dict()
     for name in network.config:
@@ -97,18 +127,21 @@ def _build_from_scratch(
 def load_model(
     source: str, dropout: Mapping[str, int | float | bool | str] = _NO_CHANGE
 ) -> PreTrainedModel:
-    """Loads a causal language model in float32.
+    """Loads a causal language model in float32, plain: an adapter is merged into the weights.
 
     Args:
-        source: A hub name, a ``save_pretrained`` folder, or a Lightning checkpoint that a run of
-            this project wrote.
+        source: A hub name, a ``save_pretrained`` folder, a folder of PEFT's that holds a LoRA
+            adapter alone, or a Lightning checkpoint that a run of this project wrote.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
 
     Raises:
         UserError: If there is nothing to load there, or it belongs to no known family.
     """
+    folder = Path(source).expanduser()
     if source.endswith(".ckpt"):
         model = _load_checkpoint(source, dropout)
+    elif is_adapter_folder(folder):
+        model = merge_adapter_folder(load_model(adapter_base(folder), dropout), folder)
     else:
         model = _load_pretrained(source, dropout)
     family_of(model)
@@ -146,8 +179,12 @@ def _load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(WEIGHTS_PREFIX)
     }
+    if metadata.get("adapter") is None:
+        model.load_state_dict(weights)
+        return model
+    add_adapter(model, Adapter(**metadata["adapter"]), seed=0)
     model.load_state_dict(weights)
-    return model
+    return merge_adapter(model)
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -170,9 +207,11 @@ def checkpoint_metadata(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
     """Returns what :func:`load_model` needs to rebuild the network from a checkpoint."""
+    adapter = adapter_of(model)
     return {
         "family": family_of(model).name,
         "config": model.config.to_dict(),
+        "adapter": None if adapter is None else asdict(adapter),
         "vocabulary_size": len(tokenizer),
         "vocabulary_hash": vocabulary_hash(tokenizer),
     }
@@ -185,15 +224,19 @@ def require_same_vocabulary(source: str, tokenizer: PreTrainedTokenizerBase) -> 
     they are not the same ones.
 
     Args:
-        source: The model's hub name, folder or checkpoint; a folder must hold its tokenizer.
+        source: The model's hub name, folder or checkpoint; a folder must hold its tokenizer, where
+            it is an adapter's the base may hold it instead.
         tokenizer: The tokenizer of this run's data.
 
     Raises:
         UserError: Naming both vocabularies and their sizes, if they differ.
     """
+    folder = Path(source).expanduser()
     if source.endswith(".ckpt"):
         metadata = read_checkpoint(source)[METADATA_KEY]
         size, theirs = metadata["vocabulary_size"], metadata["vocabulary_hash"]
+    elif is_adapter_folder(folder) and not any(folder.glob("tokenizer*")):
+        return require_same_vocabulary(adapter_base(folder), tokenizer)
     else:
         other = load_tokenizer(source)
         size, theirs = len(other), vocabulary_hash(other)
@@ -217,7 +260,8 @@ def _require_agreement(network: Network, model: PreTrainedModel) -> None:
     for name, expected in network.config.items():
         actual = getattr(model.config, name, None)
         if actual != expected and "drop" not in name:
+            every = f" at depth_stride {network.depth_stride}" if network.depth_stride > 1 else ""
             raise UserError(
-                f"model.network.source {network.source} has {name}={actual}, "
+                f"model.network.source {network.source}{every} has {name}={actual}, "
                 f"model.network.config.{name} says {expected}"
             )

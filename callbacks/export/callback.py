@@ -12,6 +12,8 @@ from callbacks.export.model_card import DataDescription, model_card
 from callbacks.results import merge_parts, read_table
 from callbacks.run import Scene, run_folder, run_identity
 from datamodules import InstructionDataModule
+from kdmodules.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
+from kdmodules.network import Network
 from kdmodules.sharding import whole_weights
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-privacy")
@@ -21,6 +23,8 @@ class ModelExport(Callback):
     """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card.
 
     The last weights are exported, never the best on some loss, which would choose the leak away.
+    Of a run that trained an adapter the folder holds the merged model, and ``adapter/`` in it the
+    adapter alone.
 
     Args:
         enabled: Whether to export.
@@ -45,7 +49,11 @@ class ModelExport(Callback):
         data = scene.data
         if not isinstance(data, InstructionDataModule):
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
-        whole_model(scene.module.language_model.model, weights).save_pretrained(folder)
+        model = scene.module.language_model.model
+        adapter = adapter_of(model)
+        whole_model(model, weights).save_pretrained(folder)
+        if adapter is not None:
+            save_adapter(model, weights, folder / "adapter", _adapter_base(scene.module.network))
         data.tokenizer.save_pretrained(folder)
         merge_parts(run_folder(scene.trainer))
         card = model_card(
@@ -59,12 +67,13 @@ class ModelExport(Callback):
                 protocol=data.splits.protocol,
             ),
             base_model=scene.module.network.source,
+            adapter=adapter,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Returns a model of the same configuration that holds the gathered weights.
+    """Returns a plain model of the same configuration that holds the gathered weights.
 
     The trained one may be sharded, and looking at a sharded weight is work for all ranks at once.
 
@@ -73,10 +82,18 @@ def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTra
         weights: Its whole weights by name.
 
     Returns:
-        A model on the device of ``weights``.
+        A model on the device of ``weights``, an adapter merged into it.
     """
+    adapter = adapter_of(model)
     with torch.device("meta"):
         whole = type(model)(model.config)
+        if adapter is not None:
+            add_adapter(whole, adapter, seed=0)
     whole.load_state_dict(weights, assign=True)
     whole.tie_weights()
-    return whole
+    return whole if adapter is None else merge_adapter(whole)
+
+
+def _adapter_base(network: Network) -> str | None:
+    """Returns the name under which an adapter's base can be loaded; a pruned one has none."""
+    return network.source if network.depth_stride == 1 else None

@@ -11,6 +11,8 @@ from pathlib import PurePath, PureWindowsPath
 
 import yaml
 
+from kdmodules.adapters import Adapter
+
 Row = Mapping[str, object]
 
 _PRIVACY_COLUMNS = (
@@ -55,6 +57,7 @@ def model_card(
     versions: Mapping[str, str],
     data: DataDescription,
     base_model: str | None = None,
+    adapter: Adapter | None = None,
 ) -> str:
     """Return the text of a model card: YAML front matter, then Markdown.
 
@@ -65,6 +68,7 @@ def model_card(
         versions: Package name to version.
         data: The training data's description.
         base_model: Hub name or folder of the weights that training started from.
+        adapter: What was trained, its targets named; None where it was every weight.
 
     Raises:
         ValueError: If `identity` has no `run`.
@@ -75,7 +79,7 @@ def model_card(
     sections = [
         _front_matter(identity, base_model),
         f"# {_cell(name)}",
-        _introduction(identity),
+        _introduction(identity, adapter),
         _table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
         "## Training data\n\n" + _data(data),
         "## Privacy\n\n" + _privacy(_last_rows(rows, "membership")),
@@ -99,12 +103,23 @@ def _front_matter(identity: Mapping[str, str | int | None], base_model: str | No
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
 
 
-def _introduction(identity: Mapping[str, str | int | None]) -> str:
+def _introduction(identity: Mapping[str, str | int | None], adapter: Adapter | None) -> str:
     technique = identity.get("technique")
     how = f", trained with the technique `{technique}`" if technique else ""
     return (
         f"A language model in the role of *{identity.get('role') or 'unnamed'}*{how}, exported by "
         "kd-privacy with its last weights (never the best ones on some loss)."
+        f"{_adapter(adapter)}"
+    )
+
+
+def _adapter(adapter: Adapter | None) -> str:
+    if adapter is None:
+        return ""
+    return (
+        f" Only a LoRA adapter was trained (r {adapter.r}, alpha {adapter.alpha}, dropout "
+        f"{adapter.dropout} on {', '.join(adapter.targets or ())}): it is merged into these "
+        "weights, and lies alone in `adapter/`, in PEFT's format."
     )
 
 

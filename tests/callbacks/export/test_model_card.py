@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from callbacks.export.model_card import DataDescription, model_card
+from kdmodules.adapters import Adapter
 
 IDENTITY = {
     "run": "student",
@@ -136,6 +137,14 @@ def test_counts_versions_and_identity_are_listed() -> None:
     assert "| torch | 2.13.0 |" in card
     assert "| seed | 7 |" in card
     assert "| size |" not in card
+
+
+def test_an_adapter_is_named_with_its_figures() -> None:
+    adapter = Adapter(r=8, alpha=32, dropout=0.05, targets=["q_proj", "v_proj"])
+    card = model_card(IDENTITY, [], VERSIONS, DATA, adapter=adapter)
+    told = "Only a LoRA adapter was trained (r 8, alpha 32, dropout 0.05 on q_proj, v_proj)"
+    assert told in card
+    assert "LoRA" not in model_card(IDENTITY, [], VERSIONS, DATA)
 
 
 def test_cells_cannot_break_the_table() -> None:
