@@ -18,7 +18,7 @@ from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
 from kdmodules.network import Network, load_model, require_same_vocabulary
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
-from kdmodules.text_loss import NO_TEXT, PlainText, TextStep
+from kdmodules.text_loss import NO_TEXT, PlainText, TeacherRows, TextStep, check_text_options
 from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
@@ -42,10 +42,11 @@ class StudentModule(LanguageModelModule):
         reduction: Weight of the objective beside the cross-entropy, temperature, chunk size.
         plain_text: Corpus of the language-modelling loss.
         lm_coef: Weight of the language-modelling loss; at 0 no corpus is read.
+        text_kd_ratio: Share of forward KL from the teachers in CE_text, the rest cross-entropy.
         seed: Seed of scratch weights and of everything random inside a step.
 
     Raises:
-        UserError: If ``lm_coef`` is negative, or positive without a corpus.
+        UserError: If an option of the loss on plain text is out of range or has no corpus.
     """
 
     training_split = "public"
@@ -60,22 +61,18 @@ class StudentModule(LanguageModelModule):
         reduction: Reduction = _DEFAULT_REDUCTION,
         plain_text: PlainText | None = None,
         lm_coef: float = 0.0,
+        text_kd_ratio: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(network, optimizer, seed)
-        if lm_coef < 0:
-            raise UserError(f"model.lm_coef is {lm_coef}: give 0 or more")
-        if lm_coef > 0 and plain_text is None:
-            raise UserError(
-                f"model.lm_coef is {lm_coef} but there is no plain text: give "
-                "--model.plain_text.sources a text file or hub name, or set model.lm_coef to 0"
-            )
+        check_text_options(plain_text, lm_coef, text_kd_ratio)
         self.teacher_sources = [teacher] if isinstance(teacher, str) else list(teacher)
         self.kd_loss = kd_loss
         self.responses = responses
         self.reduction = reduction
         self.plain_text = plain_text
         self.lm_coef = lm_coef
+        self.text_kd_ratio = text_kd_ratio
         # A tuple keeps the teachers out of parameters, optimiser, checkpoints and DDP.
         self.teachers: tuple[CausalLM, ...] = ()
         self._blocks: PlainTextBlocks | None = None
@@ -193,14 +190,15 @@ class StudentModule(LanguageModelModule):
         accumulate = self.trainer.accumulate_grad_batches
         self._scored_tokens += int(batch.response_mask.sum())
         if (batch_idx + 1) % accumulate:
-            return NO_TEXT
+            return TextStep((), 0.0, self.text_kd_ratio)
         own = torch.tensor(self._scored_tokens, dtype=torch.float64, device=self.device)
         self._scored_tokens = 0
         tokens = float(self._sum_over_ranks(own))
         blocks = self._blocks.blocks(self.global_step, self.training_data.batch_size)
         n_targets = blocks.numel() - len(blocks)
         mine = blocks[self.global_rank :: self.trainer.world_size].to(self.device)
-        return TextStep(mine.chunk(accumulate), max(tokens, 1.0) / n_targets)
+        weight = max(tokens, 1.0) / n_targets
+        return TextStep(mine.chunk(accumulate), weight, self.text_kd_ratio, self._teacher_rows)
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""
@@ -232,12 +230,12 @@ class StudentModule(LanguageModelModule):
                     reduction=reduction,
                 )
             )
-            text_loss = text.loss(lm)
+            text_sums = text.sums(lm)
             return {
-                "loss": sums.total + self.lm_coef * text_loss,
+                **text_sums,
+                "loss": sums.total + self.lm_coef * text_sums["loss"],
                 "cross_entropy": sums.ce_sum,
                 **dict(sums.terms),
-                "text_cross_entropy": text_loss,
                 "tokens": batch.response_mask.sum(),
             }
 
@@ -247,7 +245,7 @@ class StudentModule(LanguageModelModule):
         return found
 
     @torch.no_grad()
-    def _teacher_rows(self, batch: InstructionBatch) -> tuple[tuple[Tensor, Tensor], ...]:
+    def _teacher_rows(self, batch: InstructionBatch) -> TeacherRows:
         return tuple(
             teacher(lambda lm: (lm.hidden(batch), lm.head_weight)) for teacher in self.teachers
         )

@@ -1,6 +1,6 @@
 """The language-modelling loss on plain text that some techniques add to a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.batches import InstructionBatch
+from datamodules.errors import UserError
 from datamodules.plain_text import DocumentEnd
 from kdmodules.causal_lm import CausalLM
-from kdmodules.language_model import naming_records, supervised_sums
+from kdmodules.language_model import naming_records
+from kdmodules.losses import ForwardKL, KDStep, Reduction
+
+TeacherRows = tuple[tuple[Tensor, Tensor], ...]
+"""(hidden [N, Dt], head weight [V, Dt]) of each teacher at a batch's scored tokens."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class PlainText:
     """A corpus of plain text; see `datamodules.plain_text.read_plain_text`.
 
     Attributes:
-        sources: UTF-8 text files, or a hub name.
+        sources: UTF-8 text files, a hub name, or "builtin".
         block_tokens: Tokens of a block.
         max_blocks: Stop reading once there are so many.
         documents: What ends a document in a text file.
@@ -34,6 +39,29 @@ class PlainText:
     text_field: str = "text"
 
 
+def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_ratio: float) -> None:
+    """Refuses a loss on plain text that cannot be had.
+
+    Raises:
+        UserError: If ``lm_coef`` is negative, or positive without a corpus, or ``text_kd_ratio`` is
+            out of range.
+    """
+    if lm_coef < 0:
+        raise UserError(f"model.lm_coef is {lm_coef}: give 0 or more")
+    if lm_coef > 0 and plain_text is None:
+        raise UserError(
+            f"model.lm_coef is {lm_coef} but there is no plain text: give "
+            "--model.plain_text.sources a text file or hub name, or set model.lm_coef to 0"
+        )
+    if not 0 <= text_kd_ratio <= 1:
+        raise UserError(f"model.text_kd_ratio is {text_kd_ratio}: give a number from 0 to 1")
+
+
+def no_teachers(batch: InstructionBatch) -> TeacherRows:
+    """Returns no rows: plain text without a teacher."""
+    return ()
+
+
 @dataclass(frozen=True)
 class TextStep:
     """The text of an optimiser step on this rank.
@@ -47,29 +75,53 @@ class TextStep:
     Attributes:
         parts: Blocks [b, block_tokens] each; none before the last micro-batch.
         weight: Scored tokens of the global batch over text targets of the global batch.
+        kd_ratio: Weight of forward KL from the teachers beside the cross-entropy, in [0, 1].
+        teacher_rows: The teachers on a batch; not asked where ``kd_ratio`` is 0.
     """
 
     parts: Sequence[Tensor]
     weight: float
+    kd_ratio: float = 0.0
+    teacher_rows: Callable[[InstructionBatch], TeacherRows] = no_teachers
 
-    def loss(self, lm: CausalLM) -> Tensor:
-        """Returns the weighted sum of cross-entropies in nats, a scalar; 0 without parts."""
-        total = lm.head_weight.new_zeros((), dtype=torch.float32)
+    def sums(self, lm: CausalLM) -> dict[str, Tensor]:
+        """Returns weighted sums in nats, 0 without parts.
+
+        Returns:
+            ``loss``, ``(1 - kd_ratio) CE + kd_ratio KL(p||q)``, the only one with a gradient;
+            ``text_cross_entropy``; and ``text_kd``, the KL, where ``kd_ratio`` is above 0.
+        """
+        total = lm.head_weight.new_zeros(3, dtype=torch.float32)
         for part in self.parts:
             batch = text_batch(part)
+            teachers = self.teacher_rows(batch) if self.kd_ratio > 0 else ()
             with naming_records(batch):
                 if len(self.parts) == 1:
-                    total = total + _cross_entropy(lm, batch)
+                    total = total + self._part(lm, batch, teachers)
                 else:
-                    total = total + checkpoint(_cross_entropy, lm, batch, use_reentrant=False)
-        return total * self.weight
+                    # The teachers' rows are kept, so that no teacher runs again in the backward.
+                    total = total + checkpoint(self._part, lm, batch, teachers, use_reentrant=False)
+        loss, cross_entropy, divergence = (total * self.weight).unbind()
+        found = {"loss": loss, "text_cross_entropy": cross_entropy}
+        return found | ({"text_kd": divergence} if self.kd_ratio > 0 else {})
+
+    def _part(self, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows) -> Tensor:
+        """Returns loss, cross-entropy and divergence of one part, [3]."""
+        sums = ForwardKL()(
+            KDStep(
+                student_hidden=lm.hidden(batch),
+                student_weight=lm.head_weight,
+                targets=batch.targets(),
+                teachers=teachers,
+                record_index=batch.record_index(),
+                vocabulary_size=lm.vocabulary_size,
+                reduction=Reduction(kd_ratio=self.kd_ratio),
+            )
+        )
+        return torch.stack((sums.total, sums.ce_sum, sums.kd_sum))
 
 
 NO_TEXT = TextStep((), 0.0)
-
-
-def _cross_entropy(lm: CausalLM, batch: InstructionBatch) -> Tensor:
-    return supervised_sums(lm, batch)["loss"]
 
 
 def text_batch(blocks: Tensor) -> InstructionBatch:

@@ -10,12 +10,14 @@ import yaml
 from datamodules.errors import UserError
 from studies.content_hash import ContentHasher
 from studies.stages import (
+    DEPTH_STRIDE_OPTION,
     INIT_OPTION,
     ROLE_OPTION,
     RUN_DIR_OPTION,
     RUN_NAME_OPTION,
     SEED_OPTION,
     SPLIT_SEED_OPTION,
+    TEACHER_OPTION,
     TECHNIQUE_OPTION,
     THREADS_OPTION,
     Stage,
@@ -41,7 +43,7 @@ class Cell:
         size: Stem of this model's own family fragment.
         replicate: Seed of the split and the teacher.
         seed: `seed_everything` of the run.
-        needs: Option -> id of the cell whose output it is given.
+        needs: Option -> ids of the cells whose outputs it is given.
         run_dir: Folder of the run.
         arguments: Arguments of `kd-privacy`, complete.
         threads: Threads of the process.
@@ -56,7 +58,7 @@ class Cell:
     size: str
     replicate: int
     seed: int
-    needs: dict[str, str]
+    needs: dict[str, tuple[str, ...]]
     run_dir: str
     output: str
     arguments: tuple[str, ...]
@@ -92,7 +94,16 @@ class Plan:
         listed = fields.pop("cells")
         if not isinstance(listed, list):
             raise TypeError("a plan's cells are a list")
-        cells = [Cell(**{**cell, "arguments": tuple(cell["arguments"])}) for cell in listed]
+        cells = [
+            Cell(
+                **{
+                    **cell,
+                    "arguments": tuple(cell["arguments"]),
+                    "needs": {option: tuple(ids) for option, ids in cell["needs"].items()},
+                }
+            )
+            for cell in listed
+        ]
         return Plan(cells=tuple(cells), **fields)  # type: ignore[arg-type]
 
 
@@ -132,6 +143,11 @@ def option_text(value: object) -> str:
         return value
     text = yaml.safe_dump(value, default_flow_style=True, width=10**9)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _one_or_list(values: list[str]) -> str | list[str]:
+    """Returns what an option is given: the value where there is one, else all of them."""
+    return values[0] if len(values) == 1 else values
 
 
 @dataclass(frozen=True)
@@ -206,8 +222,8 @@ class _Planner:
         stage = self.study.stages[point.stage]
         technique = next((t for t in self.study.techniques if t.label == point.technique), None)
         upstream = {
-            option: self._cell(self._upstream(point, needed))
-            for option, needed in self._needs(stage, technique).items()
+            option: [self._cell(self._upstream(point, needed)) for needed in names]
+            for option, names in self._needs(stage, technique).items()
         }
         family = self.study.families[point.family]
         fragment = point.size or family.teacher
@@ -219,14 +235,17 @@ class _Planner:
             {
                 "fragments": [self.hasher.fragment(path) for path in fragments],
                 "options": self.hasher.options(options),
-                "needs": {option: cell.id for option, cell in upstream.items()},
-                "outputs": [cell.output for cell in upstream.values()],
+                "needs": {o: _one_or_list([c.id for c in cells]) for o, cells in upstream.items()},
+                "outputs": [cell.output for cells in upstream.values() for cell in cells],
                 "threads": self.threads,
             }
         )
         cell_id = f"{alias}-{digest[:8]}"
         run_dir = self.out / "cells" / cell_id
-        paths = {option: f"{cell.run_dir}/{cell.output}" for option, cell in upstream.items()}
+        paths = {
+            option: _one_or_list([f"{cell.run_dir}/{cell.output}" for cell in cells])
+            for option, cells in upstream.items()
+        }
         arguments = ["fit"]
         for path in fragments:
             arguments += ["-c", str(path)]
@@ -242,7 +261,7 @@ class _Planner:
             size=fragment.stem,
             replicate=point.replicate,
             seed=seed,
-            needs={option: needed.id for option, needed in upstream.items()},
+            needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
             run_dir=str(run_dir),
             output=stage.output,
             arguments=tuple(arguments),
@@ -251,10 +270,12 @@ class _Planner:
         self.cells[point] = cell
         return cell
 
-    def _needs(self, stage: Stage, technique: Technique | None) -> dict[str, str]:
+    def _needs(self, stage: Stage, technique: Technique | None) -> dict[str, tuple[str, ...]]:
         needs = dict(stage.needs)
         if technique is not None and technique.start == "init":
-            needs[INIT_OPTION] = "init"
+            needs[INIT_OPTION] = ("init",)
+        elif technique is not None and technique.start == "teacher":
+            needs[INIT_OPTION] = stage.needs[TEACHER_OPTION]
         return needs
 
     def _upstream(self, point: _Point, needed: str) -> _Point:
@@ -299,9 +320,12 @@ class _Planner:
     def _options(
         self, stage: Stage, technique: Technique | None, alias: str, seed: int, replicate: int
     ) -> dict[str, object]:
-        own = {RUN_NAME_OPTION: alias, ROLE_OPTION: stage.role}
+        own: dict[str, object] = {RUN_NAME_OPTION: alias, ROLE_OPTION: stage.role}
         if technique is not None:
             own[TECHNIQUE_OPTION] = technique.label
+            if technique.start == "init":
+                # What the init run has written has its depth already.
+                own[DEPTH_STRIDE_OPTION] = 1
         return {
             **own,
             THREADS_OPTION: self.threads,

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -130,7 +131,8 @@ class _Runner:
         ]
 
     def _unmet(self, cell: Cell) -> list[str]:
-        return [needed for needed in cell.needs.values() if self.states[needed] != "done"]
+        needed = chain.from_iterable(cell.needs.values())
+        return [cell_id for cell_id in needed if self.states[cell_id] != "done"]
 
     def _start(self, cell: Cell) -> None:
         files = self.files[cell.id]

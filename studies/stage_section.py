@@ -1,12 +1,13 @@
 """Which stages a study has, with the settings and the stages of its own that its file gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Literal, cast
 
 from studies.checked_yaml import CheckedYaml
 from studies.located_yaml import Key
-from studies.stages import ROLES, STAGES, Stage
+from studies.stages import ROLES, STAGES, TEACHER_OPTION, Stage
 
 __all__ = ["CONTROLS", "read_stages"]
 
@@ -16,7 +17,12 @@ _OWN = ("role", "base", "model", "per_technique", "output", *_SETTINGS)
 
 
 def read_stages(
-    check: CheckedYaml, section: object, controls: Sequence[str], *, students: bool, init: bool
+    check: CheckedYaml,
+    section: object,
+    controls: Sequence[str],
+    *,
+    students: bool,
+    starts: Collection[str],
 ) -> dict[str, Stage]:
     """Returns the stages of a study by name.
 
@@ -25,14 +31,15 @@ def read_stages(
         section: Value of the key `stages`.
         controls: Value of the key `controls`.
         students: Whether the study has techniques.
-        init: Whether some technique starts from an `init` run.
+        starts: Where the techniques' students start: `network`, `init`, `teacher`.
 
     Raises:
-        UserError: Unknown stage or setting, a need that no stage meets, a cycle.
+        UserError: Unknown stage or setting, a need that no stage meets, a cycle, a student that
+            starts from a teacher and has none.
     """
     wanted = {
         "teacher": True,
-        "init": init,
+        "init": "init" in starts,
         "control": "control" in controls,
         "counterfactual_teacher": "counterfactual" in controls,
         "student": students,
@@ -43,6 +50,13 @@ def read_stages(
         stages[check.name(("stages", name), name)] = _stage(check, name, value, stages)
     for stage in stages.values():
         _check_needs(check, stage, stages)
+        teachers = stage.needs.get(TEACHER_OPTION, ())
+        if stage.per_technique and "teacher" in starts and len(teachers) != 1:
+            found = f"needs {len(teachers)} stages as" if teachers else "needs no"
+            raise check.source.error(
+                ("stages", stage.name),
+                f"a technique has `start: teacher`, but this stage {found} {TEACHER_OPTION}",
+            )
     for stage in stages.values():
         _check_cycle(check, stages, (stage.name,))
     return stages
@@ -59,8 +73,8 @@ def _stage(check: CheckedYaml, name: str, value: object, stages: Mapping[str, St
         entry = check.mapping(key, value, _OWN, required="role")
         stage = _own_stage(check, name, entry)
     needs = {
-        option: check.text((*key, "needs", option), needed)
-        for option, needed in check.options((*key, "needs"), entry.get("needs", {})).items()
+        option: _needed(check, (*key, "needs", option), value)
+        for option, value in check.options((*key, "needs"), entry.get("needs", {})).items()
     }
     fragments = check.items((*key, "fragments"), entry.get("fragments", []))
     return replace(
@@ -71,6 +85,18 @@ def _stage(check: CheckedYaml, name: str, value: object, stages: Mapping[str, St
         ),
         overrides=check.options((*key, "overrides"), entry.get("overrides", {})),
     )
+
+
+def _needed(check: CheckedYaml, key: Key, value: object) -> tuple[str, ...]:
+    """Returns the stages that one option is given: a name, or a list of different ones."""
+    if not isinstance(value, list):
+        return (check.text(key, value),)
+    names = [
+        check.text((*key, index), name) for index, name in enumerate(check.items(key, value, 1))
+    ]
+    if len(set(names)) < len(names):
+        raise check.source.error(key, f"a stage is there twice in {names}")
+    return tuple(names)
 
 
 def _own_stage(check: CheckedYaml, name: str, entry: Mapping[str, object]) -> Stage:
@@ -89,21 +115,28 @@ def _own_stage(check: CheckedYaml, name: str, entry: Mapping[str, object]) -> St
 
 
 def _check_needs(check: CheckedYaml, stage: Stage, stages: Mapping[str, Stage]) -> None:
-    for option, needed in stage.needs.items():
+    for option, names in stage.needs.items():
         key: Key = ("stages", stage.name, "needs", option)
-        if needed not in stages:
-            known = ", ".join(stages)
-            raise check.source.error(key, f"no stage {needed!r}; this study has {known}")
-        if stages[needed].per_technique and not stage.per_technique:
-            raise check.source.error(
-                key, f"{needed!r} has a cell per technique, {stage.name!r} has none"
-            )
-        if stages[needed].model == "student" and stage.model == "teacher":
-            raise check.source.error(key, f"{needed!r} has a cell per size, {stage.name!r} has not")
+        for needed in names:
+            _check_need(check, key, stage, needed, stages)
+
+
+def _check_need(
+    check: CheckedYaml, key: Key, stage: Stage, needed: str, stages: Mapping[str, Stage]
+) -> None:
+    if needed not in stages:
+        known = ", ".join(stages)
+        raise check.source.error(key, f"no stage {needed!r}; this study has {known}")
+    if stages[needed].per_technique and not stage.per_technique:
+        raise check.source.error(
+            key, f"{needed!r} has a cell per technique, {stage.name!r} has none"
+        )
+    if stages[needed].model == "student" and stage.model == "teacher":
+        raise check.source.error(key, f"{needed!r} has a cell per size, {stage.name!r} has not")
 
 
 def _check_cycle(check: CheckedYaml, stages: Mapping[str, Stage], trail: tuple[str, ...]) -> None:
-    for needed in stages[trail[-1]].needs.values():
+    for needed in chain.from_iterable(stages[trail[-1]].needs.values()):
         if needed == trail[0]:
             route = " -> ".join((*trail, needed))
             raise check.source.error(("stages", trail[0], "needs"), f"{route} is a cycle")

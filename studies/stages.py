@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "DEPTH_STRIDE_OPTION",
     "INIT_OPTION",
     "ROLES",
     "ROLE_OPTION",
@@ -16,6 +17,7 @@ __all__ = [
     "SEED_OPTION",
     "SPLIT_SEED_OPTION",
     "STAGES",
+    "TEACHER_OPTION",
     "TECHNIQUE_OPTION",
     "THREADS_OPTION",
     "Stage",
@@ -30,6 +32,7 @@ SPLIT_SEED_OPTION = "data.splits.seed"
 THREADS_OPTION = "threads"
 TEACHER_OPTION = "model.teacher"
 INIT_OPTION = "model.network.source"
+DEPTH_STRIDE_OPTION = "model.network.depth_stride"
 
 ROLES = (
     "base",
@@ -53,7 +56,7 @@ class Stage:
         base: Base fragment (`configs/base/<base>.yaml`).
         model: Which of the family's fragments builds it: the teacher's, or one per student size.
         per_technique: One cell for each technique of the study, with the technique's fragment.
-        needs: Option -> name of the stage whose `output` folder it is given.
+        needs: Option -> names of the stages whose `output` folders it is given.
         recipe: Folder in `configs/recipes` of a stage without technique; its own name if empty.
         fragments: More fragments, after the recipe.
         overrides: Options, after every fragment.
@@ -65,7 +68,7 @@ class Stage:
     base: str
     model: Literal["teacher", "student"] = "student"
     per_technique: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: str = ""
     fragments: tuple[str, ...] = ()
     overrides: Mapping[str, object] = field(default_factory=dict)
@@ -86,14 +89,18 @@ STAGES: dict[str, Stage] = {
         Stage("init", "init", "init"),
         Stage("control", "control", "control"),
         Stage(
-            "student", "student", "student", per_technique=True, needs={TEACHER_OPTION: "teacher"}
+            "student",
+            "student",
+            "student",
+            per_technique=True,
+            needs={TEACHER_OPTION: ("teacher",)},
         ),
         Stage(
             "counterfactual",
             "counterfactual",
             "student",
             per_technique=True,
-            needs={TEACHER_OPTION: "counterfactual_teacher"},
+            needs={TEACHER_OPTION: ("counterfactual_teacher",)},
         ),
     )
 }

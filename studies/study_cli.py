@@ -132,7 +132,8 @@ def _print_plan(plan: Plan) -> int:
     for cell in plan.cells:
         console.print(f"{cell.id}  {CellFiles(cell).state()}", markup=False, highlight=False)
         for option, needed in cell.needs.items():
-            console.print(f"  needs {needed} as --{option}", markup=False, highlight=False)
+            names = ", ".join(needed)
+            console.print(f"  needs {names} as --{option}", markup=False, highlight=False)
         console.print(f"  {cell.command}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

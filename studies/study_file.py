@@ -24,13 +24,21 @@ threads_per_cell: 1
 
 A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml` is a path, from the
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
-is added where there is one.
+is added where there is one. A stage's `needs` names, for an option, the stage whose output it is
+given, or a list of stages: `needs: {model.teacher: [teacher, teacher_2]}` distils an ensemble.
+
+`start` says which weights a technique's students begin with: `network` those of their family's
+fragment, `init` those of a student that was fine-tuned on the public split, `teacher` those of the
+very cell that teaches them, from which `model.network.depth_stride` keeps every n-th block (the
+counterfactual student starts from the counterfactual teacher). Weights that are copied from a
+teacher are a channel of their own for its private data, beside what distillation passes on: compare
+such students with each other, not with those of another start.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from datamodules.errors import UserError
 from studies.checked_yaml import CheckedYaml
@@ -38,7 +46,9 @@ from studies.located_yaml import Key, load_located
 from studies.stage_section import CONTROLS, read_stages
 from studies.stages import Stage
 
-__all__ = ["Family", "StudyFile", "Technique", "read_study"]
+__all__ = ["Family", "Start", "StudyFile", "Technique", "read_study"]
+
+Start = Literal["network", "init", "teacher"]
 
 _STUDY_KEYS = (
     "name title description data families techniques controls replicates seeds audits trainer "
@@ -60,7 +70,7 @@ class Technique:
 
     fragment: Path
     label: str
-    start: Literal["network", "init"]
+    start: Start
     overrides: Mapping[str, object]
 
 
@@ -108,7 +118,7 @@ def read_study(path: str | Path) -> StudyFile:
         top.get("stages", {}),
         [check.choice(("controls", i), item, CONTROLS) for i, item in enumerate(controls)],
         students=bool(techniques),
-        init=any(technique.start == "init" for technique in techniques),
+        starts={technique.start for technique in techniques},
     )
     return StudyFile(
         path=source.path,
@@ -195,11 +205,11 @@ def _techniques(check: CheckedYaml, value: object) -> tuple[Technique, ...]:
         label = check.name((*key, "label"), entry.get("label", fragment.stem))
         if label in techniques:
             raise check.source.error(key, f"{label!r} is there twice; give one a `label`")
-        start = check.choice((*key, "start"), entry.get("start", "network"), ("network", "init"))
+        start = check.choice((*key, "start"), entry.get("start", "network"), get_args(Start))
         techniques[label] = Technique(
             fragment,
             label,
-            cast(Literal["network", "init"], start),
+            cast(Start, start),
             check.options((*key, "overrides"), entry.get("overrides", {})),
         )
     return tuple(techniques.values())

@@ -1,5 +1,6 @@
 """Response sources: who wrote the responses that a student trains on."""
 
+from kdmodules.responses.buffered import BufferedResponses
 from kdmodules.responses.dataset import DatasetResponses
 from kdmodules.responses.mixed import MixedResponses
 from kdmodules.responses.replay import AdaptiveReplay
@@ -10,6 +11,7 @@ from kdmodules.responses.teacher import TeacherResponses
 
 __all__ = [
     "AdaptiveReplay",
+    "BufferedResponses",
     "DatasetResponses",
     "MixedResponses",
     "ResponseContext",

@@ -1,12 +1,11 @@
 """Student samples kept in a buffer, and a threshold that follows the development loss."""
 
-from collections import deque
 from typing import Any, Literal
 
-from datamodules.batches import EncodedRecord, InstructionBatch, collate
+from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
-from datamodules.keys import key
 from kdmodules.keyed_choice import RandomScope, keyed_uniforms
+from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.rewriting import is_filler, records_of
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
@@ -28,9 +27,10 @@ class AdaptiveReplay(StudentResponses):
     student samples, and the samples are pushed; else below phi the batch is drawn from the buffer;
     else it is the data set's.
 
-    The buffer is first in, first out and the same on every rank: pushes are gathered. Which entry a
-    row draws is keyed by (seed, step, the record that it replaces), with replacement. The scheme is
-    driven by the development split, never by an audit's records.
+    The buffer is first in, first out over optimiser steps. Those of a step are gathered and pushed
+    by record id once it is whole, so that the buffer depends on neither ranks nor micro-batches.
+    Which entry a row draws is keyed by (seed, step, the record that it replaces), with replacement.
+    The scheme is driven by the development split, never by an audit's records.
 
     Args:
         schedule: How the student's share follows training.
@@ -58,8 +58,6 @@ class AdaptiveReplay(StudentResponses):
         super().__init__(sampling, sampling_batch_size)
         if schedule not in _SCHEDULES:
             raise UserError(f"schedule is {schedule!r}: choose {', '.join(_SCHEDULES)}")
-        if capacity < 1:
-            raise UserError(f"capacity is {capacity}: give at least 1")
         for name, value in (
             ("initial_threshold", initial_threshold),
             ("threshold_step", threshold_step),
@@ -71,7 +69,8 @@ class AdaptiveReplay(StudentResponses):
         self.loss_margin = loss_margin
         self.threshold = initial_threshold
         self.reference_loss: float | None = None
-        self.buffer: deque[EncodedRecord] = deque(maxlen=capacity)
+        self.buffer = ReplayBuffer(capacity)
+        self._sampled: list[EncodedRecord] = []
         self._counts: dict[str, int] = dict.fromkeys(_KINDS, 0)
         self._decision: tuple[int, Kind] | None = None
 
@@ -108,9 +107,8 @@ class AdaptiveReplay(StudentResponses):
         u = keyed_uniforms(keys, stream=0, count=1).item()
         if u >= self.threshold:
             return "fixed"
-        fills = len(self.buffer) < (self.buffer.maxlen or 0)
         share = self.student_share(context.step, context.total_steps)
-        return "fresh" if u < share or fills else "replayed"
+        return "fresh" if u < share or not self.buffer.full else "replayed"
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns a fresh, a replayed or the given batch."""
@@ -118,22 +116,17 @@ class AdaptiveReplay(StudentResponses):
         if kind == "fixed":
             return batch
         if kind == "replayed":
-            return self._replayed(batch, context)
+            return self.buffer.draw(batch, context)
         fresh = super().replace(batch, context)
-        pushed = [record for record in records_of(fresh) if not is_filler(record)]
-        self.buffer.extend(context.gather(pushed))
+        self._push([record for record in records_of(fresh) if not is_filler(record)], context)
         return fresh
 
-    def _replayed(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
-        rows = [
-            record
-            if is_filler(record)
-            else self.buffer[
-                key(context.seed, "replay", context.step, record.record_id) % len(self.buffer)
-            ]
-            for record in records_of(batch)
-        ]
-        return collate(rows, context.vocabulary.pad_id).to(batch.input_ids.device)
+    def _push(self, records: list[EncodedRecord], context: ResponseContext) -> None:
+        """Collects what a micro-batch sampled, and pushes what the step did with its last one."""
+        self._sampled += context.gather(records)
+        if (context.micro_batch + 1) % context.accumulate == 0:
+            self.buffer.push(self._sampled)
+            self._sampled.clear()
 
     def metrics(self) -> dict[str, float]:
         """Returns phi and the shares of fresh, replayed and fixed batches so far."""
@@ -147,9 +140,7 @@ class AdaptiveReplay(StudentResponses):
             "threshold": self.threshold,
             "reference_loss": self.reference_loss,
             "counts": dict(self._counts),
-            "buffer": [
-                [r.record_id, r.task, list(r.prompt_ids), list(r.response_ids)] for r in self.buffer
-            ],
+            "buffer": self.buffer.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,8 +149,5 @@ class AdaptiveReplay(StudentResponses):
         self.reference_loss = state["reference_loss"]
         self._counts = dict(state["counts"])
         self._decision = None
-        self.buffer.clear()
-        for record_id, task, prompt, response in state["buffer"]:
-            self.buffer.append(
-                EncodedRecord(record_id, task, tuple(prompt), tuple(response), False, False)
-            )
+        self._sampled.clear()
+        self.buffer.restore(state["buffer"])

@@ -39,9 +39,9 @@ class TeacherMixedRollouts(ResponseSource):
     """MiniLLM's outer loop: roll out a round, train on it for a few inner epochs, roll out anew.
 
     A round is ``rollouts`` responses to training prompts (public ones: the student is served no
-    others), sampled token by token from (1 - a) q + a p. Inner epochs pass over it in global
-    batches. **The loader's batches only set the pace: their records are ignored.** Prompts come in
-    a keyed endless order, each once per pass.
+    others), sampled token by token from (1 - a) q + a p, where p is the mean of all teachers'
+    probabilities. Inner epochs pass over it in global batches. **The loader's batches only set the
+    pace: their records are ignored.** Prompts come in a keyed endless order, each once per pass.
 
     Rewards, returns and advantages are made once per round over all its rollouts (`losses/
     returns.py`); the objective is ``kdmodules.losses.PolicyGradient``. A round is the same on every
@@ -98,15 +98,11 @@ class TeacherMixedRollouts(ResponseSource):
         """Checks window, teachers and batch.
 
         Raises:
-            UserError: If a rollout may exceed the window, there are several teachers, or a round is
-                no whole number of global batches.
+            UserError: If a rollout may exceed the window, there is no teacher, or a round is no
+                whole number of global batches.
         """
         context.require_room(self.mixture.max_new_tokens)
-        if len(context.teachers) != 1:
-            raise UserError(
-                f"TeacherMixedRollouts mixes one teacher into the student, found "
-                f"{len(context.teachers)}: give model.teacher one source"
-            )
+        context.require_teacher()
         if self.rollouts % context.global_batch:
             raise UserError(
                 f"model.responses.rollouts={self.rollouts} is no multiple of the global batch "
@@ -161,11 +157,11 @@ class TeacherMixedRollouts(ResponseSource):
     def _sample(
         self, records: Sequence[EncodedRecord], context: ResponseContext, scope: RandomScope
     ) -> list[MixtureResponse]:
-        teacher = context.teachers[0].model
+        teachers = [teacher.model for teacher in context.teachers]
         return context.student(
             lambda lm: mixture_responses(
                 lm.model,
-                teacher,
+                teachers,
                 records,
                 self.mixture,
                 context.vocabulary,

@@ -84,6 +84,17 @@ class ResponseContext:
                 f"model.responses exceed data.max_tokens={window}: lower one of them"
             )
 
+    def require_teacher(self) -> None:
+        """Refuses a student without a teacher where the teacher's text is asked for.
+
+        Raises:
+            UserError: If there is none.
+        """
+        if not self.teachers:
+            raise UserError(
+                "model.teacher names no teacher: model.responses samples from at least one"
+            )
+
 
 class ResponseSource(ABC):
     """Decides which responses a training batch carries."""

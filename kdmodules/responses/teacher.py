@@ -14,15 +14,15 @@ from transformers import PreTrainedModel
 
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
-from datamodules.keys import key
 from datamodules.tokenizer import vocabulary_hash
-from kdmodules.causal_lm import CausalLM
+from kdmodules.ensemble_sampling import ensemble_responses
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
-from kdmodules.sampling import GeneratedResponse, SamplingSettings, generate_responses
+from kdmodules.sampling import GeneratedResponse, SamplingSettings
 
 _PURPOSE = "teacher responses"
+_ENSEMBLE = "mean of probabilities per token"
 _SCHEMA = pa.schema(
     [("record_id", pa.string()), ("token_ids", pa.list_(pa.int32())), ("ended", pa.bool_())]
 )
@@ -33,12 +33,11 @@ class TeacherResponses(ResponseSource):
     """The teacher's own answer to every training prompt, sampled once before training (SeqKD).
 
     Source: Kim and Rush 2016, who decode by beam search; samples are the published experiment's.
-    Of several teachers each prompt is answered by one, chosen by (seed, record id), which is a
-    draw from the ensemble's mixture over whole sequences.
+    Several teachers answer as one, whose next-token probabilities are the mean of theirs.
 
     The answers are stored as one Parquet file whose name is the hash of all that they depend on
-    (teachers' weights and configuration, vocabulary, prompts, sampling, seed), so that a file is
-    either right or not found. It may hold private text.
+    (every teacher's weights and configuration, vocabulary, prompts, sampling, seed), so that a file
+    is either right or not found. It may hold private text.
 
     Args:
         sampling: How the teacher decodes; by default at temperature 1, up to 256 tokens.
@@ -67,10 +66,11 @@ class TeacherResponses(ResponseSource):
         """Reads the teacher's responses, or samples and stores them; the ranks share the work.
 
         Raises:
-            UserError: If a prompt and its response may exceed the window, or a stored file cannot
-                be read.
+            UserError: If a prompt and its response may exceed the window, there is no teacher,
+                several are to search with beams, or a stored file cannot be read.
         """
         context.require_room(self.sampling.max_new_tokens)
+        context.require_teacher()
         records = list({record.record_id: record for record in context.records}.values())
         path = self.path(records, context)
         stored = context.gather([read_responses(path) if context.rank == 0 else None])[0]
@@ -87,7 +87,13 @@ class TeacherResponses(ResponseSource):
         for teacher in context.teachers:
             digest.update(weights_hash(teacher.model).encode())
         prompts = sorted((record.record_id, record.prompt_ids) for record in records)
-        settings = [asdict(self.sampling), context.seed, _PURPOSE, context.vocabulary.eos_id]
+        settings = [
+            asdict(self.sampling),
+            context.seed,
+            _PURPOSE,
+            _ENSEMBLE,
+            context.vocabulary.eos_id,
+        ]
         digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
         digest.update(json.dumps([settings, prompts], sort_keys=True).encode())
         folder = Path(self.cache_folder) if self.cache_folder else context.private_folder
@@ -104,34 +110,13 @@ class TeacherResponses(ResponseSource):
     def _sample(
         self, records: Sequence[EncodedRecord], context: ResponseContext
     ) -> list[GeneratedResponse]:
-        scope = RandomScope(context.seed, _PURPOSE)
-        n_teachers = len(context.teachers)
-        found: list[GeneratedResponse] = []
-        for number, teacher in enumerate(context.teachers):
-            own = [
-                record
-                for record in records
-                if key(context.seed, "ensemble", record.record_id) % n_teachers == number
-            ]
-            found += self._answers(teacher, own, context, scope)
-        return found
-
-    def _answers(
-        self,
-        teacher: CausalLM,
-        records: Sequence[EncodedRecord],
-        context: ResponseContext,
-        scope: RandomScope,
-    ) -> list[GeneratedResponse]:
-        return teacher(
-            lambda lm: generate_responses(
-                lm.model,
-                records,
-                self.sampling,
-                context.vocabulary,
-                scope,
-                batch_size=self.sampling_batch_size,
-            )
+        return ensemble_responses(
+            [teacher.model for teacher in context.teachers],
+            records,
+            self.sampling,
+            context.vocabulary,
+            RandomScope(context.seed, _PURPOSE),
+            batch_size=self.sampling_batch_size,
         )
 
 

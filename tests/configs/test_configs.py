@@ -2,9 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pytest
 from jsonargparse import Namespace
@@ -15,11 +13,10 @@ from callbacks.audit import AuditCallback
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
-from studies.cli import PrivacyCLI, main
 from studies.plan import make_plan
 from studies.stages import STAGES
 from studies.study_file import read_study
-from tests.configs.conftest import CONFIGS, ROOT, read_fragment
+from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
 PUBLISHED_STUDENTS = {
     *("gpt2-large", "gpt2-medium", "gpt2-base"),
@@ -27,29 +24,34 @@ PUBLISHED_STUDENTS = {
     "open_llama-3b",
 }
 PUBLISHED_TEACHERS = {"gpt2-xl", "opt-2.7b", "open_llama-7b", "llama-2-7b"}
+PRUNED_STUDENTS = {"llama-2-7b-half"}
 MINI = {"gpt2-mini", "opt-mini", "llama-mini"}
 TINY = {"gpt2-tiny", "opt-tiny", "llama-tiny"}
 
 FOLDERS = {
+    "adapters": {"lora", "none"},
     "audits": {"external", "membership", "utility"},
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "dolly", "openwebtext"},
-    "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS,
+    "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
+    "presets/as_released": {
+        *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),
+        *("reference_gpt2", "reference_opt", "reference_llama"),
+    },
     "recipes/teacher": MINI | PUBLISHED_TEACHERS,
-    "recipes/init": PUBLISHED_STUDENTS,
-    # The design states no number of epochs for the control of LLaMA.
-    "recipes/control": TINY | PUBLISHED_STUDENTS - {"open_llama-3b"},
+    "recipes/init": TINY | PUBLISHED_STUDENTS,
+    "recipes/control": TINY | PUBLISHED_STUDENTS,
     "recipes/kd": TINY | PUBLISHED_STUDENTS,
-    "recipes/seqkd": PUBLISHED_STUDENTS,
+    "recipes/seqkd": TINY | PUBLISHED_STUDENTS,
     "recipes/seqkd_soft": PUBLISHED_STUDENTS,
     "recipes/seqkd_beam": PUBLISHED_STUDENTS,
-    "recipes/imitkd": PUBLISHED_STUDENTS,
+    "recipes/imitkd": TINY | PUBLISHED_STUDENTS,
     "recipes/imitkd_paper": PUBLISHED_STUDENTS,
-    "recipes/gkd": PUBLISHED_STUDENTS,
-    "recipes/minillm": PUBLISHED_STUDENTS,
-    "recipes/distillm": PUBLISHED_STUDENTS,
+    "recipes/gkd": TINY | PUBLISHED_STUDENTS,
+    "recipes/minillm": TINY | PUBLISHED_STUDENTS,
+    "recipes/distillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
-    "studies": {"quickstart", "quickstart-dolly"},
+    "studies": {"ensemble", "quickstart", "quickstart-dolly"},
     "techniques": {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
@@ -67,55 +69,6 @@ def fragments(*folders: str) -> list[str]:
 
 
 RECIPES = fragments(*sorted(name for name in FOLDERS if name.startswith("recipes/")))
-
-
-class _ParserBuiltError(Exception):
-    """Carries the command's parser out of the command, before it reads any arguments."""
-
-    def __init__(self, parser: LightningArgumentParser) -> None:
-        super().__init__()
-        self.parser = parser
-
-
-@pytest.fixture(scope="module")
-def parser() -> LightningArgumentParser:
-    """The parser of `kd-privacy`, built once: most of a command's start is this."""
-
-    def stop(_: PrivacyCLI, parser: LightningArgumentParser, __: object) -> NoReturn:
-        raise _ParserBuiltError(parser)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PrivacyCLI, "parse_arguments", stop)
-        with pytest.raises(_ParserBuiltError) as built:
-            main(["fit"])
-    return built.value.parser
-
-
-@pytest.fixture(autouse=True)
-def _in_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-
-
-def compose(parser: LightningArgumentParser, *listed: str, subcommand: str = "fit") -> Namespace:
-    """Parses the fragments as the command does, left to right."""
-    arguments = [part for name in listed for part in ("-c", f"configs/{name}.yaml")]
-    if "base/student" in listed:
-        arguments += ["--model.teacher", "runs/teacher/export"]
-    return parser.parse_args([subcommand, *arguments])
-
-
-def build(parser: LightningArgumentParser, config: Namespace) -> Namespace:
-    """Makes the objects that the fragments name; no weights and no records are loaded."""
-    return parser.instantiate(config)[config.subcommand]
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a fragment's options."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def assert_kept(config: Namespace, fragment: str) -> None:
@@ -165,6 +118,20 @@ def test_family(parser: LightningArgumentParser, family: str) -> None:
     assert_kept(config, f"families/{family}")
     model = build(parser, config).model
     assert isinstance(model, LanguageModelModule)
+
+
+def test_an_adapter_is_laid_over_a_family_and_taken_away(parser: LightningArgumentParser) -> None:
+    over_tiny = compose(parser, "base/init", "data/builtin", "families/gpt2-tiny", "adapters/lora")
+    assert_kept(over_tiny, "adapters/lora")
+    adapter = build(parser, over_tiny).model.network.adapter
+    # The published adapter's figures; the family has its own targets.
+    assert (adapter.r, adapter.alpha, adapter.dropout, adapter.targets) == (16, 64, 0.1, None)
+    listed = ["base/init", "data/dolly", "families/open_llama-3b"]
+    brought = build(parser, compose(parser, *listed)).model.network.adapter
+    assert (brought.r, brought.alpha, brought.dropout) == (16, 64, 0.1)
+    assert brought.targets == ["q_proj", "v_proj"]
+    without = build(parser, compose(parser, *listed, "adapters/none"))
+    assert without.model.network.adapter is None
 
 
 def test_published_families_bring_their_tokenizer(parser: LightningArgumentParser) -> None:
@@ -255,7 +222,7 @@ def test_published_pairs_make_a_study(parser: LightningArgumentParser, tmp_path:
     # Two teachers for each of three families; init, control, student, counterfactual per size.
     assert len(cells) == 3 * 2 + 7 * 4
     recipes = {word for cell in cells for word in cell.arguments if "/recipes/" in word}
-    assert len(recipes) == 3 + 7 + 6 + 7
+    assert len(recipes) == 3 + 7 + 7 + 7
     for cell in cells:
         config = parser.parse_args(list(cell.arguments))
         distils = cell.stage in ("student", "counterfactual")
@@ -265,7 +232,7 @@ def test_published_pairs_make_a_study(parser: LightningArgumentParser, tmp_path:
 def headed_commands() -> list[tuple[str, str]]:
     """Fragments whose heading holds a `kd-privacy` command, and that command."""
     found = []
-    for fragment in fragments("audits", "base", "techniques"):
+    for fragment in fragments("audits", "base", "techniques", "presets/as_released"):
         text = (CONFIGS / f"{fragment}.yaml").read_text(encoding="utf-8")
         heading = "\n".join(re.findall(r"^# ?(.*)$", text, flags=re.MULTILINE))
         commands = re.findall(r"^kd-privacy (?:.*\\\n)*.*$", heading, flags=re.MULTILINE)
@@ -282,5 +249,5 @@ def test_headed_command(parser: LightningArgumentParser, fragment: str, command:
 
 
 def test_what_must_have_a_command_has_one() -> None:
-    expected = {*fragments("techniques"), "audits/external", "base/teacher"}
+    expected = {*fragments("techniques", "presets/as_released"), "audits/external", "base/teacher"}
     assert {fragment for fragment, _ in headed_commands()} >= expected

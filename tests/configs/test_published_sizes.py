@@ -10,7 +10,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from kdmodules import families
+from kdmodules.adapters import Adapter, add_adapter
 from kdmodules.causal_lm import count_parameters
+from kdmodules.depth_pruning import prune_depth
 from tests.configs.conftest import read_fragment
 
 PUBLISHED = {
@@ -26,6 +28,8 @@ PUBLISHED = {
     "open_llama-7b": (6738, 32, 4096, 2048),
     "open_llama-3b": (3426, 26, 3200, 2048),
     "llama-2-7b": (6738, 32, 4096, 4096),
+    # Every second block of it: 262.1 M around the blocks, 202.4 M in each of them.
+    "llama-2-7b-half": (3500, 16, 4096, 4096),
 }
 
 
@@ -71,6 +75,37 @@ def test_every_option_is_one_of_the_model(fragment: str) -> None:
     for name, value in network["config"].items():
         assert name in defaults, name
         assert getattr(built, name) == value, name
+
+
+def test_every_second_block_of_llama_2_is_its_half() -> None:
+    half = build("llama-2-7b-half")
+    stride = read_fragment("families/llama-2-7b-half")["model"]["init_args"]["network"][
+        "depth_stride"
+    ]
+    pruned = prune_depth(build("llama-2-7b"), stride)
+    assert pruned.config.to_dict() == half.config.to_dict()
+    expected = {name: value.shape for name, value in half.state_dict().items()}
+    assert {name: value.shape for name, value in pruned.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("fragment", "trained"),
+    # Blocks x 2 projections x (16 x width + width x 16).
+    [
+        ("open_llama-7b", 32 * 2 * 2 * 16 * 4096),
+        ("open_llama-3b", 26 * 2 * 2 * 16 * 3200),
+        ("llama-2-7b", 32 * 2 * 2 * 16 * 4096),
+        ("llama-2-7b-half", 16 * 2 * 2 * 16 * 4096),
+    ],
+)
+def test_what_an_adapter_trains(fragment: str, trained: int) -> None:
+    network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
+    model = build(fragment)
+    whole = count_parameters(model)
+    with torch.device("meta"):
+        add_adapter(model, Adapter(**network["adapter"]), seed=0)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
+    assert count_parameters(model) == whole + trained
 
 
 def test_opt_350m_alone_has_no_final_norm_and_a_projection() -> None:

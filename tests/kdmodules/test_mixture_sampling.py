@@ -22,11 +22,11 @@ from transformers import (
 from datamodules.encoding import EncodedRecord
 from datamodules.errors import UserError
 from kdmodules.generation_batches import Vocabulary
+from kdmodules.joint_decoding import log_mixture
 from kdmodules.keyed_choice import RandomScope, keyed_choice
 from kdmodules.mixture_sampling import (
     MixtureResponse,
     MixtureSettings,
-    mixture_log_probabilities,
     mixture_responses,
     sample_mixture,
 )
@@ -94,7 +94,7 @@ def last_logits(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
 
 def check_against_naive(
     student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
     record: EncodedRecord,
     settings: MixtureSettings,
     found: MixtureResponse,
@@ -103,13 +103,14 @@ def check_against_naive(
     ids = list(record.prompt_ids)
     share, key = settings.teacher_share, SCOPE.keys([record.record_id])
     for position, token in enumerate(found.token_ids):
-        q_logits, p_logits = last_logits(student, ids).double(), last_logits(teacher, ids).double()
+        q_logits = last_logits(student, ids).double()
+        p_logits = torch.stack([last_logits(teacher, ids).double() for teacher in teachers])
         q, p = ((logits / settings.temperature).softmax(-1) for logits in (q_logits, p_logits))
-        mixture = ((1 - share) * q + share * p).log()
+        mixture = ((1 - share) * q + share * p.mean(0)).log()
         assert int(keyed_choice(mixture, key, stream=position)) == token
         expected = (
             q_logits.log_softmax(-1)[0, token],
-            p_logits.log_softmax(-1)[0, token],
+            p_logits.softmax(-1).mean(0).log()[0, token],
             mixture[0, token],
         )
         stored = (found.student_logp, found.teacher_logp, found.mixture_logp)
@@ -123,12 +124,25 @@ def check_against_naive(
 
 
 @pytest.mark.parametrize(
-    ("student", "teacher"), [("gpt2", "gpt2"), ("opt", "opt"), ("llama", "llama"), ("opt", "gpt2")]
+    ("student", "teachers"),
+    [
+        ("gpt2", ["gpt2"]),
+        ("opt", ["opt"]),
+        ("llama", ["llama"]),
+        ("opt", ["gpt2"]),
+        ("gpt2", ["gpt2", "gpt2"]),
+        ("llama", ["opt", "gpt2", "llama"]),
+    ],
 )
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
-def test_rollouts_equal_the_naive_loop(student: str, teacher: str, temperature: float) -> None:
-    # The teacher's vocabulary has padded rows, which get no probability.
-    models = build(student, seed=0), build(teacher, seed=1, rows=TOKENS + 7)
+def test_rollouts_equal_the_naive_loop(
+    student: str, teachers: list[str], temperature: float
+) -> None:
+    # The teachers' vocabulary has padded rows, which get no probability.
+    models = (
+        build(student, seed=0),
+        [build(family, seed=1 + i, rows=TOKENS + 7) for i, family in enumerate(teachers)],
+    )
     settings = MixtureSettings(teacher_share=0.3, max_new_tokens=12, temperature=temperature)
     encoded = make_encoded(10)
     found = mixture_responses(*models, encoded, settings, VOCABULARY, SCOPE, batch_size=4)
@@ -144,7 +158,7 @@ def test_a_pure_mixture_is_plain_sampling(share: float) -> None:
     student, teacher = build("gpt2", seed=0), build("gpt2", seed=1)
     encoded = make_encoded(40)
     settings = MixtureSettings(teacher_share=share, max_new_tokens=12)
-    found = mixture_responses(student, teacher, encoded, settings, VOCABULARY, SCOPE)
+    found = mixture_responses(student, [teacher], encoded, settings, VOCABULARY, SCOPE)
     plain = generate_responses(
         teacher if share else student,
         encoded,
@@ -159,14 +173,19 @@ def test_a_pure_mixture_is_plain_sampling(share: float) -> None:
         assert torch.allclose(response.mixture_logp, logp, atol=1e-5)
 
 
-def test_tokens_follow_the_mixture_and_weights_average_to_one() -> None:
-    student, teacher = build("gpt2", seed=0), build("gpt2", seed=1)
+@pytest.mark.parametrize("n_teachers", [1, 3])
+def test_tokens_follow_the_mixture_and_weights_average_to_one(n_teachers: int) -> None:
+    student = build("gpt2", seed=0)
+    teachers = [build("gpt2", seed=1 + number) for number in range(n_teachers)]
     count, prompt = 8_000, [5, 9, 11]
     names = [f"record-{index}" for index in range(count)]
     settings = MixtureSettings(teacher_share=0.4, max_new_tokens=1)
-    found = sample_mixture(student, teacher, [prompt] * count, names, settings, VOCABULARY, SCOPE)
+    found = sample_mixture(student, teachers, [prompt] * count, names, settings, VOCABULARY, SCOPE)
     q = last_logits(student, prompt)[0].double().softmax(0).numpy()
-    p = last_logits(teacher, prompt)[0].double().softmax(0).numpy()
+    p = np.mean(
+        [last_logits(teacher, prompt)[0].double().softmax(0).numpy() for teacher in teachers],
+        axis=0,
+    )
     expected = (0.6 * q + 0.4 * p) * count
     observed = np.bincount([response.token_ids[0] for response in found], minlength=TOKENS)
     assert expected.min() >= 5
@@ -180,26 +199,29 @@ def test_tokens_follow_the_mixture_and_weights_average_to_one() -> None:
 def test_a_mixture_of_impossible_tokens_stays_a_distribution() -> None:
     student = torch.tensor([[0.0, -torch.inf, -torch.inf, 1e4]])
     teacher = torch.tensor([[-torch.inf, 0.0, -torch.inf, -1e4]])
-    mixture = mixture_log_probabilities(student, teacher, teacher_share=0.2, temperature=1.0)
+    mixture = log_mixture([student, teacher], [0.8, 0.2], temperature=1.0)
     assert mixture.exp().tolist()[0] == pytest.approx([0.0, 0.2, 0.0, 0.8])
+    # A model without a share says nothing, not even what is impossible.
+    alone = log_mixture([student, teacher], [0.0, 1.0], temperature=1.0)
+    assert alone.exp().tolist()[0] == pytest.approx([0.0, 1.0, 0.0, 0.0])
 
 
 def test_models_are_left_as_they_were_and_bad_input_is_refused() -> None:
     student, teacher = build("gpt2", seed=0).train(), build("gpt2", seed=1)
     settings = MixtureSettings(max_new_tokens=60)
     arguments = (settings, VOCABULARY, SCOPE)
-    sample_mixture(student, teacher, [[1]], ["a"], *arguments)
+    sample_mixture(student, [teacher], [[1]], ["a"], *arguments)
     assert student.training
     assert not teacher.training
     with pytest.raises(UserError, match="record a: a prompt of 5 tokens"):
-        sample_mixture(student, teacher, [[1] * 5], ["a"], *arguments)
+        sample_mixture(student, [teacher], [[1] * 5], ["a"], *arguments)
     with pytest.raises(ValueError, match="1 prompts but 2"):
-        sample_mixture(student, teacher, [[1]], ["a", "b"], *arguments)
+        sample_mixture(student, [teacher], [[1]], ["a", "b"], *arguments)
     with torch.no_grad():
         teacher.transformer.wpe.weight[3] = torch.nan
     short = MixtureSettings(max_new_tokens=1)
     with pytest.raises(UserError, match=r"record b: .* not finite .1 of 2"):
-        sample_mixture(student, teacher, [[1], [1] * 4], ["a", "b"], short, VOCABULARY, SCOPE)
+        sample_mixture(student, [teacher], [[1], [1] * 4], ["a", "b"], short, VOCABULARY, SCOPE)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +260,7 @@ def sample_on_one_rank(rank: int, folder: str) -> None:
         )
         settings = MixtureSettings(max_new_tokens=6)
         mixed = mixture_responses(
-            student, teacher, mine, settings, VOCABULARY, SCOPE, batch_size=2, synced_gpus=True
+            student, [teacher], mine, settings, VOCABULARY, SCOPE, batch_size=2, synced_gpus=True
         )
         texts[name] = [[response.token_ids for response in found] for found in (plain, mixed)]
     Path(folder, f"{rank}.json").write_text(json.dumps(texts))
@@ -254,7 +276,7 @@ def test_ranks_with_unequal_records_stay_in_step(tmp_path: Path) -> None:
     prompts, names = [e.prompt_ids for e in encoded], [e.record_id for e in encoded]
     plain = generate(student, prompts, names, SamplingSettings(max_new_tokens=6), VOCABULARY, SCOPE)
     mixed = sample_mixture(
-        student, teacher, prompts, names, MixtureSettings(max_new_tokens=6), VOCABULARY, SCOPE
+        student, [teacher], prompts, names, MixtureSettings(max_new_tokens=6), VOCABULARY, SCOPE
     )
     for kind, whole in enumerate((plain, mixed)):
         texts = [list(response.token_ids) for response in whole]

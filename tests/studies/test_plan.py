@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 
 from datamodules.errors import UserError
 from studies.plan import Plan, make_plan
@@ -25,7 +27,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
 def test_cells_come_after_what_they_need(plan_of: PlanOf) -> None:
     seen: set[str] = set()
     for cell in plan_of().cells:
-        assert set(cell.needs.values()) <= seen
+        assert set(chain(*cell.needs.values())) <= seen
         seen.add(cell.id)
     assert len(seen) == 5
 
@@ -110,7 +112,7 @@ def test_the_matrix_multiplies(project: Path) -> None:
     assert {cell.seed for cell in plan.cells} == {1, 2, 10_001, 10_002}
     by_id = {cell.id: cell for cell in plan.cells}
     for cell in plan.cells:
-        for needed in cell.needs.values():
+        for needed in chain(*cell.needs.values()):
             other = by_id[needed]
             assert other.replicate == cell.replicate
             assert other.stage != "init" or (other.size, other.seed) == (cell.size, cell.seed)
@@ -118,6 +120,72 @@ def test_the_matrix_multiplies(project: Path) -> None:
         assert starts == (cell.technique == "gkd")
 
 
+def test_a_student_that_starts_from_its_teacher_gets_the_same_cell_twice(
+    project: Path, plan_of: PlanOf
+) -> None:
+    path = project / "configs/studies/small.yaml"
+    other = "{fragment: gkd, start: teacher}"
+    path.write_text(path.read_text().replace("techniques: [kd]", f"techniques: [kd, {other}]"))
+    plan = plan_of()
+    teachers = {"student": "teacher", "counterfactual": "counterfactual_teacher"}
+    for cell in plan.cells:
+        if cell.technique != "gkd":
+            assert "model.network.source" not in cell.needs
+            continue
+        teacher = next(other for other in plan.cells if other.stage == teachers[cell.stage])
+        needed = (teacher.id,)
+        assert cell.needs == {"model.teacher": needed, "model.network.source": needed}
+        words = list(cell.arguments)
+        for option in ("--model.teacher", "--model.network.source"):
+            assert words[words.index(option) + 1] == f"{teacher.run_dir}/export"
+        assert "--model.network.depth_stride" not in words
+    assert "init" not in {cell.stage for cell in plan.cells}
+
+
+def test_what_an_init_run_wrote_is_not_pruned_again(project: Path, plan_of: PlanOf) -> None:
+    path = project / "configs/studies/small.yaml"
+    text = path.read_text().replace("techniques: [kd]", "techniques: [{fragment: kd, start: init}]")
+    path.write_text(text)
+    for cell in plan_of().cells:
+        stride = "--model.network.depth_stride 1" in cell.command
+        assert stride == (cell.stage in ("student", "counterfactual"))
+
+
 def test_a_plan_survives_json(plan_of: PlanOf) -> None:
     plan = plan_of()
     assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+
+
+ENSEMBLE = """\
+stages:
+  teacher_2:
+    role: teacher
+    base: teacher
+    model: teacher
+    overrides: {data.private_part: 1}
+  student:
+    needs: {model.teacher: [teacher, teacher_2]}
+"""
+
+
+def test_one_option_is_given_several_stages(project: Path, plan_of: PlanOf) -> None:
+    before = plan_of()
+    path = project / "configs/studies/small.yaml"
+    path.write_text(path.read_text() + ENSEMBLE)
+    plan = plan_of()
+    by_stage = {cell.stage: cell for cell in plan.cells}
+    student, first, second = (by_stage[name] for name in ("student", "teacher", "teacher_2"))
+    assert student.needs == {"model.teacher": (first.id, second.id)}
+    order = [cell.stage for cell in plan.cells]
+    assert order.index("teacher_2") < order.index("student")
+    value = student.arguments[student.arguments.index("--model.teacher") + 1]
+    assert yaml.safe_load(value) == [f"{cell.run_dir}/export" for cell in (first, second)]
+    # The others are the cells of a study without an ensemble.
+    assert {name: by_stage[name].id for name in ids(before) if name != "student"} == {
+        name: value for name, value in ids(before).items() if name != "student"
+    }
+    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    path.write_text(path.read_text().replace("private_part: 1", "private_part: 0"))
+    assert changed(plan, plan_of()) == {"teacher_2", "student"}
+    path.write_text(path.read_text().replace("[teacher, teacher_2]", "[teacher]"))
+    assert ids(plan_of())["student"] == ids(before)["student"]

@@ -26,6 +26,11 @@ def edit(project: Path, old: str, new: str) -> Path:
         ("data: tiny", "data: huge", r"small.yaml:4: data: no such fragment: .*huge.yaml; there"),
         ("[kd]", "[kd, gdk]", r"small.yaml:7: techniques.1.fragment: no such fragment.*gkd"),
         ("[kd]", "[kd, kd]", r"small.yaml:7: techniques.1: 'kd' is there twice"),
+        (
+            "[kd]",
+            "[{fragment: kd, start: tutor}]",
+            r"small.yaml:7: techniques.0.start: expected one of network, init, teacher",
+        ),
         ("sizes: [tiny]", "sizes: []", r"small.yaml:6: families.0.sizes: expected a list of at"),
         ("name: small", "name: a/b", r"small.yaml:1: name: expected a name"),
         ("name: small\n", "", r"small.yaml:1: the key 'name' is missing"),
@@ -54,6 +59,10 @@ def test_a_mistake_is_named_with_its_line(project: Path, old: str, new: str, mes
         ),
         ("  control:\n    needs: {a.b: init}\n", r":12: stages.control.needs.a.b: no stage 'init'"),
         ("  control:\n    needs: {a.b: student}\n", r":12: .*has a cell per technique"),
+        ("  control:\n    needs: {a.b: [teacher, init]}\n", r":12: .*needs.a.b: no stage 'init'"),
+        ("  control:\n    needs: {a.b: [teacher, teacher]}\n", r":12: .*a stage is there twice"),
+        ("  control:\n    needs: {a.b: []}\n", r":12: .*expected a list of at least 1"),
+        ("  control:\n    needs: {a.b: [1]}\n", r":12: .*needs.a.b.0: expected text"),
         ("  teacher:\n    needs: {a.b: control}\n", r":12: .*has a cell per size"),
         ("  init: {overrides: {a.b: 1}}\n", r":11: stages.init: this study has no such stage"),
         ("  probe: {role: init, base: none}\n", r":11: stages.probe.base: no such fragment"),
@@ -63,6 +72,16 @@ def test_a_mistaken_stage_is_named_with_its_line(project: Path, stages: str, mes
     path = edit(project, "audits: [membership]\n", "audits: [membership]\nstages:\n" + stages)
     with pytest.raises(UserError, match=message):
         read_study(path)
+
+
+def test_a_start_from_a_teacher_needs_one(project: Path) -> None:
+    edit(project, "[kd]", "[{fragment: kd, start: teacher}]")
+    stage = "stages:\n  probe: {role: student, per_technique: true}\n"
+    path = edit(project, "audits: [membership]\n", "audits: [membership]\n" + stage)
+    with pytest.raises(UserError, match=r":11: stages.probe: .*needs no model.teacher"):
+        read_study(path)
+    edit(project, "per_technique: true", "per_technique: true, needs: {model.teacher: teacher}")
+    assert read_study(path).techniques[0].start == "teacher"
 
 
 def test_a_missing_study_is_named(project: Path) -> None:
@@ -79,5 +98,5 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     )
 
 
-def test_there_are_two_shipped_studies() -> None:
-    assert len(list(REAL.glob("*.yaml"))) == 2
+def test_there_are_three_shipped_studies() -> None:
+    assert len(list(REAL.glob("*.yaml"))) == 3

@@ -26,17 +26,25 @@ def prefixes(horizon: int) -> dict[tuple[int, ...], int]:
     return {prefix: row for row, prefix in enumerate(every)}
 
 
-def tables(horizon: int) -> tuple[Tensor, Tensor]:
-    """Student and teacher logits per prefix, [prefixes, 2]."""
+def tables(horizon: int, n_teachers: int = 1) -> tuple[Tensor, list[Tensor]]:
+    """Student's and teachers' logits per prefix, [prefixes, 2] each."""
     generator = torch.Generator().manual_seed(horizon)
     shape = (len(prefixes(horizon)), 2)
-    return tuple(torch.randn(*shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    student, *teachers = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for _ in range(1 + n_teachers)
+    )
+    return student, teachers
 
 
-def sequence_kl_gradient(student: Tensor, teacher: Tensor, horizon: int) -> Tensor:
+def mean_logp(teachers: list[Tensor]) -> Tensor:
+    """Log of the mean of the teachers' next-token probabilities, [prefixes, 2]."""
+    return (sum(teacher.softmax(-1) for teacher in teachers) / len(teachers)).log()
+
+
+def sequence_kl_gradient(student: Tensor, teachers: list[Tensor], horizon: int) -> Tensor:
     """Gradient of sum_y q(y) log(q(y) / p(y)) over all sequences, by enumeration."""
     leaf = student.clone().requires_grad_()
-    q, p, rows = leaf.log_softmax(-1), teacher.log_softmax(-1), prefixes(horizon)
+    q, p, rows = leaf.log_softmax(-1), mean_logp(teachers), prefixes(horizon)
     total = torch.zeros((), dtype=torch.float64)
     for y in itertools.product((0, 1), repeat=horizon):
         log_q = torch.stack([q[rows[y[:t]], y[t]] for t in range(horizon)]).sum()
@@ -47,11 +55,15 @@ def sequence_kl_gradient(student: Tensor, teacher: Tensor, horizon: int) -> Tens
 
 
 def expected_gradient(
-    student: Tensor, teacher: Tensor, horizon: int, share: float = 0.0, released: bool = False
+    student: Tensor,
+    teachers: list[Tensor],
+    horizon: int,
+    share: float = 0.0,
+    released: bool = False,
 ) -> Tensor:
     """Mean of the objective's gradient by student logits over every rollout, by enumeration."""
     rows, total = prefixes(horizon), torch.zeros_like(student)
-    q, p = student.log_softmax(-1), teacher.log_softmax(-1)
+    q, p = student.log_softmax(-1), mean_logp(teachers)
     drawn_from = ((1 - share) * q.exp() + share * p.exp()).log()
     for y in itertools.product((0, 1), repeat=horizon):
         at = torch.tensor([rows[y[:t]] for t in range(horizon)])
@@ -65,7 +77,7 @@ def expected_gradient(
             student_hidden=logits[at],
             student_weight=torch.eye(2, dtype=torch.float64),
             targets=token,
-            teachers=[(teacher[at], torch.eye(2, dtype=torch.float64))],
+            teachers=[(teacher[at], torch.eye(2, dtype=torch.float64)) for teacher in teachers],
             extras={
                 "advantages": advantage,
                 "old_logp": old,
@@ -78,27 +90,37 @@ def expected_gradient(
     return total
 
 
+@pytest.mark.parametrize("n_teachers", [1, 2, 3])
 @pytest.mark.parametrize("horizon", [1, 2, 3, PREFIX_BITS])
-def test_the_expected_gradient_is_that_of_the_sequence_kl(horizon):
-    student, teacher = tables(horizon)
-    exact = sequence_kl_gradient(student, teacher, horizon)
-    torch.testing.assert_close(expected_gradient(student, teacher, horizon), exact)
+def test_the_expected_gradient_is_that_of_the_sequence_kl(horizon, n_teachers):
+    student, teachers = tables(horizon, n_teachers)
+    exact = sequence_kl_gradient(student, teachers, horizon)
+    torch.testing.assert_close(expected_gradient(student, teachers, horizon), exact)
+
+
+def test_an_ensemble_is_a_mean_of_probabilities_and_not_of_logits():
+    student, teachers = tables(3, n_teachers=2)
+    sharp = [4 * teacher for teacher in teachers]
+    found = expected_gradient(student, sharp, 3)
+    torch.testing.assert_close(found, expected_gradient(student, [mean_logp(sharp)], 3))
+    geometric = sequence_kl_gradient(student, [sum(sharp) / 2], 3)
+    assert (found - geometric).norm() > 0.1 * found.norm()
 
 
 def test_as_released_counts_the_own_reward_twice():
-    student, teacher = tables(1)
-    exact = sequence_kl_gradient(student, teacher, 1)
-    torch.testing.assert_close(expected_gradient(student, teacher, 1, released=True), 2 * exact)
+    student, teachers = tables(1)
+    exact = sequence_kl_gradient(student, teachers, 1)
+    torch.testing.assert_close(expected_gradient(student, teachers, 1, released=True), 2 * exact)
 
 
 def test_the_mixture_is_exact_for_one_token_and_biased_after_it():
-    student, teacher = tables(1)
-    exact = sequence_kl_gradient(student, teacher, 1)
-    kl_weighted = expected_gradient(student, teacher, 1, share=0.2)
+    student, teachers = tables(1)
+    exact = sequence_kl_gradient(student, teachers, 1)
+    kl_weighted = expected_gradient(student, teachers, 1, share=0.2)
     torch.testing.assert_close(kl_weighted, exact)
-    student, teacher = tables(PREFIX_BITS)
-    exact = sequence_kl_gradient(student, teacher, PREFIX_BITS).flatten()
-    mixed = expected_gradient(student, teacher, PREFIX_BITS, share=0.2).flatten()
+    student, teachers = tables(PREFIX_BITS)
+    exact = sequence_kl_gradient(student, teachers, PREFIX_BITS).flatten()
+    mixed = expected_gradient(student, teachers, PREFIX_BITS, share=0.2).flatten()
     cosine = torch.cosine_similarity(exact, mixed, dim=0).item()
     assert 0.9 < cosine < 0.99999
 

@@ -96,6 +96,22 @@ def test_a_step_keeps_its_decision_while_the_buffer_fills(make_context: MakeCont
     assert source.metrics()["share_fresh"] == 0.5
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_steps_pushes_are_in_one_order_whatever_its_parts(
+    make_context: MakeContext, parts: int
+) -> None:
+    records = random_records(7)
+    source = AdaptiveReplay("increasing", capacity=6, initial_threshold=1.0, sampling=SAMPLING)
+    texts = {}
+    for micro_batch in range(parts):
+        context = make_context(records, accumulate=parts, micro_batch=micro_batch)
+        assert not source.buffer
+        # The data module deals a global batch in strides.
+        texts |= scored(source.replace(batch_of(records[micro_batch::parts]), context))
+    names = [f"r{index}" for index in range(1, 7)]
+    assert [(r.record_id, r.response_ids) for r in source.buffer] == [(n, texts[n]) for n in names]
+
+
 def test_fillers_are_neither_pushed_nor_drawn(make_context: MakeContext) -> None:
     filler = EncodedRecord("", "open_qa", (5, 6), (), False, False)
     records = [*random_records(2), filler]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
@@ -14,7 +15,7 @@ from kdmodules.losses import KDStep, PolicyGradient
 from kdmodules.mixture_sampling import MixtureSettings
 from kdmodules.responses import ResponseContext, TeacherMixedRollouts
 from kdmodules.responses.rollouts import Rollout
-from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records
+from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, tiny
 
 MIXTURE = MixtureSettings(teacher_share=0.2, max_new_tokens=10)
 LOADER = batch_of([EncodedRecord("loader", "open_qa", (3, 4), (5, 0), False, False)])
@@ -32,6 +33,12 @@ def token_logp(model: torch.nn.Module, record: EncodedRecord) -> list[float]:
     return [logp[start + t - 1, token].item() for t, token in enumerate(record.response_ids)]
 
 
+def teacher_logp(context: ResponseContext, record: EncodedRecord) -> list[float]:
+    """Log of the teachers' mean probability of each token."""
+    each = [token_logp(teacher.model, record) for teacher in context.teachers]
+    return [math.log(sum(map(math.exp, at)) / len(each)) for at in zip(*each, strict=True)]
+
+
 def naive_advantages(
     found: list[Rollout], context: ResponseContext, released: bool
 ) -> list[list[float]]:
@@ -39,7 +46,7 @@ def naive_advantages(
     returns = []
     for rollout in found:
         q = token_logp(context.student.model, rollout.record)
-        p = token_logp(context.teachers[0].model, rollout.record)
+        p = teacher_logp(context, rollout.record)
         reward = [max(-100.0, min(100.0, (b - a) / 0.5)) for a, b in zip(q, p, strict=True)]
         row = []
         for t in range(len(reward)):
@@ -55,9 +62,15 @@ def naive_advantages(
 
 
 @pytest.mark.parametrize("released", [False, True])
-def test_advantages_are_those_of_a_naive_loop(make_context: MakeContext, released: bool) -> None:
+@pytest.mark.parametrize("seeds", [(2,), (2, 3, 4)])
+def test_advantages_are_those_of_a_naive_loop(
+    make_context: MakeContext,
+    tokenizer: PreTrainedTokenizerFast,
+    seeds: tuple[int, ...],
+    released: bool,
+) -> None:
     records = random_records(11)
-    context = make_context(records)
+    context = make_context(records, teachers=tuple(tiny(tokenizer, seed) for seed in seeds))
     source = rollouts(as_released=released)
     source.prepare(context)
     source.replace(LOADER, context)
@@ -66,7 +79,7 @@ def test_advantages_are_those_of_a_naive_loop(make_context: MakeContext, release
     for rollout, advantages in zip(source.current, expected, strict=True):
         assert rollout.advantages.tolist() == pytest.approx(advantages, abs=2e-4)
         q = token_logp(context.student.model, rollout.record)
-        p = token_logp(context.teachers[0].model, rollout.record)
+        p = teacher_logp(context, rollout.record)
         weights = [
             math.exp(a) / (0.8 * math.exp(a) + 0.2 * math.exp(b)) for a, b in zip(q, p, strict=True)
         ]
@@ -201,7 +214,7 @@ def test_unusable_settings_are_refused(make_context: MakeContext) -> None:
     records = random_records(3)
     with pytest.raises(UserError, match="rollouts=8 is no multiple"):
         rollouts().prepare(make_context(records, global_batch=3))
-    with pytest.raises(UserError, match="found 0"):
+    with pytest.raises(UserError, match="names no teacher"):
         rollouts().prepare(make_context(records, teachers=()))
     for name in ("rollouts", "inner_epochs", "sampling_batch_size", "reward_scaling"):
         with pytest.raises(UserError, match=name):

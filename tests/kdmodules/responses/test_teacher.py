@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope
+from kdmodules.keyed_choice import RandomScope, keyed_choice
 from kdmodules.responses import TeacherResponses
 from kdmodules.responses.teacher import weights_hash
 from kdmodules.sampling import SamplingSettings, generate
@@ -95,23 +95,58 @@ def test_the_hash_sees_the_configuration(tokenizer: PreTrainedTokenizerFast) -> 
     assert weights_hash(model) != before
 
 
-def test_an_ensemble_shares_the_prompts(
+def test_an_ensemble_answers_every_prompt_as_one(
     make_context: MakeContext, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    records = random_records(12)
+    records = random_records(6)
     teachers = (tiny(tokenizer, 2), tiny(tokenizer, 3))
-    found = []
-    for chosen in (teachers, teachers[:1], teachers[1:]):
-        context = make_context(records, teachers=chosen)
-        source = TeacherResponses(SAMPLING)
-        source.prepare(context)
-        found.append(texts(source, records, context))
-    both, first, second = found
-    by_first = [name for name in both if both[name] == first[name]]
-    by_second = [name for name in both if both[name] == second[name]]
-    assert len(by_first) > 2
-    assert len(by_second) > 2
-    assert set(by_first) | set(by_second) == set(both)
+    context = make_context(records, teachers=teachers)
+    source = TeacherResponses(SAMPLING)
+    source.prepare(context)
+    found, by_one = texts(source, records, context), 0
+    for record in records:
+        ids, keys = (
+            list(record.prompt_ids),
+            RandomScope(0, "teacher responses").keys([record.record_id]),
+        )
+        for position, token in enumerate(found[record.record_id]):
+            with torch.no_grad():
+                logits = [t.model(torch.tensor([ids])).logits[:, -1].double() for t in teachers]
+            mean = torch.stack(logits).softmax(-1).mean(0)
+            assert int(keyed_choice(mean.log(), keys, stream=position)) == token
+            by_one += int(keyed_choice(logits[0], keys, stream=position)) == token
+            ids.append(token)
+    assert by_one < sum(map(len, found.values()))
+
+
+def test_every_teacher_counts_for_the_file(
+    make_context: MakeContext, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    records, source = random_records(3), TeacherResponses(SAMPLING)
+    first, second, third = (tiny(tokenizer, seed) for seed in (2, 3, 4))
+    ensembles = [(first,), (second,), (first, second), (first, third), (first, second, third)]
+    paths = {
+        source.path(records, make_context(records, teachers=teachers)) for teachers in ensembles
+    }
+    assert len(paths) == len(ensembles)
+    context = make_context(records, teachers=(first, second))
+    before = source.path(records, context)
+    with torch.no_grad():
+        next(second.model.parameters())[3, 5] += 1e-3
+    assert source.path(records, context) != before
+
+
+def test_an_ensemble_without_members_or_with_beams_is_refused(
+    make_context: MakeContext, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    records = random_records(3)
+    with pytest.raises(UserError, match=r"model.teacher names no teacher"):
+        TeacherResponses(SAMPLING).prepare(make_context(records, teachers=()))
+    pair = (tiny(tokenizer, 2), tiny(tokenizer, 3))
+    with pytest.raises(UserError, match="beam search decodes one teacher"):
+        TeacherResponses(SamplingSettings("beam", max_new_tokens=8)).prepare(
+            make_context(records, teachers=pair)
+        )
 
 
 def test_a_broken_file_is_named(make_context: MakeContext) -> None:

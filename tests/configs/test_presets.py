@@ -1,0 +1,165 @@
+"""Presets laid over what they belong to: each changes the resolved values it claims to, no other.
+
+Expected values are those of techniques.md, section 7, and corrections.md, items 15, 16 and 21.
+"""
+
+from typing import Any
+
+import pytest
+from lightning.pytorch.cli import LightningArgumentParser
+
+from callbacks.references import BASE
+from kdmodules.losses import PolicyGradient
+from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts
+from kdmodules.student import StudentModule
+from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
+
+MODEL = "model.init_args."
+SOURCE = f"{MODEL}responses.class_path"
+DATASET, BUFFERED = (
+    f"kdmodules.responses.{name}" for name in ("DatasetResponses", "BufferedResponses")
+)
+STUDENT, MIXED, TEACHER, REPLAY = (
+    f"kdmodules.responses.{name}"
+    for name in ("StudentResponses", "MixedResponses", "TeacherResponses", "AdaptiveReplay")
+)
+ABSENT = "absent"
+
+# Technique, recipe's size: (preset, {option: (without the preset, with it)}).
+CHANGES: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any]]]] = {
+    ("seqkd", "gpt2-base"): (
+        "seqkd",
+        {SOURCE: (TEACHER, DATASET), f"{MODEL}reduction.kd_ratio": (0.0, 1.0)},
+    ),
+    ("imitkd", "gpt2-base"): (
+        "imitkd",
+        {
+            SOURCE: (STUDENT, BUFFERED),
+            f"{MODEL}responses.init_args.probability": (ABSENT, 1.0),
+            f"{MODEL}responses.init_args.capacity": (ABSENT, 1000),
+        },
+    ),
+    ("gkd", "opt-125m"): (
+        "gkd",
+        {
+            SOURCE: (MIXED, BUFFERED),
+            f"{MODEL}responses.init_args.capacity": (ABSENT, 1000),
+        },
+    ),
+    ("distillm", "opt-350m"): ("distillm", {SOURCE: (REPLAY, DATASET)}),
+    ("distillm_sfkl", "gpt2-base"): ("distillm_sfkl", {SOURCE: (REPLAY, DATASET)}),
+    ("minillm", "gpt2-base"): (
+        "minillm",
+        {
+            f"{MODEL}kd_loss.init_args.as_released": (False, True),
+            f"{MODEL}responses.init_args.as_released": (False, True),
+            f"{MODEL}text_kd_ratio": (0.0, 0.5),
+            "trainer.max_steps": (5000, 160),
+        },
+    ),
+}
+
+# Family: an audited student, and the family fragment of the published reference's network.
+REFERENCES = {
+    "gpt2": ("gpt2-base", "gpt2-xl"),
+    "opt": ("opt-125m", "opt-2.7b"),
+    "llama": ("open_llama-3b", "open_llama-3b"),
+}
+
+
+def resolved(parser: LightningArgumentParser, *listed: str) -> dict[str, Any]:
+    return dict(leaves(compose(parser, *listed).fit.as_dict()))
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Options by name, before and after; which files they came from is left out."""
+    before, after = ({k: v for k, v in one.items() if k != "config"} for one in (before, after))
+    return {
+        name: (before.get(name, ABSENT), after.get(name, ABSENT))
+        for name in before.keys() | after.keys()
+        if before.get(name, ABSENT) != after.get(name, ABSENT)
+    }
+
+
+def fragments(technique: str, size: str) -> list[str]:
+    model = ["base/student", "data/dolly", "data/openwebtext", f"families/{size}"]
+    return [*model, f"techniques/{technique}", f"recipes/{technique}/{size}"]
+
+
+@pytest.mark.parametrize(("technique", "size"), CHANGES)
+def test_a_preset_changes_what_it_claims(
+    parser: LightningArgumentParser, technique: str, size: str
+) -> None:
+    preset, expected = CHANGES[technique, size]
+    listed = fragments(technique, size)
+    after = compose(parser, *listed, f"presets/as_released/{preset}")
+    found = changed(resolved(parser, *listed), dict(leaves(after.fit.as_dict())))
+    assert found.pop("run.technique") == (technique, f"{technique}_as_released")
+    # Options that only the replaced source has go with it; those that both have keep their values.
+    found = {
+        name: values
+        for name, values in found.items()
+        if not (name.startswith(f"{MODEL}responses.init_args.") and values[1] == ABSENT)
+    }
+    assert found == expected
+    assert isinstance(build(parser, after).model, StudentModule)
+
+
+def test_every_preset_is_tried() -> None:
+    tried = {preset for preset, _ in CHANGES.values()} | {"splits"}
+    tried |= {f"reference_{family}" for family in REFERENCES}
+    assert tried == {path.stem for path in (CONFIGS / "presets/as_released").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("base", ["base/teacher", "base/control", "base/student"])
+def test_the_published_split(parser: LightningArgumentParser, base: str) -> None:
+    technique = ["techniques/kd"] if base == "base/student" else []
+    listed = [base, "data/dolly", "families/gpt2-base", *technique]
+    before = resolved(parser, *listed)
+    after = compose(parser, *listed, "presets/as_released/splits")
+    found = changed(before, dict(leaves(after.fit.as_dict())))
+    assert found == {"data.init_args.splits.protocol": ("swap", "as_released")}
+    splits = build(parser, after).data.splits
+    assert (splits.protocol, splits.held_out_rows) == ("as_released", 4000)
+
+
+@pytest.mark.parametrize("family", REFERENCES)
+def test_the_published_reference(parser: LightningArgumentParser, family: str) -> None:
+    student, reference = REFERENCES[family]
+    listed = ["base/control", "data/dolly", f"families/{student}"]
+    after = compose(parser, *listed, f"presets/as_released/reference_{family}")
+    expected = {
+        BASE: read_fragment(f"families/{reference}")["model"]["init_args"]["network"]["source"]
+    }
+    before = compose(parser, *listed)
+    assert before.fit.references.models is None
+    assert after.fit.references.models == expected
+    found = changed(dict(leaves(before.fit.as_dict())), dict(leaves(after.fit.as_dict())))
+    assert {name for name in found if not name.startswith("references.models")} == set()
+    assert build(parser, after).references.models == expected
+
+
+def built(parser: LightningArgumentParser, technique: str, size: str) -> StudentModule:
+    preset, _ = CHANGES[technique, size]
+    listed = [*fragments(technique, size), f"presets/as_released/{preset}"]
+    model = build(parser, compose(parser, *listed)).model
+    assert isinstance(model, StudentModule)
+    return model
+
+
+def test_the_objects_are_the_released_ones(parser: LightningArgumentParser) -> None:
+    seqkd = built(parser, "seqkd", "gpt2-base")
+    assert type(seqkd.responses) is DatasetResponses
+    assert (type(seqkd.kd_loss).__name__, seqkd.reduction.kd_ratio) == ("ForwardKL", 1.0)
+    for technique, size, share in (("imitkd", "gpt2-base", 1.0), ("gkd", "opt-125m", 0.5)):
+        source = built(parser, technique, size).responses
+        assert isinstance(source, BufferedResponses)
+        assert (source.probability, source.buffer.capacity) == (share, 1000)
+    minillm = built(parser, "minillm", "gpt2-base")
+    assert isinstance(minillm.kd_loss, PolicyGradient)
+    assert isinstance(minillm.responses, TeacherMixedRollouts)
+    assert minillm.kd_loss.as_released
+    assert minillm.responses.as_released
+    assert (minillm.lm_coef, minillm.text_kd_ratio) == (1.0, 0.5)
+    # Ten rounds, as released: 256 rollouts, four passes, global batches of the recipe's 64.
+    assert 10 * minillm.responses.inner_epochs * minillm.responses.rollouts // 64 == 160
