@@ -87,7 +87,11 @@ class LanguageModelModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Returns AdamW and its schedule, stepped once per optimiser step."""
-        optimizer = build_optimizer(self, self.optimizer)
+        # On CPUs, PyTorch's own choice is eight times slower. Under mixed precision Lightning does
+        # not clip the gradients of a fused optimiser.
+        whole = self.trainer.precision == "32-true" and self.device_mesh is None
+        fused = True if whole and self.device.type == "cpu" else None
+        optimizer = build_optimizer(self, self.optimizer, fused)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimizer, self.optimizer, total_steps)
         return {

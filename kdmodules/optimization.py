@@ -50,10 +50,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Builds AdamW over the trainable parameters of ``model``."""
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, fused: bool | None = None
+) -> torch.optim.AdamW:
+    """Builds AdamW over the trainable parameters of ``model``.
+
+    Args:
+        model: What is trained.
+        settings: Its hyper-parameters.
+        fused: Whether one kernel updates a parameter; None leaves the choice to PyTorch.
+    """
     groups = parameter_groups(model, settings.weight_decay)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    return torch.optim.AdamW(
+        groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused
+    )
 
 
 def build_schedule(
