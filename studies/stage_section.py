@@ -23,6 +23,7 @@ def read_stages(
     *,
     students: bool,
     starts: Collection[str],
+    shadows: int,
 ) -> dict[str, Stage]:
     """Returns the stages of a study by name.
 
@@ -32,16 +33,19 @@ def read_stages(
         controls: Value of the key `controls`.
         students: Whether the study has techniques.
         starts: Where the techniques' students start: `network`, `init`, `teacher`.
+        shadows: Number of shadow worlds.
 
     Raises:
         UserError: Unknown stage or setting, a need that no stage meets, a cycle, a student that
             starts from a teacher and has none.
     """
     wanted = {
+        "shadow_teacher": shadows > 0,
         "teacher": True,
         "init": "init" in starts,
         "control": "control" in controls,
         "counterfactual_teacher": "counterfactual" in controls,
+        "shadow": students and shadows > 0,
         "student": students,
         "counterfactual": students and "counterfactual" in controls,
     }

@@ -10,11 +10,13 @@ from typing import Literal
 __all__ = [
     "DEPTH_STRIDE_OPTION",
     "INIT_OPTION",
+    "REFERENCES_OPTION",
     "ROLES",
     "ROLE_OPTION",
     "RUN_DIR_OPTION",
     "RUN_NAME_OPTION",
     "SEED_OPTION",
+    "SHADOW_OPTION",
     "SPLIT_SEED_OPTION",
     "STAGES",
     "TEACHER_OPTION",
@@ -32,6 +34,8 @@ SPLIT_SEED_OPTION = "data.splits.seed"
 THREADS_OPTION = "threads"
 TEACHER_OPTION = "model.teacher"
 INIT_OPTION = "model.network.source"
+SHADOW_OPTION = "data.splits.shadow"
+REFERENCES_OPTION = "references.models"
 DEPTH_STRIDE_OPTION = "model.network.depth_stride"
 
 ROLES = (
@@ -58,9 +62,13 @@ class Stage:
         per_technique: One cell for each technique of the study, with the technique's fragment.
         needs: Option -> names of the stages whose `output` folders it is given.
         recipe: Folder in `configs/recipes` of a stage without technique; its own name if empty.
-        fragments: More fragments, after the recipe.
+        fragments: More fragments, after the audits: what they say of an audit wins.
         overrides: Options, after every fragment.
         output: Folder in the run that later stages use.
+        shadow: One cell for each shadow world, in which the coins of the pool are thrown anew.
+        judged_by: Stage whose cells, one of each shadow world, are references of this stage's
+            audits, as `shadow0`, `shadow1`, ...; none if empty.
+        audited: Whether the study's audits run on its cells.
     """
 
     name: str
@@ -73,27 +81,50 @@ class Stage:
     fragments: tuple[str, ...] = ()
     overrides: Mapping[str, object] = field(default_factory=dict)
     output: str = "export"
+    shadow: bool = False
+    judged_by: str = ""
+    audited: bool = True
 
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("teacher", "teacher", "teacher", model="teacher"),
+        Stage(
+            "shadow_teacher",
+            "reference",
+            "teacher",
+            model="teacher",
+            recipe="teacher",
+            shadow=True,
+            audited=False,
+        ),
+        Stage("teacher", "teacher", "teacher", model="teacher", judged_by="shadow_teacher"),
         Stage(
             "counterfactual_teacher",
             "counterfactual_teacher",
             "counterfactual_teacher",
             model="teacher",
             recipe="teacher",
+            judged_by="shadow_teacher",
         ),
         Stage("init", "init", "init"),
         Stage("control", "control", "control"),
+        Stage(
+            "shadow",
+            "reference",
+            "student",
+            per_technique=True,
+            needs={TEACHER_OPTION: ("shadow_teacher",)},
+            shadow=True,
+            audited=False,
+        ),
         Stage(
             "student",
             "student",
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("teacher",)},
+            judged_by="shadow",
         ),
         Stage(
             "counterfactual",
@@ -101,6 +132,7 @@ STAGES: dict[str, Stage] = {
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("counterfactual_teacher",)},
+            judged_by="shadow",
         ),
     )
 }

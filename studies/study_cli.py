@@ -16,7 +16,8 @@ from rich.console import Console
 
 from datamodules.errors import UserError
 from studies.cell_state import CellFiles
-from studies.plan import Plan, make_plan
+from studies.plan import Plan
+from studies.planner import make_plan
 from studies.progress import Progress
 from studies.report import print_main_table, write_report
 from studies.runner import fit_program, run_plan

@@ -12,6 +12,7 @@ techniques:                   # a fragment, or {fragment: kd, label: kd-hot, sta
   - kd
 controls: [control, counterfactual]
 replicates: [1]               # each a fresh split, teacher seed and student seed
+shadows: 0                    # teachers and students of other coin tosses, for rmia and lira
 seeds: [0]                    # student seeds within a replicate; 0 shares the replicate's number
 audits: [membership, utility]
 trainer: [cpu]
@@ -26,6 +27,10 @@ A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml`
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
 is added where there is one. A stage's `needs` names, for an option, the stage whose output it is
 given, or a list of stages: `needs: {model.teacher: [teacher, teacher_2]}` distils an ensemble.
+
+`shadows: k` adds, for every teacher and student of the study, k more whose teachers met the pool
+by other coins: references of the attacks `rmia` and `lira`, named `shadow0`, `shadow1`, ..., which
+are not audited themselves. An audit of one stage alone is a fragment of that stage.
 
 `start` says which weights a technique's students begin with: `network` those of their family's
 fragment, `init` those of a student that was fine-tuned on the public split, `teacher` those of the
@@ -51,8 +56,8 @@ __all__ = ["Family", "Start", "StudyFile", "Technique", "read_study"]
 Start = Literal["network", "init", "teacher"]
 
 _STUDY_KEYS = (
-    "name title description data families techniques controls replicates seeds audits trainer "
-    "overrides stages threads_per_cell"
+    "name title description data families techniques controls replicates seeds shadows audits "
+    "trainer overrides stages threads_per_cell"
 ).split()
 
 
@@ -88,6 +93,7 @@ class StudyFile:
     techniques: tuple[Technique, ...]
     replicates: tuple[int, ...]
     seeds: tuple[int, ...]
+    shadows: int
     audits: tuple[Path, ...]
     trainer: tuple[Path, ...]
     overrides: Mapping[str, object]
@@ -113,12 +119,14 @@ def read_study(path: str | Path) -> StudyFile:
     data, data_overrides = _data(check, top["data"])
     techniques = _techniques(check, top.get("techniques", []))
     controls = check.items(("controls",), top.get("controls", list(CONTROLS)))
+    shadows = check.integer(("shadows",), top.get("shadows", 0), least=0)
     stages = read_stages(
         check,
         top.get("stages", {}),
         [check.choice(("controls", i), item, CONTROLS) for i, item in enumerate(controls)],
         students=bool(techniques),
         starts={technique.start for technique in techniques},
+        shadows=shadows,
     )
     return StudyFile(
         path=source.path,
@@ -131,6 +139,7 @@ def read_study(path: str | Path) -> StudyFile:
         techniques=techniques,
         replicates=check.integers(("replicates",), top.get("replicates", [1]), least=1),
         seeds=check.integers(("seeds",), top.get("seeds", [0]), least=0),
+        shadows=shadows,
         audits=check.fragments(("audits",), top.get("audits", []), "audits"),
         trainer=check.fragments(("trainer",), top.get("trainer", []), "trainers"),
         overrides=check.options(("overrides",), top.get("overrides", {})) | data_overrides,

@@ -13,7 +13,7 @@ from callbacks.audit import AuditCallback
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
-from studies.plan import make_plan
+from studies.planner import make_plan
 from studies.stages import STAGES
 from studies.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment

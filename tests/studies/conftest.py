@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from studies.plan import Plan, make_plan
+from studies.plan import Plan
+from studies.planner import make_plan
 from studies.study_file import read_study
 from tests.studies import planted as planted_tables
 

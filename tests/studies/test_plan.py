@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from datamodules.errors import UserError
-from studies.plan import Plan, make_plan
+from studies.plan import Plan
+from studies.planner import make_plan
 from studies.study_file import read_study
 
 PlanOf = Callable[..., Plan]
@@ -189,3 +190,38 @@ def test_one_option_is_given_several_stages(project: Path, plan_of: PlanOf) -> N
     assert changed(plan, plan_of()) == {"teacher_2", "student"}
     path.write_text(path.read_text().replace("[teacher, teacher_2]", "[teacher]"))
     assert ids(plan_of())["student"] == ids(before)["student"]
+
+
+def test_shadow_worlds_add_references_of_every_audited_pair(project: Path, plan_of: PlanOf) -> None:
+    study = project / "configs/studies/small.yaml"
+    before = plan_of()
+    study.write_text(study.read_text() + "shadows: 2\n")
+    after = plan_of()
+    cells = {cell.alias: cell for cell in after.cells}
+    shadows = {alias: cell for alias, cell in cells.items() if cell.role == "reference"}
+    assert sorted(shadows) == [
+        "shadow-kd-tiny-r1-w0",
+        "shadow-kd-tiny-r1-w1",
+        "shadow_teacher-mini-r1-w0",
+        "shadow_teacher-mini-r1-w1",
+    ]
+    for world in (0, 1):
+        teacher = cells[f"shadow_teacher-mini-r1-w{world}"]
+        student = cells[f"shadow-kd-tiny-r1-w{world}"]
+        assert student.needs["model.teacher"] == (teacher.id,)
+        for cell in (teacher, student):
+            place = cell.arguments.index("--data.splits.shadow")
+            assert cell.arguments[place + 1] == str(world)
+            assert "configs/audits/membership.yaml" not in cell.arguments
+        judged = {"teacher": teacher, "counterfactual_teacher": teacher}
+        judged |= {"student": student, "counterfactual": student}
+        for cell in after.cells:
+            option = f"references.models.shadow{world}"
+            expected = judged.get(cell.stage) if cell.role != "reference" else None
+            assert cell.needs.get(option) == (None if expected is None else (expected.id,))
+    assert "--data.splits.shadow" not in cells["teacher-mini-r1"].arguments
+    seeds = [cell.seed for cell in shadows.values()]
+    assert len(set(seeds)) == 2
+    assert cells["teacher-mini-r1"].seed not in seeds
+    control = {cell.id for cell in before.cells if cell.stage == "control"}
+    assert control <= {cell.id for cell in after.cells}

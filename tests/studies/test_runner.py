@@ -46,7 +46,7 @@ def killable(project: Path) -> list[str]:
         import sys
         from pathlib import Path
         from rich.console import Console
-        from studies.plan import make_plan
+        from studies.planner import make_plan
         from studies.progress import Progress
         from studies.runner import run_plan
         from studies.study_file import read_study

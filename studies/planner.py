@@ -1,0 +1,280 @@
+"""From a study file to its cells, in an order in which each comes after what it needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datamodules.errors import UserError
+from studies.content_hash import ContentHasher
+from studies.plan import Cell, Plan, option_text
+from studies.stages import (
+    DEPTH_STRIDE_OPTION,
+    INIT_OPTION,
+    REFERENCES_OPTION,
+    ROLE_OPTION,
+    RUN_DIR_OPTION,
+    RUN_NAME_OPTION,
+    SEED_OPTION,
+    SHADOW_OPTION,
+    SPLIT_SEED_OPTION,
+    TEACHER_OPTION,
+    TECHNIQUE_OPTION,
+    THREADS_OPTION,
+    Stage,
+)
+from studies.study_file import Family, StudyFile, Technique
+
+__all__ = ["SEED_STRIDE", "make_plan"]
+
+# Run seed = replicate + SEED_STRIDE * student seed + WORLD_STRIDE * (1 + shadow world): no two
+# runs that are to be independent share one.
+SEED_STRIDE = 10_000
+WORLD_STRIDE = 100_000_000
+
+
+def make_plan(
+    study: StudyFile,
+    out: Path,
+    overrides: Mapping[str, object] | None = None,
+    threads: int | None = None,
+) -> Plan:
+    """Expands a study into cells.
+
+    Args:
+        study: The checked file.
+        out: Folder of the study; cells go to `out/cells/<id>`.
+        overrides: Options given on the command line: they win over the file's.
+            `stages.<stage>.<option>` goes to the cells of one stage.
+        threads: Threads per cell; None takes the file's.
+
+    Raises:
+        UserError: An override for a stage that the study has not, or a fragment that is not YAML.
+    """
+    return _Planner(study, out, dict(overrides or {}), threads or study.threads_per_cell).plan()
+
+
+def _one_or_list(values: list[str]) -> str | list[str]:
+    """Returns what an option is given: the value where there is one, else all of them."""
+    return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Coordinates of a cell in the matrix; what a stage does not vary is None."""
+
+    stage: str
+    family: int
+    replicate: int
+    size: Path | None
+    technique: str | None
+    seed: int | None
+    world: int | None = None
+
+
+class _Planner:
+    def __init__(
+        self, study: StudyFile, out: Path, overrides: dict[str, object], threads: int
+    ) -> None:
+        self.study = study
+        self.out = out
+        self.given = overrides
+        self.threads = threads
+        self.hasher = ContentHasher()
+        self.cells: dict[_Point, Cell] = {}
+        self.stage_overrides: dict[str, dict[str, object]] = {name: {} for name in study.stages}
+        self.common: dict[str, object] = {}
+        for option, value in overrides.items():
+            self._place(option, value)
+
+    def _place(self, option: str, value: object) -> None:
+        if not option.startswith("stages."):
+            self.common[option] = value
+            return
+        _, stage, name = (*option.split(".", 2), "", "")[:3]
+        if stage not in self.stage_overrides or not name:
+            known = ", ".join(f"stages.{known}.<option>" for known in self.stage_overrides)
+            raise UserError(f"--{option}: no such stage; this study takes {known}")
+        self.stage_overrides[stage][name] = value
+
+    def plan(self) -> Plan:
+        for replicate in self.study.replicates:
+            for index, family in enumerate(self.study.families):
+                for stage in self.study.stages.values():
+                    for point in self._points(stage, index, family, replicate):
+                        self._cell(point)
+        study = self.study
+        return Plan(
+            study.name,
+            study.title,
+            study.description,
+            str(study.path),
+            self.threads,
+            self.given,
+            tuple(self.cells.values()),
+        )
+
+    def _points(self, stage: Stage, index: int, family: Family, replicate: int) -> list[_Point]:
+        worlds = range(self.study.shadows) if stage.shadow else [None]
+        if stage.model == "teacher":
+            return [
+                _Point(stage.name, index, replicate, None, None, None, world) for world in worlds
+            ]
+        labels = [technique.label for technique in self.study.techniques]
+        techniques = labels if stage.per_technique else [None]
+        return [
+            _Point(stage.name, index, replicate, size, technique, seed, world)
+            for size in family.sizes
+            for technique in techniques
+            for seed in self.study.seeds
+            for world in worlds
+        ]
+
+    def _cell(self, point: _Point) -> Cell:
+        if point in self.cells:
+            return self.cells[point]
+        stage = self.study.stages[point.stage]
+        technique = next((t for t in self.study.techniques if t.label == point.technique), None)
+        upstream = {
+            option: [self._cell(needed) for needed in points]
+            for option, points in self._needs(point, stage, technique).items()
+        }
+        fragment = point.size or self.study.families[point.family].teacher
+        fragments = self._fragments(stage, fragment, technique)
+        options = self._options(point, stage, technique)
+        digest = self.hasher.digest(
+            {
+                "fragments": [self.hasher.fragment(path) for path in fragments],
+                "options": self.hasher.options(options),
+                "needs": {o: _one_or_list([c.id for c in cells]) for o, cells in upstream.items()},
+                "outputs": [cell.output for cells in upstream.values() for cell in cells],
+                "threads": self.threads,
+            }
+        )
+        alias = self._alias(point)
+        run_dir = self.out / "cells" / f"{alias}-{digest[:8]}"
+        cell = Cell(
+            id=run_dir.name,
+            alias=alias,
+            stage=stage.name,
+            role=stage.role,
+            technique=point.technique,
+            family=self.study.families[point.family].teacher.stem,
+            size=fragment.stem,
+            replicate=point.replicate,
+            seed=_run_seed(point),
+            needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
+            run_dir=str(run_dir),
+            output=stage.output,
+            arguments=_arguments(fragments, run_dir, upstream, options),
+            threads=self.threads,
+        )
+        self.cells[point] = cell
+        return cell
+
+    def _needs(
+        self, point: _Point, stage: Stage, technique: Technique | None
+    ) -> dict[str, list[_Point]]:
+        names = dict(stage.needs)
+        if technique is not None and technique.start == "init":
+            names[INIT_OPTION] = ("init",)
+        elif technique is not None and technique.start == "teacher":
+            names[INIT_OPTION] = stage.needs[TEACHER_OPTION]
+        needs = {
+            option: [self._upstream(point, name) for name in listed]
+            for option, listed in names.items()
+        }
+        if stage.judged_by:
+            for world in range(self.study.shadows):
+                judge = replace(self._upstream(point, stage.judged_by), world=world)
+                needs[f"{REFERENCES_OPTION}.shadow{world}"] = [judge]
+        return needs
+
+    def _upstream(self, point: _Point, needed: str) -> _Point:
+        stage = self.study.stages[needed]
+        student = stage.model == "student"
+        return _Point(
+            needed,
+            point.family,
+            point.replicate,
+            point.size if student else None,
+            point.technique if stage.per_technique else None,
+            point.seed if student else None,
+            point.world if stage.shadow else None,
+        )
+
+    def _alias(self, point: _Point) -> str:
+        fragment = point.size or self.study.families[point.family].teacher
+        parts = [point.stage, point.technique, fragment.stem.replace("-", "_")]
+        if point.size is not None and self._ambiguous(fragment):
+            parts.append(f"of_{self.study.families[point.family].teacher.stem}".replace("-", "_"))
+        parts.append(f"r{point.replicate}")
+        if point.seed is not None and self.study.seeds != (0,):
+            parts.append(f"s{point.seed}")
+        if point.world is not None:
+            parts.append(f"w{point.world}")
+        return "-".join(part for part in parts if part)
+
+    def _ambiguous(self, fragment: Path) -> bool:
+        return sum(fragment in family.sizes for family in self.study.families) > 1
+
+    def _fragments(self, stage: Stage, family: Path, technique: Technique | None) -> list[Path]:
+        study = self.study
+        recipe_of = technique.fragment.stem if technique else stage.recipe or stage.name
+        recipe = study.configs / "recipes" / recipe_of / f"{family.stem}.yaml"
+        return [
+            study.base_fragments[stage.name],
+            study.data,
+            family,
+            *([technique.fragment] if technique is not None else []),
+            *([recipe] if recipe.is_file() else []),
+            *(study.audits if stage.audited else ()),
+            *study.stage_fragments[stage.name],
+            *study.trainer,
+        ]
+
+    def _options(
+        self, point: _Point, stage: Stage, technique: Technique | None
+    ) -> dict[str, object]:
+        own: dict[str, object] = {RUN_NAME_OPTION: self._alias(point), ROLE_OPTION: stage.role}
+        if point.world is not None:
+            own[SHADOW_OPTION] = point.world
+        if technique is not None:
+            own[TECHNIQUE_OPTION] = technique.label
+            if technique.start == "init":
+                # What the init run has written has its depth already.
+                own[DEPTH_STRIDE_OPTION] = 1
+        return {
+            **own,
+            THREADS_OPTION: self.threads,
+            SEED_OPTION: _run_seed(point),
+            SPLIT_SEED_OPTION: point.replicate,
+            **self.study.overrides,
+            **stage.overrides,
+            **(technique.overrides if technique is not None else {}),
+            **self.common,
+            **self.stage_overrides[stage.name],
+        }
+
+
+def _run_seed(point: _Point) -> int:
+    world = 0 if point.world is None else point.world + 1
+    return point.replicate + SEED_STRIDE * (point.seed or 0) + WORLD_STRIDE * world
+
+
+def _arguments(
+    fragments: Sequence[Path],
+    run_dir: Path,
+    upstream: Mapping[str, Sequence[Cell]],
+    options: Mapping[str, object],
+) -> tuple[str, ...]:
+    """Returns the arguments of `kd-privacy` that make a cell."""
+    paths = {
+        option: _one_or_list([f"{cell.run_dir}/{cell.output}" for cell in cells])
+        for option, cells in upstream.items()
+    }
+    arguments = ["fit"]
+    for path in fragments:
+        arguments += ["-c", str(path)]
+    for option, value in ({RUN_DIR_OPTION: str(run_dir)} | paths | dict(options)).items():
+        arguments += [f"--{option}", option_text(value)]
+    return tuple(arguments)
