@@ -71,6 +71,7 @@ def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
             batch.record_ids,
             batch.response_mask.sum(dim=1),
             token_statistics(lm.hidden(batch), lm.head_weight, batch.targets()),
+            token_ids=batch.targets(),
         )
         for batch in work.batches
     ]

@@ -76,4 +76,5 @@ def _score_batch(
     except UndefinedScoreError as error:
         record = batch.record_ids[int(batch.record_index()[error.row])]
         raise FloatingPointError(f"record {record} cannot be scored: {error}") from error
-    return TokenStatistics.from_batch(batch.record_ids, batch.response_mask.sum(dim=1), scores, key)
+    lengths = batch.response_mask.sum(dim=1)
+    return TokenStatistics.from_batch(batch.record_ids, lengths, scores, key, batch.targets())

@@ -19,14 +19,7 @@ from datamodules.prompts import ALPACA
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
-from datamodules.splits import (
-    POOL,
-    SPLITS,
-    Placement,
-    members_of,
-    pool_coin,
-    split_records,
-)
+from datamodules.splits import POOL, SPLITS, Placement, members_of, pool_coin, split_records
 from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
@@ -72,6 +65,7 @@ class InstructionDataModule(RecordDataModule):
     """
 
     member_population = "private"
+    opposed = {CANARY_POPULATIONS[0]: CANARY_POPULATIONS[1]}
 
     def __init__(
         self,
@@ -160,6 +154,11 @@ class InstructionDataModule(RecordDataModule):
             known = ", ".join((*SPLITS, *CANARY_POPULATIONS))
             raise UserError(f"unknown population {name!r}; there are {known}")
         return self.by_role(name, "audit") if name in POOL else distinct(self.split(name))
+
+    def fair_coins(self, population: str) -> bool:
+        """True of coin canaries, and of private under the swap protocol where all of it trains."""
+        pool = population == "private" and self.splits.protocol == "swap"
+        return self.private_part is None and (pool or population in self.opposed)
 
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records of one side of the pool that a use may read, each content once.

@@ -1,7 +1,7 @@
 """What every data module here shares: tokenizer, encoder, populations, development batches."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -20,6 +20,7 @@ class RecordDataModule(LightningDataModule):
 
     Attributes:
         member_population: name of the population that audits oppose to held_out.
+        opposed: non-members of those populations that are opposed to another one than held_out.
 
     Args:
         eval_batch_size: most records in a development batch of one rank.
@@ -29,6 +30,7 @@ class RecordDataModule(LightningDataModule):
     """
 
     member_population: ClassVar[str]
+    opposed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self, eval_batch_size: int, max_prompt_tokens: int, max_tokens: int, num_workers: int
@@ -72,6 +74,16 @@ class RecordDataModule(LightningDataModule):
         Args:
             name: a population's name; an unknown one is an error that lists the known ones.
         """
+
+    def opposed_to(self, population: str) -> str:
+        """Name of the population whose records are the non-members of another."""
+        return self.opposed.get(population, "held_out")
+
+    def fair_coins(self, population: str) -> bool:
+        """Whether each cluster of a population and of the opposed one fell to its side by a fair
+        coin of its own, as a one-run bound on epsilon needs.
+        """
+        return False
 
     @abstractmethod
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from datamodules.batches import RecordEncoder
 from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
 from datamodules.tokenizer import vocabulary_hash
-from kdmodules.causal_lm import CausalLM
+from kdmodules.causal_lm import CausalLM, model_device
 from kdmodules.families import context_window
 
 Records = Sequence[InstructionRecord]
@@ -82,12 +83,15 @@ class Collector:
             self._score_all(plan, model, kept, passes)
         signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
         references = [model for model in plan.models if model != AUDITED]
+        tokenizer = self.access.encoder.tokenizer
+        frequencies = {request: request.measure(tokenizer) for request in plan.frequencies}
         return {
             name: AuditView(
                 records,
                 passes[name],
                 signals[name],
                 {model: torch.tensor(self.met(model, records)) for model in references},
+                frequencies,
             )
             for name, records in kept.items()
         }
@@ -127,7 +131,7 @@ class Collector:
         if request == Scored():
             return replace(self.own_pass(population), key=key)
         title = f"scoring {population}, {request.label}"
-        return score_records(
+        table = score_records(
             access.lm,
             request.text.encode(records, material),
             access.encoder.pad_id,
@@ -137,6 +141,7 @@ class Collector:
             lambda total: access.progress(title, total),
             key,
         )
+        return replace(table, facts=request.text.facts(material))
 
     def _signals(
         self, plan: AuditPlan, population: str, records: Records
@@ -159,6 +164,7 @@ class Collector:
     def _material(self, access: ModelAccess, populations: Populations) -> TextMaterial:
         encoder: RecordEncoder = access.encoder
 
+        @cache
         def longest() -> int:
             every = [one for records in populations.values() for one in records]
             return max(len(one) for one in encoder.encode_all(every))
@@ -169,4 +175,5 @@ class Collector:
             seed=access.seed,
             shots=lambda side: self.pool_records(side, "shots"),
             longest=longest,
+            device=model_device(access.lm),
         )

@@ -1,15 +1,27 @@
-"""From scores to rows: AUROC and TPR at low FPR with intervals, over all tasks and per task."""
+"""From scores to rows: every metric of an attack with its interval, over all tasks and per task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callbacks.results import Row
-from callbacks.statistics import Estimate, auroc, tpr_at_fpr
+from callbacks.statistics import (
+    Estimate,
+    TprEstimate,
+    auroc,
+    auroc_over_draws,
+    balanced_accuracy,
+    epsilon_equivalent,
+    epsilon_lower_bound,
+    reliability,
+    tpr_at_fpr,
+)
 
 DEFAULT_FPRS = (0.1, 0.01)
+# Fewer could leave a side without a cluster in one of the halves that balanced accuracy needs.
+_FEWEST_CLUSTERS = 20
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,9 @@ class ScoredRecords:
         clusters: [n] ids of near-duplicate clusters, the independent units of every interval.
         scores: [n] float64, higher = more likely a member.
         skipped: Records without a scorable token, or on which the attack is undefined.
+        draws: [n, K] float64 scores under single random draws that all records share, whose mean is
+            the score; None for an attack without such draws.
+        diagnostics: Figures by name that tell how far the scores can be trusted.
     """
 
     population: str
@@ -31,9 +46,11 @@ class ScoredRecords:
     clusters: NDArray[np.int64]
     scores: NDArray[np.float64]
     skipped: int = 0
+    draws: NDArray[np.float64] | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def of_task(self, task: str) -> "ScoredRecords":
-        """Returns the records of one task; the skipped ones are counted over all tasks only."""
+        """Returns the records of one task; what is skipped or diagnosed is so over all tasks."""
         keep = np.array([found == task for found in self.tasks], dtype=bool)
         return ScoredRecords(
             self.population,
@@ -41,6 +58,7 @@ class ScoredRecords:
             [task] * int(keep.sum()),
             self.clusters[keep],
             self.scores[keep],
+            draws=None if self.draws is None else self.draws[keep],
         )
 
 
@@ -59,12 +77,42 @@ def score_rows(attack: str, params: Mapping[str, object], scored: ScoredRecords)
     ]
 
 
+def diagnostic_rows(
+    attack: str,
+    params: Mapping[str, object],
+    side: str,
+    scored: ScoredRecords,
+) -> list[Row]:
+    """Returns one row of the results table for every diagnostic of a population's scores.
+
+    Args:
+        attack: The attack's id.
+        params: Its parameters.
+        side: ``n_members`` or ``n_nonmembers``: what the population counts as.
+        scored: The population's scores; a diagnostic that is NaN becomes null.
+    """
+    return [
+        {
+            "population": scored.population,
+            "task": None,
+            "name": attack,
+            "params": params,
+            "metric": metric,
+            "value": None if np.isnan(value) else float(value),
+            side: len(scored.scores),
+            "skipped": scored.skipped,
+        }
+        for metric, value in scored.diagnostics.items()
+    ]
+
+
 def attack_rows(
     attack: str,
     params: Mapping[str, object],
     members: ScoredRecords,
     nonmembers: ScoredRecords,
     fprs: Sequence[float] = DEFAULT_FPRS,
+    fair_coins: bool = False,
 ) -> list[Row]:
     """Returns the result rows of one attack: every metric over all tasks, then per task.
 
@@ -74,12 +122,16 @@ def attack_rows(
         members: Scores of the members.
         nonmembers: Scores of the non-members.
         fprs: False-positive rates at which the true-positive rate is reported.
+        fair_coins: Whether every cluster of both sides fell there by a fair coin of its own; only
+            then is there a lower bound on epsilon.
 
     Returns:
         Rows without identity columns. A task with fewer than two records on a side has a count and
         no value.
     """
     rows = _metric_rows(attack, params, None, members, nonmembers, fprs)
+    if fair_coins:
+        rows.append(_epsilon_row(attack, params, members, nonmembers))
     for task in sorted({*members.tasks, *nonmembers.tasks}):
         rows += _metric_rows(
             attack, params, task, members.of_task(task), nonmembers.of_task(task), fprs
@@ -95,7 +147,39 @@ def _metric_rows(
     nonmembers: ScoredRecords,
     fprs: Sequence[float],
 ) -> list[Row]:
-    common: Row = {
+    common = _common_columns(attack, params, task, members, nonmembers)
+    rates = [f"{fpr:g}" for fpr in fprs]
+    if min(len(members.scores), len(nonmembers.scores)) < 2:
+        metrics = ["auroc", *(f"tpr_at_fpr_{rate}" for rate in rates), "balanced_accuracy"]
+        return [{**common, "metric": metric} for metric in metrics]
+    sides = (members.scores, nonmembers.scores)
+    ours, theirs = members.clusters, nonmembers.clusters
+    points = [
+        tpr_at_fpr(*sides, fpr, member_clusters=ours, nonmember_clusters=theirs) for fpr in fprs
+    ]
+    named = zip(rates, points, strict=True)
+    rows = [
+        {"metric": "auroc", **_estimate_columns(_area(members, nonmembers))},
+        *({"metric": f"tpr_at_fpr_{rate}", **_estimate_columns(point)} for rate, point in named),
+        {"metric": "balanced_accuracy", **_accuracy_columns(members, nonmembers)},
+        *_reliability_rows(members, nonmembers),
+    ]
+    if task is None:
+        rows += [
+            {"metric": f"epsilon_equivalent_at_fpr_{rate}", "value": _equivalent(point)}
+            for rate, point in zip(rates, points, strict=True)
+        ]
+    return [{**common, **row} for row in rows]
+
+
+def _common_columns(
+    attack: str,
+    params: Mapping[str, object],
+    task: str | None,
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+) -> Row:
+    return {
         "population": members.population,
         "task": task,
         "name": attack,
@@ -104,19 +188,73 @@ def _metric_rows(
         "n_nonmembers": len(nonmembers.scores),
         "skipped": members.skipped + nonmembers.skipped,
     }
-    metrics = ["auroc", *(f"tpr_at_fpr_{fpr:g}" for fpr in fprs)]
-    if min(len(members.scores), len(nonmembers.scores)) < 2:
-        return [{**common, "metric": metric} for metric in metrics]
-    sides = (members.scores, nonmembers.scores)
+
+
+def _area(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate:
+    """AUROC; its interval counts the draws too where there are any."""
     ours, theirs = members.clusters, nonmembers.clusters
-    estimates: list[Estimate] = [
-        auroc(*sides, member_clusters=ours, nonmember_clusters=theirs),
-        *(tpr_at_fpr(*sides, f, member_clusters=ours, nonmember_clusters=theirs) for f in fprs),
-    ]
-    return [
-        {**common, "metric": metric, **_estimate_columns(estimate)}
-        for metric, estimate in zip(metrics, estimates, strict=True)
-    ]
+    if members.draws is None or nonmembers.draws is None:
+        sides = (members.scores, nonmembers.scores)
+        return auroc(*sides, member_clusters=ours, nonmember_clusters=theirs)
+    draws = (members.draws, nonmembers.draws)
+    return auroc_over_draws(*draws, member_clusters=ours, nonmember_clusters=theirs)
+
+
+def _reliability_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
+    """Reliability over draws of the scores of both sides together, where there are draws."""
+    if members.draws is None or nonmembers.draws is None:
+        return []
+    value = reliability(np.concatenate([members.draws, nonmembers.draws]))
+    return [{"metric": "reliability", "value": None if np.isnan(value) else value}]
+
+
+def _accuracy_columns(members: ScoredRecords, nonmembers: ScoredRecords) -> Row:
+    """Balanced accuracy; its counts are those of the half that did not choose the threshold."""
+    if min(np.unique(side.clusters).size for side in (members, nonmembers)) < _FEWEST_CLUSTERS:
+        return {}
+    estimate = balanced_accuracy(
+        members.scores,
+        nonmembers.scores,
+        member_clusters=members.clusters,
+        nonmember_clusters=nonmembers.clusters,
+    )
+    counts = {"n_members": estimate.n_members, "n_nonmembers": estimate.n_nonmembers}
+    return {**_estimate_columns(estimate), **counts}
+
+
+def _equivalent(point: TprEstimate) -> float | None:
+    """Epsilon of a randomised response at an operating point; null where it would be infinite."""
+    if np.isnan(point.value):
+        return None
+    epsilon = epsilon_equivalent(point.value, point.realised_fpr)
+    return epsilon if np.isfinite(epsilon) else None
+
+
+def _epsilon_row(
+    attack: str,
+    params: Mapping[str, object],
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+) -> Row:
+    """One-run lower bound on epsilon at delta 0; a cluster is a unit, scored by its records' mean.
+
+    Units whose records cannot be scored are left out, which depends on their text and not on their
+    coin. A cluster on both sides had no coin of its own: then there is no bound.
+    """
+    common = _common_columns(attack, params, None, members, nonmembers)
+    sides = [_cluster_means(side) for side in (members, nonmembers)]
+    counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
+    row: Row = {**common, **counts, "metric": "epsilon_lower"}
+    if min(counts.values()) == 0 or np.isin(members.clusters, nonmembers.clusters).any():
+        return row
+    bound = epsilon_lower_bound(sides[0], sides[1])
+    return {**row, "value": bound.value, "lower": bound.lower}
+
+
+def _cluster_means(side: ScoredRecords) -> NDArray[np.float64]:
+    _, index = np.unique(side.clusters, return_inverse=True)
+    means = np.bincount(index, weights=side.scores) / np.bincount(index)
+    return np.asarray(means, dtype=np.float64)
 
 
 def _estimate_columns(estimate: Estimate) -> Row:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from callbacks.membership.attacks import Attack
+from callbacks.membership.frequencies import TokenFrequencies
 from callbacks.membership.measurements import AUDITED, Measurement, Scored
 from callbacks.membership.signals import RecordSignal
 
@@ -69,6 +70,13 @@ class AuditPlan:
     def signals(self) -> list[RecordSignal]:
         """The signals of the audited model."""
         return [one.request for one in self.measurements if isinstance(one.request, RecordSignal)]
+
+    @property
+    def frequencies(self) -> list[TokenFrequencies]:
+        """The corpora whose tokens are counted."""
+        return [
+            one.request for one in self.measurements if isinstance(one.request, TokenFrequencies)
+        ]
 
     @property
     def passes(self) -> float:

@@ -77,3 +77,25 @@ def lowest_share_mean(values: Tensor, offsets: Tensor, share: float) -> Tensor:
     kept = order[place < counts[segment]]
     total = torch.zeros(counts.numel(), dtype=torch.float64)
     return total.index_add_(0, segment[kept], values[kept].double()) / counts
+
+
+def first_occurrences(values: Tensor, offsets: Tensor) -> Tensor:
+    """Marks the tokens whose value no earlier token of the same record has.
+
+    Args:
+        values: [n] int64, at least 0.
+        offsets: [B + 1] int64.
+
+    Returns:
+        [n] bool.
+
+    >>> first_occurrences(torch.tensor([7, 3, 7, 7]), torch.tensor([0, 3, 4])).tolist()
+    [True, True, False, True]
+    """
+    by_value = values.argsort(stable=True)
+    segment = segment_ids(offsets)
+    order = by_value[segment[by_value].argsort(stable=True)]  # by record, then value, then place
+    pairs = torch.stack([segment[order], values[order]])
+    first = torch.ones(values.numel(), dtype=torch.bool)
+    first[order[1:]] = (pairs[:, 1:] != pairs[:, :-1]).any(dim=0)
+    return first

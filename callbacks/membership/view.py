@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from callbacks.membership.frequencies import TokenFrequencies
 from callbacks.membership.measurements import AUDITED, Scored
 from callbacks.membership.signals import RecordSignal
 from callbacks.membership.token_statistics import TokenStatistics
@@ -29,12 +30,14 @@ class AuditView:
         signals: [B, K] float64 by request.
         met: [B] bool by reference model: whether the training behind it met the record; a reference
             without an entry met none.
+        frequencies: [V] float64 log-frequencies of the audited model's tokens by request.
     """
 
     records: Sequence[InstructionRecord]
     passes: Mapping[Scored, TokenStatistics]
     signals: Mapping[RecordSignal, Tensor] = field(default_factory=dict)
     met: Mapping[str, Tensor] = field(default_factory=dict)
+    frequencies: Mapping[TokenFrequencies, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         record_ids = tuple(record.id for record in self.records)
@@ -75,6 +78,16 @@ class AuditView:
         """Returns whether the training behind a reference model met each record, [B] bool."""
         return self.met.get(reference, torch.zeros(len(self.records), dtype=torch.bool))
 
+    def log_frequencies(self, request: TokenFrequencies) -> Tensor:
+        """Returns the log-frequencies of a request, [V] float64, by token id.
+
+        Raises:
+            UserError: If they were not measured.
+        """
+        if request not in self.frequencies:
+            raise UserError(_missing(request.label, [known.label for known in self.frequencies]))
+        return self.frequencies[request]
+
     @property
     def scorable(self) -> Tensor:
         """[B] bool: True where every pass has at least one scored token."""
@@ -111,6 +124,7 @@ class AuditView:
             },
             {request: values[keep] for request, values in self.signals.items()},
             {reference: values[keep] for reference, values in self.met.items()},
+            self.frequencies,
         )
 
     def _own_passes(self) -> dict[Scored, TokenStatistics]:

@@ -1,7 +1,7 @@
 """Statistics of an audit: float64 scores in, figures with intervals out; no I/O, no Lightning."""
 
 from callbacks.statistics.estimates import Estimate
-from callbacks.statistics.multiplicity import holm
+from callbacks.statistics.multiplicity import holm, max_t
 from callbacks.statistics.one_run_epsilon import (
     EpsilonBound,
     epsilon_equivalent,
@@ -14,6 +14,7 @@ from callbacks.statistics.ranking import (
     paired_difference,
     swap_estimate,
 )
+from callbacks.statistics.reliability import auroc_over_draws, reliability
 from callbacks.statistics.replication import (
     Replicate,
     ReplicateEstimate,
@@ -30,13 +31,16 @@ __all__ = [
     "ReplicateEstimate",
     "TprEstimate",
     "auroc",
+    "auroc_over_draws",
     "balanced_accuracy",
     "epsilon_equivalent",
     "epsilon_lower_bound",
     "hierarchical_bootstrap",
     "holm",
+    "max_t",
     "minimal_detectable_difference",
     "paired_difference",
+    "reliability",
     "replicate_mean",
     "swap_estimate",
     "tpr_at_fpr",

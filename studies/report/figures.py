@@ -61,6 +61,7 @@ def roc_rows(data: StudyData) -> pd.DataFrame:
 def comparison_rows(data: StudyData, metric: str) -> pd.DataFrame:
     """Returns the rows of one comparison metric, with `pair`, the label of both runs."""
     rows = data.rows(metric=metric, task=None)
+    rows = rows[rows["run_b"].notna()]
     return rows.assign(pair=rows["label"] + " − " + rows["label_b"].fillna(""))
 
 

@@ -99,12 +99,18 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
             "private against held-out then measures the data, not the model. Read the swap "
             "estimates alone.",
         )
-    elif len(members) and members["shifted"].isna().all():
+    elif len(members) and members["shifted"].isna().any():
+        needed = members[members["metric"].eq("records_needed") & members["shifted"].isna()]
+        enough = (
+            f" About {needed['value'].max():,.0f} records a side would show it."
+            if len(needed)
+            else ""
+        )
         yield Notice(
             "note",
             "Shift between the record sets: not excluded",
-            "No blind baseline showed that private and held-out texts cannot be told apart. The "
-            "swap estimate does not depend on it.",
+            "No blind baseline showed that private and held-out texts cannot be told apart."
+            f"{enough} The swap estimate does not depend on it.",
         )
 
 

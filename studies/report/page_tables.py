@@ -13,7 +13,7 @@ from studies.report.study_data import METRIC_NAMES, ROLE_NAMES, StudyData
 __all__ = ["PageTable", "TableCell", "TableColumn", "page_tables"]
 
 _TPR_METRICS = ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")
-_COMPARISONS = ("auroc_difference", "swap_estimate")
+_COMPARISONS = ("auroc_difference", "swap_estimate", "auroc")
 _NUMBERS = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 
 

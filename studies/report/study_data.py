@@ -8,8 +8,8 @@ import pandas as pd
 
 from callbacks.results import read_table
 from studies.cell_state import CellFiles
+from studies.comparisons import AttackScores, attack_scores
 from studies.plan import Cell, Plan
-from studies.tables import AttackScores, attack_scores
 
 __all__ = [
     "ATTACK_NAMES",
@@ -22,11 +22,34 @@ __all__ = [
 
 # Fixed before looking, as every headline needs.
 PRIMARY_ATTACK = "loss"
-ATTACK_NAMES = {"loss": "Loss", "zlib": "Zlib", "min_k": "Min-K%", "min_k_plus_plus": "Min-K%++"}
+ATTACK_NAMES = {
+    "loss": "Loss",
+    "zlib": "Zlib",
+    "min_k": "Min-K%",
+    "min_k_plus_plus": "Min-K%++",
+    "reference": "Reference",
+    "lowercase": "Lowercase",
+    "neighbour": "Neighbour",
+    "recall": "ReCaLL",
+    "con_recall": "Con-ReCall",
+    "dc_pdd": "DC-PDD",
+    "pac": "PAC",
+    "grad_norm": "Gradient norm",
+    "mope": "MoPe",
+    "samia": "SaMIA",
+    "rmia": "RMIA",
+    "lira": "LiRA",
+    "inherited": "Inherited (difference of losses)",
+    "control_reference": "Control as reference",
+    "blind": "Blind baseline (text alone)",
+    "balance": "Balance of the sides",
+}
 METRIC_NAMES = {
+    "auroc": "AUROC",
     "tpr_at_fpr_0.1": "TPR at 10% FPR",
     "tpr_at_fpr_0.01": "TPR at 1% FPR",
     "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
+    "balanced_accuracy": "Balanced accuracy",
     "rouge_l_f1": "ROUGE-L F1",
     "perplexity": "Perplexity",
     "auroc_difference": "AUROC difference",

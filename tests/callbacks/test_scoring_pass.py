@@ -61,6 +61,8 @@ def test_equals_the_plain_model_one_record_at_a_time(
         expected = rows.gather(1, torch.tensor(record.response_ids)[:, None])[:, 0]
         mean = (rows.exp() * rows).sum(-1)
         variance = (rows.exp() * (rows - mean[:, None]).square()).sum(-1)
+        assert found.token_ids is not None
+        assert found.token_ids[own].tolist() == list(record.response_ids)
         torch.testing.assert_close(found.logp[own].double(), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.mean[own].double(), mean, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.variance[own].double(), variance, atol=1e-5, rtol=1e-5)

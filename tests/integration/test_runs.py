@@ -38,7 +38,12 @@ def student(teacher: Path, run_dir: Path, *more: str) -> Path:
 def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     rows = table(teacher, "results")
     whole = rows[rows.task.isna() & (rows.metric == "auroc")]
-    assert sorted(whole.name.unique()) == ["loss", "min_k", "min_k_plus_plus", "zlib"]
+    assert sorted(whole.name.unique()) == ["blind", "loss", "min_k", "min_k_plus_plus", "zlib"]
+    blind = rows[(rows.name == "blind") & (rows.metric == "auroc")]
+    assert blind.value.nunique() == 1
+    assert blind.p_value.between(0.005, 1).all()
+    assert (rows[rows.metric == "epsilon_lower"].lower >= 0).all()
+    assert len(rows[rows.metric == "epsilon_lower"]) == 4 * 2
     assert whole.groupby("name").step.nunique().eq(2).all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()

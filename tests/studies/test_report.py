@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -12,10 +13,15 @@ import pandas as pd
 import pytest
 
 from callbacks.results import read_table
+from datamodules.manifest import write_manifest
+from datamodules.records import InstructionRecord
+from datamodules.splits import Placement
 from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.report import write_report
 from studies.report.figures import thinned_roc
+from studies.report.notices import notices
+from studies.report.study_data import read_study_data
 from studies.study_cli import main
 from studies.tables import write_study_tables
 
@@ -102,6 +108,61 @@ def test_comparisons_equal_a_plain_loop(finished: Plan, planted: ModuleType) -> 
         assert found[key]["n_members"] == planted.RECORDS
 
 
+def test_the_difference_of_two_losses_is_an_attack(finished: Plan, planted: ModuleType) -> None:
+    write_study_tables(finished, OUT)
+    results = read_table(OUT, "results").to_pandas()
+    rows = results[results["run_b"].notna() & (results["metric"] == "auroc")]
+    found = {(row["role"], row["name"]): row for _, row in rows.iterrows()}
+    others = {
+        ("student", "inherited"): "counterfactual",
+        ("student", "control_reference"): "control",
+        ("teacher", "inherited"): "counterfactual_teacher",
+    }
+    assert set(found) == set(others)
+    for (role, name), other in others.items():
+        ours, theirs = planted.planted_scores(role, 1, 0), planted.planted_scores(other, 1, 0)
+        value = pairs_won(*(a - b for a, b in zip(ours, theirs, strict=True)))
+        row = found[role, name]
+        assert row["value"] == pytest.approx(value, abs=1e-12)
+        assert row["lower"] < value <= row["upper"]
+        assert row["run_b"].startswith(other)
+
+
+def test_records_of_one_cluster_widen_every_comparison(finished: Plan) -> None:
+    def widths() -> dict[tuple[str, str, str], float]:
+        write_study_tables(finished, OUT)
+        rows = read_table(OUT, "results").to_pandas().query("run_b.notna()", engine="python")
+        return {
+            (row["run"], row["run_b"], f"{row['name']} {row['metric']}"): row["upper"]
+            - row["lower"]
+            for _, row in rows.iterrows()
+        }
+
+    alone = widths()
+    scores = read_table(OUT, "scores").to_pandas()
+    records = scores.drop_duplicates("record")
+    for cell in finished.cells:
+        rows = [
+            Placement(
+                InstructionRecord(record, "", "", record, "open_qa", ""),
+                content=record,
+                split=population,
+                role="audit",
+                cluster=f"cluster {number // 6}",
+                coin=None,
+                part=None,
+            )
+            for number, (record, population) in enumerate(
+                zip(records["record"], records["population"], strict=True)
+            )
+        ]
+        write_manifest(rows, Path(cell.run_dir) / "private")
+    together = widths()
+    assert together.keys() == alone.keys()
+    changed = sum(together[key] != alone[key] for key in alone)
+    assert changed == len(alone)
+
+
 def test_writing_the_tables_again_doubles_nothing(finished: Plan) -> None:
     write_study_tables(finished, OUT)
     before = (OUT / "results.parquet").read_bytes()
@@ -155,6 +216,24 @@ def test_warnings_come_first(finished: Plan) -> None:
     ):
         assert notice in main_part
     assert "Control clean" not in main_part
+
+
+def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
+    finished: Plan,
+) -> None:
+    write_report(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = data.results
+    blind = rows[rows["audit"] == "membership"].head(1)
+    blind = blind.assign(name="blind", metric="records_needed", value=697.0, shifted=None)
+    unknown = replace(data, results=pd.concat([rows, blind]))
+    texts = {found.title: found for found in notices(unknown, out_of_date=False)}
+    note = texts["Shift between the record sets: not excluded"]
+    assert (note.level, "697 records a side" in note.text) == ("note", True)
+    clear = replace(data, results=rows.assign(shifted=False))
+    assert not any("Shift" in one.title for one in notices(clear, out_of_date=False))
+    shifted = replace(data, results=rows.assign(shifted=True))
+    assert notices(shifted, out_of_date=False)[0].title == "Shifted data"
 
 
 def test_a_control_is_clean_only_where_equivalence_is_shown(

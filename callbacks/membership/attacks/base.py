@@ -47,6 +47,27 @@ class Attack(ABC):
             [B] float64, higher = more likely a member.
         """
 
+    def draws(self, view: AuditView) -> Tensor | None:
+        """Returns the scores under single random draws that all records share, [B, K], or None.
+
+        Their mean over draws is the score. Where there are some, the audit reports their
+        reliability and the AUROC's interval counts the variation between draws.
+
+        Args:
+            view: The records that :meth:`record_scores` is given.
+        """
+        return None
+
+    def diagnostics(self, view: AuditView) -> dict[str, float]:
+        """Returns figures by name that tell how far the scores can be trusted.
+
+        Each becomes a row of the results table. NaN stands for what could not be measured.
+
+        Args:
+            view: The records of one population that :meth:`record_scores` is given.
+        """
+        return {}
+
     def score(self, view: AuditView) -> Tensor:
         """Returns one score per record, [B] float64, higher = more likely a member, never NaN.
 

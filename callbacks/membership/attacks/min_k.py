@@ -6,13 +6,12 @@ Log-probabilities, as in the paper; published code for distilled models averages
 
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack
-from callbacks.membership.attacks.share import check_share
+from callbacks.membership.attacks.share import ShareAttack
 from callbacks.membership.segments import lowest_share_mean
 from callbacks.membership.view import AuditView
 
 
-class MinK(Attack):
+class MinK(ShareAttack):
     """Mean of the ceil(k n) lowest log-probabilities of a record's n tokens, nats per token.
 
     Args:
@@ -24,14 +23,6 @@ class MinK(Attack):
 
     name = "min_k"
     threat_model = "sees log-probabilities of given text"
-
-    def __init__(self, k: float = 0.2) -> None:
-        self.k = check_share(self.name, k)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The share k."""
-        return {"k": self.k}
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of the lowest share k of l_t, [B]."""

@@ -8,15 +8,12 @@ probability in place of l_t.
 
 from torch import Tensor
 
-from callbacks.membership.attacks.base import Attack
-from callbacks.membership.attacks.share import check_share
+from callbacks.membership.attacks.share import ShareAttack, deviations
 from callbacks.membership.segments import lowest_share_mean
 from callbacks.membership.view import AuditView
 
-_LOWEST_SIGMA = 1e-6
 
-
-class MinKPlusPlus(Attack):
+class MinKPlusPlus(ShareAttack):
     """Mean of the ceil(k n) lowest standardised log-probabilities of a record's n tokens, no unit.
 
     sigma_t is floored at 1e-6: where the distribution is one token, l_t equals mu_t.
@@ -31,17 +28,9 @@ class MinKPlusPlus(Attack):
     name = "min_k_plus_plus"
     threat_model = "sees the whole next-token distribution at each token of given text"
 
-    def __init__(self, k: float = 0.2) -> None:
-        self.k = check_share(self.name, k)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The share k."""
-        return {"k": self.k}
-
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of the lowest share k of (l_t - mu_t) / max(sigma_t, 1e-6), [B]."""
         statistics = view.statistics
-        sigma = statistics.variance.double().sqrt().clamp(min=_LOWEST_SIGMA)
-        standardised = (statistics.logp.double() - statistics.mean.double()) / sigma
+        centred = statistics.logp.double() - statistics.mean.double()
+        standardised = centred / deviations(statistics)
         return lowest_share_mean(standardised, statistics.offsets, self.k)

@@ -1,8 +1,10 @@
 """The plug point of text variants: a record's own text, or another text scored in its place."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.records import InstructionRecord
@@ -20,6 +22,7 @@ class TextMaterial:
             of the pool that no audit judges.
         longest: Returns the tokens of the longest audited record of all populations, prompt and
             response.
+        device: Where a variant runs a model of its own.
     """
 
     encoder: RecordEncoder
@@ -27,6 +30,7 @@ class TextMaterial:
     seed: int
     shots: Callable[[str], list[InstructionRecord]]
     longest: Callable[[], int]
+    device: torch.device = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class TextVariant(ABC):
             records: Records with a response.
             material: What else the text may be made of.
         """
+
+    def facts(self, material: TextMaterial) -> Mapping[str, float]:
+        """Returns numbers about the text that a report should show, by name; none by default."""
+        return {}
 
 
 @dataclass(frozen=True)

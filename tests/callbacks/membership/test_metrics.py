@@ -1,13 +1,17 @@
 """Rows of the results and scores tables from planted scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from callbacks.membership.metrics import ScoredRecords, attack_rows, score_rows
 from callbacks.membership.roc import roc_figure, roc_points
+from callbacks.statistics import balanced_accuracy, epsilon_lower_bound
 
 TASKS = ["open_qa", "closed_qa"]
+EQUIVALENT = "epsilon_equivalent_at_fpr_0.1"
 
 
 def scored(population: str, shift: float, n: int, seed: int, skipped: int = 0) -> ScoredRecords:
@@ -31,7 +35,8 @@ def test_rows_hold_the_rank_statistic_of_each_task() -> None:
     assert [(row["task"], row["metric"]) for row in rows] == [
         (task, metric)
         for task in (None, "closed_qa", "open_qa")
-        for metric in ("auroc", "tpr_at_fpr_0.1")
+        for metric in ("auroc", "tpr_at_fpr_0.1", "balanced_accuracy", EQUIVALENT)
+        if task is None or metric != EQUIVALENT
     ]
     for row in rows:
         keep = [
@@ -39,12 +44,51 @@ def test_rows_hold_the_rank_statistic_of_each_task() -> None:
             for side in (members, nonmembers)
         ]
         a, b = members.scores[keep[0]], nonmembers.scores[keep[1]]
-        assert (row["n_members"], row["n_nonmembers"]) == (len(a), len(b))
+        halves = 2 if row["metric"] == "balanced_accuracy" else 1
+        counted = (row["n_members"], row["n_nonmembers"])
+        assert counted == pytest.approx((len(a) / halves, len(b) / halves), abs=9 * (halves - 1))
         if row["metric"] == "auroc":
             labels = [1] * len(a) + [0] * len(b)
             assert row["value"] == pytest.approx(roc_auc_score(labels, np.concatenate([a, b])))
             assert float(str(row["lower"])) < float(str(row["value"])) < float(str(row["upper"]))
-    assert [row["skipped"] for row in rows] == [5, 5, 0, 0, 0, 0]
+    assert [row["skipped"] for row in rows] == [5] * 4 + [0] * 6
+
+
+def test_balanced_accuracy_and_epsilon_are_those_of_their_functions() -> None:
+    members, nonmembers = scored("private", 1.2, 60, 1), scored("held_out", 0.0, 50, 2)
+    rows = {str(row["metric"]): row for row in attack_rows("loss", {}, members, nonmembers)[:6]}
+    ids = {"member_clusters": members.clusters, "nonmember_clusters": nonmembers.clusters}
+    accuracy = balanced_accuracy(members.scores, nonmembers.scores, **ids)
+    found = rows["balanced_accuracy"]
+    assert (found["value"], found["lower"]) == (accuracy.value, accuracy.lower)
+    assert found["n_members"] == accuracy.n_members
+    threshold = np.sort(nonmembers.scores)[::-1][5]
+    tpr, fpr = np.mean(members.scores > threshold), np.mean(nonmembers.scores > threshold)
+    assert rows[EQUIVALENT]["value"] == pytest.approx(
+        max(np.log(tpr / fpr), np.log((1 - fpr) / (1 - tpr)))
+    )
+    assert rows["epsilon_equivalent_at_fpr_0.01"]["value"] is None
+    small = attack_rows("loss", {}, scored("a", 1, 19, 1), nonmembers)
+    assert all(row.get("value") is None for row in small if row["metric"] == "balanced_accuracy")
+
+
+def test_the_bound_on_epsilon_counts_a_cluster_once_and_needs_coins() -> None:
+    sides = [scored("private", 4.0, 60, 1), scored("held_out", 0.0, 60, 2)]
+    assert all(row["metric"] != "epsilon_lower" for row in attack_rows("loss", {}, *sides))
+    paired = [
+        replace(side, clusters=side.clusters[0] + np.arange(60, dtype=np.int64) // 2)
+        for side in sides
+    ]
+    for chosen, units in ((sides, 60), (paired, 30)):
+        rows = attack_rows("loss", {}, *chosen, fair_coins=True)
+        (row,) = [row for row in rows if row["metric"] == "epsilon_lower"]
+        means = [side.scores.reshape(units, -1).mean(axis=1) for side in chosen]
+        assert row["value"] == pytest.approx(epsilon_lower_bound(*means).value)
+        assert (row["n_members"], row["task"]) == (units, None)
+        assert float(str(row["value"])) > 1.0
+    mixed = replace(sides[1], clusters=sides[0].clusters)
+    rows = attack_rows("loss", {}, sides[0], mixed, fair_coins=True)
+    assert all(row.get("value") is None for row in rows if row["metric"] == "epsilon_lower")
 
 
 def test_what_is_not_measurable_is_null() -> None:

@@ -6,7 +6,12 @@ from fractions import Fraction
 import pytest
 import torch
 
-from callbacks.membership.segments import lowest_share_mean, segment_mean, segment_sum
+from callbacks.membership.segments import (
+    first_occurrences,
+    lowest_share_mean,
+    segment_mean,
+    segment_sum,
+)
 
 LENGTHS = [3, 1, 100, 512, 5, 10, 0]
 OFFSETS = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()])
@@ -47,3 +52,16 @@ def test_ties_and_minus_infinity() -> None:
     values = torch.tensor([-1.0, -1.0, -1.0, -2.0, -math.inf])
     found = lowest_share_mean(values, torch.tensor([0, 3, 5]), 0.5)
     assert found.tolist() == [-1.0, -math.inf]
+
+
+def test_first_occurrences_equal_the_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([0, 40, 1, 0, 200, 7])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    values = torch.randint(12, (int(lengths.sum()),), generator=generator)
+    expected = []
+    for start, stop in zip(offsets.tolist(), offsets.tolist()[1:], strict=False):
+        own = values[start:stop].tolist()
+        expected += [value not in own[:place] for place, value in enumerate(own)]
+    assert first_occurrences(values, offsets).tolist() == expected
+    assert first_occurrences(values[:0], torch.tensor([0])).tolist() == []

@@ -91,6 +91,42 @@ def test_a_saved_table_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["statistics.parquet"]
 
 
+def test_token_ids_and_facts_stay_with_their_records(tmp_path: Path) -> None:
+    plain = replace(random_statistics(seed=0), key=KEY)
+    ids = torch.randint(300, plain.logp.shape, generator=torch.Generator().manual_seed(1))
+    whole = replace(plain, token_ids=ids, facts={"shots": 3.0})
+    chosen = whole.select(["record-4", "record-1"])
+    start, stop = whole.offsets[4:6].tolist()
+    assert chosen.token_ids is not None
+    assert chosen.token_ids.tolist() == [
+        *ids[start:stop].tolist(),
+        int(ids[whole.offsets[1]]),
+    ]
+    rest = whole.select([name for name in whole.record_ids if name not in chosen.record_ids])
+    joined = TokenStatistics.concatenate([chosen, rest]).select(whole.record_ids)
+    joined.save(tmp_path / "statistics.parquet")
+    loaded = TokenStatistics.load(tmp_path / "statistics.parquet")
+    for table in (joined, loaded):
+        assert_same(table, plain)
+        assert table.token_ids is not None
+        assert torch.equal(table.token_ids, ids)
+        assert table.facts == {"shots": 3.0}
+    plain.save(tmp_path / "plain.parquet")
+    without = TokenStatistics.load(tmp_path / "plain.parquet")
+    assert (without.token_ids, without.facts) == (None, {})
+
+
+@pytest.mark.parametrize("other", [{"token_ids": None}, {"facts": {"shots": 2.0}}])
+def test_tables_of_other_columns_or_facts_are_not_joined(other: dict[str, None]) -> None:
+    table = random_statistics(seed=0)
+    table = replace(table, token_ids=torch.arange(table.logp.numel()))
+    first, second = table.select(["record-0"]), table.select(["record-1"])
+    with pytest.raises(ValueError, match="same key, facts and columns"):
+        TokenStatistics.concatenate([first, replace(second, **other)])
+    with pytest.raises(ValueError, match="do not fit"):
+        replace(table, token_ids=torch.arange(3))
+
+
 @pytest.mark.parametrize("part", ["model", "tokenizer", "records"])
 def test_a_table_of_something_else_is_refused(tmp_path: Path, part: str) -> None:
     path = tmp_path / "statistics.parquet"

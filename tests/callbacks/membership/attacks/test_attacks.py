@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from callbacks.membership import AuditView, StatisticsKey, TokenStatistics
-from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from callbacks.membership.attacks import (
+    Attack,
+    Loss,
+    MinK,
+    MinKPlusPlus,
+    Reference,
+    ReleasedMinK,
+    ReleasedMinKPlusPlus,
+    Zlib,
+)
 from callbacks.membership.measurements import Scored
 from datamodules.errors import UserError
 from tests.callbacks.membership.conftest import (
@@ -49,12 +58,24 @@ def naive_min_k_plus_plus(tokens: Tokens, text: str, k: float = 0.2) -> float:
     return math.fsum(lowest) / len(lowest)
 
 
+def naive_released_min_k(tokens: Tokens, text: str) -> float:
+    lowest = sorted(math.exp(t[0]) for t in tokens)[: max(1, math.ceil(0.2 * len(tokens)))]
+    return math.fsum(lowest) / len(lowest)
+
+
+def naive_released_min_k_plus_plus(tokens: Tokens, text: str) -> float:
+    mixed = [(math.exp(logp), mean, variance) for logp, mean, variance in tokens]
+    return naive_min_k_plus_plus(mixed, text)
+
+
 ATTACKS: list[tuple[Attack, Callable[[Tokens, str], float]]] = [
     (Loss(), naive_loss),
     (Zlib(), naive_zlib),
     (MinK(), naive_min_k),
     (MinK(k=0.5), lambda tokens, text: naive_min_k(tokens, text, 0.5)),
     (MinKPlusPlus(), naive_min_k_plus_plus),
+    (ReleasedMinK(), naive_released_min_k),
+    (ReleasedMinKPlusPlus(), naive_released_min_k_plus_plus),
     (MinKPlusPlus(k=1.0), lambda tokens, text: naive_min_k_plus_plus(tokens, text, 1.0)),
 ]
 

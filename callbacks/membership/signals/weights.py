@@ -1,0 +1,44 @@
+"""What signals ask of the weights that they differentiate or disturb: whole and in float32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from datamodules.errors import UserError
+from kdmodules.causal_lm import CausalLM, model_device
+
+
+def named_weights(lm: CausalLM, signal: str) -> dict[str, nn.Parameter]:
+    """Returns every parameter of the model by name, a tied head once, whether or not it trained.
+
+    Args:
+        lm: The audited model.
+        signal: Who asks, for the error.
+
+    Raises:
+        UserError: If weights are sharded over ranks, or in less than float32: differences between
+            losses of two nearby models drown in the rounding of bfloat16.
+    """
+    weights = dict(lm.model.named_parameters())
+    for name, parameter in weights.items():
+        if isinstance(parameter, DTensor):
+            raise UserError(
+                f"{signal} needs whole weights and {name} is sharded: audit the exported model on "
+                "one device, or with --trainer.strategy ddp"
+            )
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise UserError(
+                f"{signal} needs float32 weights and {name} is {parameter.dtype}: give "
+                "--trainer.precision 32-true or bf16-mixed"
+            )
+    return weights
+
+
+@contextmanager
+def full_precision(lm: CausalLM) -> Iterator[None]:
+    """Computes in the weights' own precision, whatever the trainer's autocast says."""
+    with torch.autocast(model_device(lm).type, enabled=False):
+        yield
