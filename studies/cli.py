@@ -1,4 +1,4 @@
-"""The `kd-privacy` command: fit and validate from fragments, one-line errors, exact resume."""
+"""The `kd-privacy` command: fit and validate from fragments, attack from stored audits."""
 
 import difflib
 import os
@@ -23,6 +23,7 @@ from callbacks.references import ReferenceModels
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
+from studies.attack_cli import COMMAND, run_attacks
 from studies.saved_config import RunConfig, refuse_used_folder, report_disagreement
 
 DESCRIPTION = (
@@ -31,7 +32,8 @@ DESCRIPTION = (
     "audits, trainer; every option can be overridden on the command line. Start with: kd-privacy "
     "fit "
     "-c configs/base/teacher.yaml -c configs/data/builtin.yaml -c configs/families/gpt2-mini.yaml "
-    "-c configs/audits/membership.yaml --run_dir runs/teacher"
+    "-c configs/audits/membership.yaml --run_dir runs/teacher. kd-privacy attack runs attacks on a "
+    "stored audit, without a model: kd-privacy attack --help"
 )
 
 TRAINER_DEFAULTS = {
@@ -193,7 +195,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Loading and saving a model's shards is no long work; the runs have bars of their own.
     transformers.utils.logging.disable_progress_bar()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if given[:1] == [COMMAND]:
+            run_attacks(given[1:])
+            return
         PrivacyCLI(
             LanguageModelModule,
             LightningDataModule,

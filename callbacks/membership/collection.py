@@ -108,13 +108,18 @@ class Collector:
             reference = self.load_reference(model)
             access = replace(access, lm=reference.lm, encoder=reference.encoder)
         material = self._material(access, populations)
+        # The first rank's: where weights are sharded, the others do not hold them.
+        weights = access.ranks.gather([self.weights_hash(access.lm)])[0]
+        made_of = StatisticsKey(weights, vocabulary_hash(access.encoder.tokenizer), records="")
         for name, records in populations.items():
             for request in plan.scored(model):
-                passes[name][request] = self._score(access, request, name, records, material)
+                passes[name][request] = self._score(
+                    access, request, name, records, material, made_of
+                )
         for use in plan.asides:
             records = self._aside(use)
             for request in plan.scored(model, use):
-                table = self._score(access, request, use, records, material)
+                table = self._score(access, request, use, records, material, made_of)
                 for found in passes.values():
                     found[request] = table
 
@@ -125,9 +130,9 @@ class Collector:
         population: str,
         records: Records,
         material: TextMaterial,
+        made_of: StatisticsKey,
     ) -> TokenStatistics:
-        tokenizer = vocabulary_hash(access.encoder.tokenizer)
-        key = StatisticsKey(self.weights_hash(access.lm), tokenizer, record_set_hash(records))
+        key = replace(made_of, records=record_set_hash(records))
         if request == Scored():
             return replace(self.own_pass(population), key=key)
         title = f"scoring {population}, {request.label}"

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from transformers import PreTrainedModel
 
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
@@ -20,13 +18,13 @@ from kdmodules.keyed_choice import RandomScope
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
 from kdmodules.sampling import GeneratedResponse, SamplingSettings
+from kdmodules.weights_hash import weights_hash
 
 _PURPOSE = "teacher responses"
 _ENSEMBLE = "mean of probabilities per token"
 _SCHEMA = pa.schema(
     [("record_id", pa.string()), ("token_ids", pa.list_(pa.int32())), ("ended", pa.bool_())]
 )
-_NOT_OF_THE_FUNCTION = ("_name_or_path", "transformers_version")
 
 
 class TeacherResponses(ResponseSource):
@@ -85,7 +83,7 @@ class TeacherResponses(ResponseSource):
         """Returns the file that holds the responses to these prompts, if it is there."""
         digest = hashlib.sha256()
         for teacher in context.teachers:
-            digest.update(weights_hash(teacher.model).encode())
+            digest.update(weights_hash(teacher).encode())
         prompts = sorted((record.record_id, record.prompt_ids) for record in records)
         settings = [
             asdict(self.sampling),
@@ -118,16 +116,6 @@ class TeacherResponses(ResponseSource):
             RandomScope(context.seed, _PURPOSE),
             batch_size=self.sampling_batch_size,
         )
-
-
-def weights_hash(model: PreTrainedModel) -> str:
-    """Returns the SHA-256 of a model's weights and of the configuration that gives them meaning."""
-    config = {k: v for k, v in model.config.to_dict().items() if k not in _NOT_OF_THE_FUNCTION}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def write_responses(responses: Sequence[GeneratedResponse], path: Path) -> None:

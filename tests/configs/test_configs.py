@@ -30,7 +30,10 @@ TINY = {"gpt2-tiny", "opt-tiny", "llama-tiny"}
 
 FOLDERS = {
     "adapters": {"lora", "none"},
-    "audits": {"external", "membership", "utility"},
+    "audits": {
+        *("external", "membership", "utility", "membership_as_released", "membership_reference"),
+        *("membership_shadows", "membership_text", "membership_weights"),
+    },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "dolly", "openwebtext"},
     "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,

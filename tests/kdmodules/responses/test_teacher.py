@@ -11,8 +11,8 @@ from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
 from kdmodules.keyed_choice import RandomScope, keyed_choice
 from kdmodules.responses import TeacherResponses
-from kdmodules.responses.teacher import weights_hash
 from kdmodules.sampling import SamplingSettings, generate
+from kdmodules.weights_hash import weights_hash
 from tests.kdmodules.responses.conftest import (
     MakeContext,
     batch_of,
@@ -87,12 +87,12 @@ def test_nothing_is_ever_stale(
 
 
 def test_the_hash_sees_the_configuration(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = tiny(tokenizer, 1).model
-    before = weights_hash(model)
-    model.config._name_or_path = "elsewhere"
-    assert weights_hash(model) == before == weights_hash(tiny(tokenizer, 1).model)
-    model.config.layer_norm_epsilon = 1e-3
-    assert weights_hash(model) != before
+    lm = tiny(tokenizer, 1)
+    before = weights_hash(lm)
+    lm.model.config._name_or_path = "elsewhere"
+    assert weights_hash(lm) == before == weights_hash(tiny(tokenizer, 1))
+    lm.model.config.layer_norm_epsilon = 1e-3
+    assert weights_hash(lm) != before
 
 
 def test_an_ensemble_answers_every_prompt_as_one(

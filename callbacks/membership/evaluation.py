@@ -1,0 +1,157 @@
+"""From what was measured to rows and curves: the same beside a model and from stored audits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from callbacks.membership.attacks import Attack
+from callbacks.membership.blind import BlindOptions, BlindSide
+from callbacks.membership.gate import Gate
+from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows, score_rows
+from callbacks.membership.roc import roc_figure
+from callbacks.membership.view import AuditView
+from callbacks.results import Row
+from datamodules.keys import key
+
+
+@dataclass(frozen=True)
+class Side:
+    """A population with everything that was measured on it.
+
+    Attributes:
+        view: Its records that have a response.
+        clusters: Name of each record's near-duplicate cluster.
+        empty: Records without a response, which nothing is measured on.
+    """
+
+    view: AuditView
+    clusters: Sequence[str]
+    empty: int = 0
+
+    @property
+    def cluster_ids(self) -> NDArray[np.int64]:
+        """[B] number of each record's cluster."""
+        return np.array([key(name) for name in self.clusters], dtype=np.int64)
+
+    @property
+    def blind(self) -> BlindSide:
+        """What the blind baseline sees."""
+        return BlindSide(list(self.view.records), self.cluster_ids)
+
+
+@dataclass(frozen=True)
+class Opposition:
+    """Two populations that attacks tell apart.
+
+    Attributes:
+        members: Population of the members.
+        nonmembers: Population of the non-members.
+        fair_coins: Whether coins alone decided which record is on which side.
+    """
+
+    members: str
+    nonmembers: str
+    fair_coins: bool
+
+    def gate(self, sides: Mapping[str, Side], options: BlindOptions) -> Gate:
+        """Measures what the texts of both populations alone tell."""
+        ours, theirs = sides[self.members], sides[self.nonmembers]
+        empty = ours.empty + theirs.empty
+        return Gate.of(self.members, ours.blind, theirs.blind, options, empty)
+
+
+@dataclass
+class Evaluation:
+    """Rows, curves and figures of a membership audit, without identity columns."""
+
+    results: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    curves: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+def evaluate(
+    attacks: Sequence[Attack],
+    fprs: Sequence[float],
+    sides: Mapping[str, Side],
+    oppositions: Sequence[Opposition],
+    gates: Mapping[str, Gate],
+) -> Evaluation:
+    """Scores every side under every attack and sets the sides against each other.
+
+    Args:
+        attacks: The attacks.
+        fprs: False-positive rates at which the true-positive rate is reported.
+        sides: Populations by name.
+        oppositions: Which are set against each other.
+        gates: What the texts alone tell, by the members' population; may be empty.
+    """
+    found = Evaluation()
+    scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
+    members = {pair.members for pair in oppositions}
+    for name, ours in scored.items():
+        column = "n_members" if name in members else "n_nonmembers"
+        for attack, one in zip(attacks, ours, strict=True):
+            found.scores += score_rows(attack.name, attack.params, one)
+            found.results += diagnostic_rows(attack.name, attack.params, column, one)
+    for pair in oppositions:
+        gate = gates.get(pair.members)
+        found.results += [] if gate is None else gate.rows
+        found.curves |= {} if gate is None else gate.curves
+        shifted = None if gate is None else gate.verdict.shifted
+        _oppose(found, attacks, fprs, pair, scored, shifted)
+    return found
+
+
+def _scored(attacks: Sequence[Attack], population: str, side: Side) -> list[ScoredRecords]:
+    """Returns one entry for every attack, in order."""
+    scorable = side.view.scorable
+    view = side.view.where(scorable)
+    clusters = side.cluster_ids[scorable.numpy()]
+    found = []
+    for attack in attacks:
+        defined = attack.defined(view)
+        kept = view.where(defined)
+        draws = attack.draws(kept)
+        found.append(
+            ScoredRecords(
+                population,
+                [record.id for record in kept.records],
+                [record.task for record in kept.records],
+                clusters[defined.numpy()],
+                attack.score(kept).numpy(),
+                skipped=side.empty + side.view.skipped + int((~defined).sum()),
+                draws=None if draws is None else draws.numpy(),
+                diagnostics=attack.diagnostics(kept),
+            )
+        )
+    return found
+
+
+def _oppose(
+    found: Evaluation,
+    attacks: Sequence[Attack],
+    fprs: Sequence[float],
+    pair: Opposition,
+    scored: Mapping[str, Sequence[ScoredRecords]],
+    shifted: bool | None,
+) -> None:
+    curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    sides = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+    for attack, inside, outside in sides:
+        rows = attack_rows(attack.name, attack.params, inside, outside, fprs, pair.fair_coins)
+        found.results += [{**row, "shifted": shifted} for row in rows]
+        curves[attack.name] = (inside.scores, outside.scores)
+        for row in rows:
+            tag = f"membership/{pair.members}/{attack.name}/{row['metric']}"
+            for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
+                number = row.get(column)
+                if row["task"] is None and isinstance(number, float):
+                    found.curves[tag + suffix] = number
+    counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
+    warning = "SHIFTED DATA: " if shifted else ""
+    title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
+    found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)

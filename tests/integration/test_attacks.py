@@ -1,0 +1,120 @@
+"""Every attack as part of a whole command, and again from what that audit kept, without a model."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from callbacks.membership import attacks
+from studies.cli import main
+from tests.integration.conftest import fragments, table
+
+ROLES = [
+    "--data.splits.roles.audit=0.5",
+    "--data.splits.roles.shots=0.3",
+    "--data.splits.roles.population=0.1",
+    "--data.splits.roles.calibration=0.1",
+]
+ALL = """
+trainer:
+  callbacks+:
+    - class_path: callbacks.MembershipAudit
+      init_args:
+        save_statistics: true
+        populations: [private, public]
+        attacks:
+          - class_path: callbacks.membership.attacks.Loss
+          - class_path: callbacks.membership.attacks.Zlib
+          - class_path: callbacks.membership.attacks.MinK
+          - class_path: callbacks.membership.attacks.MinKPlusPlus
+          - {class_path: callbacks.membership.attacks.DCPDD, init_args: {max_blocks: 20}}
+          - class_path: callbacks.membership.attacks.Reference
+          - class_path: callbacks.membership.attacks.Lowercase
+          - {class_path: callbacks.membership.attacks.Neighbour, init_args: {copies: 2}}
+          - {class_path: callbacks.membership.attacks.PAC, init_args: {copies: 2}}
+          - {class_path: callbacks.membership.attacks.Recall, init_args: {shots: 2}}
+          - {class_path: callbacks.membership.attacks.ConRecall, init_args: {shots: 2}}
+          - class_path: callbacks.membership.attacks.GradNorm
+          - {class_path: callbacks.membership.attacks.MoPe, init_args: {draws: 3}}
+          - {class_path: callbacks.membership.attacks.SaMIA, init_args: {samples: 2}}
+          - class_path: callbacks.membership.attacks.RMIA
+            init_args: {references: [shadow0, shadow1]}
+          - class_path: callbacks.membership.attacks.LiRA
+            init_args: {references: [shadow0, shadow1]}
+          - class_path: callbacks.membership.attacks.ReleasedMinK
+          - class_path: callbacks.membership.attacks.ReleasedMinKPlusPlus
+          - class_path: callbacks.membership.attacks.ReleasedZlib
+"""
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A toy teacher that was audited by every attack, and the fragment that named them."""
+    folder = tmp_path_factory.mktemp("attacks")
+    fragment = folder / "all.yaml"
+    fragment.write_text(ALL, encoding="utf-8")
+    sources = {}
+    for world in (0, 1):
+        run_dir = folder / f"shadow{world}"
+        options = [f"--data.splits.shadow={world}", f"--seed_everything={world + 1}", *ROLES]
+        main([*fragments("teacher"), *options, f"--run_dir={run_dir}"])
+        sources[f"shadow{world}"] = str(run_dir / "export")
+    sources["base"] = sources["shadow0"]
+    references = [f"--references.models.{name}={path}" for name, path in sources.items()]
+    run_dir = folder / "teacher"
+    main([*fragments("teacher"), *ROLES, "-c", str(fragment), *references, f"--run_dir={run_dir}"])
+    return run_dir, fragment
+
+
+def test_every_attack_has_rows_for_both_populations(audited: tuple[Path, Path]) -> None:
+    results = table(audited[0], "results")
+    known = {getattr(attacks, name).name for name in attacks.__all__ if name != "Attack"}
+    last = results.query("step == step.max() and metric == 'auroc' and task.isna()")
+    for population in ("private", "public"):
+        rows = last[last["population"] == population].set_index("name")
+        assert known <= set(rows.index)
+        assert rows.loc[sorted(known), "value"].between(0, 1).all()
+    scores = table(audited[0], "scores")
+    assert not scores["score"].isna().any()
+    assert set(scores["name"]) == known
+    assert {"reliability", "shots", "clipped_share"} <= set(results["metric"])
+
+
+def test_stored_audits_give_the_same_rows_without_a_model(
+    audited: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run_dir, fragment = audited
+    folder = max((run_dir / "private" / "statistics").iterdir(), key=lambda p: int(p.name[5:]))
+    step = int(folder.name[5:])
+    out = tmp_path / "again"
+    main(["attack", f"--statistics={folder}", f"--out={out}", "-c", str(fragment)])
+    for name, keys in (
+        ("results", ["name", "params", "metric", "population", "task", "n_members"]),
+        ("scores", ["name", "params", "population", "record"]),
+    ):
+        before, after = (
+            table(path, name).query(f"step == {step}").sort_values(keys, ignore_index=True)
+            for path in (run_dir, out)
+        )
+        before = before[before["audit"] == "membership"] if name == "results" else before
+        pd.testing.assert_frame_equal(
+            before.reset_index(drop=True), after, check_exact=False, rtol=0, atol=1e-12
+        )
+    about = json.loads((folder / "audit.json").read_text())
+    assert about["identity"]["role"] == "teacher"
+
+
+def test_what_was_not_stored_is_named(audited: tuple[Path, Path], tmp_path: Path, refused) -> None:
+    folder = next((audited[0] / "private" / "statistics").iterdir())
+    more = tmp_path / "more.yaml"
+    more.write_text(ALL.replace("copies: 2", "copies: 3"), encoding="utf-8")
+    line = refused(["attack", f"--statistics={folder}", f"--out={tmp_path}", "-c", str(more)])
+    assert "neighbour" in line
+    assert "does not hold" in line
+    line = refused(
+        ["attack", f"--statistics={tmp_path}", f"--out={tmp_path}", "-c", str(audited[1])]
+    )
+    assert "save_statistics" in line
+    line = refused(["attack", f"--statistics={folder}", f"--out={tmp_path}"])
+    assert "configs/audits/membership.yaml" in line
