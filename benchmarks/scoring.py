@@ -37,7 +37,7 @@ GPT2_TOKENIZER = SHARED / "tokenizers" / "gpt2"
 RESULTS = Path(__file__).parent / "results" / "scoring.json"
 SHAPES = {"small": (6, 256, 4), "base": (12, 768, 12)}
 VOCABULARY = 50_257
-FLOOR, FOUR, FIVE = "floor", "four attacks", "four attacks + reference"
+FLOOR, FOUR, ALL = "floor", "four attacks", "likelihood attacks + reference"
 PUBLISHED, MIMIR = "published way", "one document at a time"
 
 
@@ -53,7 +53,7 @@ class Target:
 
 TARGETS = (
     Target(FOUR, FLOOR, 1.25, at_most=True),
-    Target(FIVE, FLOOR, 2 * 1.20, at_most=True),
+    Target(ALL, FLOOR, 2 * 1.20, at_most=True),
     Target(PUBLISHED, FOUR, 18.0, at_most=False),
     Target(MIMIR, FOUR, 5.0, at_most=False),
 )
@@ -140,7 +140,7 @@ def build_ways(size: str, work: Workload, n_slow: int) -> list[Way]:
         Way(FLOOR, n_records, lambda: ways.floor(lm, work)),
         Way("floor, head in cache-sized tiles", n_records, lambda: ways.tiled_floor(lm, work)),
         Way(FOUR, n_records, lambda: ways.ours(lm, work)),
-        Way(FIVE, n_records, lambda: ways.ours_with_reference(lm, reference, work)),
+        Way(ALL, n_records, lambda: ways.ours_with_reference(lm, reference, work)),
         Way("bare forward, all logits", n_records, lambda: ways.all_logits(lm, work)),
         *(Way(name, n_slow, run) for name, run in slow.items()),
     ]

@@ -14,7 +14,17 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from callbacks.membership import AuditView, TokenStatistics
-from callbacks.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from callbacks.membership.attacks import (
+    DCPDD,
+    Attack,
+    LiRA,
+    Loss,
+    MinK,
+    MinKPlusPlus,
+    Reference,
+    Zlib,
+)
+from callbacks.membership.frequencies import TokenFrequencies
 from callbacks.membership.measurements import Scored
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.records import InstructionRecord
@@ -86,13 +96,17 @@ def ours(lm: CausalLM, work: Workload) -> Scores:
 
 
 def ours_with_reference(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
-    """One pass of each model, five attacks."""
+    """One pass of each model, every attack on log-probabilities of the records' own text."""
     passes = {
         Scored(): _statistics(lm, work),
         Scored(model="base"): _statistics(reference, work),
     }
-    view = AuditView(work.records, passes)
-    attacks: list[Attack] = [Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()]
+    attacks: list[Attack] = [
+        *(Loss(), Zlib(), MinK(), MinKPlusPlus(), DCPDD(), Reference(), LiRA(["base"]))
+    ]
+    uniform = torch.full((lm.vocabulary_size,), -math.log(lm.vocabulary_size)).double()
+    corpora = {one for one in DCPDD().requires if isinstance(one, TokenFrequencies)}
+    view = AuditView(work.records, passes, frequencies=dict.fromkeys(corpora, uniform))
     return {attack.name: attack.score(view) for attack in attacks}
 
 
@@ -110,16 +124,26 @@ def _standardised(row: Tensor, token: int) -> float:
 
 
 def one_document_at_a_time(lm: CausalLM, work: Workload, chosen: Sequence[int]) -> Scores:
-    """mimir's way: per document a forward, a log-softmax of all positions, a loop over tokens."""
+    """A document-level tool's way, such as mimir's (Duan et al. 2024, arXiv 2402.07841).
+
+    Per document one forward pass, softmax and log-softmax of all positions, the moments of
+    Min-K%++ over all positions, and a Python loop over all tokens; then what belongs to the
+    response is kept.
+    """
     columns: dict[str, list[float]] = {"loss": [], "zlib": [], "min_k": [], "min_k_plus_plus": []}
     for index in chosen:
         item = work.encoded[index]
         ids = torch.tensor([item.prompt_ids + item.response_ids])
-        logp = torch.log_softmax(lm.model(input_ids=ids, use_cache=False).logits, dim=-1)[0]
+        logits = lm.model(input_ids=ids, use_cache=False).logits[0, :-1]
+        logp, probabilities = torch.log_softmax(logits, dim=-1), torch.softmax(logits, dim=-1)
+        mean = (probabilities * logp).sum(dim=-1, keepdim=True)
+        sigma = (probabilities * (logp - mean).square()).sum(dim=-1).sqrt()
         values, standardised = [], []
-        for place, token in enumerate(item.response_ids, start=len(item.prompt_ids)):
-            values.append(logp[place - 1, token].item())
-            standardised.append(_standardised(logp[place - 1], token))
+        for place, token in enumerate(ids[0, 1:].tolist()):
+            values.append(logp[place, token].item())
+            standardised.append(((logp[place, token] - mean[place, 0]) / sigma[place]).item())
+        first = len(item.prompt_ids) - 1
+        values, standardised = values[first:], standardised[first:]
         loss = sum(values) / len(values)
         columns["loss"].append(loss)
         columns["zlib"].append(loss / len(zlib.compress(work.records[index].response.encode())))

@@ -44,7 +44,7 @@ class AuditCallback(Callback, ABC):
     loss.
 
     Args:
-        every_n_validations: Audits every n-th validation of a fit; the last one is always audited.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of a population; the first ones in the data module's order.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
@@ -59,8 +59,8 @@ class AuditCallback(Callback, ABC):
         batch_size: int = 64,
         max_batch_tokens: int = 8192,
     ) -> None:
-        if every_n_validations < 1:
-            raise UserError(f"every_n_validations is {every_n_validations}: give 1 or more")
+        if every_n_validations < 0:
+            raise UserError(f"every_n_validations is {every_n_validations}: give 0 or more")
         self.every_n_validations = every_n_validations
         self.max_records = max_records
         self.batch_size = batch_size
@@ -101,7 +101,8 @@ class AuditCallback(Callback, ABC):
             trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
         )
         last_step = trainer.global_step == trainer.max_steps
-        return self._validations % self.every_n_validations == 0 or last_epoch or last_step
+        every = self.every_n_validations
+        return (every > 0 and self._validations % every == 0) or last_epoch or last_step
 
     def population(self, scene: Scene, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records, the same for every audit with equal options.

@@ -41,7 +41,7 @@ class MembershipAudit(AuditCallback):
             once in a run. None leaves it out, and no row then says whether the data are shifted.
         save_statistics: Keeps everything that was measured in the run's private folder, for
             ``kd-privacy attack``; texts of private records included.
-        every_n_validations: Audits every n-th validation of a fit; the last one is always audited.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of a population.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.

@@ -30,7 +30,7 @@ class UtilityAudit(AuditCallback):
         population: Whose records.
         max_prompts: Prompts that are answered, the same for every run on the same data.
         max_new_tokens: Longest generated response in tokens.
-        every_n_validations: Audits every n-th validation of a fit; the last one is always audited.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of the perplexity.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.

@@ -32,7 +32,8 @@ FOLDERS = {
     "adapters": {"lora", "none"},
     "audits": {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
-        *("membership_shadows", "membership_text", "membership_weights"),
+        *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
+        "membership_weights",
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "dolly", "openwebtext"},
@@ -54,7 +55,7 @@ FOLDERS = {
     "recipes/minillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
-    "studies": {"ensemble", "quickstart", "quickstart-dolly"},
+    "studies": {"attacks-dolly", "ensemble", "quickstart", "quickstart-dolly"},
     "techniques": {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
