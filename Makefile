@@ -27,10 +27,12 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.distillation
+	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.sampling
 
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
+	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/pytest -m slow
 
 tensorboard: $(READY)
