@@ -1,6 +1,8 @@
 """What watches: audits at every validation, their statistics, and their tables."""
 
 from callbacks.membership.callback import MembershipAudit
+from callbacks.memorization.callback import MemorizationAudit
+from callbacks.memorization.exposure_callback import ExposureAudit
 from callbacks.utility.callback import UtilityAudit
 
-__all__ = ["MembershipAudit", "UtilityAudit"]
+__all__ = ["ExposureAudit", "MembershipAudit", "MemorizationAudit", "UtilityAudit"]

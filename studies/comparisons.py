@@ -19,7 +19,14 @@ from callbacks.statistics import (
 from datamodules.manifest import MANIFEST_NAME, read_manifest
 from studies.plan import Cell
 
-__all__ = ["AttackScores", "attack_scores", "comparison_pairs", "comparison_rows"]
+__all__ = [
+    "AttackScores",
+    "attack_scores",
+    "comparison_pairs",
+    "comparison_rows",
+    "record_clusters",
+    "run_identities",
+]
 
 Attack = tuple[str, str]
 _IDENTITY = ("run", "role", "family", "size", "technique", "seed", "step")
@@ -100,10 +107,10 @@ def comparison_rows(
         results: Their results, which give the identity columns.
         scores: What :func:`attack_scores` returned.
     """
-    identities = _identities(results)
+    identities = run_identities(results)
     for cell, other in comparison_pairs(done):
         theirs = scores.get(other.alias, {})
-        clusters = _clusters(cell)
+        clusters = record_clusters(cell)
         for attack, ours in scores.get(cell.alias, {}).items():
             if attack not in theirs or cell.alias not in identities:
                 continue
@@ -165,7 +172,7 @@ def _values(side: pd.Series) -> NDArray[np.float64]:
     return side.to_numpy(dtype=np.float64)
 
 
-def _clusters(cell: Cell) -> dict[str, int] | None:
+def record_clusters(cell: Cell) -> dict[str, int] | None:
     """Returns the number of each record's cluster, from the manifest of the cell's split."""
     manifest = Path(cell.run_dir) / "private" / MANIFEST_NAME
     if not manifest.is_file():
@@ -175,7 +182,8 @@ def _clusters(cell: Cell) -> dict[str, int] | None:
     return {row.id: numbers[row.cluster] for row in rows}
 
 
-def _identities(results: pa.Table) -> dict[str, dict[str, object]]:
+def run_identities(results: pa.Table) -> dict[str, dict[str, object]]:
+    """Returns the identity columns of every run at its last step, by run."""
     latest: dict[str, dict[str, object]] = {}
     for row in results.select(list(_IDENTITY)).to_pylist():
         if row["run"] not in latest or row["step"] > latest[row["run"]]["step"]:

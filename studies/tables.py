@@ -7,6 +7,9 @@ import pyarrow as pa
 from callbacks.results import merge_runs, read_table, table_from_rows, write_table
 from studies.cell_state import CellFiles
 from studies.comparisons import attack_scores, comparison_rows
+from studies.decomposition import decomposition_rows
+from studies.disagreement import disagreement_rows, overlap_rows
+from studies.memorization import memorization_rows, read_accuracies
 from studies.plan import Cell, Plan
 
 __all__ = ["write_study_tables"]
@@ -17,7 +20,8 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
 
     The results are those of the finished cells and, after them, the rows that compare two runs:
     `auroc_difference` (run minus run_b, on the same records), `swap_estimate`, and the attacks
-    `inherited` and `control_reference`, which read the scores of both.
+    `inherited` and `control_reference`, which read the scores of both. Where token accuracy was
+    measured, also what of it came through the teacher, and whether it agrees with membership.
 
     Returns:
         The cells that are done.
@@ -25,8 +29,14 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     done = [cell for cell in plan.cells if CellFiles(cell).state() == "done"]
     merge_runs([cell.run_dir for cell in done], out)
     results = read_table(out, "results")
-    scores = read_table(out, "scores").to_pandas()
-    rows = list(comparison_rows(done, results, attack_scores(scores)))
+    scores = attack_scores(read_table(out, "scores").to_pandas())
+    rows = list(comparison_rows(done, results, scores))
+    memorization = read_table(out, "memorization").to_pandas()
+    for accuracies in read_accuracies(done, results, memorization):
+        rows += memorization_rows(accuracies)
+        rows += decomposition_rows(accuracies)
+        rows += overlap_rows(accuracies, scores)
+        rows += list(disagreement_rows(accuracies, rows))
     write_table(
         pa.concat_tables([results, table_from_rows("results", rows)]), out / "results.parquet"
     )

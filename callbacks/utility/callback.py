@@ -8,10 +8,11 @@ from callbacks.audit import AuditCallback, Measurements
 from callbacks.progress import progress
 from callbacks.results import Row
 from callbacks.run import Scene
-from callbacks.utility.estimates import UtilityEstimate, rows_of, share_interval
+from callbacks.utility.estimates import rows_of
+from callbacks.utility.generations import Figure, Generations
 from callbacks.utility.perplexity import perplexity
-from callbacks.utility.rouge import rouge_l_f1
 from datamodules.batches import EncodedRecord
+from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
 from kdmodules.generation_batches import Vocabulary
 from kdmodules.keyed_choice import RandomScope
@@ -21,7 +22,10 @@ Population = Literal["never", "held_out", "public", "private", "development"]
 
 
 class UtilityAudit(AuditCallback):
-    """Measures ROUGE-L of greedy responses and perplexity on records that nobody trained on.
+    """Measures generated responses and perplexity on records that nobody trained on.
+
+    Responses are judged by ROUGE-L, by their share of distinct n-grams and by their length, once
+    decoded greedily and once sampled.
 
     Held-out records are no such records in a study with counterfactuals, whose teachers train on
     them; records of ``never`` are, for every run.
@@ -30,6 +34,7 @@ class UtilityAudit(AuditCallback):
         population: Whose records.
         max_prompts: Prompts that are answered, the same for every run on the same data.
         max_new_tokens: Longest generated response in tokens.
+        samples: Sampled responses to each prompt, at temperature 1; 0 leaves them out.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of the perplexity.
         batch_size: Most records in a batch.
@@ -43,6 +48,7 @@ class UtilityAudit(AuditCallback):
         population: Population = "never",
         max_prompts: int = 64,
         max_new_tokens: int = 128,
+        samples: int = 3,
         every_n_validations: int = 1,
         max_records: int | None = None,
         batch_size: int = 64,
@@ -51,16 +57,23 @@ class UtilityAudit(AuditCallback):
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
         self.utility_population = population
         self.max_prompts = max_prompts
+        if samples < 0:
+            raise UserError(f"samples is {samples}: give 0 or more")
+        self.samples = samples
         self.settings = SamplingSettings(decoding="greedy", max_new_tokens=max_new_tokens)
+        self.sampling = SamplingSettings(max_new_tokens=max_new_tokens)
 
     def measure(self, scene: Scene) -> Measurements:
-        """Returns perplexity and ROUGE-L rows, over all tasks and per task, and their curves."""
+        """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
         found = Measurements()
         self._add_perplexity(found, scene)
-        self._add_rouge(found, scene)
+        self._add_generations(found, scene, self.settings, 1, "")
+        if self.samples:
+            self._add_generations(found, scene, self.sampling, self.samples, "_sampled")
         for row in found.results:
-            if row["task"] is None:
-                found.curves[f"utility/{row['metric']}"] = float(str(row["value"]))
+            value = row.get("value")
+            if row["task"] is None and isinstance(value, float):
+                found.curves[f"utility/{row['metric']}"] = value
         return found
 
     def _add_perplexity(self, found: Measurements, scene: Scene) -> None:
@@ -77,24 +90,33 @@ class UtilityAudit(AuditCallback):
             estimate = perplexity(
                 sums[list(rows)], lengths.numpy()[list(rows)], [clusters[row] for row in rows]
             )
-            found.results.append(self._row("perplexity", "perplexity", task, estimate, {}))
+            figure = Figure("perplexity", "perplexity", task, estimate, estimate.n)
+            found.results.append(self._row(figure, {}))
 
-    def _add_rouge(self, found: Measurements, scene: Scene) -> None:
+    def _add_generations(
+        self, found: Measurements, scene: Scene, settings: SamplingSettings, draws: int, suffix: str
+    ) -> None:
         records = self.population(scene, self.utility_population)
         records = [record for record in records if record.response][: self.max_prompts]
         encoded = scene.data.encoder.encode_all(records)
-        texts = self._greedy_texts(scene, encoded)
-        scores = rouge_l_f1([record.response for record in records], texts)
-        clusters = scene.data.clusters(records)
-        tasks = [record.task for record in records]
-        params = {"decoding": "greedy", "max_new_tokens": self.settings.max_new_tokens}
-        for task in [None, *sorted(set(tasks))]:
-            rows = list(range(len(records))) if task is None else rows_of(tasks, task)
-            estimate = share_interval(scores[rows], [clusters[row] for row in rows])
-            found.results.append(self._row("rouge_l", "rouge_l_f1", task, estimate, params))
+        tokenizer = scene.data.encoder.tokenizer
+        ids = [self._answers(scene, encoded, settings, draw) for draw in range(draws)]
+        generations = Generations(
+            [record.response for record in records],
+            [record.task for record in records],
+            scene.data.clusters(records),
+            ids,
+            [tokenizer.batch_decode(draw, skip_special_tokens=True) for draw in ids],
+            suffix,
+        )
+        params = _params(settings, draws)
+        for one in generations.figures():
+            found.results.append(self._row(one, params))
 
-    def _greedy_texts(self, scene: Scene, encoded: list[EncodedRecord]) -> list[str]:
-        """Returns every record's greedy response, whole on every rank."""
+    def _answers(
+        self, scene: Scene, encoded: list[EncodedRecord], settings: SamplingSettings, draw: int
+    ) -> list[list[int]]:
+        """Returns the token ids of every record's response, whole on every rank."""
         ranks = scene.ranks
         encoder = scene.data.encoder
         vocabulary = Vocabulary(len(encoder.tokenizer), encoder.eos_id, encoder.pad_id)
@@ -104,37 +126,40 @@ class UtilityAudit(AuditCallback):
             responses = generate_responses(
                 lm.model,
                 mine,
-                self.settings,
+                settings,
                 vocabulary,
-                RandomScope(scene.module.seed, "utility"),
+                RandomScope(scene.module.seed, "utility", draw=draw),
                 self.batch_size,
                 self.max_batch_tokens,
                 synced_gpus=ranks.world_size > 1,
             )
             return tuple(responses)
 
-        with progress(scene.trainer, "utility: greedy responses", 1) as advance:
+        with progress(scene.trainer, f"utility: {settings.decoding} responses", 1) as advance:
             found = ranks.gather(list(scene.module.language_model(compute)))
             advance()
-        ids = [response.token_ids for response in found[: len(encoded)]]
-        return encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [list(response.token_ids) for response in found[: len(encoded)]]
 
-    def _row(
-        self,
-        name: str,
-        metric: str,
-        task: str | None,
-        estimate: UtilityEstimate,
-        params: dict[str, object],
-    ) -> Row:
-        return {
+    def _row(self, figure: Figure, params: dict[str, object]) -> Row:
+        row: Row = {
             "population": self.utility_population,
-            "task": task,
-            "name": name,
+            "task": figure.task,
+            "name": figure.name,
             "params": params,
-            "metric": metric,
-            "value": estimate.value,
-            "lower": estimate.lower,
-            "upper": estimate.upper,
-            "n_nonmembers": estimate.n,
+            "metric": figure.metric,
+            "n_nonmembers": figure.n,
         }
+        if figure.estimate is None:
+            return row
+        bounds = {"lower": figure.estimate.lower, "upper": figure.estimate.upper}
+        return {**row, "value": figure.estimate.value, **bounds}
+
+
+def _params(settings: SamplingSettings, draws: int) -> dict[str, object]:
+    params: dict[str, object] = {
+        "decoding": settings.decoding,
+        "max_new_tokens": settings.max_new_tokens,
+    }
+    if settings.decoding == "greedy":
+        return params
+    return {**params, "temperature": settings.temperature, "draws": draws}

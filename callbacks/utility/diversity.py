@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from callbacks.utility.estimates import UtilityEstimate, ratio_interval
@@ -66,17 +66,21 @@ def corpus_distinct_n(
 
 
 def mean_length_tokens(
-    responses: Sequence[Sequence[Hashable]],
+    lengths: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> UtilityEstimate:
     """Estimate the mean length of a response in tokens, eos included where it was produced.
 
+    Args:
+        lengths: Tokens of each response, [B]; a mean where a prompt was answered several times.
+        clusters: Each record's cluster; None: each its own.
+        level: Coverage.
+
     Raises:
         ValueError: If there is no response, or clusters do not pair up.
     """
-    lengths = [len(response) for response in responses]
-    return ratio_interval(lengths, np.ones(len(lengths)), clusters, level)
+    return ratio_interval(lengths, np.ones_like(lengths, dtype=float), clusters, level)
 
 
 def _ngrams(response: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:

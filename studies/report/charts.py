@@ -10,6 +10,7 @@ from studies.report.study_data import StudyData
 __all__ = [
     "attack_chart",
     "attack_colours",
+    "chart_spec",
     "difference_chart",
     "heat_map",
     "label_colours",
@@ -99,7 +100,9 @@ def _forest(rows: pd.DataFrame, band: str, title: str, null: float) -> Spec:
         .encode(x=alt.X("null:Q", title=title, scale=scale, axis=ticks))
     )
     bands = frame[band].nunique()
-    return _spec(alt.layer(line, bars, points), height=max(90, bands * (14 * len(attacks) + 14)))
+    return chart_spec(
+        alt.layer(line, bars, points), height=max(90, bands * (14 * len(attacks) + 14))
+    )
 
 
 def heat_map(rows: pd.DataFrame) -> Spec:
@@ -152,7 +155,7 @@ def _grid(rows: pd.DataFrame, column: str, order: Sequence[str]) -> Spec:
         ),
     )
     chart = alt.layer(cells, text)
-    return _spec(chart, height=40 + 36 * frame["label"].nunique(), ink=True)
+    return chart_spec(chart, height=40 + 36 * frame["label"].nunique(), ink=True)
 
 
 def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, log: bool) -> Spec:
@@ -197,7 +200,7 @@ def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, 
         .mark_line(strokeDash=[4, 4], strokeWidth=1, color=_NEUTRAL)
         .encode(x="fpr:Q", y="tpr:Q")
     )
-    return _spec(alt.layer(chance, lines).add_params(attack), height=340)
+    return chart_spec(alt.layer(chance, lines).add_params(attack), height=340)
 
 
 def utility_chart(
@@ -246,7 +249,7 @@ def utility_chart(
         .mark_rule(strokeDash=[4, 4], color=_NEUTRAL)
         .encode(y="null:Q")
     )
-    return _spec(alt.layer(chance, bars, points), height=300)
+    return chart_spec(alt.layer(chance, bars, points), height=300)
 
 
 def _shape(dash: list[int]) -> str:
@@ -277,10 +280,13 @@ def _estimate_tooltips() -> list[alt.Tooltip]:
     ]
 
 
-def _spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
+def chart_spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
+    """Returns a chart as the page takes it: as wide as its place, nothing fetched."""
     if ink:
         chart = chart.add_params(alt.param(name="ink", value="#1c2126"))
-    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    # Altair refuses more than 5,000 rows in a page, which the ROC curves of 15 runs have.
+    with alt.data_transformers.enable("default", max_rows=None):
+        spec: Spec = chart.properties(width="container", height=height).to_dict()
     # The address of the schema is not fetched, but a page without network should not hold one.
     spec.pop("$schema")
     spec.pop("config", None)

@@ -22,6 +22,12 @@ from studies.report.figures import (
     task_rows,
     utility_rows,
 )
+from studies.report.memorization import (
+    memorization_charts,
+    memorization_rows,
+    memorization_sentences,
+    memorization_table,
+)
 from studies.report.notices import headline, notices
 from studies.report.page_tables import PageTable, page_tables
 from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData, read_study_data
@@ -34,6 +40,7 @@ _SECTIONS = (
     ("result", "Result", None),
     ("leaks", "Models", "attacks"),
     ("inherited", "What was added", "differences"),
+    ("memorization", "Memorization", "memorization"),
     ("attacks", "Technique by attack", "heat"),
     ("roc", "ROC curves", "roc"),
     ("utility", "Risk and utility", "rouge"),
@@ -56,6 +63,8 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False) -> Path:
     write_study_tables(plan, out)
     data = read_study_data(plan, out)
     tables = page_tables(data)
+    if len(memorization_rows(data)):
+        tables["memorization"] = memorization_table(data)
     folder = out / "report"
     for name, table in tables.items():
         _write_text(folder / "tables" / f"{name}.csv", table.csv())
@@ -93,13 +102,16 @@ def _render(data: StudyData, tables: dict[str, PageTable], out_of_date: bool) ->
     return environment.get_template("page.html").render(
         plan=data.plan,
         sections=[
-            (anchor, name) for anchor, name, chart in _SECTIONS if not chart or chart in specs
+            (anchor, name)
+            for anchor, name, needed in _SECTIONS
+            if not needed or needed in specs or (needed == anchor and needed in tables)
         ],
         notices=notices(data, out_of_date=out_of_date),
         headline=headline(data),
         cards=_cards(data),
         primary=ATTACK_NAMES[PRIMARY_ATTACK],
         charts={name: name in specs for name in _CHARTS},
+        memorization=memorization_sentences(data),
         tables=tables,
         attacks=attacks,
         attack_entries=[(name, c, False) for name, c in charts.attack_colours(attacks).items()],
@@ -118,7 +130,9 @@ def _render(data: StudyData, tables: dict[str, PageTable], out_of_date: bool) ->
     )
 
 
-_CHARTS = "attacks differences swaps heat roc roc_log rouge perplexity tasks".split()
+_CHARTS = (
+    "attacks differences swaps heat roc roc_log rouge perplexity tasks conditional did exposure"
+).split()
 
 
 def _specs(data: StudyData) -> dict[str, charts.Spec]:
@@ -145,7 +159,7 @@ def _specs(data: StudyData) -> dict[str, charts.Spec]:
         specs["roc_log"] = charts.roc_chart(roc, colours, log=True)
     if len(tasks):
         specs["tasks"] = charts.task_chart(tasks)
-    return specs | _utility_specs(data, colours)
+    return specs | _utility_specs(data, colours) | memorization_charts(data)
 
 
 def _utility_specs(

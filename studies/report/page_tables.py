@@ -10,7 +10,7 @@ from studies.progress import duration_text
 from studies.report.figures import comparison_rows, task_rows, utility_rows
 from studies.report.study_data import METRIC_NAMES, ROLE_NAMES, StudyData
 
-__all__ = ["PageTable", "TableCell", "TableColumn", "page_tables"]
+__all__ = ["PageTable", "TableCell", "TableColumn", "estimate_cell", "page_tables"]
 
 _TPR_METRICS = ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")
 _COMPARISONS = ("auroc_difference", "swap_estimate", "auroc")
@@ -79,8 +79,8 @@ def _membership(data: StudyData) -> PageTable:
         [
             TableCell(row["label"]),
             TableCell(row["attack"]),
-            _estimate(row),
-            *(_estimate(row, f"{metric}_", percent=True) for metric in _TPR_METRICS),
+            estimate_cell(row),
+            *(estimate_cell(row, f"{metric}_", percent=True) for metric in _TPR_METRICS),
             *_counts(row),
         ]
         for _, row in wide.iterrows()
@@ -103,7 +103,7 @@ def _comparisons(data: StudyData) -> PageTable:
             TableCell(row["label_b"]),
             TableCell(row["attack"]),
             TableCell(METRIC_NAMES[row["metric"]]),
-            _estimate(row),
+            estimate_cell(row),
             *_counts(row),
         ]
         for _, row in both.iterrows()
@@ -123,7 +123,7 @@ def _utility(data: StudyData) -> PageTable:
         [
             TableCell(row["label"]),
             TableCell(METRIC_NAMES[row["measure"]]),
-            _estimate(row, "utility_", value="utility"),
+            estimate_cell(row, "utility_", value="utility"),
             _count(row["utility_n"]),
         ]
         for _, row in frame.iterrows()
@@ -143,7 +143,7 @@ def _tasks(data: StudyData) -> PageTable:
         [
             TableCell(row["label"]),
             TableCell(row["task"].replace("_", " ")),
-            _estimate(row),
+            estimate_cell(row),
             *_counts(row),
         ]
         for _, row in frame.iterrows()
@@ -207,7 +207,7 @@ def _count(number: float) -> TableCell:
     return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:,.0f}", f"{number:.0f}")
 
 
-def _estimate(
+def estimate_cell(
     row: pd.Series, prefix: str = "", *, value: str = "", percent: bool = False
 ) -> TableCell:
     """Returns a value with its interval; `prefix` and `value` name its columns."""

@@ -9,6 +9,7 @@ import pandas as pd
 from callbacks.results import read_table
 from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
+from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
 
 __all__ = [
@@ -77,6 +78,7 @@ class StudyData:
         states: State of every cell, by id.
         labels: Label of each run on the page, by alias.
         results: Rows of each finished run's last step, with `label`, `label_b` and `attack`.
+        technique_rows: Results about techniques, which belong to no run.
         scores: Scores at the last step: alias -> (attack, params) -> scores.
         facts: Content of each finished cell's state file, by alias.
     """
@@ -86,6 +88,7 @@ class StudyData:
     states: dict[str, str]
     labels: dict[str, str]
     results: pd.DataFrame
+    technique_rows: pd.DataFrame
     scores: dict[str, dict[tuple[str, str], AttackScores]]
     facts: dict[str, dict[str, object]]
 
@@ -119,8 +122,8 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
     cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
     labels = _labels(plan)
-    results = read_table(out, "results").to_pandas()
-    results = results[results["run"].isin([cell.alias for cell in cells])]
+    every = read_table(out, "results").to_pandas()
+    results = every[every["run"].isin([cell.alias for cell in cells])]
     last = results.groupby(["run", "audit"])["step"].transform("max")
     results = results[results["step"] == last].copy()
     order = {cell.alias: index for index, cell in enumerate(cells)}
@@ -134,6 +137,7 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
         states=dict(states),
         labels=labels,
         results=results.sort_values("order", kind="stable"),
+        technique_rows=every[every["run"] == STUDY_RUN],
         scores=attack_scores(read_table(out, "scores").to_pandas()),
         facts={cell.alias: CellFiles(cell).read() for cell in cells},
     )

@@ -34,9 +34,10 @@ FOLDERS = {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         "membership_weights",
+        *("memorization", "exposure"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
-    "data": {"builtin", "dolly", "openwebtext"},
+    "data": {"builtin", "canaries", "dolly", "openwebtext"},
     "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "presets/as_released": {
         *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),
@@ -113,6 +114,14 @@ def test_data(parser: LightningArgumentParser, data: str) -> None:
     config = compose(parser, "base/teacher", f"data/{data}", "families/gpt2-mini")
     assert_kept(config, f"data/{data}")
     assert isinstance(build(parser, config).data, LightningDataModule)
+
+
+def test_canaries_lie_over_any_data(parser: LightningArgumentParser) -> None:
+    listed = ["base/teacher", "data/builtin", "data/canaries", "families/gpt2-mini"]
+    config = compose(parser, *listed, "audits/exposure")
+    assert_kept(config, "data/canaries")
+    series = [canary.series for canary in build(parser, config).data.canaries]
+    assert (series.count("coin"), series.count("exposure")) == (500, 100)
 
 
 @pytest.mark.parametrize("family", names("families"))

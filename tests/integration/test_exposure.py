@@ -15,11 +15,10 @@ from tests.integration.conftest import fragments, table
 
 CANARIES = [
     *("-c", "configs/data/canaries.yaml", "-c", "configs/audits/exposure.yaml"),
-    *("--data.n_records=100", "--data.canaries.coin=0", "--data.canaries.exposure_per_level=6"),
+    *("--data.n_records=90", "--data.canaries.coin=0", "--data.canaries.exposure_per_level=6"),
     *("--data.canaries.repetitions=[1, 4, 16]", "--data.canaries.formats=[code, phone]"),
-    "--trainer.callbacks.init_args.max_candidates=24000",
+    "--trainer.callbacks.init_args.max_candidates=1000",
     "--trainer.callbacks.init_args.sample_candidates=200",
-    "--trainer.callbacks.init_args.every_n_validations=100",
 ]
 
 
@@ -39,9 +38,7 @@ def test_a_teacher_gives_canaries_away_and_a_control_does_not(tmp_path: Path) ->
     assert by_level[1] < by_level[4] < by_level[16]
     ceiling = np.mean([np.log2(24_000), np.log2(10**6)])
     assert by_level[16] > 0.8 * ceiling
-    codes = teacher[(teacher.format == "code") & (teacher.metric == "exposure")]
-    assert set(codes.method) == {"exact"}
-    assert set(teacher[teacher.format == "phone"].method) == {"skew_normal"}
+    assert set(teacher.method) == {"skew_normal"}
 
     control = audited("control", tmp_path / "control", "--trainer.max_epochs=1")
     whole = control[(control.format == "all") & (control.metric == "exposure")]

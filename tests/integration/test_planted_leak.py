@@ -45,6 +45,8 @@ from datamodules.tokenizer import train_tokenizer
 from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import supervised_sums
 
+pytestmark = pytest.mark.slow
+
 SIDE = 200
 # On a coin's toss alone, in the order of the corpus: both sides come from one distribution.
 CORPUS = generate_records(2 * SIDE + 120, seed=5)

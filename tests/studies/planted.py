@@ -92,3 +92,35 @@ def _utility_rows(identity: Row) -> list[Row]:
         shared | {"name": name, "metric": metric, "value": v, "lower": 0.95 * v, "upper": 1.05 * v}
         for name, metric, v in (("rouge_l", "rouge_l_f1", 0.31), ("perplexity", "perplexity", 24.5))
     ]
+
+
+MEMORIZED = {"teacher": 0.6, "student": 0.4}
+
+
+def write_planted_accuracy(run_dir: Path, name: str, role: str, seed: int, more: float = 0) -> None:
+    """Adds token accuracies to one run's tables."""
+    rows = [
+        {
+            **{"run": name, "step": STEP, "record": f"{population}-{i}", "population": population},
+            **{"name": "token_accuracy", "params": {"tokens": 32}, "n_tokens": 20},
+            "value": float(value),
+        }
+        for population, values in planted_accuracy(role, seed, more).items()
+        for i, value in enumerate(values)
+    ]
+    write_part(run_dir, "memorization", STEP, "memorization", rows)
+    merge_parts(run_dir)
+
+
+def planted_accuracy(role: str, seed: int, more: float = 0) -> dict[str, np.ndarray]:
+    """Returns accuracies [RECORDS] by population: every third private record is memorized."""
+    found = {}
+    for number, population in enumerate(("private", "held_out", "never")):
+        ease = np.random.default_rng([0, number]).uniform(size=RECORDS)
+        own = np.random.default_rng([seed, number, *role.encode()])
+        values = 0.6 * ease + 0.05 * own.normal(size=RECORDS)
+        if population == ("held_out" if role.startswith("counterfactual") else "private"):
+            gain = MEMORIZED.get(role.replace("counterfactual_", ""), MEMORIZED["student"])
+            values[::3] += 0.0 if role == "control" else gain + more
+        found[population] = np.clip(values, 0.0, 1.0)
+    return found

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from callbacks.continuing import continuation_rounds, continue_round
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
 from callbacks.utility.rouge import WordTokenizer
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
-from kdmodules.causal_lm import CausalLM
 from kdmodules.families import context_window
 from kdmodules.keyed_choice import RandomScope
-from kdmodules.sampling import GeneratedResponse, SamplingSettings, generate_responses
+from kdmodules.sampling import SamplingSettings
 
 _CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
@@ -66,7 +66,7 @@ class ContinuationOverlap(RecordSignal):
             for place, record in enumerate(encoded)
             if len(starts[place]) > len(record.prompt_ids) and references[place].strip()
         ]
-        rounds = _rounds(
+        rounds = continuation_rounds(
             {place: (len(starts[place]), len(ends[place])) for place in defined},
             access.batch_size * access.ranks.world_size,
             context_window(access.lm.model),
@@ -91,28 +91,11 @@ class ContinuationOverlap(RecordSignal):
         draw: int,
     ) -> list[tuple[int, ...]]:
         """Returns one continuation of each start, each cut to its own length."""
-        mine = access.ranks.share(starts)
         settings = SamplingSettings(
             max_new_tokens=max(lengths), temperature=self.temperature, top_k=self.top_k
         )
-
-        def compute(lm: CausalLM) -> tuple[GeneratedResponse, ...]:
-            responses = generate_responses(
-                lm.model,
-                mine,
-                settings,
-                access.vocabulary,
-                RandomScope(access.seed, "samia", draw=draw),
-                access.batch_size,
-                access.max_batch_tokens,
-                synced_gpus=access.ranks.world_size > 1,
-            )
-            return tuple(responses)
-
-        found = access.ranks.gather(list(access.lm(compute)))[: len(starts)]
-        return [
-            response.token_ids[:length] for response, length in zip(found, lengths, strict=True)
-        ]
+        scope = RandomScope(access.seed, "samia", draw=draw)
+        return continue_round(access, starts, lengths, settings, scope)
 
 
 def rouge_1_recall(reference: str, candidate: str) -> float:
@@ -141,26 +124,6 @@ def _halve(record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
     middle = len(text) // 2
     start = replace(record, prompt_ids=record.prompt_ids + text[:middle], response_ids=())
     return start, text[middle:]
-
-
-def _rounds(sizes: dict[int, tuple[int, int]], size: int, window: int) -> list[list[int]]:
-    """Groups records of similar continuations, which all grow by the longest one of their group.
-
-    What a record samples does not depend on its group: its draws are keyed by position.
-
-    Args:
-        sizes: (tokens that are given, tokens of the continuation) by place.
-        size: Most records in a group.
-        window: Most tokens that the model accepts.
-    """
-    rounds: list[list[int]] = []
-    for place in sorted(sizes, key=lambda one: -sizes[one][1]):
-        group = rounds[-1] if rounds else []
-        if 0 < len(group) < size and sizes[place][0] + sizes[group[0]][1] <= window:
-            group.append(place)
-        else:
-            rounds.append([place])
-    return rounds
 
 
 def _texts(access: ModelAccess, ids: Sequence[tuple[int, ...]]) -> list[str]:

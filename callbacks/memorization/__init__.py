@@ -1,0 +1,1 @@
+"""Memorization: what a model writes of its records by itself, and how often chance would too."""

@@ -1,0 +1,199 @@
+"""The page's section on memorization: what stands in it, and the sentences that limit it."""
+
+import json
+from collections.abc import Iterator
+
+import altair as alt
+import pandas as pd
+
+from callbacks.memorization.exposure import CHANCE_BITS
+from studies.decomposition import FEWEST_SEEDS
+from studies.report.charts import Spec, attack_colours, chart_spec
+from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
+from studies.report.study_data import StudyData
+
+__all__ = [
+    "memorization_charts",
+    "memorization_rows",
+    "memorization_sentences",
+    "memorization_table",
+]
+
+_NUMBERS = ["value", "lower", "upper", "p_value", "n_members", "n_nonmembers"]
+_EXPOSED = "canary_exposure"
+_MEASURES = {
+    "token_accuracy_excess": "Excess token accuracy",
+    "token_accuracy_gap_excess": "Excess of the gap, private − held out",
+    "token_accuracy": "Token accuracy",
+    "did": "Difference in differences",
+    "inherited": "Inherited",
+    "teacher_only": "Teacher only",
+    "student_only": "Student only",
+    "inherited_net": "Inherited, less never-seen",
+    "teacher_only_net": "Teacher only, less never-seen",
+    "student_only_net": "Student only, less never-seen",
+    "exposure": "Exposure of canaries (bits)",
+    "exposure_chance": "Exposure by chance (bits)",
+    "kendall_tau": "Kendall’s τ, membership and memorization",
+    "kendall_ceiling_membership": "τ of membership with itself",
+    "kendall_ceiling_memorization": "τ of memorization with itself",
+    "crossing_membership": "Difference of membership",
+    "crossing_memorization": "Difference of memorization",
+    "top_overlap": "Overlap of the most exposed",
+    "top_overlap_chance": "Overlap by chance",
+    "top_overlap_ceiling_membership": "Overlap of membership with itself",
+    "top_overlap_ceiling_memorization": "Overlap of memorization with itself",
+}
+# The same in every row of a table, and named in the page's text.
+_HIDDEN_PARAMS = ("tokens", "attack", "excess", "replicates", "student_seeds", "teacher_seeds")
+
+
+def memorization_rows(data: StudyData) -> pd.DataFrame:
+    """Returns the rows that compare memorization, and those of canaries, all tasks together."""
+    rows = data.rows(audit="memorization", task=None)
+    studied = rows["name"].isin(("conditional", "decomposition", "overlap", "disagreement"))
+    exposed = rows["population"].eq(_EXPOSED)
+    chosen = rows[studied | exposed | rows["metric"].str.endswith("_excess")]
+    chosen = pd.concat([chosen, data.technique_rows.reindex(columns=chosen.columns)])
+    return chosen.assign(
+        label=chosen["label"].fillna("All techniques"),
+        measure=chosen["metric"].map(_MEASURES),
+        detail=chosen["params"].map(_detail),
+    )
+
+
+def memorization_table(data: StudyData) -> PageTable:
+    """Returns every figure of the section with interval and counts."""
+    rows = memorization_rows(data)
+    columns = [
+        *(
+            TableColumn(title)
+            for title in ("Model", "Compared with", "Records", "Measure", "Of what")
+        ),
+        TableColumn("Estimate", numeric=True),
+        TableColumn("p", numeric=True),
+        TableColumn("Records counted", numeric=True),
+    ]
+    cells = [
+        [
+            TableCell(row["label"]),
+            TableCell("—" if pd.isna(row["label_b"]) else row["label_b"]),
+            TableCell(str(row["population"]).replace("_", " ")),
+            TableCell(row["measure"]),
+            TableCell(row["detail"]),
+            estimate_cell(row),
+            _p_value(row["p_value"]),
+            _records(row),
+        ]
+        for _, row in rows.iterrows()
+    ]
+    names = ["label", "run", "label_b", "run_b", "population", "name", "params", "metric"]
+    return PageTable(columns, cells, rows[[*names, *_NUMBERS]])
+
+
+def memorization_charts(data: StudyData) -> dict[str, Spec]:
+    """Returns the conditional curves, their DiD, and exposure, as far as measured."""
+    rows = memorization_rows(data)
+    rows = rows[rows["value"].notna()]
+    found = {
+        name: rows["params"].map(lambda params, name=name: json.loads(params).get(name))
+        for name in ("tau", "repetitions", "format")
+    }
+    rows = rows.assign(**found)
+    curves = rows[(rows["name"] == "conditional") & (rows["metric"] == "token_accuracy")]
+    did = rows[rows["metric"] == "did"]
+    exposure = rows[(rows["metric"] == "exposure") & (rows["format"] == "all")]
+    specs = {}
+    if len(curves):
+        lines = curves.assign(line=curves["label"] + ", " + curves["population"])
+        specs["conditional"] = _curve(lines, "tau", "Teacher accuracy above", "Token accuracy")
+    if len(did):
+        lines = did.assign(line=did["label"])
+        specs["did"] = _curve(lines, "tau", "Teacher accuracy above", "DiD of token accuracy", 0.0)
+    if len(exposure):
+        lines = exposure.assign(line=exposure["label"])
+        specs["exposure"] = _curve(
+            lines, "repetitions", "Repetitions of the canary", "Exposure (bits)", CHANCE_BITS
+        )
+    return specs
+
+
+def memorization_sentences(data: StudyData) -> list[str]:
+    """Returns what a reader must know of the figures, in one sentence each."""
+    rows = memorization_rows(data)
+    return [*_decided(rows), *_agreement(data, rows)]
+
+
+def _decided(rows: pd.DataFrame) -> Iterator[str]:
+    net = rows[rows["metric"] == "inherited_net"]
+    if len(net) and not (net["n_members"] > 0).any():
+        yield (
+            "Inherited, teacher-only and student-only records: no record is decided. A record "
+            f"needs teachers and students of {FEWEST_SEEDS} seeds or more, and counterfactuals."
+        )
+    elif len(net):
+        yield (
+            "Inherited, teacher-only and student-only: share of records above the excess that "
+            "counts as memorized; the same share of never-seen records stands beside it and is "
+            "subtracted."
+        )
+
+
+def _agreement(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
+    replicates = len({cell.replicate for cell in data.cells})
+    unknown = f"undecided (R = {replicates})"
+    tests = rows[rows["metric"] == "crossing_membership"]
+    if replicates < 2:
+        yield f"Do membership and memorization rank techniques differently? {unknown}."
+        return
+    pairs = tests[tests["p_value"] <= 0.05]["params"].map(
+        lambda params: "{a} and {b}".format_map(json.loads(params))
+    )
+    named = ", ".join(dict.fromkeys(pairs)) if len(pairs) else "none"
+    yield (
+        "Pairs of techniques of which one gives more members away and the other memorizes more, "
+        f"both beyond their margins (Holm over pairs, R = {replicates}): {named}."
+    )
+
+
+def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None) -> Spec:
+    """One line with its interval for every `line` of the rows."""
+    lines = list(dict.fromkeys(rows["line"]))
+    frame = rows[["line", x, "value", "lower", "upper", "n_members", "n_nonmembers"]]
+    scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
+    base = alt.Chart(frame).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom")),
+        tooltip=[
+            alt.Tooltip("line:N", title="Run"),
+            alt.Tooltip(f"{x}:O", title=x_title),
+            alt.Tooltip("value:Q", title=title, format=".3f"),
+            alt.Tooltip("lower:Q", title="95% from", format=".3f"),
+            alt.Tooltip("upper:Q", title="95% to", format=".3f"),
+            alt.Tooltip("n_members:Q", title="Members"),
+            alt.Tooltip("n_nonmembers:Q", title="Non-members"),
+        ],
+    )
+    y = alt.Y("value:Q", title=title)
+    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("lower:Q", title=title), y2="upper:Q")
+    marks = [bars, base.mark_line(strokeWidth=2).encode(y=y), base.mark_point().encode(y=y)]
+    if null is not None:
+        level = alt.Chart(pd.DataFrame({"null": [null]}))
+        marks.append(level.mark_rule(strokeDash=[4, 4]).encode(y=alt.Y("null:Q", title=title)))
+    return chart_spec(alt.layer(*marks), height=300)
+
+
+def _detail(params: str) -> str:
+    """Returns what a row is about: the parameters that tell it from its neighbours."""
+    shown = {k: value for k, value in json.loads(params).items() if k not in _HIDDEN_PARAMS}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
+
+
+def _p_value(number: float) -> TableCell:
+    return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:.2g}", f"{number:.9g}")
+
+
+def _records(row: pd.Series) -> TableCell:
+    counts = [row[name] for name in ("n_members", "n_nonmembers") if pd.notna(row[name])]
+    text = " + ".join(f"{count:,.0f}" for count in counts)
+    return TableCell(text, f"{sum(counts):.0f}") if counts else TableCell("—", "")

@@ -1,0 +1,101 @@
+"""Exposure: exact ranks against brute force, extrapolation against exact ranks, chance by law."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from callbacks.memorization.exposure import (
+    CHANCE_BITS,
+    chance_exposure,
+    exact_exposure,
+    extrapolated_exposure,
+    mean_exposure,
+)
+
+
+def test_exact_rank_equals_sorting_all_secrets() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=501)
+    best_first = sorted(range(501), key=lambda place: -scores[place])
+    for place in (0, 17, best_first[0], best_first[-1]):
+        found = exact_exposure(scores[place], np.delete(scores, place))
+        expected = math.log2(501) - math.log2(best_first.index(place) + 1)
+        assert found.bits == pytest.approx(expected, abs=1e-12)
+        assert found.method == "exact"
+
+
+def test_ties_are_broken_by_a_coin() -> None:
+    assert exact_exposure(0.0, np.zeros(7)).bits == pytest.approx(3 - math.log2(4.5))
+    assert exact_exposure(0.0, [0.0, -1.0, 1.0]).bits == pytest.approx(2 - math.log2(2.5))
+
+
+@pytest.mark.parametrize("shape", [-4.0, 0.0, 3.0])
+def test_extrapolation_is_close_to_the_exact_rank(shape: float) -> None:
+    """A space of 200,000 secrets, of which the extrapolation sees 1,000."""
+    rng = np.random.default_rng(7)
+    space = -stats.skewnorm.rvs(shape, 40.0, 6.0, size=200_000, random_state=rng)
+    ordered = np.sort(space)[::-1]
+    for rank in (20, 300, 5_000, 100_000):
+        secret = ordered[rank - 1]
+        exact = exact_exposure(secret, np.delete(ordered, rank - 1)).bits
+        sample = rng.choice(space, size=1_000, replace=False)
+        found = extrapolated_exposure(float(secret), sample, 200_000)
+        assert found.method == "skew_normal"
+        assert found.bits == pytest.approx(exact, rel=0.2, abs=0.15)
+
+
+def test_extrapolation_reaches_beyond_its_sample_and_stops_at_the_space() -> None:
+    sample = np.random.default_rng(1).normal(-50.0, 3.0, size=500)
+    beyond = extrapolated_exposure(-50.0 + 3 * 4.5, sample, 10**8).bits
+    assert math.log2(500) < beyond < math.log2(10**8)
+    assert extrapolated_exposure(0.0, sample, 10**8).bits == math.log2(10**8)
+    assert extrapolated_exposure(-500.0, sample, 10**8).bits == pytest.approx(0.0, abs=1e-9)
+    scaled = extrapolated_exposure(1e3 * (-50.0 + 3 * 4.5), 1e3 * sample, 10**8).bits
+    assert scaled == pytest.approx(beyond, rel=1e-3)
+
+
+def test_no_distribution_is_fitted_to_nothing() -> None:
+    for sample in (np.arange(99.0), np.zeros(200), np.append(np.arange(150.0), -np.inf)):
+        with pytest.raises(ValueError, match="skew-normal needs 100"):
+            extrapolated_exposure(0.0, sample, 1000)
+    with pytest.raises(ValueError, match="not a number"):
+        exact_exposure(math.nan, [1.0])
+
+
+def test_chance_is_the_mean_over_all_ranks() -> None:
+    for space in (2, 10, 24_000):
+        ranks = np.arange(1, space + 1)
+        assert chance_exposure(space) == pytest.approx(np.mean(np.log2(space) - np.log2(ranks)))
+    assert chance_exposure(10**8) == pytest.approx(CHANCE_BITS, abs=1e-6)
+
+
+def test_the_mean_of_canaries_never_met_is_that_of_chance() -> None:
+    """600 controls of 20 canaries: intervals cover, and the test rejects 5% at most."""
+    rng = np.random.default_rng(3)
+    space = 24_000
+    found = []
+    for _ in range(600):
+        bits = np.log2(space) - np.log2(rng.integers(1, space + 1, size=20))
+        found.append(mean_exposure(bits, [space] * 20))
+    covered = np.mean([m.lower <= chance_exposure(space) <= m.upper for m in found])
+    rejected = np.mean([m.p_value <= 0.05 for m in found])
+    # Student's t on twenty skewed values covers about 92%.
+    assert 0.89 < covered < 0.97
+    assert 0.025 < rejected < 0.075
+
+
+def test_the_mean_against_students_t_and_fishers_method() -> None:
+    bits = np.array([0.5, 3.0, 9.0, 14.0])
+    found = mean_exposure(bits, [24_000, 10**6, 24_000, 10**8])
+    lower, upper = stats.t.interval(0.95, 3, loc=bits.mean(), scale=stats.sem(bits))
+    assert found.value == pytest.approx(bits.mean())
+    assert found.lower == pytest.approx(max(0.0, lower))
+    assert found.upper == pytest.approx(min(upper, math.log2(10**8)))
+    fisher = stats.combine_pvalues(2.0**-bits, method="fisher").pvalue
+    assert found.p_value == pytest.approx(fisher, rel=1e-9)
+    full = mean_exposure([math.log2(1024)] * 3, [1024] * 3)
+    assert full.value == pytest.approx(10.0)
+    assert full.lower < 10.0 == pytest.approx(full.upper)
+    assert mean_exposure([2.0], [1024]).lower is None

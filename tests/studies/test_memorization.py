@@ -1,0 +1,176 @@
+"""Study-level memorization against plain loops on planted accuracies; its section of the page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from callbacks.results import read_table
+from studies.cell_state import CellFiles
+from studies.plan import Plan
+from studies.report import write_report
+from studies.tables import write_study_tables
+
+PlanOf = Callable[..., Plan]
+OUT = Path("runs/small")
+
+
+def finish(plan: Plan, planted: ModuleType, leak_of: Callable[[str], float]) -> None:
+    """Plants tables for every cell; `leak_of` says what a technique memorizes more."""
+    for cell in plan.cells:
+        files = CellFiles(cell)
+        planted.write_planted(files.folder, cell.alias, cell.role, cell.seed)
+        more = leak_of(cell.technique) if cell.technique else 0.0
+        planted.write_planted_accuracy(files.folder, cell.alias, cell.role, cell.seed, more)
+        (files.folder / "export").mkdir(exist_ok=True)
+        (files.folder / "export" / "model.txt").write_text(cell.alias)
+        files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
+
+
+def study_rows(plan: Plan) -> pd.DataFrame:
+    write_study_tables(plan, OUT)
+    rows = read_table(OUT, "results").to_pandas()
+    rows = rows[rows["audit"] == "memorization"].reset_index(drop=True)
+    return rows.join(pd.DataFrame(rows["params"].map(json.loads).tolist()))
+
+
+@pytest.fixture
+def one_seed(plan_of: PlanOf, planted: ModuleType) -> Plan:
+    plan = plan_of()
+    finish(plan, planted, lambda technique: 0.0)
+    return plan
+
+
+@pytest.fixture
+def five_replicates(project: Path, plan_of: PlanOf, planted: ModuleType) -> Plan:
+    study = project / "configs/studies/small.yaml"
+    text = study.read_text().replace("[kd]", "[kd, gkd]")
+    study.write_text(f"{text}replicates: [1, 2, 3, 4, 5]\n")
+    plan = plan_of()
+    finish(plan, planted, lambda technique: 0.15 if technique == "gkd" else 0.0)
+    return plan
+
+
+def test_the_excess_equals_a_plain_loop(one_seed: Plan, planted: ModuleType) -> None:
+    rows = study_rows(one_seed)
+    ours, theirs = (planted.planted_accuracy(role, 1) for role in ("student", "counterfactual"))
+    student = rows[(rows.role == "student") & rows.run_b.str.startswith("counterfactual")]
+    excess = student[student.metric == "token_accuracy_excess"].set_index("population")
+    for population in ("private", "held_out", "never"):
+        differences = ours[population] - theirs[population]
+        interval = stats.ttest_1samp(differences, 0).confidence_interval()
+        row = excess.loc[population]
+        assert row.value == pytest.approx(differences.mean())
+        assert (row.lower, row.upper) == pytest.approx((interval.low, interval.high))
+    assert excess.loc["private"].n_members == excess.loc["never"].n_nonmembers == planted.RECORDS
+    gap = student[student.metric == "token_accuracy_gap_excess"].iloc[0]
+    assert gap.value == pytest.approx(excess.loc["private"].value - excess.loc["held_out"].value)
+    assert gap.lower > 0.1
+    assert excess.loc["never"].lower < 0 < excess.loc["never"].upper
+
+
+def test_every_curve_has_its_baselines_and_did_is_their_difference(
+    one_seed: Plan, planted: ModuleType
+) -> None:
+    rows = study_rows(one_seed)
+    curves = rows[(rows.name == "conditional") & (rows.metric == "token_accuracy")]
+    drawn = set(zip(curves.role, curves.population, strict=True))
+    roles = ("student", "counterfactual", "control")
+    assert drawn == {(role, side) for role in roles for side in ("private", "never")}
+    teacher = planted.planted_accuracy("teacher", 1)
+    by = curves.set_index(["role", "population", "tau"])
+    for role, side, tau in by.index:
+        above = teacher[side] > tau
+        row = by.loc[(role, side, tau)]
+        assert row["n_members" if side == "private" else "n_nonmembers"] == above.sum()
+        if above.any():
+            own = planted.planted_accuracy(role, 1)[side][above]
+            assert row.value == pytest.approx(own.mean())
+        else:
+            assert np.isnan(row.value)
+    did = rows[rows.metric == "did"].set_index("tau")
+    assert len(did) == 7
+    expected = (
+        by.loc[("student", "private", 0.5)].value
+        - by.loc[("counterfactual", "private", 0.5)].value
+        - by.loc[("student", "never", 0.5)].value
+        + by.loc[("counterfactual", "never", 0.5)].value
+    )
+    assert did.loc[0.5].value == pytest.approx(expected)
+    assert did.loc[0.5].lower > 0.1
+    assert np.isnan(did.loc[0.99].value)
+    assert did.loc[0.99].n_nonmembers == 0
+
+
+def test_one_seed_decides_no_record(one_seed: Plan) -> None:
+    rows = study_rows(one_seed)
+    sets = rows[rows.name == "decomposition"]
+    assert set(sets.metric) == {
+        f"{name}{suffix}"
+        for name in ("inherited", "teacher_only", "student_only")
+        for suffix in ("", "_net")
+    }
+    assert sets.value.isna().all()
+    assert (sets[sets.metric == "inherited_net"].n_members == 0).all()
+
+
+def test_three_seeds_find_the_planted_records(five_replicates: Plan, planted: ModuleType) -> None:
+    rows = study_rows(five_replicates)
+    sets = rows[(rows.name == "decomposition") & rows.run.str.startswith("student-kd-")]
+    by = sets.set_index(["metric", "population"])["value"]
+    third = 1 / 3
+    assert by["inherited", "private"] == pytest.approx(third)
+    assert by["inherited", "never"] == 0.0
+    assert by["inherited_net", "private"] == pytest.approx(third)
+    assert by["teacher_only", "private"] == by["student_only", "private"] == 0.0
+    assert (sets[sets.metric == "inherited_net"].n_members == planted.RECORDS).all()
+    assert set(sets.student_seeds) == set(sets.teacher_seeds) == {5}
+
+
+def test_disagreement_over_replicates(five_replicates: Plan) -> None:
+    rows = study_rows(five_replicates)
+    found = rows[rows.name == "disagreement"].set_index("metric")
+    assert (found.run == "study").all()
+    assert (found.replicates == 5).all()
+    # Both techniques were planted with the same scores: all ties, so there is no ranking.
+    assert np.isnan(found.loc["kendall_tau"].value)
+    assert found.loc["kendall_ceiling_memorization"].value == 1.0
+    difference = found.loc["crossing_memorization"]
+    assert (difference.a, difference.b) == ("gkd", "kd")
+    excess = rows[(rows.metric == "token_accuracy_excess") & (rows.population == "private")]
+    excess = excess[(excess.role == "student") & excess.run_b.str.startswith("counterfactual")]
+    means = excess.groupby(excess.run.str.split("-").str[1]).value.mean()
+    assert difference.value == pytest.approx(means["gkd"] - means["kd"])
+    assert difference.lower > 0.01
+    assert found.loc["crossing_membership"].value == pytest.approx(0.0, abs=0.05)
+    assert found.loc["crossing_membership"].p_value == difference.p_value == 1.0
+
+
+def test_one_replicate_has_no_test_and_one_technique_no_ranking(one_seed: Plan) -> None:
+    rows = study_rows(one_seed)
+    assert not (rows.name == "disagreement").any()
+    overlap = rows[rows.name == "overlap"].set_index(["metric", "share"])["value"]
+    assert overlap["top_overlap_chance", 0.1] == pytest.approx(0.1)
+    assert 0.0 <= overlap["top_overlap", 0.1] <= 1.0
+    assert np.isnan(overlap["top_overlap_ceiling_membership", 0.1])
+
+
+def test_the_page_has_a_section_on_memorization(one_seed: Plan) -> None:
+    text = write_report(one_seed, OUT).read_text(encoding="utf-8")
+    assert 'id="memorization"' in text
+    assert "no record is decided" in text
+    assert "undecided (R = 1)" in text
+    assert '"conditional":{' in text
+    table = pd.read_csv(OUT / "report/tables/memorization.csv")
+    assert set(table["name"]) >= {"token_accuracy", "conditional", "decomposition", "overlap"}
+
+
+def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Plan) -> None:
+    text = write_report(five_replicates, OUT).read_text(encoding="utf-8")
+    assert "no record is decided" not in text
+    assert "beyond their margins (Holm over pairs, R = 5): none." in text
