@@ -27,8 +27,8 @@ def reliability(draws: ArrayLike) -> float:
     Raises:
         ValueError: Fewer than two draws, or NaN among the scores.
 
-    >>> round(reliability([[1.0, 1.2], [2.0, 1.9], [3.0, 3.0]]), 4)
-    0.9945
+    >>> round(float(reliability([[1.0, 1.2], [2.0, 1.9], [3.0, 3.0]])), 4)
+    0.9936
     """
     table = _as_draws(draws, "draws")
     k = table.shape[1]

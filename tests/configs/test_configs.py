@@ -186,7 +186,8 @@ def test_audit(parser: LightningArgumentParser, audit: str) -> None:
     config = compose(parser, *listed)
     callbacks = build(parser, config).trainer.callbacks
     assert [isinstance(callback, AuditCallback) for callback in callbacks] == [True]
-    assert callbacks[0].audit == audit
+    # membership_text and its like are kinds of the one membership audit: the last of them runs.
+    assert callbacks[0].audit == audit.partition("_")[0]
 
 
 def test_audits_append(parser: LightningArgumentParser) -> None:

@@ -98,5 +98,5 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     )
 
 
-def test_there_are_three_shipped_studies() -> None:
-    assert len(list(REAL.glob("*.yaml"))) == 3
+def test_there_are_four_shipped_studies() -> None:
+    assert len(list(REAL.glob("*.yaml"))) == 4

@@ -28,8 +28,8 @@ def met_matrix(view: AuditView, references: Sequence[str]) -> Tensor:
 def logit_confidence(log_likelihood: Tensor) -> Tensor:
     """Returns log(p / (1 - p)) of p = exp(LL), floored so that it is finite at p = 1.
 
-    >>> round(float(logit_confidence(torch.tensor(0.5).log())), 6)
-    0.0
+    >>> round(float(logit_confidence(torch.tensor(0.8).log())), 4)
+    1.3863
     """
     capped = log_likelihood.double().clamp(max=-LEAST_NLL)
     return capped - torch.log(-torch.expm1(capped))
