@@ -126,7 +126,9 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
 
 def _not_measurable(data: StudyData) -> Iterator[Notice]:
     rows = data.rows(run_b=None)
-    rows = rows[rows["value"].isna()]
+    # An equivalent epsilon is null where it is infinite: measured, and no number.
+    infinite = rows["metric"].str.startswith("epsilon_equivalent")
+    rows = rows[rows["value"].isna() & ~infinite]
     for metric, group in rows.groupby("metric"):
         few = group["n_nonmembers"].min()
         count = "" if pd.isna(few) else f", with as few as {int(few)} non-members"

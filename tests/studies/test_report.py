@@ -312,3 +312,15 @@ def test_mistakes_on_the_command_line_are_named(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_infinite_equivalent_epsilon_is_not_called_unmeasurable(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    row = data.results.head(1).assign(metric="epsilon_equivalent_at_fpr_0.01", value=None)
+    with_null = replace(data, results=pd.concat([data.results, row], ignore_index=True))
+    titles = [found.title for found in notices(with_null, out_of_date=False)]
+    assert not any("epsilon" in title for title in titles)
+    other = replace(with_null, results=with_null.results.replace(row["metric"].item(), "auroc"))
+    unmeasured = [found.title for found in notices(other, out_of_date=False)]
+    assert any(title.startswith("AUROC: not measurable") for title in unmeasured)

@@ -75,7 +75,7 @@ def test_rmia_counts_the_dominated_population(view: AuditView, gamma: float, a: 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_lira_is_the_gaussian_likelihood_ratio(view: AuditView, mode: str) -> None:
-    attack = LiRA(REFERENCES, mode)  # type: ignore[arg-type]
+    attack = LiRA(REFERENCES, mode)
     chosen, places = kept(view, attack)
     assert places == ([0, 1, 2, 4, 5, 6] if mode == "online" else [0, 1, 2, 3, 4, 5, 6])
 
@@ -127,7 +127,7 @@ def test_lira_finds_a_planted_shift_and_nothing_without_one(k: int, mode: str) -
     passes = {Scored(model=name): model(met[name]) for name in names}
     base = records((1,))[0]
     audited = [replace(base, id=str(i)) for i in range(n)]
-    attack = LiRA(names, mode)  # type: ignore[arg-type]
+    attack = LiRA(names, mode)
     values = {}
     for planted_shift in (True, False):
         own = model(member & planted_shift)
@@ -164,7 +164,7 @@ def test_full_confidence_is_finite() -> None:
         lambda: RMIA(["a", "a"]),
         lambda: RMIA(["a"], gamma=0.5),
         lambda: RMIA(["a"], a=1.5),
-        lambda: LiRA(["a"], "both"),  # type: ignore[arg-type]
+        lambda: LiRA(["a"], "both"),
     ],
 )
 def test_bad_options_are_refused(build) -> None:
