@@ -1,16 +1,20 @@
 """One teacher-forced pass that tells, at every response token, what greedy decoding would write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from callbacks.membership.signals.base import ModelAccess
-from datamodules.batches import EncodedRecord, collate, length_buckets
+from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from kdmodules.causal_lm import CausalLM, model_device
 from kdmodules.keyed_choice import sampling_scores
 from kdmodules.sampling import SamplingSettings
+
+Result = TypeVar("Result")
 
 _CHUNK_TOKENS = 128
 
@@ -33,23 +37,14 @@ class ForcedResponse:
 
 
 def force_responses(
-    access: ModelAccess,
-    encoded: Sequence[EncodedRecord],
-    label: str,
-    schemes: Sequence[SamplingSettings] = (),
+    access: ModelAccess, encoded: Sequence[EncodedRecord], label: str
 ) -> list[ForcedResponse]:
     """Runs every record through the model once.
-
-    Batches are cut over all records before they are dealt to ranks, as in ``score_records``. Two
-    logits closer than the rounding of their product are ordered by that rounding, here as between
-    any two batches of ``generate``.
 
     Args:
         access: The model, in evaluation mode.
         encoded: Records with at least one response token.
         label: Name of the progress bar.
-        schemes: Ways of sampling under which the true tokens are given probabilities; only
-            temperature, top-k and top-p count.
 
     Returns:
         One entry per record, in order, whole on every rank.
@@ -57,47 +52,85 @@ def force_responses(
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
     """
-    lengths = [len(record) for record in encoded]
+
+    def run(lm: CausalLM, places: Sequence[int]) -> list[ForcedResponse]:
+        records = [encoded[place] for place in places]
+        batch = collate(records, access.encoder.pad_id).to(model_device(lm))
+        return force_batch(lm, batch)
+
+    return run_batches(access, [len(record) for record in encoded], label, run)
+
+
+def run_batches(
+    access: ModelAccess,
+    lengths: Sequence[int],
+    label: str,
+    run: Callable[[CausalLM, Sequence[int]], list[Result]],
+) -> list[Result]:
+    """Runs a function on batches of records of similar length.
+
+    Batches are cut over all records before they are dealt to ranks, as in ``score_records``.
+
+    Args:
+        access: The model.
+        lengths: Tokens of each record.
+        label: Name of the progress bar.
+        run: From the model, entered at its root, and the places of records to their results.
+
+    Returns:
+        One result per record, in order, whole on every rank.
+    """
     buckets = length_buckets(lengths, access.batch_size, access.max_batch_tokens)
     mine = access.ranks.share(buckets)
-    found: list[list[tuple[int, ForcedResponse]]] = []
+    found: list[list[tuple[int, Result]]] = []
     with access.progress(label, len(mine)) as advance:
         for bucket in mine:
-            forced = _force_batch(access, [encoded[index] for index in bucket], schemes)
-            found.append(list(zip(bucket, forced, strict=True)))
+            results = access.lm(lambda lm, places=bucket: run(lm, places))
+            found.append(list(zip(bucket, results, strict=True)))
             advance()
     by_place = dict(pair for part in access.ranks.gather(found) for pair in part)
-    return [by_place[place] for place in range(len(encoded))]
+    return [by_place[place] for place in range(len(lengths))]
 
 
-def _force_batch(
-    access: ModelAccess, encoded: Sequence[EncodedRecord], schemes: Sequence[SamplingSettings]
+def force_batch(
+    lm: CausalLM,
+    batch: InstructionBatch,
+    schemes: Sequence[SamplingSettings] = (),
+    cache: DynamicCache | None = None,
 ) -> list[ForcedResponse]:
-    batch = collate(encoded, access.encoder.pad_id).to(model_device(access.lm))
-    targets = batch.targets()
+    """Runs one batch through the model, from within its root.
 
-    def compute(lm: CausalLM) -> tuple[Tensor, ...]:
-        weight = lm.head_weight[: lm.vocabulary_size]
-        chunks = zip(
-            lm.hidden(batch).split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True
-        )
-        parts = [_read_logits(hidden @ weight.T, true, schemes) for hidden, true in chunks]
-        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+    Two logits closer than the rounding of their product are ordered by that rounding, here as
+    between any two batches of ``generate``.
 
-    finite, best, *columns = access.lm(compute)
+    Args:
+        lm: The model.
+        batch: Records with at least one response token, on the model's device.
+        schemes: Ways of sampling under which the true tokens are given probabilities; only
+            temperature, top-k and top-p count.
+        cache: Empty; takes the keys and values of all positions.
+
+    Raises:
+        FloatingPointError: Naming the record whose distribution is not a number.
+    """
+    weight = lm.head_weight[: lm.vocabulary_size]
+    hidden, targets = lm.hidden(batch, cache), batch.targets()
+    chunks = zip(hidden.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True)
+    parts = [_read_logits(part @ weight.T, true, schemes) for part, true in chunks]
+    finite, best, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
     if not bool(finite.all()):
-        record = encoded[int(batch.record_index()[~finite][0])].record_id
-        raise FloatingPointError(f"record {record}: the model's next-token scores are not numbers")
-    counts = [len(record.response_ids) for record in encoded]
+        record_id = batch.record_ids[int(batch.record_index()[~finite][0])]
+        raise FloatingPointError(f"record {record_id}: the model's next-token scores are no number")
+    counts = batch.response_mask.sum(dim=1).tolist()
     ids = [tuple(part.tolist()) for part in best.cpu().split(counts)]
     logp = [[tuple(part.tolist()) for part in one.cpu().split(counts)] for one in columns]
     return [
         ForcedResponse(
-            record.record_id,
+            record_id,
             ids[row],
             {scheme: logp[place][row] for place, scheme in enumerate(schemes)},
         )
-        for row, record in enumerate(encoded)
+        for row, record_id in enumerate(batch.record_ids)
     ]
 
 

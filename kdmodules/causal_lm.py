@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from datamodules.batches import InstructionBatch
 from kdmodules import families
@@ -47,32 +47,42 @@ class CausalLM(nn.Module):
         """The head's weight, [V, D]; rows from ``vocabulary_size`` on are padding."""
         return self.model.get_output_embeddings().weight
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def states(
+        self, input_ids: Tensor, attention_mask: Tensor, cache: DynamicCache | None = None
+    ) -> Tensor:
         """Returns the inputs of the head at every position, [B, T, D].
 
         Args:
             input_ids: Token ids, [B, T].
             attention_mask: 1 at real tokens, 0 at padding, [B, T]; padding on one side only.
+            cache: Empty; takes the keys and values of all T positions.
         """
         trunk = families.trunk(self.model)
         if bool(attention_mask[:, 0].all()):
             # A causal model never looks right, so padding on the right needs no mask, and without
             # one scaled-dot-product attention takes its fast causal path.
-            return trunk(input_ids=input_ids, use_cache=False).last_hidden_state
+            return trunk(
+                input_ids=input_ids, past_key_values=cache, use_cache=cache is not None
+            ).last_hidden_state
         positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
         return trunk(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=positions,
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state
 
-    def hidden(self, batch: InstructionBatch) -> Tensor:
+    def hidden(self, batch: InstructionBatch, cache: DynamicCache | None = None) -> Tensor:
         """Returns the inputs of the head at the positions that predict the scored targets, [N, D].
 
         Rows are ordered by record, then by position, as ``batch.targets()`` is.
+
+        Args:
+            batch: B records.
+            cache: Empty; takes the keys and values of all positions.
         """
-        states = self.states(batch.input_ids, batch.attention_mask)
+        states = self.states(batch.input_ids, batch.attention_mask, cache)
         return states[:, :-1][batch.response_mask[:, 1:]]
 
 

@@ -75,7 +75,7 @@ class BucketRounds:
         lengths = [len(record.prompt_ids) + self.new_tokens for record in encoded]
         buckets = length_buckets(lengths, self.batch_size, self.max_batch_tokens) if encoded else []
         # The ranks agree on the number of rounds first: inside a round they only step models.
-        rounds = self._most_rounds(len(buckets), device) if self.synced else len(buckets)
+        rounds = largest_of_ranks(len(buckets), device) if self.synced else len(buckets)
         results: dict[int, Response] = {}
         for bucket in buckets:
             found = call([encoded[index] for index in bucket])
@@ -86,11 +86,12 @@ class BucketRounds:
             call(spare)
         return [results[index] for index in range(len(encoded))]
 
-    @staticmethod
-    def _most_rounds(own: int, device: torch.device) -> int:
-        most = torch.tensor(own, device=device)
-        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
-        return int(most)
+
+def largest_of_ranks(own: int, device: torch.device) -> int:
+    """Return the largest of all ranks' numbers."""
+    most = torch.tensor(own, device=device)
+    torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+    return int(most)
 
 
 @contextlib.contextmanager

@@ -23,14 +23,29 @@ Choose = Callable[[list[Tensor], int], Tensor]
 """From each model's logits, float32 [B, V], and the position in the response, tokens, int64 [B]."""
 
 
-class _CachedModel:
-    """A model that yields its next-token logits while its cache grows."""
+class CachedModel:
+    """A model that yields its next-token logits while its cache grows.
 
-    def __init__(self, model: PreTrainedModel, mask: Tensor, vocabulary_size: int) -> None:
+    Args:
+        model: A causal language model.
+        mask: 1 at real tokens, 0 elsewhere, int64 [B, T]: the tokens of the cache, then the first
+            that will be read. A token's position is the number of real ones before it, wherever
+            the zeros are.
+        vocabulary_size: Valid tokens.
+        cache: Keys and values of tokens that were read already; None where there are none.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        mask: Tensor,
+        vocabulary_size: int,
+        cache: DynamicCache | None = None,
+    ) -> None:
         self.model = model
-        self.mask = mask  # [B, tokens seen and about to be seen]
+        self.mask = mask
         self.vocabulary_size = vocabulary_size
-        self.cache = DynamicCache(config=model.config)
+        self.cache = DynamicCache(config=model.config) if cache is None else cache
 
     def next_logits(self, ids: Tensor) -> Tensor:
         """Read the next tokens, [B, T], and return the logits after them, float32 [B, V]."""
@@ -101,22 +116,50 @@ def decode_jointly(
     for model in models:
         check_window(model, prompts, record_ids, max_new_tokens)
     ids, mask = left_pad(prompts, vocabulary.pad_id, models[0].device)
-    tokens: list[Tensor] = []
-    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    not_finite = torch.zeros_like(ended)
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(inference_state(model, bfloat16))
-        cached = [_CachedModel(model, mask, vocabulary.size) for model in models]
-        for position in range(max_new_tokens):
-            choice = choose([model.next_logits(ids) for model in cached], position)
-            not_finite |= (choice < 0) & ~ended
-            token = choice.clamp(min=0)
-            tokens.append(token)
-            ended |= token == vocabulary.eos_id
-            if _all_ended(ended, synced_gpus):
-                break
-            ids = token.masked_fill(ended, vocabulary.pad_id).unsqueeze(-1)
+        cached = [CachedModel(model, mask, vocabulary.size) for model in models]
+        return step_together(
+            cached, ids, record_ids, choose, vocabulary, max_new_tokens, synced_gpus
+        )
+
+
+def step_together(
+    cached: Sequence[CachedModel],
+    ids: Tensor,
+    record_ids: Sequence[str],
+    choose: Choose,
+    vocabulary: Vocabulary,
+    max_new_tokens: int,
+    synced_gpus: bool = False,
+) -> Tensor:
+    """Decode on from where models stand; arguments and result are those of `decode_jointly`.
+
+    Args:
+        cached: The models, in evaluation mode, without gradients.
+        ids: What they read first, int64 [B, T].
+        record_ids: The rows' records, for errors.
+        choose: As there.
+        vocabulary: As there.
+        max_new_tokens: As there; the same on all ranks where they are synced.
+        synced_gpus: As there.
+
+    Raises:
+        UserError: If a row that had not ended met no distribution.
+    """
+    tokens: list[Tensor] = []
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    not_finite = torch.zeros_like(ended)
+    for position in range(max_new_tokens):
+        choice = choose([model.next_logits(ids) for model in cached], position)
+        not_finite |= (choice < 0) & ~ended
+        token = choice.clamp(min=0)
+        tokens.append(token)
+        ended |= token == vocabulary.eos_id
+        if _all_ended(ended, synced_gpus):
+            break
+        ids = token.masked_fill(ended, vocabulary.pad_id).unsqueeze(-1)
     refuse_not_finite(not_finite, record_ids)
     return torch.stack(tokens, dim=1)
 

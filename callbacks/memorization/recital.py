@@ -78,14 +78,6 @@ class Recital:
             return place, 0
         return place, wanted
 
-    def start(self, place: int) -> EncodedRecord:
-        """Returns the prompt with the true tokens before a position and the model's own at it."""
-        record = self.record
-        given = (*record.response_ids[:place], self.forced.best_ids[place])
-        return EncodedRecord(
-            record.record_id, record.task, (*record.prompt_ids, *given), (), False, False
-        )
-
     def greedy(self, request: Request) -> tuple[int, ...]:
         """Returns what greedy decoding writes: at most so many tokens, fewer where eos ends them.
 

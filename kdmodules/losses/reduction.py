@@ -2,9 +2,11 @@
 
 A few scored tokens at a time go through both heads; the gradient with respect to the student's
 hidden states and head is formed there and then, in the forward, and backward only scales it. Peak
-memory is a handful of [chunk, V] buffers and one [V, D] accumulator.
+memory is a [chunk, V] buffer per model, which the student's gradient then takes the place of, and
+one [V, D] accumulator.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import log
 from typing import Any, Protocol, cast
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kdmodules.losses.head_product import HeadProduct
 from kdmodules.losses.mixture import LOGP_FLOOR
 from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
 
@@ -21,9 +24,9 @@ from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
 CPU_CHUNK_BYTES = 25 * 2**20
 ACCELERATOR_CHUNK_BYTES = 512 * 2**20
 
-# Rows of a head that a CPU thread multiplies at a time: a product with the whole head leaves its
-# caches, and takes 1.5 times as long (measured for widths of 256 and 512).
-HEAD_ROWS_PER_THREAD = 512
+# The products of a chunk are large, what is done to their every element is done to a few rows at a
+# time, which stay in the CPU's caches meanwhile.
+CPU_TILE_BYTES = 2 * 2**20
 
 
 class ChunkObjective(Protocol):
@@ -137,46 +140,6 @@ class _Attach(torch.autograd.Function):
         return (*scaled, None, None, None)
 
 
-class _Head:
-    """Hidden states and head weight of one model, in the type that their product is computed in."""
-
-    def __init__(self, hidden: Tensor, weight: Tensor, n_valid: int, dtype: torch.dtype) -> None:
-        # CUDA accumulates half-precision products in float32 and can hand them out so.
-        low = hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16)
-        self.dtype = dtype
-        self.operand = hidden.dtype if low else dtype
-        self.hidden = hidden.detach().to(self.operand)
-        self.weight = weight.detach()[:n_valid].to(self.operand)
-
-    def logits(self, rows: slice, out: Tensor) -> Tensor:
-        """[n, V] logits of some rows, in `out` where that is possible."""
-        hidden = self.hidden[rows]
-        if self.operand != self.dtype:
-            return torch.mm(hidden, self.weight.t(), out_dtype=self.dtype)
-        on_cpu = hidden.device.type == "cpu"
-        step = HEAD_ROWS_PER_THREAD * torch.get_num_threads() if on_cpu else len(self.weight)
-        for start in range(0, len(self.weight), step):
-            part = slice(start, start + step)
-            torch.mm(hidden, self.weight[part].t(), out=out[:, part])
-        return out
-
-    def pull_back(
-        self, grad: Tensor, rows: slice, to_hidden: Tensor | None, to_weight: Tensor | None
-    ) -> None:
-        """Writes rows of the hidden states' gradient and adds to the head's."""
-        if self.operand == self.dtype:
-            if to_hidden is not None:
-                torch.mm(grad, self.weight, out=to_hidden[rows])
-            if to_weight is not None:
-                to_weight.addmm_(grad.t(), self.hidden[rows])
-            return
-        grad = grad.to(self.operand)
-        if to_hidden is not None:
-            to_hidden[rows] = torch.mm(grad, self.weight, out_dtype=self.dtype)
-        if to_weight is not None:
-            to_weight += torch.mm(grad.t(), self.hidden[rows], out_dtype=self.dtype)
-
-
 class _ChunkedPass:
     """One pass over the scored tokens, its buffers and what it accumulates.
 
@@ -198,9 +161,9 @@ class _ChunkedPass:
         hidden, weight = step.student_hidden, step.student_weight
         wide = torch.promote_types(hidden.dtype, weight.dtype)
         self.dtype = torch.float64 if wide == torch.float64 else torch.float32
-        self.student = _Head(hidden, weight, step.n_valid, self.dtype)
+        self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
         pairs = step.teachers if self.objective is not None else ()
-        self.teachers = [_Head(h, w, step.n_valid, self.dtype) for h, w in pairs]
+        self.teachers = [HeadProduct(h, w, step.n_valid, self.dtype) for h, w in pairs]
         rows = 1 + (0 if self.objective is None else len(self.objective.terms))
         self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
         self.grad_hidden = torch.zeros_like(hidden, dtype=self.dtype) if wants[0] else None
@@ -219,51 +182,68 @@ class _ChunkedPass:
 
     def run(self) -> None:
         """Goes through all chunks."""
-        size = self.options.chunk_tokens or self._default_chunk_tokens()
-        self.capacity = max(1, min(size, self.step.n_tokens))
+        size = self.options.chunk_tokens or self._fitting_rows(
+            CPU_CHUNK_BYTES, ACCELERATOR_CHUNK_BYTES
+        )
+        # The first chunk and its first tile are the largest, so they size the buffers.
+        self.tile = self._fitting_rows(CPU_TILE_BYTES, ACCELERATOR_CHUNK_BYTES)
         for start in range(0, self.step.n_tokens, size):
             self._add_chunk(slice(start, min(start + size, self.step.n_tokens)))
         self.buffers.clear()
 
-    def _default_chunk_tokens(self) -> int:
+    def _fitting_rows(self, cpu_bytes: int, accelerator_bytes: int) -> int:
         on_cpu = self.step.student_hidden.device.type == "cpu"
-        budget = CPU_CHUNK_BYTES if on_cpu else ACCELERATOR_CHUNK_BYTES
+        budget = cpu_bytes if on_cpu else accelerator_bytes
         return max(1, budget // (self.step.n_valid * self.dtype.itemsize))
 
-    def _buffer(self, name: str, rows: slice) -> Tensor:
+    def _buffer(self, name: str, n_rows: int) -> Tensor:
         """[n, V] scratch by name, allocated once per pass."""
         if name not in self.buffers:
-            shape = (self.capacity, self.step.n_valid)
+            shape = (n_rows, self.step.n_valid)
             self.buffers[name] = self.student.hidden.new_empty(shape, dtype=self.dtype)
-        return self.buffers[name][: rows.stop - rows.start]
+        return self.buffers[name][:n_rows]
 
     def _add_chunk(self, rows: slice) -> None:
-        logits = self.student.logits(rows, self._buffer("logits", rows))  # [n, V]
-        logp = torch.log_softmax(logits, -1, out=self._buffer("student", rows))
+        size = rows.stop - rows.start
+        logits = self.student.logits(rows, self._buffer("student logits", size))  # [n, V]
+        teachers = [
+            teacher.logits(rows, self._buffer(f"teacher {index} logits", size))
+            for index, teacher in enumerate(self.teachers)
+        ]
+        for start in range(0, size, self.tile):
+            part = slice(start, min(start + self.tile, size))
+            tile = slice(rows.start + part.start, rows.start + part.stop)
+            self._add_tile(tile, logits[part], [one[part] for one in teachers])
+        if self.differentiable:
+            weight = None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
+            self.student.pull_back(logits, rows, self.grad_hidden, weight)
+
+    def _add_tile(self, rows: slice, logits: Tensor, teachers: Sequence[Tensor]) -> None:
+        """Writes the values of some rows, and their gradient over the student's [n, V] logits."""
+        logp = torch.log_softmax(logits, -1, out=self._buffer("student", len(logits)))
         targets = self.step.targets[rows].unsqueeze(1)
         self.values[0, rows] = -logp.gather(1, targets).squeeze(1)
         grad = None
         if self.differentiable and (self.objective is None or self.options.ce_weight > 0):
-            grad = torch.exp(logp, out=self._buffer("grad", rows))
+            grad = torch.exp(logp, out=self._buffer("grad", len(logits)))
             grad.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=self.dtype))
             if self.objective is not None:
                 grad.mul_(self.options.ce_weight)
         if self.objective is not None:
             if self.options.temperature != 1:
                 torch.log_softmax(logits.div_(self.options.temperature), -1, out=logp)
-            kd_grad = self._add_objective(self.objective, rows, logp)
+            kd_grad = self._add_objective(self.objective, rows, logp, self._teacher_logp(teachers))
             if kd_grad is not None:
                 grad = kd_grad if grad is None else grad.add_(kd_grad)
         if grad is not None:
-            self.student.pull_back(grad, rows, self.grad_hidden, self._valid_grad_weight())
+            logits.copy_(grad)
 
-    def _valid_grad_weight(self) -> Tensor | None:
-        return None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
-
-    def _add_objective(self, objective: ChunkObjective, rows: slice, logp: Tensor) -> Tensor | None:
+    def _add_objective(
+        self, objective: ChunkObjective, rows: slice, logp: Tensor, teacher_logp: Tensor
+    ) -> Tensor | None:
         """Writes the objective's values and returns its weighted [n, V] gradient by logits."""
         extras = {name: tensor[rows] for name, tensor in self.step.extras.items()}
-        chunk = Chunk(logp, self._teacher_logp(rows), self.step.targets[rows], extras)
+        chunk = Chunk(logp, teacher_logp, self.step.targets[rows], extras)
         if self.exact:
             self.values[1:, rows] = objective.chunk_values(chunk)
         if not self.differentiable:
@@ -277,16 +257,15 @@ class _ChunkedPass:
         factor = self.options.kd_weight / self.options.temperature
         return grad if factor == 1 else grad.mul_(factor)
 
-    def _teacher_logp(self, rows: slice) -> Tensor:
+    def _teacher_logp(self, teachers: Sequence[Tensor]) -> Tensor:
         """[n, V] log of the teachers' mean probability at the step's temperature."""
-        mean = self._buffer("teacher", rows)
-        for i, teacher in enumerate(self.teachers):
-            logits = teacher.logits(rows, self._buffer("logits", rows))
+        mean = self._buffer("teacher", len(teachers[0]))
+        for index, logits in enumerate(teachers):
             if self.options.temperature != 1:
                 logits.div_(self.options.temperature)
-            if i == 0:
+            if index == 0:
                 torch.log_softmax(logits, -1, out=mean)
             else:
-                member = torch.log_softmax(logits, -1, out=self._buffer("member", rows))
+                member = torch.log_softmax(logits, -1, out=self._buffer("member", len(logits)))
                 torch.logaddexp(mean, member, out=mean)
-        return mean if len(self.teachers) == 1 else mean.sub_(log(len(self.teachers)))
+        return mean if len(teachers) == 1 else mean.sub_(log(len(teachers)))

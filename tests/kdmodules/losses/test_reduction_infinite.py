@@ -34,11 +34,11 @@ def one_hot_step(student: Tensor, teacher: Tensor, **options: float) -> KDStep:
 def exact_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes hidden states as logits: a product with an identity turns -inf into NaN."""
 
-    class Identity(reduction._Head):
+    class Identity(reduction.HeadProduct):
         def logits(self, rows: slice, out: Tensor) -> Tensor:
             return out.copy_(self.hidden[rows])
 
-    monkeypatch.setattr(reduction, "_Head", Identity)
+    monkeypatch.setattr(reduction, "HeadProduct", Identity)
 
 
 @pytest.mark.usefixtures("exact_head")
