@@ -227,6 +227,7 @@ class _Planner:
             family,
             *([technique.fragment] if technique is not None else []),
             *([recipe] if recipe.is_file() else []),
+            *(technique.fragments if technique is not None else ()),
             *(study.audits if stage.audited else ()),
             *study.stage_fragments[stage.name],
             *study.trainer,

@@ -8,6 +8,7 @@ data: builtin                 # a fragment, or {fragment: builtin, overrides: {d
 families:                     # a fragment, or {teacher: gpt2-tiny, sizes: [gpt2-tiny]}
   - gpt2-tiny
 techniques:                   # a fragment, or {fragment: kd, label: kd-hot, start: init,
+                              #                 fragments: [../presets/as_released/kd.yaml],
                               #                 overrides: {model.kd_loss.beta: 0.1}}
   - kd
 controls: [control, counterfactual]
@@ -25,7 +26,7 @@ threads_per_cell: 1
 
 A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml` is a path, from the
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
-is added where there is one. A stage's `needs` names, for an option, the stage whose output it is
+is added where there is one; a technique's own `fragments` come after it. A stage's `needs` names, for an option, the stage whose output it is
 given, or a list of stages: `needs: {model.teacher: [teacher, teacher_2]}` distils an ensemble.
 
 `shadows: k` adds, for every teacher and student of the study, k more whose teachers met the pool
@@ -71,11 +72,20 @@ class Family:
 
 @dataclass(frozen=True)
 class Technique:
-    """A technique's fragment, its name in the study, where its students start, its own options."""
+    """A technique in a study.
+
+    Attributes:
+        fragment: The technique's own.
+        label: Its name in the study.
+        start: Which weights its students begin with.
+        fragments: Laid over technique and recipe, in order.
+        overrides: Its own options.
+    """
 
     fragment: Path
     label: str
     start: Start
+    fragments: tuple[Path, ...]
     overrides: Mapping[str, object]
 
 
@@ -205,7 +215,7 @@ def _families(check: CheckedYaml, value: object) -> tuple[Family, ...]:
 
 def _techniques(check: CheckedYaml, value: object) -> tuple[Technique, ...]:
     techniques: dict[str, Technique] = {}
-    keys = ("fragment", "label", "start", "overrides")
+    keys = ("fragment", "label", "start", "fragments", "overrides")
     for index, item in enumerate(check.items(("techniques",), value)):
         key: Key = ("techniques", index)
         given = {"fragment": item} if isinstance(item, str) else item
@@ -215,10 +225,12 @@ def _techniques(check: CheckedYaml, value: object) -> tuple[Technique, ...]:
         if label in techniques:
             raise check.source.error(key, f"{label!r} is there twice; give one a `label`")
         start = check.choice((*key, "start"), entry.get("start", "network"), get_args(Start))
+        more = check.items((*key, "fragments"), entry.get("fragments", []))
         techniques[label] = Technique(
             fragment,
             label,
             cast(Start, start),
+            check.fragments((*key, "fragments"), more, "presets"),
             check.options((*key, "overrides"), entry.get("overrides", {})),
         )
     return tuple(techniques.values())

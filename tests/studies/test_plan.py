@@ -93,6 +93,38 @@ def test_an_override_for_an_unknown_stage_is_refused(plan_of: PlanOf) -> None:
         plan_of(stages__tutor__a=1)
 
 
+def test_a_techniques_own_fragments_are_laid_over_its_students_alone(
+    project: Path, plan_of: PlanOf
+) -> None:
+    before = plan_of()
+    preset = project / "configs/presets/other.yaml"
+    preset.parent.mkdir()
+    preset.write_text("model: {lr: 0.2}\n")
+    recipe = project / "configs/recipes/kd/tiny.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text("model: {lr: 0.3}\n")
+    study = project / "configs/studies/small.yaml"
+    text = study.read_text()
+    content = yaml.safe_load(text)
+    content["techniques"] = [
+        "kd",
+        {"fragment": "kd", "label": "kd_other", "fragments": ["configs/presets/other.yaml"]},
+    ]
+    study.write_text(yaml.safe_dump(content))
+    plan = plan_of()
+    for cell in plan.cells:
+        has_preset = "configs/presets/other.yaml" in cell.arguments
+        assert has_preset == (cell.technique == "kd_other")
+        if has_preset:
+            order = [
+                cell.arguments.index(f"configs/{name}")
+                for name in ("techniques/kd.yaml", "recipes/kd/tiny.yaml", "presets/other.yaml")
+            ]
+            assert order == sorted(order)
+    assert {cell.technique for cell in plan.cells} == {None, "kd", "kd_other"}
+    assert ids(before)["teacher"] == ids(plan)["teacher"]
+
+
 def test_the_matrix_multiplies(project: Path) -> None:
     path = project / "configs/studies/small.yaml"
     text = path.read_text().replace("sizes: [tiny]", "sizes: [tiny, mini]")
