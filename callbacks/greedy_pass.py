@@ -12,6 +12,7 @@ from callbacks.membership.signals.base import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from kdmodules.causal_lm import CausalLM, model_device
 from kdmodules.keyed_choice import sampling_scores
+from kdmodules.likeliest import likeliest_tokens
 from kdmodules.sampling import SamplingSettings
 
 Result = TypeVar("Result")
@@ -115,9 +116,14 @@ def force_batch(
     """
     weight = lm.head_weight[: lm.vocabulary_size]
     hidden, targets = lm.hidden(batch, cache), batch.targets()
-    chunks = zip(hidden.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True)
-    parts = [_read_logits(part @ weight.T, true, schemes) for part, true in chunks]
-    finite, best, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    if schemes:
+        chunks = zip(hidden.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True)
+        parts = [_read_logits(part @ weight.T, true, schemes) for part, true in chunks]
+        top, best, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    else:
+        columns = []
+        top, best = likeliest_tokens(hidden, weight)
+    finite = top.isfinite()
     if not bool(finite.all()):
         record_id = batch.record_ids[int(batch.record_index()[~finite][0])]
         raise FloatingPointError(f"record {record_id}: the model's next-token scores are no number")
@@ -140,11 +146,10 @@ def _read_logits(
     """Reads [n, V] logits.
 
     Returns:
-        Whether they are finite, the place of the maximum, and per scheme the log-probability of
-        the target in float64, each [n].
+        The maximum and its place, and per scheme the log-probability of the target in float64,
+        each [n].
     """
-    top, best = logits.max(dim=-1)
-    found = [top.isfinite(), best]
+    found = list(logits.max(dim=-1))
     for scheme in schemes:
         scores = sampling_scores(logits, scheme.temperature, scheme.top_p, scheme.top_k)
         chosen = scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from datamodules.batches import InstructionBatch
 from kdmodules.causal_lm import CausalLM
@@ -107,8 +108,8 @@ def _cut_cache(lm: CausalLM, cache: DynamicCache, rows: Tensor, width: int) -> D
     """Returns the keys and values of some rows, cut to a width."""
     cut = DynamicCache(config=lm.model.config)
     for index, layer in enumerate(cache.layers):
-        if layer.keys is None or layer.values is None:
-            raise ValueError(f"layer {index} of the cache is empty")
+        if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
+            raise TypeError(f"layer {index} of the cache holds no keys and values of attention")
         cut.update(layer.keys[rows, :, :width], layer.values[rows, :, :width], index)
     return cut
 
