@@ -28,6 +28,8 @@ _DEFAULT_REDUCTION = Reduction()
 class StudentModule(LanguageModelModule):
     """Distils frozen teachers into a student on the public split.
 
+    After every training step, ``trained_on`` is the micro-batch with the responses that it used.
+
     The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
     the scored tokens of the global batch, CE_text one over the tokens of as many blocks of plain
     text (techniques.md, section 3). A technique is a YAML file that sets the plug points.
@@ -75,6 +77,7 @@ class StudentModule(LanguageModelModule):
         self.text_kd_ratio = text_kd_ratio
         # A tuple keeps the teachers out of parameters, optimiser, checkpoints and DDP.
         self.teachers: tuple[CausalLM, ...] = ()
+        self.trained_on: InstructionBatch | None = None
         self._blocks: PlainTextBlocks | None = None
         self._text = NO_TEXT
         self._scored_tokens = 0
@@ -180,6 +183,7 @@ class StudentModule(LanguageModelModule):
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
         """Returns the summed loss of the batch that the response source hands back."""
         batch = self.responses.replace(batch, self._context(batch_idx))
+        self.trained_on = batch
         self._text = self._text_step(batch, batch_idx)
         return super().training_step(batch, batch_idx)
 

@@ -1,0 +1,1 @@
+"""Where in the network the leak shows: signals of every transformer block."""

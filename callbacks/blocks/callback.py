@@ -1,0 +1,174 @@
+"""The block audit: what every transformer block tells of members, with every validation."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from torch import Tensor
+
+from callbacks.audit import AuditCallback, Measurements
+from callbacks.blocks.figures import earlier_rows, evolution_figure, evolution_of, profile_figure
+from callbacks.blocks.profile import MeasuredSide, Profile
+from callbacks.blocks.recorder import transformer_blocks
+from callbacks.blocks.recording import record_signals
+from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
+from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
+from callbacks.membership.signals import ModelAccess
+from callbacks.progress import progress
+from callbacks.references import reference_models
+from callbacks.run import Scene, run_folder
+from datamodules.batches import EncodedRecord
+from datamodules.errors import UserError
+from datamodules.keys import key
+
+
+class BlockAudit(AuditCallback):
+    """Asks of every transformer block how well it lets members be told from others.
+
+    A block's AUROC says how well an attacker does who reads or disturbs that block, not where a
+    record is stored.
+
+    Args:
+        signals: The signals; those that only read share one forward pass.
+        populations: Populations whose records count as members, each against its non-members:
+            private (an external model's: external), public, never; None takes the data's members.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        max_records: Most records of a population.
+        batch_size: Most records in a batch.
+        max_batch_tokens: Most tokens in a batch with its padding; every block's input of a batch is
+            held at once by signals that run blocks again.
+    """
+
+    audit = "blocks"
+
+    def __init__(
+        self,
+        signals: list[BlockSignal],
+        populations: list[str] | None = None,
+        every_n_validations: int = 1,
+        max_records: int | None = None,
+        batch_size: int = 64,
+        max_batch_tokens: int = 8192,
+    ) -> None:
+        super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
+        names = [(signal.name, str(signal.params)) for signal in signals]
+        if not signals or len(set(names)) < len(names):
+            raise UserError(
+                f"signals are {[name for name, _ in names]}: name at least one, each once"
+            )
+        self.signals = signals
+        self.populations = populations
+
+    def measure(self, scene: Scene) -> Measurements:
+        """Measures both sides of every population and returns rows, scalars and figures."""
+        n_blocks = len(transformer_blocks(scene.module.language_model.model))
+        scores = BlockScoreRows(n_blocks)
+        found = Measurements(scores=scores)
+        access = self._access(scene)
+        members = self.populations or [scene.data.member_population]
+        pairs = [(name, scene.data.opposed_to(name)) for name in members]
+        names = dict.fromkeys(name for pair in pairs for name in pair)
+        sides = {name: self._side(scene, name) for name in names}
+        measured = {name: self._measured(access, encoded) for name, (_, encoded) in sides.items()}
+        opposed = {
+            (inside, outside): self._oppose(
+                (sides[inside][0], measured[inside]), (sides[outside][0], measured[outside])
+            )
+            for inside, outside in pairs
+        }
+        scored: set[str] = set()
+        for (inside, outside), profiles in opposed.items():
+            ours, theirs = sides[inside][0], sides[outside][0]
+            for profile in profiles:
+                found.results += profile_rows(profile, ours, theirs, n_blocks)
+                found.curves |= scalars(profile, inside)
+                for side, own in (
+                    (ours, profile.member_scores),
+                    (theirs, profile.nonmember_scores),
+                ):
+                    # Non-members of two populations stand in the table once.
+                    if side.population not in scored:
+                        scores.add(profile, side, own)
+            scored |= {inside, outside}
+            self._draw(found, scene, profiles, ours, theirs)
+        return found
+
+    def _access(self, scene: Scene) -> BlockAccess:
+        references = reference_models(scene.trainer)
+        model = ModelAccess(
+            scene.module.language_model,
+            scene.data.encoder,
+            scene.ranks,
+            self.batch_size,
+            self.max_batch_tokens,
+            scene.module.seed,
+            lambda title, total: progress(scene.trainer, title, total),
+        )
+        return BlockAccess(model, cache(lambda name: references.load(name, scene.module)))
+
+    def _side(self, scene: Scene, name: str) -> tuple[BlockSide, list[EncodedRecord]]:
+        """Returns a population's scorable records and their tokens."""
+        population = self.population(scene, name)
+        answered = [record for record in population if record.response]
+        both = list(zip(answered, scene.data.encoder.encode_all(answered), strict=True))
+        kept = [(record, encoded) for record, encoded in both if encoded.response_ids]
+        records = [record for record, _ in kept]
+        if len(records) < 2:
+            raise UserError(
+                f"BlockAudit: population {name!r} has {len(records)} records with a response: "
+                "an AUROC needs 2 or more on each side"
+            )
+        clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
+        side = BlockSide(
+            name,
+            [record.id for record in records],
+            [record.task for record in records],
+            clusters,
+            skipped=len(population) - len(records),
+        )
+        return side, [encoded for _, encoded in kept]
+
+    def _measured(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> list[Tensor]:
+        """Returns one tensor [R, L, K] for every signal, in order."""
+        recorded = [one for one in self.signals if isinstance(one, RecordedSignal)]
+        found: dict[BlockSignal, Tensor] = {}
+        if recorded:
+            read = record_signals(access.model, encoded, recorded)
+            found |= dict(zip(recorded, read, strict=True))
+        for signal in self.signals:
+            if isinstance(signal, RerunSignal):
+                found[signal] = signal.measure(access, encoded)
+        return [found[signal] for signal in self.signals]
+
+    def _oppose(
+        self,
+        members: tuple[BlockSide, Sequence[Tensor]],
+        nonmembers: tuple[BlockSide, Sequence[Tensor]],
+    ) -> list[Profile]:
+        (ours, inside), (theirs, outside) = members, nonmembers
+        profiles = []
+        for signal, one, other in zip(self.signals, inside, outside, strict=True):
+            profiles += signal.oppose(
+                MeasuredSide(one, ours.tasks, ours.clusters),
+                MeasuredSide(other, theirs.tasks, theirs.clusters),
+            )
+        return profiles
+
+    def _draw(
+        self,
+        found: Measurements,
+        scene: Scene,
+        profiles: Sequence[Profile],
+        ours: BlockSide,
+        theirs: BlockSide,
+    ) -> None:
+        """Adds the profiles of this checkpoint and the evolution over all of them."""
+        if not scene.trainer.is_global_zero:
+            return
+        counts = f"n = {len(ours.record_ids)} + {len(theirs.record_ids)}"
+        heading = f"{ours.population} against {theirs.population}: {counts}"
+        found.figures[f"blocks/{ours.population}/profile"] = profile_figure(profiles, heading)
+        current: list[Mapping[str, object]] = [{**row, "step": scene.step} for row in found.results]
+        rows = [*earlier_rows(run_folder(scene.trainer), self.audit, scene.step), *current]
+        evolution = evolution_of(rows, ours.population)
+        found.figures[f"blocks/{ours.population}/evolution"] = evolution_figure(evolution, heading)
