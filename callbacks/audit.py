@@ -2,7 +2,7 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,10 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
-from callbacks.membership import TokenStatistics
+from callbacks.membership import StatisticsFile
+from callbacks.membership.encoded_file import EncodedFile
 from callbacks.progress import progress
 from callbacks.results import Row, merge_parts, write_part
-from callbacks.run import Scene, run_folder, run_identity
+from callbacks.run import Scene, private_folder, run_folder, run_identity
 from callbacks.scoring_pass import score_records
 from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
@@ -33,7 +34,7 @@ class Measurements:
     """
 
     results: list[Row] = field(default_factory=list)
-    scores: list[Row] = field(default_factory=list)
+    scores: Collection[Row] = field(default_factory=list)
     memorization: list[Row] = field(default_factory=list)
     curves: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -112,7 +113,7 @@ class AuditCallback(Callback, ABC):
         """
         return scene.data.population(name)[: self.max_records]
 
-    def token_statistics(self, scene: Scene, name: str) -> TokenStatistics:
+    def token_statistics(self, scene: Scene, name: str) -> StatisticsFile:
         """Scores a population's records by one forward pass, shared by all audits of a checkpoint.
 
         Args:
@@ -120,8 +121,8 @@ class AuditCallback(Callback, ABC):
             name: The population.
 
         Returns:
-            Token statistics of the scorable records, in the population's order, whole on every
-            rank.
+            Token statistics of the scorable records, in the population's order, on disk, whole on
+            every rank.
 
         Raises:
             FloatingPointError: Naming the record whose score is not a number.
@@ -132,30 +133,33 @@ class AuditCallback(Callback, ABC):
             cache = _SHARED_PASSES[scene.trainer] = _SharedPasses(scene.step)
         key = (name, len(records))
         if key not in cache.passes:
+            folder = private_folder(scene.trainer)
+            scorable = [one for one in records if one.response]
             cache.passes[key] = score_records(
                 scene.module.language_model,
-                scene.data.encoder.encode_all([one for one in records if one.response]),
+                EncodedFile(scorable, scene.data.encoder.encode_all, folder),
                 scene.data.pad_id,
                 scene.ranks,
                 self.batch_size,
                 self.max_batch_tokens,
                 lambda total: progress(scene.trainer, f"scoring {name}", total),
+                folder=folder,
             )
         return cache.passes[key]
 
     def _write(self, scene: Scene, found: Measurements) -> None:
         identity = run_identity(scene.trainer).columns(scene.module.seed)
         run, step = identity["run"], scene.step
-        tables: Mapping[str, Sequence[Row]] = {
-            "results": [
-                {**identity, "step": step, "audit": self.audit, **row} for row in found.results
-            ],
-            "scores": [{"run": run, "step": step, **row} for row in found.scores],
-            "memorization": [{"run": run, "step": step, **row} for row in found.memorization],
+        short = {"run": run, "step": step}
+        tables: Mapping[str, tuple[Row, Collection[Row]]] = {
+            "results": ({**identity, "step": step, "audit": self.audit}, found.results),
+            "scores": (short, found.scores),
+            "memorization": (short, found.memorization),
         }
-        for table, rows in tables.items():
+        for table, (common, rows) in tables.items():
             if rows:
-                write_part(run_folder(scene.trainer), table, step, self.audit, rows)
+                whole: Iterable[Row] = ({**common, **row} for row in rows)
+                write_part(run_folder(scene.trainer), table, step, self.audit, whole)
 
     @staticmethod
     def _log(scene: Scene, found: Measurements) -> None:
@@ -190,7 +194,7 @@ class _SharedPasses:
     """Token statistics of one checkpoint by population and number of records."""
 
     step: int
-    passes: dict[tuple[str, int], TokenStatistics] = field(default_factory=dict)
+    passes: dict[tuple[str, int], StatisticsFile] = field(default_factory=dict)
 
 
 _SHARED_PASSES: "weakref.WeakKeyDictionary[Trainer, _SharedPasses]" = weakref.WeakKeyDictionary()

@@ -8,15 +8,16 @@ meets half a file.
 import json
 import math
 import numbers
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callbacks.atomic_file import replacing
 from datamodules.errors import UserError
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 Row = Mapping[str, object]
-
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
@@ -97,6 +97,7 @@ _PYTHON_TYPES: dict[pa.DataType, tuple[type, ...]] = {
     pa.float64(): (numbers.Real,),
     pa.bool_(): (bool, np.bool_),
 }
+_ROWS_AT_ONCE = 8192
 _PART_NAME = re.compile(r"step=(?P<step>\d+)-audit=(?P<audit>[A-Za-z0-9_.]+)\.parquet")
 
 
@@ -109,7 +110,7 @@ def params_json(params: Mapping[str, object]) -> str:
     return json.dumps(dict(params), sort_keys=True, allow_nan=False)
 
 
-def table_from_rows(table: str, rows: Sequence[Row]) -> pa.Table:
+def table_from_rows(table: str, rows: Iterable[Row]) -> pa.Table:
     """Builds one of the three tables from rows and checks every row against its schema.
 
     Args:
@@ -124,9 +125,19 @@ def table_from_rows(table: str, rows: Sequence[Row]) -> pa.Table:
         ValueError: Unknown table or column, a required column missing or null, a wrong type, or
             a NaN (what could not be measured is null).
     """
-    schema = _schema(table)
+    return pa.concat_tables([_schema(table).empty_table(), *_checked_tables(table, rows)])
+
+
+def _checked_tables(table: str, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    """Yields the rows in tables of some thousand, so that few are Python objects at once."""
+    schema, numbered = _schema(table), enumerate(rows)
+    while part := list(islice(numbered, _ROWS_AT_ONCE)):
+        yield _checked_rows(table, schema, part)
+
+
+def _checked_rows(table: str, schema: pa.Schema, rows: Sequence[tuple[int, Row]]) -> pa.Table:
     columns: dict[str, list[object]] = {name: [] for name in schema.names}
-    for index, row in enumerate(rows):
+    for index, row in rows:
         unknown = sorted(set(row) - set(schema.names))
         if unknown:
             raise ValueError(f"{table} row {index}: unknown columns {unknown}")
@@ -141,7 +152,7 @@ def table_from_rows(table: str, rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def write_part(run_dir: str | Path, table: str, step: int, audit: str, rows: Sequence[Row]) -> Path:
+def write_part(run_dir: str | Path, table: str, step: int, audit: str, rows: Iterable[Row]) -> Path:
     """Writes one audit's rows of one step, replacing what the same audit wrote at the same step.
 
     Args:
@@ -161,12 +172,14 @@ def write_part(run_dir: str | Path, table: str, step: int, audit: str, rows: Seq
     name = f"step={step}-audit={audit}.parquet"
     if not _PART_NAME.fullmatch(name):
         raise ValueError(f"step {step!r} and audit {audit!r} do not make a part name")
-    content = table_from_rows(table, rows)
-    other = {value for value in content.column("step").to_pylist() if value != step}
-    if other:
-        raise ValueError(f"{table}: rows of steps {sorted(other)} in the part of step {step}")
     path = Path(run_dir) / "parts" / table / name
-    write_table(content, path)
+    schema = _schema(table)
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for content in _checked_tables(table, rows):
+            steps = content.column("step").unique().to_pylist()
+            if steps != [step]:
+                raise ValueError(f"{table}: rows of steps {steps} in the part of step {step}")
+            writer.write_table(content)
     return path
 
 
@@ -224,24 +237,9 @@ def read_table(run_dir: str | Path, table: str) -> pa.Table:
 
 
 def write_table(content: pa.Table, path: str | Path) -> None:
-    """Writes a Parquet file so that readers see the old file or the new one, never a part of it.
-
-    The temporary file lies beside the target under one fixed name (there is one writer, rank 0), so
-    that what a kill leaves behind is overwritten by the next attempt and never piles up.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    """Writes a Parquet file so that readers see the old file or the new one, never a part of it."""
+    with replacing(Path(path)) as file:
         pq.write_table(content, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _schema(table: str) -> pa.Schema:

@@ -84,6 +84,13 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
+def private_folder(trainer: Trainer) -> Path:
+    """Returns the folder of what tells of private records; made with mode 0700 where it is not."""
+    folder = run_folder(trainer) / "private"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
 @dataclass(frozen=True)
 class Scene:
     """The trainer, the model and the data that a callback meets, by their own types.

@@ -84,7 +84,7 @@ def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:
     run = {"run": stored.identity["run"], "step": step}
     results = [{**stored.identity, "audit": "membership", **row} for row in found.results]
     write_part(out, "results", step, "membership", results)
-    write_part(out, "scores", step, "membership", [{**run, **row} for row in found.scores])
+    write_part(out, "scores", step, "membership", ({**run, **row} for row in found.scores))
     merge_parts(out)
 
 

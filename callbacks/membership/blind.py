@@ -141,7 +141,7 @@ def blind_baseline(
     """
     options = options or BlindOptions()
     sides = [
-        side.ordered().at_most(options.max_records, options.seed) for side in (members, nonmembers)
+        side.at_most(options.max_records, options.seed).ordered() for side in (members, nonmembers)
     ]
     sizes = [len(side.records) for side in sides]
     if min(np.unique(side.clusters).size for side in sides) < _FEWEST_CLUSTERS:

@@ -17,10 +17,11 @@ from callbacks.membership.metrics import DEFAULT_FPRS
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.signals import ModelAccess
 from callbacks.membership.stored_audit import StoredAudit, save_audit
+from callbacks.membership.token_statistics import record_set_hash
 from callbacks.membership.view import AuditView
 from callbacks.progress import progress
 from callbacks.references import reference_models
-from callbacks.run import Scene, run_folder, run_identity
+from callbacks.run import Scene, private_folder, run_identity
 from datamodules.errors import UserError
 from datamodules.keys import key
 from kdmodules.weights_hash import weights_hash
@@ -92,7 +93,7 @@ class MembershipAudit(AuditCallback):
         if self.save_statistics and scene.trainer.is_global_zero:
             identity = run_identity(scene.trainer).columns(scene.module.seed)
             save_audit(
-                run_folder(scene.trainer) / "private" / "statistics" / f"step={scene.step}",
+                private_folder(scene.trainer) / "statistics" / f"step={scene.step}",
                 StoredAudit({**identity, "step": scene.step}, sides, pairs),
             )
         gates = {} if self.blind is None else self._gates(scene, self.blind, sides, pairs)
@@ -122,8 +123,7 @@ class MembershipAudit(AuditCallback):
         found = {}
         for pair in pairs:
             two = (sides[pair.members], sides[pair.nonmembers])
-            texts = [one.content for side in two for one in side.view.records]
-            cached = key(pair.members, *texts)
+            cached = key(pair.members, *(record_set_hash(side.view.records) for side in two))
             if cached not in self._known_gates:
                 own = []
                 if scene.trainer.is_global_zero:
@@ -139,8 +139,11 @@ class MembershipAudit(AuditCallback):
         """Returns everything that the attacks read, by population, measured once."""
         names = dict.fromkeys(name for pair in pairs for name in (pair.nonmembers, pair.members))
         populations = {name: self.population(scene, name) for name in names}
+        return self._collector(scene).collect(self.plan, populations)
+
+    def _collector(self, scene: Scene) -> Collector:
         references = reference_models(scene.trainer)
-        collector = Collector(
+        return Collector(
             access=ModelAccess(
                 scene.module.language_model,
                 scene.data.encoder,
@@ -156,8 +159,8 @@ class MembershipAudit(AuditCallback):
             pool_records=scene.data.by_role,
             never_records=lambda: scene.data.population(NEVER),
             met=scene.data.met,
+            folder=private_folder(scene.trainer),
         )
-        return collector.collect(self.plan, populations)
 
     def _member_populations(self, scene: Scene) -> list[str]:
         return self.populations or [scene.data.member_population]
@@ -174,9 +177,19 @@ class MembershipAudit(AuditCallback):
         return whole and scene.data.fair_coins(population)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lays out every AUROC with its interval as a band in TensorBoard's custom scalars."""
+        """Checks the plan and lays out every AUROC with its band in TensorBoard's custom scalars.
+
+        Raises:
+            UserError: If an attack could not be measured on these records.
+        """
         scene = Scene.of(trainer, pl_module)
         populations = self._member_populations(scene)
+        sides = dict.fromkeys(
+            side for name in populations for side in (name, scene.data.opposed_to(name))
+        )
+        self._collector(scene).check(
+            self.plan, {name: self.population(scene, name) for name in sides}
+        )
         bands = {
             f"{attack.name}, {population} against {scene.data.opposed_to(population)}": [
                 "Margin",

@@ -3,15 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from callbacks.membership.encoded_file import EncodedFile
 from callbacks.membership.measurements import AUDITED, NEVER, Scored
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.signals import ModelAccess, RecordSignal
+from callbacks.membership.statistics_file import StatisticsFile
 from callbacks.membership.texts import TextMaterial
-from callbacks.membership.token_statistics import StatisticsKey, TokenStatistics, record_set_hash
+from callbacks.membership.token_statistics import (
+    SHARD_RECORDS,
+    StatisticsKey,
+    record_set_hash,
+    shard_places,
+)
 from callbacks.membership.view import AuditView
 from callbacks.scoring_pass import score_records
 from datamodules.batches import RecordEncoder
@@ -23,7 +31,7 @@ from kdmodules.families import context_window
 
 Records = Sequence[InstructionRecord]
 Populations = Mapping[str, Records]
-Found = dict[Scored, TokenStatistics]
+Found = dict[Scored, StatisticsFile]
 
 
 @dataclass(frozen=True)
@@ -53,15 +61,39 @@ class Collector:
             (``shots``, ``population``, ``calibration``) that no audit judges.
         never_records: Returns records that neither the audited model nor any reference trained on.
         met: Returns whether the training behind a reference model met each record.
+        folder: Where tokens and their statistics lie while they are in use; None is the system's
+            folder for temporary files.
     """
 
     access: ModelAccess
     load_reference: Callable[[str], ReferenceModel]
-    own_pass: Callable[[str], TokenStatistics]
+    own_pass: Callable[[str], StatisticsFile]
     weights_hash: Callable[[CausalLM], str]
     pool_records: Callable[[str, str], list[InstructionRecord]]
     never_records: Callable[[], list[InstructionRecord]]
     met: Callable[[str, Records], list[bool]]
+    folder: Path | None = None
+
+    def check(self, plan: AuditPlan, populations: Populations) -> None:
+        """Refuses, before anything is trained, what the audit could not measure after it.
+
+        Args:
+            plan: What to measure.
+            populations: Records by population.
+
+        Raises:
+            UserError: If a pool use that an attack reads has no records, or none that fits into the
+                model's window.
+        """
+        kept = {
+            name: [record for record in records if record.response]
+            for name, records in populations.items()
+        }
+        material = self._material(self.access, kept)
+        for request in plan.scored(AUDITED):
+            request.text.facts(material)
+        for use in plan.asides:
+            self._aside(use)
 
     def collect(self, plan: AuditPlan, populations: Populations) -> dict[str, AuditView]:
         """Returns a view of every population's records that have a response.
@@ -131,27 +163,33 @@ class Collector:
         records: Records,
         material: TextMaterial,
         made_of: StatisticsKey,
-    ) -> TokenStatistics:
+    ) -> StatisticsFile:
         key = replace(made_of, records=record_set_hash(records))
         if request == Scored():
             return replace(self.own_pass(population), key=key)
         title = f"scoring {population}, {request.label}"
+        encoded = EncodedFile(
+            records, lambda part: request.text.encode(part, material), self.folder
+        )
         table = score_records(
             access.lm,
-            request.text.encode(records, material),
+            encoded,
             access.encoder.pad_id,
             access.ranks,
             access.batch_size,
             access.max_batch_tokens,
             lambda total: access.progress(title, total),
             key,
+            self.folder,
         )
         return replace(table, facts=request.text.facts(material))
 
     def _signals(
         self, plan: AuditPlan, population: str, records: Records
     ) -> dict[RecordSignal, Tensor]:
-        encoded = self.access.encoder.encode_all(records) if plan.signals else []
+        if not plan.signals:
+            return {}
+        encoded = EncodedFile(records, self.access.encoder.encode_all, self.folder)
         return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
 
     def _aside(self, use: str) -> list[InstructionRecord]:
@@ -171,8 +209,12 @@ class Collector:
 
         @cache
         def longest() -> int:
-            every = [one for records in populations.values() for one in records]
-            return max(len(one) for one in encoder.encode_all(every))
+            return max(
+                len(one)
+                for records in populations.values()
+                for places in shard_places(len(records), SHARD_RECORDS)
+                for one in encoder.encode_all([records[place] for place in places.tolist()])
+            )
 
         return TextMaterial(
             encoder=encoder,

@@ -1,7 +1,7 @@
 """From what was measured to rows and curves: the same beside a model and from stored audits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.gate import Gate
-from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows, score_rows
+from callbacks.membership.gate import Gate, gravest_shift
+from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
 from callbacks.membership.roc import roc_figure
+from callbacks.membership.score_rows import ScoreRows
 from callbacks.membership.view import AuditView
 from callbacks.results import Row
 from datamodules.keys import key
@@ -34,7 +35,7 @@ class Side:
     @property
     def cluster_ids(self) -> NDArray[np.int64]:
         """[B] number of each record's cluster."""
-        return np.array([key(name) for name in self.clusters], dtype=np.int64)
+        return np.fromiter(map(key, self.clusters), dtype=np.int64, count=len(self.clusters))
 
     @property
     def blind(self) -> BlindSide:
@@ -68,7 +69,7 @@ class Evaluation:
     """Rows, curves and figures of a membership audit, without identity columns."""
 
     results: list[Row] = field(default_factory=list)
-    scores: list[Row] = field(default_factory=list)
+    scores: ScoreRows = field(default_factory=ScoreRows)
     curves: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
 
@@ -94,9 +95,14 @@ def evaluate(
     members = {pair.members for pair in oppositions}
     for name, ours in scored.items():
         column = "n_members" if name in members else "n_nonmembers"
+        shifted = gravest_shift(
+            gates[pair.members].verdict.shifted
+            for pair in oppositions
+            if name in (pair.members, pair.nonmembers) and pair.members in gates
+        )
         for attack, one in zip(attacks, ours, strict=True):
-            found.scores += score_rows(attack.name, attack.params, one)
-            found.results += diagnostic_rows(attack.name, attack.params, column, one)
+            found.scores.add(attack.name, attack.params, one)
+            found.results += diagnostic_rows(attack.name, attack.params, column, one, shifted)
     for pair in oppositions:
         gate = gates.get(pair.members)
         found.results += [] if gate is None else gate.rows
@@ -110,20 +116,24 @@ def _scored(attacks: Sequence[Attack], population: str, side: Side) -> list[Scor
     """Returns one entry for every attack, in order."""
     scorable = side.view.scorable
     view = side.view.where(scorable)
-    clusters = side.cluster_ids[scorable.numpy()]
+    everybody = ScoredRecords(
+        population,
+        [record.id for record in view.records],
+        [record.task for record in view.records],
+        side.cluster_ids[scorable.numpy()],
+        np.zeros(len(view.records)),
+        skipped=side.empty + side.view.skipped,
+    )
     found = []
     for attack in attacks:
         defined = attack.defined(view)
         kept = view.where(defined)
         draws = attack.draws(kept)
         found.append(
-            ScoredRecords(
-                population,
-                [record.id for record in kept.records],
-                [record.task for record in kept.records],
-                clusters[defined.numpy()],
-                attack.score(kept).numpy(),
-                skipped=side.empty + side.view.skipped + int((~defined).sum()),
+            replace(
+                everybody.where(defined.numpy()),
+                scores=attack.score(kept).numpy(),
+                skipped=everybody.skipped + int((~defined).sum()),
                 draws=None if draws is None else draws.numpy(),
                 diagnostics=attack.diagnostics(kept),
             )

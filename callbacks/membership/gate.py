@@ -1,6 +1,7 @@
 """What must be known of two record sets before an attack on them is read: shift and balance."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from callbacks.membership.blind import BlindOptions, BlindSide, BlindVerdict, blind_baseline
 from callbacks.results import Row
 from callbacks.statistics import Estimate, auroc
-from callbacks.statistics.multiplicity import permuted_labels
+from callbacks.statistics.multiplicity import labellings
 from callbacks.statistics.proportions import effective_size, wilson
 from datamodules.keys import numpy_generator
 
@@ -77,6 +78,25 @@ class Gate:
                 f"({counts}); about {found.needed} records a side would show it"
             )
         return None
+
+
+def gravest_shift(verdicts: Iterable[bool | None]) -> bool | None:
+    """Returns what a population's own rows say of a shift where it is set against several others.
+
+    Args:
+        verdicts: Of the pairs that it is part of, `BlindVerdict.shifted`; none where nothing was
+            judged.
+
+    Returns:
+        True where one pair differs, False where none does, None where that is not shown.
+
+    >>> gravest_shift([False, None, True]), gravest_shift([False, None]), gravest_shift([False])
+    (True, None, False)
+    """
+    found = list(verdicts)
+    if True in found:
+        return True
+    return False if found and None not in found else None
 
 
 def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[Row]:
@@ -157,11 +177,13 @@ def _task_distance(members: BlindSide, nonmembers: BlindSide, options: BlindOpti
     inside = np.arange(tasks.size) < len(members.records)
     clusters = np.concatenate([side.clusters for side in sides])
     rng = numpy_generator(options.seed, "task permutations")
-    labels = permuted_labels(inside, clusters, options.permutations, rng)  # [N, 1 + P]
-    counts = np.eye(names.size)[tasks].T @ labels  # [T, 1 + P]
+    labels = labellings(inside, clusters, options.permutations, rng)
+    counts = np.stack(
+        [np.bincount(tasks, weights=one, minlength=names.size) for one in labels], axis=1
+    )  # [T, 1 + P]
     totals = np.bincount(tasks)[:, None]
-    ours = counts / labels.sum(axis=0)
-    theirs = (totals - counts) / (tasks.size - labels.sum(axis=0))
+    ours = counts / counts.sum(axis=0)
+    theirs = (totals - counts) / (tasks.size - counts.sum(axis=0))
     distances = 0.5 * np.abs(ours - theirs).sum(axis=0)
     reached = distances >= distances[0] - 1e-12
     return {"value": float(distances[0]), "p_value": float(reached.mean())}

@@ -4,6 +4,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from callbacks.membership.texts.base import Original, TextVariant
 
@@ -20,7 +21,12 @@ class Measurement(ABC):
 
     A subclass is a frozen dataclass whose fields are all that decides the numbers, so that equal
     requests are equal values.
+
+    Attributes:
+        file_format: Ending of the file that holds the numbers.
     """
+
+    file_format: ClassVar[str] = "parquet"
 
     @property
     @abstractmethod
@@ -36,7 +42,8 @@ class Measurement(ABC):
     def file_name(self) -> str:
         """Name of the file that holds the numbers: readable, and distinct where requests differ."""
         readable = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:60]
-        return f"{readable}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}.parquet"
+        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        return f"{readable}-{digest}.{self.file_format}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Scored(Measurement):
             ``never``, or a use of held-out records that no audit judges (``population``,
             ``calibration``).
     """
+
+    file_format: ClassVar[str] = "arrow"
 
     model: str = AUDITED
     text: TextVariant = field(default_factory=Original)

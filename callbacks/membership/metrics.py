@@ -1,7 +1,7 @@
 """From scores to rows: every metric of an attack with its interval, over all tasks and per task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,30 +51,21 @@ class ScoredRecords:
 
     def of_task(self, task: str) -> "ScoredRecords":
         """Returns the records of one task; what is skipped or diagnosed is so over all tasks."""
-        keep = np.array([found == task for found in self.tasks], dtype=bool)
+        return self.where(np.array([found == task for found in self.tasks], dtype=bool))
+
+    def where(self, keep: NDArray[np.bool_]) -> "ScoredRecords":
+        """Returns some records, [n] bool, without what is skipped or diagnosed over all of them."""
+        if bool(keep.all()):
+            return replace(self, skipped=0, diagnostics={})
+        places = np.flatnonzero(keep).tolist()
         return ScoredRecords(
             self.population,
-            [record for record, kept in zip(self.record_ids, keep, strict=True) if kept],
-            [task] * int(keep.sum()),
+            [self.record_ids[place] for place in places],
+            [self.tasks[place] for place in places],
             self.clusters[keep],
             self.scores[keep],
             draws=None if self.draws is None else self.draws[keep],
         )
-
-
-def score_rows(attack: str, params: Mapping[str, object], scored: ScoredRecords) -> list[Row]:
-    """Returns one row of the scores table for every record."""
-    return [
-        {
-            "record": record,
-            "population": scored.population,
-            "task": task,
-            "name": attack,
-            "params": params,
-            "score": float(score),
-        }
-        for record, task, score in zip(scored.record_ids, scored.tasks, scored.scores, strict=True)
-    ]
 
 
 def diagnostic_rows(
@@ -82,6 +73,7 @@ def diagnostic_rows(
     params: Mapping[str, object],
     side: str,
     scored: ScoredRecords,
+    shifted: bool | None = None,
 ) -> list[Row]:
     """Returns one row of the results table for every diagnostic of a population's scores.
 
@@ -90,6 +82,8 @@ def diagnostic_rows(
         params: Its parameters.
         side: ``n_members`` or ``n_nonmembers``: what the population counts as.
         scored: The population's scores; a diagnostic that is NaN becomes null.
+        shifted: Whether the population differs from what it is set against
+            (`gate.gravest_shift`).
     """
     return [
         {
@@ -101,6 +95,7 @@ def diagnostic_rows(
             "value": None if np.isnan(value) else float(value),
             side: len(scored.scores),
             "skipped": scored.skipped,
+            "shifted": shifted,
         }
         for metric, value in scored.diagnostics.items()
     ]
@@ -223,11 +218,13 @@ def _accuracy_columns(members: ScoredRecords, nonmembers: ScoredRecords) -> Row:
 
 
 def _equivalent(point: TprEstimate) -> float | None:
-    """Epsilon of a randomised response at an operating point; null where it would be infinite."""
+    """Epsilon of a randomised response at an operating point; null where that is not measurable.
+
+    Infinite, and written so, where no non-member is above the threshold or no member below it.
+    """
     if np.isnan(point.value):
         return None
-    epsilon = epsilon_equivalent(point.value, point.realised_fpr)
-    return epsilon if np.isfinite(epsilon) else None
+    return epsilon_equivalent(point.value, point.realised_fpr)
 
 
 def _epsilon_row(

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 LOWEST_RATE = 1e-3
+_CELLS = 2000  # along an axis, and along a factor of ten: some for every dot of a printed page
 
 
 def roc_points(
@@ -46,7 +47,7 @@ def roc_figure(
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     linear, logarithmic = figure.subplots(1, 2)
     for attack, (members, nonmembers) in scores.items():
-        fpr, tpr = roc_points(members, nonmembers)
+        fpr, tpr = _visible(*roc_points(members, nonmembers))
         linear.step(fpr, tpr, where="post", label=attack)
         logarithmic.step(
             np.maximum(fpr, LOWEST_RATE), np.maximum(tpr, LOWEST_RATE), where="post", label=attack
@@ -60,3 +61,18 @@ def roc_figure(
     linear.legend(loc="lower right")
     figure.suptitle(title)
     return figure
+
+
+def _visible(
+    fpr: NDArray[np.float64], tpr: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leaves out points that would be drawn where the one before is, on either kind of axes.
+
+    What a figure holds then does not grow with the number of records.
+    """
+    rates = np.stack([fpr, tpr])
+    places = np.concatenate([rates, np.log10(np.maximum(rates, LOWEST_RATE))])
+    cells = np.floor(places * _CELLS)
+    kept = np.ones(fpr.size, dtype=bool)
+    kept[1:-1] = (cells[:, 1:-1] != cells[:, :-2]).any(axis=0)
+    return fpr[kept], tpr[kept]

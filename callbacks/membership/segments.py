@@ -3,7 +3,9 @@
 Tokens of record b are ``values[offsets[b]:offsets[b + 1]]``. Everything is accumulated in float64.
 """
 
+from collections.abc import Iterable
 from fractions import Fraction
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -49,6 +51,25 @@ def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
         [B] float64.
     """
     return segment_sum(values, offsets) / offsets.diff()
+
+
+def mean_in_order(parts: Iterable[Tensor]) -> Tensor:
+    """Mean of tensors of one shape, added one after the other.
+
+    Torch's own sum over rows takes them in an order that depends on how many columns there are, so
+    that a record's last bits would depend on which records are beside it.
+
+    Args:
+        parts: At least one tensor.
+
+    Returns:
+        A tensor of their shape.
+
+    >>> mean_in_order([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])]).tolist()
+    [2.0, 4.0]
+    """
+    first, *others = parts
+    return reduce(torch.add, others, first) / (1 + len(others))
 
 
 def lowest_share_mean(values: Tensor, offsets: Tensor, share: float) -> Tensor:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from callbacks.atomic_file import replacing
 from callbacks.membership.frequencies import (
     TokenFrequencies,
     load_frequencies,
@@ -23,7 +24,12 @@ from callbacks.membership.frequencies import (
 from callbacks.membership.measurements import Scored
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.signals import RecordSignal
-from callbacks.membership.token_statistics import TokenStatistics
+from callbacks.membership.statistics_file import (
+    StatisticsFile,
+    open_statistics,
+    save_statistics,
+)
+from callbacks.membership.token_statistics import SHARD_RECORDS, shard_places
 from callbacks.membership.view import AuditView
 from callbacks.results import write_table
 from datamodules.errors import UserError
@@ -43,7 +49,7 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for request, table in view.passes.items():
-        table.save(folder / request.file_name)
+        save_statistics(table, folder / request.file_name)
     for signal, values in view.signals.items():
         content = pa.table({"record": [one.id for one in view.records], "values": values.tolist()})
         write_table(
@@ -51,9 +57,23 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
         )
     for corpus, log_frequencies in view.frequencies.items():
         save_frequencies(log_frequencies, folder / corpus.file_name)
-    columns = {name: [getattr(record, name) for record in view.records] for name in _TEXTS}
+    _save_records(view, clusters, folder / _RECORDS)
+
+
+def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
     met = {f"met {name}": values.tolist() for name, values in view.met.items()}
-    write_table(pa.table({**columns, "cluster": list(clusters), **met}), folder / _RECORDS)
+    texts = [(name, pa.string()) for name in (*_TEXTS, "cluster")]
+    schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for places in shard_places(len(view.records), SHARD_RECORDS):
+            own = slice(int(places[0]), int(places[-1]) + 1)
+            records = view.records[own]
+            columns = {name: [getattr(record, name) for record in records] for name in _TEXTS}
+            columns |= {
+                "cluster": list(clusters[own]),
+                **{name: one[own] for name, one in met.items()},
+            }
+            writer.write_table(pa.table(columns, schema))
 
 
 def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
@@ -83,7 +103,7 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
         for name, values in content.items()
         if name.startswith("met ")
     }
-    passes: dict[Scored, TokenStatistics] = {}
+    passes: dict[Scored, StatisticsFile] = {}
     signals: dict[RecordSignal, Tensor] = {}
     frequencies: dict[TokenFrequencies, Tensor] = {}
     for one in plan.measurements:
@@ -94,7 +114,7 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
                 f"not hold: audit with these attacks and save_statistics once"
             )
         if isinstance(one.request, Scored):
-            passes[one.request] = TokenStatistics.load(place)
+            passes[one.request] = open_statistics(place)
         elif isinstance(one.request, RecordSignal):
             signals[one.request] = _signal(place, [record.id for record in records])
         elif isinstance(one.request, TokenFrequencies):
@@ -113,7 +133,7 @@ def _signal(path: Path, record_ids: Sequence[str]) -> Tensor:
 def _checked_view(
     folder: Path,
     records: Sequence[InstructionRecord],
-    passes: Mapping[Scored, TokenStatistics],
+    passes: Mapping[Scored, StatisticsFile],
     signals: Mapping[RecordSignal, Tensor],
     met: Mapping[str, Tensor],
 ) -> AuditView:

@@ -5,6 +5,7 @@ from scratch at the cost of one more column in a matrix product. The regression 
 solved in its dual form, whose kernel has the size of the training fold and not of the vocabulary.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ FEWEST_DOCUMENTS = 2
 # C = 10: on planted shifts of Dolly text 1.3 to 3 times as many standard errors as C = 1.
 _PENALTY = 0.1
 _TOLERANCE = 1e-4
-_MOST_STEPS = 500
+_MOST_STEPS = 5000
 
 
 @dataclass(frozen=True)
@@ -158,24 +159,48 @@ def log_odds(kernel: Floats, train: Ints, labels: NDArray[np.bool_]) -> Floats:
 
     Returns:
         [N, P] log-odds of all records.
+
+    Warns:
+        RuntimeWarning: Some regressions were not solved within the most steps.
     """
-    y = labels[train].astype(np.float64)
-    ridge = 4.0 * _PENALTY
-    system = kernel[train] + ridge * np.eye(train.size)
+    system = kernel[train] + 4.0 * _PENALTY * np.eye(train.size)
     inverse = linalg.cho_solve(linalg.cho_factor(system), np.eye(train.size))
+    weights, intercept = _solved(inverse, labels[train].astype(np.float64))
+    return np.asarray(kernel @ weights + intercept)
+
+
+def _solved(inverse: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Weights [M, P] and intercepts [P] of the regressions of the labellings y [M, P].
+
+    A ridge regression of f + 4(y - p) is a proximal gradient step, so that it may start beyond f,
+    where the last step led (Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2, FISTA). A
+    labelling whose step turns back gathers speed anew (O'Donoghue and Candes 2015, Foundations of
+    Computational Mathematics 15, section 3.2).
+    """
     of_ones = inverse.sum(axis=1, keepdims=True)  # [M, 1]
-    fitted = np.zeros_like(y)
+    fitted = start = np.zeros_like(y)
+    pace = np.ones(y.shape[1])
     for _ in range(_MOST_STEPS):
-        response = fitted + 4.0 * (y - special.expit(fitted))
+        response = start + 4.0 * (y - special.expit(start))
         weights = inverse @ response
         intercept = weights.sum(axis=0) / of_ones.sum()
         weights -= of_ones * intercept
-        new = response - ridge * weights
-        moved = float(np.abs(new - fitted).max())
-        fitted = new
-        if moved < _TOLERANCE:
-            break
-    return np.asarray(kernel @ weights + intercept)
+        new = response - 4.0 * _PENALTY * weights
+        moved = np.abs(new - start).max(axis=0)  # [P]
+        if moved.max() < _TOLERANCE:
+            return weights, intercept
+        pace[((start - new) * (new - fitted)).sum(axis=0) > 0.0] = 1.0
+        faster = (1.0 + np.sqrt(1.0 + 4.0 * pace**2)) / 2.0
+        start = new + (pace - 1.0) / faster * (new - fitted)
+        fitted, pace = new, faster
+    warnings.warn(
+        f"blind baseline: {int((moved >= _TOLERANCE).sum())} of {moved.size} regressions still "
+        f"moved by up to {moved.max():.2g} after {_MOST_STEPS} steps, so that its AUROC is that "
+        "of a weaker reader",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return weights, intercept
 
 
 def _test_aurocs(

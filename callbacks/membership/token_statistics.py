@@ -1,27 +1,25 @@
-"""The ragged table of per-token statistics that one forward pass over a record set yields.
+"""The ragged table of per-token statistics of some records: a batch, or a shard of a whole pass.
 
 Every likelihood attack is a function of it, so a saved table lets a new attack run without a model.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from callbacks.results import write_table
-from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
 from kdmodules.scoring import TokenScores
 
+SHARD_RECORDS = 512
+"""Most records whose tokens are in memory at once: some megabytes, and few enough reads."""
+
 _VALUES = ("logp", "mean", "variance", "rank")
 _TOKEN_IDS = "token_ids"
-_FACTS = "facts"
+COLUMNS = (*_VALUES, _TOKEN_IDS)
+"""What a table may say of a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class TokenStatistics:
     def __post_init__(self) -> None:
         n_tokens = int(self.offsets[-1])
         if self.offsets.numel() != len(self.record_ids) + 1 or any(
-            column.shape != (n_tokens,) for column in self._columns().values()
+            column.shape != (n_tokens,) for column in self.columns().values()
         ):
             raise ValueError(
                 "record_ids [B], offsets [B + 1] and the values [n] do not fit together"
@@ -98,10 +96,10 @@ class TokenStatistics:
         values = {name: getattr(scores, name).cpu() for name in _VALUES}
         if token_ids is not None:
             values[_TOKEN_IDS] = token_ids.cpu()
-        return cls._of(record_ids, lengths.cpu(), values, key, {})
+        return cls.of_columns(record_ids, lengths.cpu(), values, key, {})
 
     @classmethod
-    def _of(
+    def of_columns(
         cls,
         record_ids: Sequence[str],
         lengths: Tensor,
@@ -109,6 +107,7 @@ class TokenStatistics:
         key: StatisticsKey | None,
         facts: Mapping[str, float],
     ) -> "TokenStatistics":
+        """Builds a table from its columns by name, the tokens of each record after the last's."""
         offsets = torch.zeros(len(record_ids) + 1, dtype=torch.int64)
         offsets[1:] = lengths.cumsum(dim=0)
         return cls(
@@ -123,7 +122,8 @@ class TokenStatistics:
             facts=facts,
         )
 
-    def _columns(self) -> dict[str, Tensor]:
+    def columns(self) -> dict[str, Tensor]:
+        """Returns what is known of the tokens by name, each [n]."""
         names = _VALUES if self.token_ids is None else (*_VALUES, _TOKEN_IDS)
         return {name: getattr(self, name) for name in names}
 
@@ -142,9 +142,9 @@ class TokenStatistics:
             )
         lengths = torch.cat([part.lengths for part in parts])
         record_ids = [record_id for part in parts for record_id in part.record_ids]
-        columns = [part._columns() for part in parts]
+        columns = [part.columns() for part in parts]
         joined = {name: torch.cat([one[name] for one in columns]) for name in columns[0]}
-        return cls._of(record_ids, lengths, joined, parts[0].key, parts[0].facts)
+        return cls.of_columns(record_ids, lengths, joined, parts[0].key, parts[0].facts)
 
     @property
     def _kind(self) -> tuple[StatisticsKey | None, Mapping[str, float], bool]:
@@ -169,75 +169,49 @@ class TokenStatistics:
         Raises:
             ValueError: if a record is not in the table, or asked for twice.
         """
-        places = {record_id: place for place, record_id in enumerate(self.record_ids)}
-        missing = [record_id for record_id in record_ids if record_id not in places]
-        if missing:
-            raise ValueError(f"{len(missing)} records are not in the table, first {missing[0]!r}")
-        chosen = torch.tensor([places[record_id] for record_id in record_ids], dtype=torch.int64)
-        lengths = self.lengths[chosen]
+        return self.take(places_of(self.record_ids, record_ids))
+
+    def take(self, places: Tensor) -> "TokenStatistics":
+        """Returns the records at some distinct places, [K] int64, in the order given."""
+        lengths = self.lengths[places]
         before = lengths.cumsum(dim=0) - lengths
-        shift = torch.repeat_interleave(self.offsets[chosen] - before, lengths)
+        shift = torch.repeat_interleave(self.offsets[places] - before, lengths)
         tokens = torch.arange(shift.numel()) + shift
-        columns = {name: column[tokens] for name, column in self._columns().items()}
-        return self._of(record_ids, lengths, columns, self.key, self.facts)
+        columns = {name: column[tokens] for name, column in self.columns().items()}
+        record_ids = [self.record_ids[place] for place in places.tolist()]
+        return self.of_columns(record_ids, lengths, columns, self.key, self.facts)
 
-    def save(self, path: Path) -> None:
-        """Writes the table as Parquet, one row per record, with its key as metadata; atomically.
+    def read(self) -> "TokenStatistics":
+        """Returns the table itself, which is in memory, as a file of statistics is not."""
+        return self
 
-        Raises:
-            ValueError: if the table has no key: nobody could tell later what it describes.
-        """
-        if self.key is None:
-            raise ValueError("a table without a key cannot be saved")
-        offsets = pa.array(self.offsets.numpy())
-        columns = {"record": pa.array(self.record_ids, pa.string())} | {
-            name: pa.LargeListArray.from_arrays(offsets, pa.array(column.numpy()))
-            for name, column in self._columns().items()
-        }
-        metadata = {f.name: getattr(self.key, f.name) for f in fields(StatisticsKey)}
-        metadata[_FACTS] = json.dumps(dict(self.facts), sort_keys=True)
-        write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    def shards(self, n_records: int = SHARD_RECORDS) -> Iterator["TokenStatistics"]:
+        """Yields the table in parts of so many records."""
+        for places in shard_places(len(self), n_records):
+            yield self.take(places)
 
-    @classmethod
-    def load(cls, path: Path, expected: StatisticsKey | None = None) -> "TokenStatistics":
-        """Reads a table that :meth:`save` wrote.
 
-        Args:
-            path: the Parquet file.
-            expected: what the table must have been computed from; None accepts anything.
+def shard_places(n: int, n_records: int) -> Iterator[Tensor]:
+    """Yields the places of n records in runs of so many, the last one as long as it comes out.
 
-        Raises:
-            UserError: if the file is missing, no such table, or computed from something else.
-        """
-        try:
-            table = pq.read_table(path)
-            metadata = table.schema.metadata or {}
-            key = StatisticsKey(
-                *(metadata[f.name.encode()].decode() for f in fields(StatisticsKey))
-            )
-            known = [_TOKEN_IDS] if _TOKEN_IDS in table.column_names else []
-            lists = {name: table.column(name).combine_chunks() for name in (*_VALUES, *known)}
-            facts = json.loads(metadata[_FACTS.encode()])
-            record_ids = table.column("record").to_pylist()
-        except FileNotFoundError as error:
-            raise UserError(f"there are no token statistics at {path}: correct the path") from error
-        except (pa.ArrowException, KeyError) as error:
-            raise UserError(f"{path} is no table of token statistics ({error})") from error
-        for part in fields(StatisticsKey) if expected is not None else ():
-            found, wanted = getattr(key, part.name), getattr(expected, part.name)
-            if found != wanted:
-                raise UserError(
-                    f"{path} was computed from another {part.name} ({found[:12]}, expected "
-                    f"{wanted[:12]}): score again or name the table that belongs to it"
-                )
-        lengths = torch.from_numpy(
-            lists["logp"].value_lengths().to_numpy(zero_copy_only=False).copy()
-        )
-        columns = {
-            name: torch.from_numpy(column.flatten().to_numpy(zero_copy_only=False).copy())
-            for name, column in lists.items()
-        }
-        return cls._of(record_ids, lengths, columns, key, facts)
+    >>> [places.tolist() for places in shard_places(5, 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    for start in range(0, n, n_records):
+        yield torch.arange(start, min(start + n_records, n))
+
+
+def places_of(known: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Returns where each record is, [K] int64.
+
+    Raises:
+        ValueError: if one is nowhere.
+    """
+    places = {record_id: place for place, record_id in enumerate(known)}
+    missing = [record_id for record_id in wanted if record_id not in places]
+    if missing:
+        raise ValueError(f"{len(missing)} records are not in the table, first {missing[0]!r}")
+    return torch.tensor([places[record_id] for record_id in wanted], dtype=torch.int64)
 
 
 def record_set_hash(records: Sequence[InstructionRecord]) -> str:

@@ -1,7 +1,8 @@
 """What an attack may look at."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,9 +10,12 @@ from torch import Tensor
 from callbacks.membership.frequencies import TokenFrequencies
 from callbacks.membership.measurements import AUDITED, Scored
 from callbacks.membership.signals import RecordSignal
-from callbacks.membership.token_statistics import TokenStatistics
+from callbacks.membership.statistics_file import StatisticsFile
+from callbacks.membership.token_statistics import SHARD_RECORDS, TokenStatistics, shard_places
 from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
+
+Table = TokenStatistics | StatisticsFile
 
 _OWN_PASS = Scored()
 
@@ -19,6 +23,8 @@ _OWN_PASS = Scored()
 @dataclass(frozen=True)
 class AuditView:
     """Records with everything that was measured on them, all in one order.
+
+    Token statistics may be on disk: a view of many records is then read by its :meth:`shards`.
 
     A record without a scored token is not scorable. The caller counts such records as skipped and
     hands :meth:`scorable_only` to the attacks, so that all attacks run on the same records.
@@ -31,13 +37,15 @@ class AuditView:
         met: [B] bool by reference model: whether the training behind it met the record; a reference
             without an entry met none.
         frequencies: [V] float64 log-frequencies of the audited model's tokens by request.
+        shard_records: Most records of a shard.
     """
 
     records: Sequence[InstructionRecord]
-    passes: Mapping[Scored, TokenStatistics]
+    passes: Mapping[Scored, Table]
     signals: Mapping[RecordSignal, Tensor] = field(default_factory=dict)
     met: Mapping[str, Tensor] = field(default_factory=dict)
     frequencies: Mapping[TokenFrequencies, Tensor] = field(default_factory=dict)
+    shard_records: int = SHARD_RECORDS
 
     def __post_init__(self) -> None:
         record_ids = tuple(record.id for record in self.records)
@@ -49,13 +57,21 @@ class AuditView:
             if len(values) != len(record_ids):
                 raise ValueError(f"{label!r} is not of the records")
 
-    @property
+    @cached_property
     def statistics(self) -> TokenStatistics:
-        """Token statistics of the records' own text under the audited model."""
+        """Token statistics of the records' own text under the audited model, in memory."""
         return self.tokens(_OWN_PASS)
 
     def tokens(self, request: Scored) -> TokenStatistics:
-        """Returns the token statistics of a request.
+        """Returns the token statistics of a request, in memory.
+
+        Raises:
+            UserError: If they were not measured.
+        """
+        return self.table(request).read()
+
+    def table(self, request: Scored) -> Table:
+        """Returns the token statistics of a request, where they are.
 
         Raises:
             UserError: If they were not measured.
@@ -111,23 +127,27 @@ class AuditView:
         Args:
             keep: [B] bool.
         """
-        if bool(keep.all()):
-            return self
-        kept = [one for one, wanted in zip(self.records, keep.tolist(), strict=True) if wanted]
-        record_ids = [record.id for record in kept]
+        return self if bool(keep.all()) else self._take(keep.nonzero().flatten())
+
+    def shards(self) -> Iterator["AuditView"]:
+        """Yields views of the records in turn, of as many at a time as should be in memory."""
+        for places in shard_places(len(self.records), self.shard_records):
+            yield self._take(places)
+
+    def _take(self, places: Tensor) -> "AuditView":
         own = self._own_passes()
-        return AuditView(
-            kept,
-            {
-                request: table.select(record_ids) if request in own else table
+        return replace(
+            self,
+            records=[self.records[place] for place in places.tolist()],
+            passes={
+                request: table.take(places) if request in own else table
                 for request, table in self.passes.items()
             },
-            {request: values[keep] for request, values in self.signals.items()},
-            {reference: values[keep] for reference, values in self.met.items()},
-            self.frequencies,
+            signals={request: values[places] for request, values in self.signals.items()},
+            met={reference: values[places] for reference, values in self.met.items()},
         )
 
-    def _own_passes(self) -> dict[Scored, TokenStatistics]:
+    def _own_passes(self) -> dict[Scored, Table]:
         return {
             request: table for request, table in self.passes.items() if request.records == AUDITED
         }

@@ -1,6 +1,6 @@
 """Correction for the number of hypotheses in a family: Holm's and the max-T permutation test."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,6 +100,13 @@ def max_t(
 def permuted_labels(
     inside: NDArray[np.bool_], clusters: IntArray, n_permutations: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
+    """All of :func:`labellings` at once, [N, 1 + n_permutations]."""
+    return np.stack(list(labellings(inside, clusters, n_permutations, rng))).T
+
+
+def labellings(
+    inside: NDArray[np.bool_], clusters: IntArray, n_permutations: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.bool_]]:
     """Labellings of records under which no text or score has to do with membership.
 
     The labels of clusters are exchanged, the same number of them members each time. A cluster that
@@ -111,8 +118,8 @@ def permuted_labels(
         n_permutations: Labellings to draw.
         rng: Where they are drawn from.
 
-    Returns:
-        [N, 1 + n_permutations]; the first column is the observed labelling.
+    Yields:
+        [N]; first the observed labelling.
 
     Raises:
         ValueError: No permutation asked for.
@@ -121,8 +128,10 @@ def permuted_labels(
         raise ValueError(f"n_permutations: expected 1 or more, found {n_permutations}")
     pairs, units = np.unique(np.stack([clusters, inside]), axis=1, return_inverse=True)
     labels = pairs[1].astype(bool)
-    drawn = rng.permuted(np.tile(labels, (n_permutations, 1)), axis=1)
-    return np.asarray(np.vstack([labels, drawn])[:, units.ravel()].T)
+    units = units.ravel()
+    yield labels[units]
+    for _ in range(n_permutations):
+        yield rng.permuted(labels)[units]
 
 
 def _joint_clusters(

@@ -162,3 +162,21 @@ def test_a_misspelt_key_in_a_fragment_is_named(tmp_path: Path, refused: Refused)
     path.write_text("data:\n  init_args:\n    bach_size: 4\n", encoding="utf-8")
     line = refused([*fragments("teacher"), "-c", str(path), f"--run_dir={tmp_path / 'run'}"])
     assert "bach_size" in line
+
+
+def test_shots_that_do_not_fit_are_refused_before_training(
+    tmp_path: Path, refused: Refused
+) -> None:
+    fragment = tmp_path / "recall.yaml"
+    fragment.write_text(
+        "trainer:\n  callbacks+:\n    - class_path: callbacks.MembershipAudit\n      init_args:\n"
+        "        attacks: [callbacks.membership.attacks.Recall]\n",
+        encoding="utf-8",
+    )
+    run_dir = tmp_path / "run"
+    command = [*fragments("teacher"), "-c", str(fragment), f"--run_dir={run_dir}"]
+    roles = {"audit": 1.0, "shots": 0.0, "population": 0.0, "calibration": 0.0}
+    options = [f"--data.splits.roles.{name}={share}" for name, share in roles.items()]
+    line = refused([*command, *options])
+    assert "data.splits.roles.shots" in line
+    assert not list(run_dir.glob("checkpoints/*"))

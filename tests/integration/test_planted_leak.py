@@ -39,48 +39,65 @@ from callbacks.ranks import Ranks
 from callbacks.scoring_pass import score_records
 from callbacks.statistics import auroc, holm, swap_estimate
 from datamodules.batches import RecordEncoder, collate
+from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
 from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import supervised_sums
 
-pytestmark = pytest.mark.slow
-
-SIDE = 200
-# On a coin's toss alone, in the order of the corpus: both sides come from one distribution.
-CORPUS = generate_records(2 * SIDE + 120, seed=5)
+SIDE, BATCH = 200, 20
+# Of the swap: public records of each source, records of a side that a model learns, and steps.
+PUBLIC, LEARNT, BY_HEART = 30, 100, 190
+# Independent draws, short ones, so that both sides come from one distribution and a small model
+# learns them by heart in seconds.
+CORPUS = [
+    record
+    for record in generate_records(4600, seed=5)
+    if len(record.instruction) + len(record.context) + len(record.response) <= 150
+]
 MEMBERS, NONMEMBERS = CORPUS[: 2 * SIDE : 2], CORPUS[1 : 2 * SIDE : 2]
-SHOTS, NEVER = CORPUS[2 * SIDE : 2 * SIDE + 20], CORPUS[2 * SIDE + 20 :]
+SHOTS, NEVER = CORPUS[2 * SIDE : 2 * SIDE + 20], CORPUS[2 * SIDE + 20 : 2 * SIDE + 120]
+TEMPLATE = PromptTemplate("{instruction}\n{context}\n", "{instruction}\n")
 ATTACKS: tuple[Attack, ...] = (
-    *(Loss(), Zlib(), MinK(), MinKPlusPlus(), DCPDD(a=1.0, max_blocks=40), Reference()),
-    *(RMIA(["base"]), LiRA(["base"]), Lowercase(), Neighbour(copies=4), PAC(), Recall(shots=3)),
-    *(ConRecall(shots=3), GradNorm(), MoPe(), SaMIA(samples=2)),
+    *(Loss(), Zlib(), MinK(), MinKPlusPlus(), DCPDD(a=1.0, max_blocks=20), Reference()),
+    *(RMIA(["base"]), LiRA(["base"]), Lowercase(), Neighbour(copies=3), PAC(copies=3)),
+    *(Recall(shots=2), ConRecall(shots=2), GradNorm(), MoPe(draws=3), SaMIA(samples=2)),
 )
 
 
 @pytest.fixture(scope="module")
 def encoder() -> RecordEncoder:
     texts = [record.response for record in CORPUS]
-    return RecordEncoder(train_tokenizer(texts, 400), max_prompt_tokens=160, max_tokens=256)
+    return RecordEncoder(
+        train_tokenizer(texts, 400), TEMPLATE, max_prompt_tokens=64, max_tokens=128
+    )
 
 
 def fresh(encoder: RecordEncoder, seed: int) -> CausalLM:
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=len(encoder.tokenizer), n_layer=2, n_embd=64, n_head=2, n_positions=1024
+        vocab_size=len(encoder.tokenizer),
+        n_layer=1,
+        n_embd=96,
+        n_head=2,
+        n_positions=512,
+        activation_function="relu",
     )
     return CausalLM(GPT2LMHeadModel(config).eval(), len(encoder.tokenizer))
 
 
 def trained(encoder: RecordEncoder, records: Sequence[InstructionRecord], steps: int) -> CausalLM:
     lm = fresh(encoder, seed=0)
-    optimizer = torch.optim.AdamW(lm.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=6e-3)
     encoded = encoder.encode_all(records)
     order = torch.Generator().manual_seed(0)
+    rows: list[int] = []
     for _ in range(steps):
-        rows = torch.randint(len(encoded), (32,), generator=order).tolist()
-        sums = supervised_sums(lm, collate([encoded[row] for row in rows], encoder.pad_id))
+        if len(rows) < BATCH:
+            rows = torch.randperm(len(encoded), generator=order).tolist()
+        batch, rows = rows[:BATCH], rows[BATCH:]
+        sums = supervised_sums(lm, collate([encoded[row] for row in batch], encoder.pad_id))
         optimizer.zero_grad()
         (sums["loss"] / sums["tokens"]).backward()
         optimizer.step()
@@ -118,6 +135,7 @@ def p_values(
     found = {}
     for attack in ATTACKS:
         members, nonmembers = (_scores(attack, views[name]) for name in ("private", "held_out"))
+        assert (len(members), len(nonmembers)) == (SIDE, SIDE)
         estimate = auroc(members, nonmembers)
         spread = (estimate.upper - estimate.lower) / (2 * 1.96)
         found[attack.name] = (estimate.value, _tail((estimate.value - 0.5) / spread))
@@ -134,8 +152,8 @@ def _scores(attack: Attack, view: AuditView) -> np.ndarray:
 
 
 def test_every_attack_finds_an_over_trained_models_members(encoder: RecordEncoder) -> None:
-    base = trained(encoder, NEVER, steps=60)
-    found = p_values(trained(encoder, MEMBERS, steps=400), base, encoder)
+    base = trained(encoder, NEVER, steps=40)
+    found = p_values(trained(encoder, MEMBERS, steps=250), base, encoder)
     weak = {name: value for name, value in found.items() if value[1] > 0.001}
     assert not weak
     assert found["loss"][0] > 0.9
@@ -148,8 +166,8 @@ def test_no_attack_finds_anything_in_an_untrained_model(encoder: RecordEncoder) 
 
 
 def losses_of(
-    lm: CausalLM, encoder: RecordEncoder, sides: tuple[list[InstructionRecord], ...]
-) -> tuple[np.ndarray, ...]:
+    lm: CausalLM, encoder: RecordEncoder, sides: Sequence[Sequence[InstructionRecord]]
+) -> list[np.ndarray]:
     """Mean log-probability of every record, by side."""
     found = []
     for side in sides:
@@ -157,29 +175,38 @@ def losses_of(
         bar = partial(silent, "")
         table = score_records(lm, encoded, encoder.pad_id, Ranks(), 64, 16384, bar)
         found.append(Loss().score(AuditView(side, {Scored(): table})).numpy())
-    return tuple(found)
+    return found
+
+
+def shouting(records: Sequence[InstructionRecord]) -> list[InstructionRecord]:
+    """The records as another source would have them: one that shouts."""
+    return [replace(one, response=one.response.upper()) for one in records]
 
 
 def test_a_shift_fools_private_against_held_out_and_not_the_swap_estimate(
     encoder: RecordEncoder,
 ) -> None:
-    """The held-out side is made to come from another source: one that shouts."""
+    """All models meet both sources; then one learns the private records by heart, one the others.
+
+    Where little leaks, a shift draws the swap estimate towards 0.5, never beyond: both of its
+    AUROCs are of unlike records. Without a leak and with a thorough one it stays where it is.
+    """
+    public = [*NEVER[:PUBLIC], *shouting(NEVER[:PUBLIC])]
+    clean, other = (trained(encoder, order, steps=25) for order in (public, public[::-1]))
+    private = MEMBERS[:LEARNT]
+    ours = trained(encoder, [*public, *private], steps=BY_HEART)
     estimates = {}
-    for shifted in (False, True):
-        shout = str.upper if shifted else str
-        held_out = [replace(one, response=shout(one.response)) for one in NONMEMBERS]
-        sides = (list(MEMBERS), held_out)
-        never = [*NEVER, *(replace(one, response=shout(one.response)) for one in NEVER)]
-        clean = losses_of(trained(encoder, never, steps=60), encoder, sides)
-        other = losses_of(trained(encoder, never[::-1], steps=60), encoder, sides)
-        fooled = auroc(*clean)
-        assert (max(fooled.lower, 1 - fooled.upper) > 0.8) == shifted
-        nothing = swap_estimate(*clean, *other)
+    for shifted, held_out in ((False, NONMEMBERS), (True, shouting(NONMEMBERS))):
+        fooled, again = (losses_of(lm, encoder, (MEMBERS, held_out)) for lm in (clean, other))
+        seen = auroc(*fooled)
+        assert (max(seen.lower, 1 - seen.upper) > 0.8) == shifted
+        nothing = swap_estimate(*fooled, *again)
         assert nothing.lower < 0.5 < nothing.upper
-        ours = losses_of(trained(encoder, [*never, *MEMBERS], steps=150), encoder, sides)
-        theirs = losses_of(trained(encoder, [*never, *held_out], steps=150), encoder, sides)
-        estimates[shifted] = swap_estimate(*ours, *theirs)
+        theirs = trained(encoder, [*public, *held_out[:LEARNT]], steps=BY_HEART)
+        sides = (private, held_out[:LEARNT])
+        scores = [losses_of(lm, encoder, sides) for lm in (ours, theirs)]
+        estimates[shifted] = swap_estimate(*scores[0], *scores[1])
         assert estimates[shifted].lower > 0.5
-    plain, shifted_estimate = estimates[False], estimates[True]
-    assert plain.lower < shifted_estimate.upper
-    assert shifted_estimate.lower < plain.upper
+    plain, moved = estimates[False], estimates[True]
+    assert plain.lower < moved.upper
+    assert moved.lower < plain.upper

@@ -17,10 +17,14 @@ class Attack(ABC):
     Attributes:
         name: the attack's id in every table.
         threat_model: what the attacker is assumed to have.
+        compares_records: whether a record's score depends on other records. The attack is then
+            given them all, not a shard at a time, and must reduce the tokens of each to a few
+            numbers as it reads them (``confidence.mean_log_likelihoods``).
     """
 
     name: ClassVar[str]
     threat_model: ClassVar[str]
+    compares_records: ClassVar[bool] = False
 
     @property
     def params(self) -> dict[str, float | int | str]:
@@ -41,7 +45,8 @@ class Attack(ABC):
         """Computes the scores.
 
         Args:
-            view: B records, all of them scorable and defined.
+            view: B records, all of them scorable and defined: a shard of those that are scored,
+                unless the attack compares records.
 
         Returns:
             [B] float64, higher = more likely a member.
@@ -85,10 +90,9 @@ class Attack(ABC):
                 f"{self.name} is not defined on all records: pass view.scorable_only() and "
                 "view.where(attack.defined(view))"
             )
-        scores = self.record_scores(view)
-        if scores.shape != (len(view.records),) or not scores.is_floating_point():
-            raise ValueError(f"{self.name} must return one score per record, got {scores.shape}")
-        scores = scores.double()
+        parts = [view] if self.compares_records else view.shards()
+        none = torch.empty(0, dtype=torch.float64)
+        scores = torch.cat([none, *(self._checked_scores(part) for part in parts)])
         undefined = scores.isnan().nonzero()
         if undefined.numel():
             record = view.records[int(undefined[0])]
@@ -97,3 +101,9 @@ class Attack(ABC):
                 "number: check the models' outputs for this record"
             )
         return scores
+
+    def _checked_scores(self, view: AuditView) -> Tensor:
+        scores = self.record_scores(view)
+        if scores.shape != (len(view.records),) or not scores.is_floating_point():
+            raise ValueError(f"{self.name} must return one score per record, got {scores.shape}")
+        return scores.double()

@@ -59,7 +59,7 @@ class ConRecall(Attack):
         return {
             f"{side}_{name}": value
             for side, request in sides.items()
-            for name, value in view.tokens(request).facts.items()
+            for name, value in view.table(request).facts.items()
         }
 
     def record_scores(self, view: AuditView) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from callbacks.membership.measurements import AUDITED, Scored
 from callbacks.membership.segments import segment_mean
-from callbacks.membership.view import AuditView
+from callbacks.membership.view import AuditView, Table
 from datamodules.errors import UserError
 
 LEAST_NLL = 1e-9
@@ -15,9 +15,17 @@ LEAST_NLL = 1e-9
 
 
 def mean_log_likelihoods(view: AuditView, models: Sequence[str], records: str = AUDITED) -> Tensor:
-    """Returns the mean log-probability of each record's response tokens, [K models, B], nats."""
-    tables = [view.tokens(Scored(model=model, records=records)) for model in models]
-    return torch.stack([segment_mean(table.logp, table.offsets) for table in tables])
+    """Returns the mean log-probability of each record's response tokens, [K models, B], nats.
+
+    Tokens are read a shard at a time: what is left is one number per model and record.
+    """
+    tables = [view.table(Scored(model=model, records=records)) for model in models]
+    return torch.stack([_segment_means(table, view.shard_records) for table in tables])
+
+
+def _segment_means(table: Table, shard_records: int) -> Tensor:
+    means = [segment_mean(one.logp, one.offsets) for one in table.shards(shard_records)]
+    return torch.cat([torch.empty(0, dtype=torch.float64), *means])
 
 
 def met_matrix(view: AuditView, references: Sequence[str]) -> Tensor:

@@ -6,6 +6,8 @@ text, add-one smoothed. At a = 0.01 nearly every token of a fine-tuned model is 
 score counts rare tokens rather than weighing them: the row ``clipped_share`` says how many.
 """
 
+import math
+
 from torch import Tensor
 
 from callbacks.membership.attacks.base import Attack
@@ -65,8 +67,12 @@ class DCPDD(Attack):
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Share of the averaged tokens that are clipped."""
-        parts, first = self._parts(view)
-        return {"clipped_share": float((parts[first] >= self.a).double().mean())}
+        clipped = averaged = 0
+        for shard in view.shards():
+            parts, first = self._parts(shard)
+            clipped += int((parts[first] >= self.a).sum())
+            averaged += int(first.sum())
+        return {"clipped_share": clipped / averaged if averaged else math.nan}
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of min(exp(l_t) (-log f_t), a) over first occurrences, [B].

@@ -43,6 +43,7 @@ class LiRA(Attack):
     """
 
     name = "lira"
+    compares_records = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
 
     def __init__(

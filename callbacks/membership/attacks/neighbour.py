@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks.membership.attacks.base import Attack
 from callbacks.membership.measurements import Measurement, Scored
-from callbacks.membership.segments import segment_mean
+from callbacks.membership.segments import mean_in_order, segment_mean
 from callbacks.membership.texts import SpanInfill, TextVariant, WordDropout
 from callbacks.membership.texts.words import check_copies, word_count
 from callbacks.membership.token_statistics import TokenStatistics
@@ -80,8 +80,8 @@ class Neighbour(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """LL(x) - mean over copies of LL(x'), [B]."""
-        neighbours = [_mean_logp(view.tokens(request)) for request in self._neighbours]
-        return _mean_logp(view.statistics) - torch.stack(neighbours).mean(dim=0)
+        neighbours = (_mean_logp(view.tokens(request)) for request in self._neighbours)
+        return _mean_logp(view.statistics) - mean_in_order(neighbours)
 
 
 def _mean_logp(table: TokenStatistics) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.membership.attacks.base import Attack
 from callbacks.membership.measurements import Measurement, Scored
-from callbacks.membership.segments import lowest_share_mean
+from callbacks.membership.segments import lowest_share_mean, mean_in_order
 from callbacks.membership.texts import WordSwap
 from callbacks.membership.texts.words import check_copies, word_count
 from callbacks.membership.token_statistics import TokenStatistics
@@ -60,8 +60,8 @@ class PAC(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean over copies of PD(copy), minus PD(x), [B]."""
-        copies = [_polarised_distance(view.tokens(request)) for request in self._swapped]
-        return torch.stack(copies).mean(dim=0) - _polarised_distance(view.statistics)
+        copies = (_polarised_distance(view.tokens(request)) for request in self._swapped)
+        return mean_in_order(copies) - _polarised_distance(view.statistics)
 
 
 def _polarised_distance(table: TokenStatistics) -> Tensor:

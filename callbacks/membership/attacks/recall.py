@@ -47,7 +47,7 @@ class Recall(Attack):
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Shots and tokens of the prefix."""
-        return dict(view.tokens(self._conditional).facts)
+        return dict(view.table(self._conditional).facts)
 
     def record_scores(self, view: AuditView) -> Tensor:
         """NLL(y | P, x) / max(NLL(y | x), 0.01), [B]."""

@@ -38,6 +38,7 @@ class RMIA(Attack):
     """
 
     name = "rmia"
+    compares_records = True
     threat_model = "sees log-probabilities of given text and holds models without the records"
 
     def __init__(self, references: list[str], gamma: float = 1.0, a: float = 0.3) -> None:

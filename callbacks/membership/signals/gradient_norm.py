@@ -53,11 +53,11 @@ class GradientNorm(RecordSignal):
             FloatingPointError: Naming the record whose loss is not a number.
         """
         weights = tuple(named_weights(access.lm, self.label).values())
-        mine = access.ranks.share(encoded)
+        mine = access.ranks.share(range(len(encoded)))
         found: list[float] = []
         with _differentiable(access.lm, weights), access.progress(self.label, len(mine)) as advance:
-            for record in mine:
-                found.append(self._mean_norm(access, record, weights))
+            for place in mine:
+                found.append(self._mean_norm(access, encoded[place], weights))
                 advance()
         norms = access.ranks.gather(found)[: len(encoded)]
         return torch.tensor(norms, dtype=torch.float64).unsqueeze(1)

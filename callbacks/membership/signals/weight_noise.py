@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from callbacks.membership.segments import segment_mean
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
 from callbacks.membership.signals.weights import full_precision, named_weights
-from callbacks.scoring_pass import score_records
+from callbacks.scoring_pass import scored_batches
 from datamodules.batches import EncodedRecord
 from datamodules.keys import key
 from datamodules.records import InstructionRecord
@@ -94,7 +94,8 @@ class WeightNoise(RecordSignal):
         return self.scale * norm / math.sqrt(weight.numel())
 
     def _mean_nll(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
-        statistics = score_records(
+        means = torch.empty(len(encoded), dtype=torch.float64)
+        for places, table in scored_batches(
             access.lm,
             encoded,
             access.encoder.pad_id,
@@ -102,8 +103,9 @@ class WeightNoise(RecordSignal):
             access.batch_size,
             access.max_batch_tokens,
             lambda total: access.progress(self.label, total),
-        )
-        return -segment_mean(statistics.logp, statistics.offsets)
+        ):
+            means[places] = segment_mean(table.logp, table.offsets)
+        return -means
 
 
 def weight_noise(weight: Tensor, seed: int, draw: int, name: str) -> Tensor:

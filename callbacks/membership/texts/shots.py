@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from callbacks.membership.texts.base import TextMaterial, TextVariant
 from datamodules.batches import EncodedRecord
@@ -41,7 +42,8 @@ class Shots(TextVariant):
             UserError: If the pool has no record for shots, or none that fits.
         """
         beginning = material.encoder.beginning_ids
-        prefix = [*beginning, *(token for shot in self._shots(material) for token in shot)]
+        shots = _fitting_shots(self, material)
+        prefix = [*beginning, *(token for shot in shots for token in shot)]
         return [
             replace(one, prompt_ids=(*prefix, *one.prompt_ids[len(beginning) :]))
             for one in material.encoder.encode_all(records)
@@ -49,32 +51,35 @@ class Shots(TextVariant):
 
     def facts(self, material: TextMaterial) -> Mapping[str, float]:
         """Returns the number of shots and of their tokens."""
-        shots = self._shots(material)
+        shots = _fitting_shots(self, material)
         return {"shots": len(shots), "prefix_tokens": sum(map(len, shots))}
 
-    def _shots(self, material: TextMaterial) -> list[tuple[int, ...]]:
-        """Token ids of the shots, without a beginning token."""
-        room = free = material.window - material.longest()
-        chosen: list[tuple[int, ...]] = []
-        for shot in self._candidates(material):
-            if len(chosen) < self.count and len(shot) <= free:
-                chosen.append(shot)
-                free -= len(shot)
-        if not chosen:
-            raise UserError(
-                f"no record of the use 'shots' ({self.side}) fits whole into the {room} tokens "
-                f"that the model's window of {material.window} leaves beside the longest audited "
-                "record: give data.splits.roles.shots a share above 0, lower data.max_tokens, or "
-                "leave the attack out"
-            )
-        return chosen
 
-    def _candidates(self, material: TextMaterial) -> list[tuple[int, ...]]:
-        records = [record for record in material.shots(self.side) if record.response]
-        records.sort(key=lambda record: key(material.seed, "shots", self.side, record.id))
-        beginning = len(material.encoder.beginning_ids)
-        return [
-            one.prompt_ids[beginning:] + one.response_ids
-            for one in material.encoder.encode_all(records)
-            if not (one.prompt_cut or one.response_cut)
-        ]
+@lru_cache(maxsize=2)
+def _fitting_shots(variant: Shots, material: TextMaterial) -> tuple[tuple[int, ...], ...]:
+    """Token ids of the shots, without a beginning token, found once for all shards of an audit."""
+    room = free = material.window - material.longest()
+    chosen: list[tuple[int, ...]] = []
+    for shot in _candidates(variant.side, material):
+        if len(chosen) < variant.count and len(shot) <= free:
+            chosen.append(shot)
+            free -= len(shot)
+    if not chosen:
+        raise UserError(
+            f"no record of the use 'shots' ({variant.side}) fits whole into the {room} tokens that "
+            f"the model's window of {material.window} leaves beside the longest audited record: "
+            "give data.splits.roles.shots a share above 0, lower data.max_tokens, or leave the "
+            "attack out"
+        )
+    return tuple(chosen)
+
+
+def _candidates(side: str, material: TextMaterial) -> list[tuple[int, ...]]:
+    records = [record for record in material.shots(side) if record.response]
+    records.sort(key=lambda record: key(material.seed, "shots", side, record.id))
+    beginning = len(material.encoder.beginning_ids)
+    return [
+        one.prompt_ids[beginning:] + one.response_ids
+        for one in material.encoder.encode_all(records)
+        if not (one.prompt_cut or one.response_cut)
+    ]

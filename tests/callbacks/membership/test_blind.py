@@ -1,6 +1,7 @@
 """The blind baseline: what it must find, what it must not, and the refits behind it."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from callbacks.membership import text_folds
 from callbacks.membership.blind import BlindOptions, BlindSide, BlindVerdict, blind_baseline, judge
 from callbacks.membership.text_folds import TextFeatures, fold_aurocs, grouped_folds, log_odds
 from datamodules.errors import UserError
@@ -81,6 +83,29 @@ def test_every_labelling_is_refitted_as_scikit_learn_fits_it(pool: list[Instruct
     for column in range(3):
         expected = by_scikit_learn(pool, train, labels[:, column])
         np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+
+
+def test_sides_that_separate_are_solved_too(pool: list[InstructionRecord]) -> None:
+    """Regressions of separable sides take the most steps."""
+    records = [retold(one) if i % 2 else one for i, one in enumerate(pool)]
+    train = np.arange(90)
+    labels = np.array([[i % 2 == 0, i % 3 == 0] for i in range(len(pool))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = log_odds(TextFeatures.of(records).kernel(train), train, labels)
+    for column in range(2):
+        expected = by_scikit_learn(records, train, labels[:, column])
+        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+
+
+def test_a_regression_that_is_not_solved_says_so(
+    pool: list[InstructionRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_folds, "_MOST_STEPS", 3)
+    labels = np.array([[i % 2 == 0, i % 3 == 0] for i in range(len(pool))])
+    folds = [np.arange(len(pool)) % 3]
+    with pytest.warns(RuntimeWarning, match="2 of 2 regressions .* after 3 steps"):
+        fold_aurocs(TextFeatures.of(pool), labels, folds)
 
 
 def test_aurocs_are_the_mean_over_folds_of_scikit_learns(pool: list[InstructionRecord]) -> None:
@@ -207,12 +232,11 @@ def test_options_out_of_range_are_refused(option: str, value: float) -> None:
 
 def verdicts(records: Sequence[InstructionRecord], splits: int) -> list[BlindVerdict]:
     """Verdicts on splits of one pool by chance."""
-    found = []
+    clusters, found = cluster_ids(records), []
     for split in range(splits):
-        order = np.random.default_rng(split).permutation(len(records))
-        half = len(records) // 2
-        shuffled = [records[i] for i in order]
-        found.append(blind_baseline(*sides(shuffled[:half], shuffled[half:]), QUICK))
+        halves = np.split(np.random.default_rng(split).permutation(len(records)), 2)
+        two = (BlindSide([records[i] for i in half], clusters[half]) for half in halves)
+        found.append(blind_baseline(*two, QUICK))
     return found
 
 

@@ -9,8 +9,8 @@ from callbacks.results import table_from_rows
 IDENTITY = {"run": "r", "role": "teacher", "step": 3, "audit": "membership"}
 
 
-@pytest.mark.parametrize("side", ["n_members", "n_nonmembers"])
-def test_rows_hold_figures_and_null_for_nan(side: str) -> None:
+@pytest.mark.parametrize(("side", "shifted"), [("n_members", True), ("n_nonmembers", None)])
+def test_rows_hold_figures_and_null_for_nan(side: str, shifted: bool | None) -> None:
     scored = ScoredRecords(
         "held_out",
         ["a", "b"],
@@ -20,7 +20,7 @@ def test_rows_hold_figures_and_null_for_nan(side: str) -> None:
         skipped=4,
         diagnostics={"reliability": float("nan"), "nll_rise": 0.375},
     )
-    rows = diagnostic_rows("mope", {"draws": 5}, side, scored)
+    rows = diagnostic_rows("mope", {"draws": 5}, side, scored, shifted)
     table = table_from_rows("results", [{**IDENTITY, **row} for row in rows]).to_pylist()
     assert [(row["metric"], row["value"]) for row in table] == [
         ("reliability", None),
@@ -29,5 +29,5 @@ def test_rows_hold_figures_and_null_for_nan(side: str) -> None:
     for row in table:
         assert (row["population"], row["task"], row["name"]) == ("held_out", None, "mope")
         assert (row["params"], row["skipped"], row[side]) == ('{"draws": 5}', 4, 2)
-        assert row["upper"] is None
+        assert (row["upper"], row["shifted"]) == (None, shifted)
     assert diagnostic_rows("loss", {}, side, scored.of_task("open_qa")) == []

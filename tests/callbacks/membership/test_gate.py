@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.gate import Gate
+from callbacks.membership.gate import Gate, gravest_shift
 from callbacks.results import table_from_rows
 from datamodules.synthetic import generate_records
 
@@ -81,6 +81,23 @@ def test_the_message_comes_with_what_is_wrong() -> None:
     shifted = replace(unknown, verdict=replace(unknown.verdict, shifted=True))
     assert str(shifted.message).startswith("SHIFTED DATA: ")
     assert replace(unknown, verdict=replace(unknown.verdict, shifted=False)).message is None
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([], None),
+        ([None], None),
+        ([False], False),
+        ([False, False], False),
+        ([False, None], None),
+        ([None, True, False], True),
+    ],
+)
+def test_of_several_verdicts_the_gravest_counts(
+    verdicts: list[bool | None], expected: bool | None
+) -> None:
+    assert gravest_shift(verdicts) is expected
 
 
 def test_a_side_without_records_has_a_verdict_and_no_balance() -> None:

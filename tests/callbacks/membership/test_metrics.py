@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from callbacks.membership.metrics import ScoredRecords, attack_rows, score_rows
+from callbacks.membership.metrics import ScoredRecords, attack_rows
 from callbacks.membership.roc import roc_figure, roc_points
+from callbacks.membership.score_rows import ScoreRows
+from callbacks.results import table_from_rows
 from callbacks.statistics import balanced_accuracy, epsilon_lower_bound
 
 TASKS = ["open_qa", "closed_qa"]
@@ -72,6 +74,36 @@ def test_balanced_accuracy_and_epsilon_are_those_of_their_functions() -> None:
     assert all(row.get("value") is None for row in small if row["metric"] == "balanced_accuracy")
 
 
+TIED, APART = [1.0] * 20, [2.0] * 2 + [1.0] * 18
+
+
+@pytest.mark.parametrize(
+    ("members", "nonmembers", "expected"),
+    [
+        ([3.0] * 20, TIED, np.inf),
+        ([3.0] * 10 + [1.0] * 10, TIED, np.inf),
+        ([3.0] * 20, APART, np.inf),
+        ([3.0] * 10 + [1.0] * 10, APART, np.log(0.5 / 0.1)),
+        (TIED, TIED, 0.0),
+    ],
+)
+def test_an_infinite_equivalent_epsilon_is_no_missing_one(
+    members: list[float], nonmembers: list[float], expected: float
+) -> None:
+    """The threshold is 1, which no tied non-member and two of the others exceed."""
+    sides = [
+        replace(scored(name, 0.0, 20, seed), scores=np.array(scores))
+        for name, scores, seed in (("private", members, 1), ("held_out", nonmembers, 2))
+    ]
+    rows = attack_rows("loss", {}, *sides, fprs=[0.1, 0.01])
+    identity = {"run": "a", "role": "teacher", "step": 1, "audit": "membership"}
+    table = table_from_rows("results", [{**identity, **row} for row in rows]).to_pylist()
+    found = {row["metric"]: row["value"] for row in table if row["task"] is None}
+    assert found[EQUIVALENT] == pytest.approx(expected)
+    assert found["tpr_at_fpr_0.01"] is None
+    assert found["epsilon_equivalent_at_fpr_0.01"] is None
+
+
 def test_the_bound_on_epsilon_counts_a_cluster_once_and_needs_coins() -> None:
     sides = [scored("private", 4.0, 60, 1), scored("held_out", 0.0, 60, 2)]
     assert all(row["metric"] != "epsilon_lower" for row in attack_rows("loss", {}, *sides))
@@ -109,10 +141,17 @@ def test_an_inverted_attack_is_not_flipped() -> None:
 
 def test_every_record_has_one_score_row() -> None:
     one = scored("private", 0.0, 5, 1)
-    rows = score_rows("min_k", {"k": 0.2}, one)
-    assert [(row["record"], row["score"]) for row in rows] == list(
-        zip(one.record_ids, one.scores.tolist(), strict=True)
-    )
+    rows = ScoreRows()
+    assert not rows
+    rows.add("min_k", {"k": 0.2}, one)
+    rows.add("loss", {}, one)
+    assert len(rows) == 10
+    assert [(row["name"], row["record"], row["score"]) for row in rows] == [
+        (attack, record, score)
+        for attack in ("min_k", "loss")
+        for record, score in zip(one.record_ids, one.scores.tolist(), strict=True)
+    ]
+    assert next(iter(rows)) in rows
 
 
 def test_roc_points_agree_with_scikit_learn() -> None:

@@ -1,15 +1,11 @@
-"""The ragged table: order, selection, and what comes back from disk."""
+"""The ragged table in memory: order and selection."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from callbacks.membership import StatisticsKey, TokenStatistics
-from datamodules.errors import UserError
 from kdmodules.scoring import TokenScores, token_statistics
 from tests.callbacks.membership.conftest import empty_scores, random_statistics
 
@@ -78,42 +74,29 @@ def test_records_without_tokens_are_kept() -> None:
     assert joined.select(["record-1", "y", "record-3"]).lengths.tolist() == [1, 0, 2]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_saved_table_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
-    nothing = TokenStatistics.from_batch(["x"], torch.tensor([0]), empty_scores(), KEY)
-    table = TokenStatistics.concatenate([nothing, replace(random_statistics(seed=0), key=KEY)])
-    table = replace(table, **{name: getattr(table, name).to(dtype) for name in VALUES[:3]})
-    path = tmp_path / "folder" / "statistics.parquet"
-    table.save(path)
-    loaded = TokenStatistics.load(path, expected=KEY)
-    assert_same(loaded, table)
-    assert loaded.key == KEY
-    assert [p.name for p in path.parent.iterdir()] == ["statistics.parquet"]
-
-
-def test_token_ids_and_facts_stay_with_their_records(tmp_path: Path) -> None:
-    plain = replace(random_statistics(seed=0), key=KEY)
+def test_token_ids_and_facts_stay_with_their_records() -> None:
+    plain = random_statistics(seed=0)
     ids = torch.randint(300, plain.logp.shape, generator=torch.Generator().manual_seed(1))
     whole = replace(plain, token_ids=ids, facts={"shots": 3.0})
     chosen = whole.select(["record-4", "record-1"])
     start, stop = whole.offsets[4:6].tolist()
     assert chosen.token_ids is not None
-    assert chosen.token_ids.tolist() == [
-        *ids[start:stop].tolist(),
-        int(ids[whole.offsets[1]]),
-    ]
+    assert chosen.token_ids.tolist() == [*ids[start:stop].tolist(), int(ids[whole.offsets[1]])]
     rest = whole.select([name for name in whole.record_ids if name not in chosen.record_ids])
     joined = TokenStatistics.concatenate([chosen, rest]).select(whole.record_ids)
-    joined.save(tmp_path / "statistics.parquet")
-    loaded = TokenStatistics.load(tmp_path / "statistics.parquet")
-    for table in (joined, loaded):
-        assert_same(table, plain)
-        assert table.token_ids is not None
-        assert torch.equal(table.token_ids, ids)
-        assert table.facts == {"shots": 3.0}
-    plain.save(tmp_path / "plain.parquet")
-    without = TokenStatistics.load(tmp_path / "plain.parquet")
-    assert (without.token_ids, without.facts) == (None, {})
+    assert_same(joined, plain)
+    assert joined.token_ids is not None
+    assert torch.equal(joined.token_ids, ids)
+    assert joined.facts == {"shots": 3.0}
+
+
+@pytest.mark.parametrize("n_records", [1, 3, 8, 100])
+def test_shards_are_the_table_cut(n_records: int) -> None:
+    whole = random_statistics(seed=0)
+    shards = list(whole.shards(n_records))
+    assert [len(shard) for shard in shards[:-1]] == [n_records] * (len(shards) - 1)
+    assert_same(TokenStatistics.concatenate(shards), whole)
+    assert whole.read() is whole
 
 
 @pytest.mark.parametrize("other", [{"token_ids": None}, {"facts": {"shots": 2.0}}])
@@ -125,30 +108,6 @@ def test_tables_of_other_columns_or_facts_are_not_joined(other: dict[str, None])
         TokenStatistics.concatenate([first, replace(second, **other)])
     with pytest.raises(ValueError, match="do not fit"):
         replace(table, token_ids=torch.arange(3))
-
-
-@pytest.mark.parametrize("part", ["model", "tokenizer", "records"])
-def test_a_table_of_something_else_is_refused(tmp_path: Path, part: str) -> None:
-    path = tmp_path / "statistics.parquet"
-    replace(random_statistics(seed=0), key=KEY).save(path)
-    with pytest.raises(UserError, match=f"another {part} "):
-        TokenStatistics.load(path, expected=replace(KEY, **{part: "other"}))
-
-
-def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there are no token statistics at"):
-        TokenStatistics.load(tmp_path / "missing.parquet")
-    (tmp_path / "text.parquet").write_text("no parquet")
-    with pytest.raises(UserError, match="is no table of token statistics"):
-        TokenStatistics.load(tmp_path / "text.parquet")
-    pq.write_table(pa.table({"record": ["a"]}), tmp_path / "other.parquet")
-    with pytest.raises(UserError, match="is no table of token statistics"):
-        TokenStatistics.load(tmp_path / "other.parquet")
-
-
-def test_a_table_without_key_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="without a key"):
-        random_statistics(seed=0).save(tmp_path / "statistics.parquet")
 
 
 def test_tables_that_do_not_fit_are_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from callbacks.membership import AuditView, TokenStatistics
+from callbacks.membership import AuditView, StatisticsFile, TokenStatistics
 from callbacks.membership.attacks import (
     DCPDD,
     PAC,
@@ -74,7 +74,7 @@ def collected(
     """The members' view of an audit of members and non-members."""
     populations = {"private": members, "held_out": NONMEMBERS}
 
-    def own_pass(name: str) -> TokenStatistics:
+    def own_pass(name: str) -> StatisticsFile:
         encoded = access.encoder.encode_all(populations[name])
         return score_records(
             access.lm,

@@ -1,0 +1,64 @@
+"""Leakage of a distilled model as a share of what a model of its size could leak at all."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from callbacks.statistics.delong import rank_statistics
+from callbacks.statistics.estimates import as_clusters, as_scores, tail_probability
+from callbacks.utility.estimates import UtilityEstimate
+
+
+def relative_leakage(
+    members: tuple[ArrayLike, ArrayLike],
+    nonmembers: tuple[ArrayLike, ArrayLike],
+    level: float = 0.95,
+    *,
+    member_clusters: ArrayLike | None = None,
+    nonmember_clusters: ArrayLike | None = None,
+) -> UtilityEstimate:
+    """(AUROC of a student - 1/2) / (AUROC of the anchor - 1/2), on the same records.
+
+    The anchor is a model of the student's size that was fine-tuned on the private records
+    themselves (corrections, item 27). 0: the student gives nothing away; 1: as much as the anchor.
+    Interval: Fieller's (1954, Journal of the Royal Statistical Society B 16) for the ratio of two
+    correlated normal estimates, with DeLong's covariance.
+
+    Args:
+        members: [n] scores of the private records under the student, and under the anchor.
+        nonmembers: [m] scores of held-out records under both.
+        level: Confidence level.
+        member_clusters: [n] ids of near-duplicate clusters, or None for independent records.
+        nonmember_clusters: [m] ids; the same id on both sides is the same cluster.
+
+    Returns:
+        The ratio and its bounds; no bounds where the anchor is not told from 1/2, since any ratio
+        then fits the data.
+
+    Raises:
+        ValueError: Unequal numbers of scores, no records, NaN, an anchor whose AUROC is 1/2, or a
+            level outside (0, 1).
+    """
+    x = np.stack([as_scores(side, "members") for side in members])
+    y = np.stack([as_scores(side, "nonmembers") for side in nonmembers])
+    ranks = rank_statistics(
+        x,
+        y,
+        as_clusters(member_clusters, x.shape[1], "member_clusters"),
+        as_clusters(nonmember_clusters, y.shape[1], "nonmember_clusters"),
+    )
+    a, b = (float(auroc) - 0.5 for auroc in ranks.aurocs)
+    if b == 0.0:
+        raise ValueError("the anchor's AUROC is 1/2: there is nothing to measure a share of")
+    z = float(stats.norm.isf(tail_probability(level) / 2.0)) ** 2
+    covariance = z * ranks.covariance
+    # (a - r b)^2 <= z^2 var(a - r b), a quadratic in the ratio r.
+    first = b * b - covariance[1, 1]
+    half = a * b - covariance[0, 1]
+    last = a * a - covariance[0, 0]
+    n = x.shape[1] + y.shape[1]
+    if first <= 0.0:
+        return UtilityEstimate(a / b, None, None, n)
+    root = float(np.sqrt(max(0.0, half * half - first * last)))
+    bounds = ((half - root) / first, (half + root) / first)
+    return UtilityEstimate(a / b, float(bounds[0]), float(bounds[1]), n)
