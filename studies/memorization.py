@@ -6,7 +6,7 @@ part of a fit (audits.md, Memorization; corrections, items 1, 2 and 13).
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,18 @@ from callbacks.statistics.conditional import (
     conditional_mean,
     difference_in_differences,
 )
-from callbacks.utility.estimates import UtilityEstimate, ratio_interval
+from callbacks.utility.estimates import UtilityEstimate, ratio_interval, share_interval
 from studies.comparisons import comparison_pairs, record_clusters, run_identities
 from studies.plan import Cell
 
-__all__ = ["TOKEN_ACCURACY", "Accuracies", "memorization_rows", "record_values"]
+__all__ = [
+    "TOKEN_ACCURACY",
+    "Accuracies",
+    "mean_excess",
+    "memorization_rows",
+    "read_accuracies",
+    "record_values",
+]
 
 TOKEN_ACCURACY = "token_accuracy"
 PRIVATE, HELD_OUT, NEVER = "private", "held_out", "never"
@@ -36,12 +43,12 @@ _TAUGHT_ROLES = ("student", "counterfactual", "control")
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Token accuracy of a study's finished cells under one set of parameters.
+    """Token accuracy, or another share, of a study's finished cells under one set of parameters.
 
     Attributes:
         cells: The cells that have it.
         params: Parameters of the measure, such as the number of tokens.
-        values: Accuracy by record, of each run and population.
+        values: Share by record, of each run and population.
         identities: Identity columns of each run.
         clusters: Number of each record's near-duplicate cluster, of each run; None where its
             private folder is not at hand, and records count as independent.
@@ -56,6 +63,15 @@ class Accuracies:
     def pairs(self) -> Iterator[tuple[Cell, Cell]]:
         """Yields what met the private records with what did not, all else equal."""
         yield from comparison_pairs(self.cells)
+
+    def teachers(self, cell: Cell) -> list[Cell]:
+        """Returns the teachers of the private side in a cell's family and replicate."""
+        return [
+            other
+            for other in self.cells
+            if other.role == "teacher"
+            and (other.family, other.replicate) == (cell.family, cell.replicate)
+        ]
 
     def excess(self, cell: Cell, other: Cell, population: str) -> pd.Series:
         """Returns one run's accuracy minus another's on the records of both; may be empty."""
@@ -95,12 +111,12 @@ def record_values(memorization: pd.DataFrame, name: str) -> RecordValues:
 
 
 def read_accuracies(
-    done: Sequence[Cell], results: pa.Table, memorization: pd.DataFrame
+    done: Sequence[Cell], results: pa.Table, memorization: pd.DataFrame, name: str = TOKEN_ACCURACY
 ) -> list[Accuracies]:
-    """Returns the token accuracies of a study, one entry per set of parameters."""
+    """Returns the token accuracies of a study, or another measure, by set of parameters."""
     identities = run_identities(results)
     found = []
-    for params, values in record_values(memorization, TOKEN_ACCURACY).items():
+    for params, values in record_values(memorization, name).items():
         cells = tuple(c for c in done if c.alias in values and c.alias in identities)
         clusters = {cell.alias: record_clusters(cell) for cell in cells}
         found.append(Accuracies(cells, json.loads(params), values, identities, clusters))
@@ -130,11 +146,7 @@ def _excess_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Ro
         excess = accuracies.excess(cell, other, population)
         if not len(excess):
             continue
-        ids = accuracies.cluster_ids(cell, excess.index)
-        mean = ratio_interval(
-            excess.to_numpy(), np.ones(len(excess)), None if ids is None else ids.tolist()
-        )
-        found[population] = mean
+        found[population] = mean = mean_excess(accuracies, cell, other, population)
         count = "n_members" if population == PRIVATE else "n_nonmembers"
         yield accuracies.row(cell, TOKEN_ACCURACY, "token_accuracy_excess", run_b=other.alias) | {
             "population": population,
@@ -151,12 +163,32 @@ def _excess_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Ro
         }
 
 
+def mean_excess(
+    accuracies: Accuracies, cell: Cell, other: Cell, population: str
+) -> UtilityEstimate:
+    """Returns the mean difference of two runs over the records of both, with its interval.
+
+    Student's t over clusters. Where the two runs agree on every record, as rates near 0 do, a t
+    interval has no width: the intervals of both runs' means then stand for their errors.
+    """
+    excess = accuracies.excess(cell, other, population)
+    ids = accuracies.cluster_ids(cell, excess.index)
+    clusters = None if ids is None else ids.tolist()
+    if excess.nunique() > 1:
+        return ratio_interval(excess.to_numpy(), np.ones(len(excess)), clusters)
+    sides = [
+        share_interval(accuracies.of(one, population)[excess.index].to_numpy(), clusters)
+        for one in (cell, other)
+    ]
+    return replace(gap(*sides), n=len(excess))
+
+
 def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
     """Yields a run's accuracy above every cut of its family's teacher, private and never seen.
 
     `run_b` is the teacher that cuts; the first of an ensemble, whose mean cuts.
     """
-    teachers = _teachers(accuracies, cell)
+    teachers = accuracies.teachers(cell)
     for population, count in ((PRIVATE, "n_members"), (NEVER, "n_nonmembers")):
         values = accuracies.of(cell, population)
         records = _taught(accuracies, cell, population, values)
@@ -192,7 +224,7 @@ def _taught(
     accuracies: Accuracies, cell: Cell, population: str, values: pd.Series
 ) -> TaughtRecords | None:
     """Returns values beside the accuracy of the private side's teacher; the mean of an ensemble."""
-    teachers = [accuracies.of(teacher, population) for teacher in _teachers(accuracies, cell)]
+    teachers = [accuracies.of(teacher, population) for teacher in accuracies.teachers(cell)]
     if not teachers:
         return None
     teacher = pd.concat(teachers, axis=1, join="inner").mean(axis=1)
@@ -204,15 +236,6 @@ def _taught(
         teacher[common].to_numpy(dtype=np.float64),
         accuracies.cluster_ids(cell, common),
     )
-
-
-def _teachers(accuracies: Accuracies, cell: Cell) -> list[Cell]:
-    return [
-        other
-        for other in accuracies.cells
-        if other.role == "teacher"
-        and (other.family, other.replicate) == (cell.family, cell.replicate)
-    ]
 
 
 def _bounds(found: UtilityEstimate | AboveCut) -> Row:

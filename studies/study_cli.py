@@ -60,7 +60,7 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
         return _run(plan, out, options.workers)
     if overrides:
         raise UserError(f"--{next(iter(overrides))}: a report takes no options of kd-privacy")
-    return _report(study, out)
+    return _report(study, out, options.reveal)
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
@@ -90,6 +90,11 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             "--run_dir", metavar="OUT", help="folder of the study (default: runs/<name>)"
         )
         if name == "report":
+            command.add_argument(
+                "--reveal",
+                action="store_true",
+                help="also write OUT/private/report.html, which shows private records in words",
+            )
             continue
         command.add_argument(
             "--threads_per_cell",
@@ -148,14 +153,14 @@ def _run(plan: Plan, out: Path, workers: int) -> int:
     return 0 if complete else 1
 
 
-def _report(study: StudyFile, out: Path) -> int:
+def _report(study: StudyFile, out: Path, reveal: bool) -> int:
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
     plan = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
-    page = write_report(plan, out, out_of_date=bool(changed))
+    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal)
     console = Console()
     print_main_table(plan, out, console)
     console.print(f"page: {page}", markup=False, soft_wrap=True)

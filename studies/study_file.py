@@ -26,8 +26,9 @@ threads_per_cell: 1
 
 A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml` is a path, from the
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
-is added where there is one; a technique's own `fragments` come after it. A stage's `needs` names, for an option, the stage whose output it is
-given, or a list of stages: `needs: {model.teacher: [teacher, teacher_2]}` distils an ensemble.
+is added where there is one; a technique's own `fragments` come after it. A stage's `needs` names,
+for an option, the stage whose output it is given, or a list of stages: `needs: {model.teacher:
+[teacher, teacher_2]}` distils an ensemble.
 
 `shadows: k` adds, for every teacher and student of the study, k more whose teachers met the pool
 by other coins: references of the attacks `rmia` and `lira`, named `shadow0`, `shadow1`, ..., which

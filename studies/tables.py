@@ -9,8 +9,10 @@ from studies.cell_state import CellFiles
 from studies.comparisons import attack_scores, comparison_rows
 from studies.decomposition import decomposition_rows
 from studies.disagreement import disagreement_rows, overlap_rows
+from studies.extraction import extraction_rows
 from studies.memorization import memorization_rows, read_accuracies
 from studies.plan import Cell, Plan
+from studies.relative_leakage import relative_leakage_rows
 
 __all__ = ["write_study_tables"]
 
@@ -20,7 +22,8 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
 
     The results are those of the finished cells and, after them, the rows that compare two runs:
     `auroc_difference` (run minus run_b, on the same records), `swap_estimate`, and the attacks
-    `inherited` and `control_reference`, which read the scores of both. Where token accuracy was
+    `inherited` and `control_reference`, which read the scores of both; where students were
+    fine-tuned on the private records themselves, `relative_leakage`. Where memorization was
     measured, also what of it came through the teacher, and whether it agrees with membership.
 
     Returns:
@@ -30,8 +33,12 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     merge_runs([cell.run_dir for cell in done], out)
     results = read_table(out, "results")
     scores = attack_scores(read_table(out, "scores").to_pandas())
-    rows = list(comparison_rows(done, results, scores))
+    rows = [
+        *comparison_rows(done, results, scores),
+        *relative_leakage_rows(done, results, scores),
+    ]
     memorization = read_table(out, "memorization").to_pandas()
+    rows += extraction_rows(done, results, memorization)
     for accuracies in read_accuracies(done, results, memorization):
         rows += memorization_rows(accuracies)
         rows += decomposition_rows(accuracies)

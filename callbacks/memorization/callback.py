@@ -1,11 +1,16 @@
 """The memorization audit: what the model writes of its records by itself, with every validation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.measurements import NEVER
 from callbacks.membership.signals import ModelAccess
+from callbacks.memorization.continuations import (
+    Continuation,
+    continuations,
+    write_continuations,
+)
 from callbacks.memorization.curves import curves, extraction_figures
 from callbacks.memorization.judging import Judged, judge
 from callbacks.memorization.metrics import (
@@ -16,11 +21,11 @@ from callbacks.memorization.metrics import (
     NPExtraction,
     TokenAccuracy,
 )
-from callbacks.memorization.recital import Request
+from callbacks.memorization.recital import Recital, Request
 from callbacks.memorization.reciting import recite
 from callbacks.memorization.rows import gap_rows, population_rows, record_rows
 from callbacks.progress import progress
-from callbacks.run import Scene
+from callbacks.run import Scene, run_folder
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
 
@@ -41,6 +46,8 @@ class MemorizationAudit(AuditCallback):
             private (an external model's: external), public; None takes the data's members.
         baselines: Populations that stand beside them as further non-members. None takes never; an
             external model's data have no such records, so that its audit gives none.
+        keep_continuations: Keeps, in the run's private folder, what the model wrote in place of its
+            members' responses at the last audit; `kd-study report --reveal` shows the worst.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of a population.
         batch_size: Most records in a batch.
@@ -54,6 +61,7 @@ class MemorizationAudit(AuditCallback):
         metrics: list[MemorizationMetric] | None = None,
         populations: list[str] | None = None,
         baselines: list[str] | None = None,
+        keep_continuations: bool = True,
         every_n_validations: int = 1,
         max_records: int | None = None,
         batch_size: int = 64,
@@ -68,6 +76,7 @@ class MemorizationAudit(AuditCallback):
             )
         self.populations = populations
         self.baselines = [NEVER] if baselines is None else baselines
+        self.keep_continuations = keep_continuations
 
     def measure(self, scene: Scene) -> Measurements:
         """Judges every population and returns rows, record by record and in sum, and curves."""
@@ -77,10 +86,24 @@ class MemorizationAudit(AuditCallback):
             for name in members
         }
         everyone = dict.fromkeys([*members, *chain.from_iterable(against.values())])
-        judged = {name: self._judged(scene, name) for name in everyone}
+        judged: dict[str, list[Judged]] = {}
+        written: list[Continuation] = []
+        for name in everyone:
+            recitals = self._recitals(scene, name)
+            judged[name] = self._judged(scene, name, recitals)
+            if name in members and self.keep_continuations:
+                written += continuations(name, recitals, self._requests)
+        if written and scene.trainer.is_global_zero:
+            write_continuations(written, run_folder(scene.trainer) / "private")
+        return self._measurements(judged, against)
+
+    def _measurements(
+        self, judged: Mapping[str, Sequence[Judged]], against: Mapping[str, Sequence[str]]
+    ) -> Measurements:
+        """Returns the rows of populations and of gaps, and their curves and figures."""
         found = Measurements()
         for name, parts in judged.items():
-            side = "n_members" if name in members else "n_nonmembers"
+            side = "n_members" if name in against else "n_nonmembers"
             for one in parts:
                 found.memorization += record_rows(one)
                 found.results += population_rows(one, side)
@@ -92,10 +115,9 @@ class MemorizationAudit(AuditCallback):
         found.curves |= curves(found.results)
         return found
 
-    def _judged(self, scene: Scene, name: str) -> list[Judged]:
-        """Returns one entry for every metric, in order, the same on every rank."""
-        population = self.population(scene, name)
-        records = [record for record in population if record.response]
+    def _recitals(self, scene: Scene, name: str) -> list[Recital]:
+        """Returns what the model says of a population's records, the same on every rank."""
+        records = [record for record in self.population(scene, name) if record.response]
         access = ModelAccess(
             scene.module.language_model,
             scene.data.encoder,
@@ -106,7 +128,7 @@ class MemorizationAudit(AuditCallback):
             lambda title, total: progress(scene.trainer, title, total),
         )
         schemes = [metric.scheme for metric in self.metrics if metric.scheme is not None]
-        recitals = recite(
+        return recite(
             access,
             scene.data.encoder.encode_all(records),
             self._requests,
@@ -114,6 +136,11 @@ class MemorizationAudit(AuditCallback):
             f"memorization of {name}",
             lambda one: max(metric.read_tokens(one) for metric in self.metrics),
         )
+
+    def _judged(self, scene: Scene, name: str, recitals: Sequence[Recital]) -> list[Judged]:
+        """Returns one entry for every metric, in order."""
+        population = self.population(scene, name)
+        records = [record for record in population if record.response]
         clusters = scene.data.clusters(records)
         unanswered = len(population) - len(records)
         return [judge(metric, name, recitals, clusters, unanswered) for metric in self.metrics]

@@ -1,22 +1,28 @@
 """The utility audit: what the model is still good for, beside what it gives away."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 
 from callbacks.audit import AuditCallback, Measurements
+from callbacks.membership.segments import segment_sum
 from callbacks.progress import progress
 from callbacks.results import Row
 from callbacks.run import Scene
-from callbacks.utility.estimates import rows_of
+from callbacks.utility.estimates import ratio_interval, rows_of
 from callbacks.utility.generations import Figure, Generations
 from callbacks.utility.perplexity import perplexity
+from callbacks.utility.teacher_kl import teacher_divergences
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
+from kdmodules.families import context_window
 from kdmodules.generation_batches import Vocabulary
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.sampling import GeneratedResponse, SamplingSettings, generate_responses
+from kdmodules.student import StudentModule
 
 Population = Literal["never", "held_out", "public", "private", "development"]
 
@@ -25,7 +31,8 @@ class UtilityAudit(AuditCallback):
     """Measures generated responses and perplexity on records that nobody trained on.
 
     Responses are judged by ROUGE-L, by their share of distinct n-grams and by their length, once
-    decoded greedily and once sampled.
+    decoded greedily and once sampled. A student is also compared with its teachers: `teacher_kl` is
+    the forward divergence from them in nats per token.
 
     Held-out records are no such records in a study with counterfactuals, whose teachers train on
     them; records of ``never`` are, for every run.
@@ -33,7 +40,8 @@ class UtilityAudit(AuditCallback):
     Args:
         population: Whose records.
         max_prompts: Prompts that are answered, the same for every run on the same data.
-        max_new_tokens: Longest generated response in tokens.
+        max_new_tokens: Longest generated response in tokens; None: as long as the longest of the
+            prompts' own responses, as far as the model's window leaves room.
         samples: Sampled responses to each prompt, at temperature 1; 0 leaves them out.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of the perplexity.
@@ -47,7 +55,7 @@ class UtilityAudit(AuditCallback):
         self,
         population: Population = "never",
         max_prompts: int = 64,
-        max_new_tokens: int = 128,
+        max_new_tokens: int | None = None,
         samples: int = 3,
         every_n_validations: int = 1,
         max_records: int | None = None,
@@ -60,16 +68,17 @@ class UtilityAudit(AuditCallback):
         if samples < 0:
             raise UserError(f"samples is {samples}: give 0 or more")
         self.samples = samples
-        self.settings = SamplingSettings(decoding="greedy", max_new_tokens=max_new_tokens)
-        self.sampling = SamplingSettings(max_new_tokens=max_new_tokens)
+        self.max_new_tokens = max_new_tokens
 
     def measure(self, scene: Scene) -> Measurements:
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
         found = Measurements()
         self._add_perplexity(found, scene)
-        self._add_generations(found, scene, self.settings, 1, "")
+        if isinstance(scene.module, StudentModule) and scene.module.teachers:
+            self._add_teacher_kl(found, scene, scene.module.teachers)
+        self._add_generations(found, scene, "greedy", 1, "")
         if self.samples:
-            self._add_generations(found, scene, self.sampling, self.samples, "_sampled")
+            self._add_generations(found, scene, "sample", self.samples, "_sampled")
         for row in found.results:
             value = row.get("value")
             if row["task"] is None and isinstance(value, float):
@@ -81,8 +90,8 @@ class UtilityAudit(AuditCallback):
         records = {record.id: record for record in self.population(scene, self.utility_population)}
         kept = [records[record_id] for record_id in statistics.record_ids]
         lengths = statistics.lengths
-        places = np.repeat(np.arange(len(statistics)), lengths.numpy())
-        sums = np.bincount(places, weights=statistics.logp.double().numpy(), minlength=len(kept))
+        parts = [segment_sum(part.logp, part.offsets) for part in statistics.shards()]
+        sums = torch.cat(parts).numpy()
         clusters = scene.data.clusters(kept)
         tasks = [record.task for record in kept]
         for task in [None, *sorted(set(tasks))]:
@@ -93,13 +102,46 @@ class UtilityAudit(AuditCallback):
             figure = Figure("perplexity", "perplexity", task, estimate, estimate.n)
             found.results.append(self._row(figure, {}))
 
+    def _add_teacher_kl(
+        self, found: Measurements, scene: Scene, teachers: Sequence[CausalLM]
+    ) -> None:
+        records = self.population(scene, self.utility_population)
+        records = [record for record in records if record.response]
+        encoded = scene.data.encoder.encode_all(records)
+        sums = teacher_divergences(
+            scene.module.language_model,
+            teachers,
+            encoded,
+            scene.data.pad_id,
+            scene.ranks,
+            self.batch_size,
+            self.max_batch_tokens,
+            lambda total: progress(scene.trainer, "utility: distance from the teacher", total),
+        )
+        lengths = np.array([len(record.response_ids) for record in encoded])
+        clusters = scene.data.clusters(records)
+        tasks = [record.task for record in records]
+        for task in [None, *sorted(set(tasks))]:
+            rows = list(range(len(records))) if task is None else rows_of(tasks, task)
+            own = [clusters[row] for row in rows]
+            estimate = ratio_interval(sums[rows], lengths[rows], own)
+            figure = Figure("teacher_kl", "teacher_kl", task, estimate, estimate.n)
+            found.results.append(self._row(figure, {}))
+
     def _add_generations(
-        self, found: Measurements, scene: Scene, settings: SamplingSettings, draws: int, suffix: str
+        self,
+        found: Measurements,
+        scene: Scene,
+        decoding: Literal["greedy", "sample"],
+        draws: int,
+        suffix: str,
     ) -> None:
         records = self.population(scene, self.utility_population)
         records = [record for record in records if record.response][: self.max_prompts]
         encoded = scene.data.encoder.encode_all(records)
         tokenizer = scene.data.encoder.tokenizer
+        longest = self.max_new_tokens or _fitting_tokens(scene.module.language_model, encoded)
+        settings = SamplingSettings(decoding=decoding, max_new_tokens=longest)
         ids = [self._answers(scene, encoded, settings, draw) for draw in range(draws)]
         generations = Generations(
             [record.response for record in records],
@@ -153,6 +195,12 @@ class UtilityAudit(AuditCallback):
             return row
         bounds = {"lower": figure.estimate.lower, "upper": figure.estimate.upper}
         return {**row, "value": figure.estimate.value, **bounds}
+
+
+def _fitting_tokens(lm: CausalLM, encoded: Sequence[EncodedRecord]) -> int:
+    """Returns the longest response's tokens, fewer where the longest prompt leaves no room."""
+    room = context_window(lm.model) - max(len(one.prompt_ids) for one in encoded)
+    return min(room, max(len(one.response_ids) for one in encoded))
 
 
 def _params(settings: SamplingSettings, draws: int) -> dict[str, object]:

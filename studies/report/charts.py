@@ -8,10 +8,10 @@ import pandas as pd
 from studies.report.study_data import StudyData
 
 __all__ = [
-    "attack_chart",
+    "NEUTRAL",
     "attack_colours",
     "chart_spec",
-    "difference_chart",
+    "estimate_tooltips",
     "heat_map",
     "label_colours",
     "roc_chart",
@@ -33,7 +33,7 @@ _TECHNIQUES = (
     "#c2554d",
 )
 _TEACHER = "#d55e00"
-_NEUTRAL = "#858c96"
+NEUTRAL = "#858c96"
 _ATTACKS = ("#2f7fc1", "#d55e00", "#00946c", "#b8629b", "#b07d00", "#7a6fd0", "#3a9db8", "#858c96")
 _PRIVATE_ROLES = ("teacher", "student")
 
@@ -46,63 +46,10 @@ def label_colours(data: StudyData) -> dict[str, tuple[str, list[int]]]:
         if cell.technique:
             colour = _TECHNIQUES[techniques.index(cell.technique) % len(_TECHNIQUES)]
         else:
-            colour = _TEACHER if "teacher" in cell.role else _NEUTRAL
+            colour = _TEACHER if "teacher" in cell.role else NEUTRAL
         dash = [1, 0] if cell.role in (*_PRIVATE_ROLES, "control") else [5, 4]
         colours[data.labels[cell.alias]] = (colour, dash)
     return colours
-
-
-def attack_chart(rows: pd.DataFrame) -> Spec:
-    """AUROC with interval, one band per run, one mark per attack."""
-    return _forest(rows, "label", "AUROC, private against held-out", 0.5)
-
-
-def difference_chart(rows: pd.DataFrame, title: str, null: float) -> Spec:
-    """A comparison with its interval, one band per pair of runs, one mark per attack."""
-    return _forest(rows, "pair", title, null)
-
-
-def _forest(rows: pd.DataFrame, band: str, title: str, null: float) -> Spec:
-    attacks = list(dict.fromkeys(rows["attack"]))
-    columns = [band, "attack", "value", "lower", "upper", "n_members", "n_nonmembers"]
-    frame = rows[columns]
-    low = min(null, frame["lower"].min(), frame["value"].min())
-    high = max(null, frame["upper"].max(), frame["value"].max())
-    margin = 0.04 * (high - low) or 0.05
-    scale = alt.Scale(
-        domain=[round(low - margin, 4), round(high + margin, 4)], nice=False, zero=False
-    )
-    ticks = alt.Axis(tickCount=7, format=".2~f")
-    # A pair of runs takes two lines.
-    labels = alt.Axis(
-        grid=False, ticks=False, labelExpr="split(replace(datum.label, ' − ', '|− '), '|')"
-    )
-    y = alt.Y(f"{band}:N", sort=list(dict.fromkeys(frame[band])), title=None, axis=labels)
-    base = alt.Chart(frame).encode(
-        y=y,
-        yOffset=alt.YOffset("attack:N", sort=attacks),
-        color=_attack_colour(attacks),
-        tooltip=[
-            alt.Tooltip(f"{band}:N", title="Run"),
-            alt.Tooltip("attack:N", title="Attack"),
-            *_estimate_tooltips(),
-        ],
-    )
-    bars = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("lower:Q", title=title, scale=scale, axis=ticks), x2="upper:Q"
-    )
-    points = base.mark_point(filled=True, size=62, opacity=1).encode(
-        x=alt.X("value:Q", title=title, scale=scale, axis=ticks)
-    )
-    line = (
-        alt.Chart(pd.DataFrame({"null": [null]}))
-        .mark_rule(strokeDash=[4, 4], color=_NEUTRAL)
-        .encode(x=alt.X("null:Q", title=title, scale=scale, axis=ticks))
-    )
-    bands = frame[band].nunique()
-    return chart_spec(
-        alt.layer(line, bars, points), height=max(90, bands * (14 * len(attacks) + 14))
-    )
 
 
 def heat_map(rows: pd.DataFrame) -> Spec:
@@ -134,7 +81,7 @@ def _grid(rows: pd.DataFrame, column: str, order: Sequence[str]) -> Spec:
         tooltip=[
             alt.Tooltip("label:N", title="Run"),
             alt.Tooltip(f"{column}:N", title=column.capitalize()),
-            *_estimate_tooltips(),
+            *estimate_tooltips(),
         ],
     )
     cells = base.mark_rect(cornerRadius=3).encode(
@@ -197,7 +144,7 @@ def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, 
     points = pd.DataFrame({"fpr": [low, 1.0], "tpr": [low, 1.0]})
     chance = (
         alt.Chart(points)
-        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=_NEUTRAL)
+        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=NEUTRAL)
         .encode(x="fpr:Q", y="tpr:Q")
     )
     return chart_spec(alt.layer(chance, lines).add_params(attack), height=340)
@@ -229,7 +176,7 @@ def utility_chart(
             alt.Tooltip("label:N", title="Run"),
             alt.Tooltip("utility:Q", title=title, format=".4~g"),
             alt.Tooltip("utility_n:Q", title="Records (utility)"),
-            *_estimate_tooltips(),
+            *estimate_tooltips(),
         ],
     )
     y = alt.Y("value:Q", title="AUROC", scale=alt.Scale(zero=False, padding=16, nice=False))
@@ -246,7 +193,7 @@ def utility_chart(
     )
     chance = (
         alt.Chart(pd.DataFrame({"null": [0.5]}))
-        .mark_rule(strokeDash=[4, 4], color=_NEUTRAL)
+        .mark_rule(strokeDash=[4, 4], color=NEUTRAL)
         .encode(y="null:Q")
     )
     return chart_spec(alt.layer(chance, bars, points), height=300)
@@ -261,16 +208,8 @@ def attack_colours(attacks: Sequence[str]) -> dict[str, str]:
     return dict(zip(attacks, _ATTACKS * (len(attacks) // len(_ATTACKS) + 1), strict=False))
 
 
-def _attack_colour(attacks: list[str]) -> alt.Color:
-    return alt.Color(
-        "attack:N",
-        title=None,
-        scale=alt.Scale(domain=attacks, range=list(attack_colours(attacks).values())),
-        legend=None,
-    )
-
-
-def _estimate_tooltips() -> list[alt.Tooltip]:
+def estimate_tooltips() -> list[alt.Tooltip]:
+    """Returns an estimate's lines of a tooltip: value, interval and counts."""
     return [
         alt.Tooltip("value:Q", title="Estimate", format=".3f"),
         alt.Tooltip("lower:Q", title="95% from", format=".3f"),

@@ -10,7 +10,7 @@ from callbacks.memorization.exposure import CHANCE_BITS
 from studies.decomposition import FEWEST_SEEDS
 from studies.report.charts import Spec, attack_colours, chart_spec
 from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
-from studies.report.study_data import StudyData
+from studies.report.study_data import ATTACK_NAMES, StudyData
 
 __all__ = [
     "memorization_charts",
@@ -20,10 +20,16 @@ __all__ = [
 ]
 
 _NUMBERS = ["value", "lower", "upper", "p_value", "n_members", "n_nonmembers"]
-_EXPOSED = "canary_exposure"
+_EXPOSED, _COINS = "canary_exposure", "canary_in"
+_COIN_METRICS = ("auroc", "epsilon_lower")
+_CHANNELS = ("teacher_kl", "transfer_overlap", "transfer_overlap_gap", "relative_leakage")
 _MEASURES = {
     "token_accuracy_excess": "Excess token accuracy",
     "token_accuracy_gap_excess": "Excess of the gap, private − held out",
+    "extraction_strength_excess": "Excess extraction strength",
+    "exact_match_rate_excess": "Excess of exact matches",
+    "similarity_excess": "Excess similarity",
+    "extraction_probability_excess": "Excess of the probability to be drawn",
     "token_accuracy": "Token accuracy",
     "did": "Difference in differences",
     "inherited": "Inherited",
@@ -34,6 +40,12 @@ _MEASURES = {
     "student_only_net": "Student only, less never-seen",
     "exposure": "Exposure of canaries (bits)",
     "exposure_chance": "Exposure by chance (bits)",
+    "teacher_kl": "Distance from the teacher (nats per token)",
+    "transfer_overlap": "Verbatim in the text that taught the student",
+    "transfer_overlap_gap": "The same, private − others",
+    "relative_leakage": "Leakage as a share of the anchor’s",
+    "auroc": "AUROC of coin canaries",
+    "epsilon_lower": "Lower bound on ε, one run",
     "kendall_tau": "Kendall’s τ, membership and memorization",
     "kendall_ceiling_membership": "τ of membership with itself",
     "kendall_ceiling_memorization": "τ of memorization with itself",
@@ -49,16 +61,28 @@ _HIDDEN_PARAMS = ("tokens", "attack", "excess", "replicates", "student_seeds", "
 
 
 def memorization_rows(data: StudyData) -> pd.DataFrame:
-    """Returns the rows that compare memorization, and those of canaries, all tasks together."""
+    """Returns the rows that compare memorization, and those of canaries, all tasks together.
+
+    Where there are any, also those of the channels that a student learns through.
+    """
     rows = data.rows(audit="memorization", task=None)
     studied = rows["name"].isin(("conditional", "decomposition", "overlap", "disagreement"))
     exposed = rows["population"].eq(_EXPOSED)
     chosen = rows[studied | exposed | rows["metric"].str.endswith("_excess")]
-    chosen = pd.concat([chosen, data.technique_rows.reindex(columns=chosen.columns)])
+    coins = data.rows(audit="membership", population=_COINS, task=None, block=None)
+    coins = coins[coins["metric"].isin(_COIN_METRICS) & coins["name"].isin(ATTACK_NAMES)]
+    channels = data.rows(task=None)
+    shown = len(chosen) + len(coins) > 0
+    channels = channels[channels["metric"].isin(_CHANNELS) & shown]
+    technique_rows = data.technique_rows.reindex(columns=chosen.columns)
+    chosen = pd.concat([chosen, coins, channels, technique_rows])
     return chosen.assign(
         label=chosen["label"].fillna("All techniques"),
         measure=chosen["metric"].map(_MEASURES),
-        detail=chosen["params"].map(_detail),
+        detail=[
+            ATTACK_NAMES.get(name) or _detail(params)
+            for name, params in zip(chosen["name"], chosen["params"], strict=True)
+        ],
     )
 
 

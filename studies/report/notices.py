@@ -126,16 +126,25 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
 
 def _not_measurable(data: StudyData) -> Iterator[Notice]:
     rows = data.rows(run_b=None)
-    # An equivalent epsilon is null where it is infinite: measured, and no number.
-    infinite = rows["metric"].str.startswith("epsilon_equivalent")
-    rows = rows[rows["value"].isna() & ~infinite]
-    for metric, group in rows.groupby("metric"):
+    # Null exactly where its TPR is, which has a line of its own.
+    derived = rows["metric"].str.startswith("epsilon_equivalent")
+    rows = rows[rows["value"].isna() & ~derived]
+    for metric, group in rows[rows["task"].isna()].groupby("metric"):
         few = group["n_nonmembers"].min()
         count = "" if pd.isna(few) else f", with as few as {int(few)} non-members"
         yield Notice(
             "caution",
             f"{METRIC_NAMES.get(str(metric), metric)}: not measurable in {len(group)} rows",
             f"{', '.join(group['label'].unique())}{count}.",
+        )
+    within = rows[rows["task"].notna()]
+    if len(within):
+        names = dict.fromkeys(within["metric"].map(lambda metric: METRIC_NAMES.get(metric, metric)))
+        yield Notice(
+            "note",
+            "Within tasks: not everything is measurable",
+            f"In {within['task'].nunique()} tasks there are too few records for {', '.join(names)} "
+            f"of some runs ({len(within)} rows without a value).",
         )
 
 

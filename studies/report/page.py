@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.plan import Plan
-from studies.report import charts
+from studies.report import charts, forest
 from studies.report.figures import (
     comparison_rows,
     headline_rows,
@@ -30,7 +32,19 @@ from studies.report.memorization import (
 )
 from studies.report.notices import headline, notices
 from studies.report.page_tables import PageTable, page_tables
-from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData, read_study_data
+from studies.report.study_data import (
+    ATTACK_NAMES,
+    BLIND,
+    PRIMARY_ATTACK,
+    StudyData,
+    read_study_data,
+)
+from studies.report.worst_records import (
+    RevealedRecord,
+    revealed,
+    worst_records,
+    worst_records_table,
+)
 from studies.tables import write_study_tables
 
 __all__ = ["print_main_table", "write_report"]
@@ -49,28 +63,39 @@ _SECTIONS = (
 )
 
 
-def write_report(plan: Plan, out: Path, *, out_of_date: bool = False) -> Path:
+def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bool = False) -> Path:
     """Writes `OUT/report/index.html` and `OUT/report/tables/*.csv` from what is done.
 
     Args:
         plan: The plan that the last run used.
         out: Folder of the study.
         out_of_date: Whether the study file asks for other cells by now; the page says so.
+        reveal: Also writes `OUT/private/report.html`, which shows private records in words, into a
+            folder of mode 0700. The other page never does.
 
     Returns:
-        Path of the page.
+        Path of the page that was asked for.
     """
     write_study_tables(plan, out)
     data = read_study_data(plan, out)
     tables = page_tables(data)
     if len(memorization_rows(data)):
         tables["memorization"] = memorization_table(data)
+    worst = worst_records(data, out)
+    if worst:
+        tables["worst_records"] = worst_records_table(data, worst)
     folder = out / "report"
     for name, table in tables.items():
         _write_text(folder / "tables" / f"{name}.csv", table.csv())
     page = folder / "index.html"
     _write_text(page, _render(data, tables, out_of_date))
-    return page
+    if not reveal:
+        return page
+    private = out / "private"
+    private.mkdir(exist_ok=True, mode=0o700)
+    text = _render(data, tables, out_of_date, revealed(data, worst))
+    _write_text(private / "report.html", text)
+    return private / "report.html"
 
 
 def print_main_table(plan: Plan, out: Path, console: Console) -> None:
@@ -86,7 +111,13 @@ def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     console.print(shown)
 
 
-def _render(data: StudyData, tables: dict[str, PageTable], out_of_date: bool) -> str:
+def _render(
+    data: StudyData,
+    tables: dict[str, PageTable],
+    out_of_date: bool,
+    shown: Sequence[RevealedRecord] | None = None,
+) -> str:
+    """Returns the page; `shown` are private records in words, None on a page without any."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -112,22 +143,27 @@ def _render(data: StudyData, tables: dict[str, PageTable], out_of_date: bool) ->
         primary=ATTACK_NAMES[PRIMARY_ATTACK],
         charts={name: name in specs for name in _CHARTS},
         memorization=memorization_sentences(data),
+        revealed=shown,
         tables=tables,
         attacks=attacks,
         attack_entries=[(name, c, False) for name, c in charts.attack_colours(attacks).items()],
+        blind_entry=(ATTACK_NAMES[BLIND], charts.NEUTRAL, False),
         run_entries=[(label, c, dash != [1, 0]) for label, (c, dash) in colours.items()],
         labels=data.labels,
         versions=_versions(data),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         specs=Markup(encoded),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        vega=Markup(
-            vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
-                "</script", "<\\/script"
-            )
-        ),
+        vega=Markup(_vega()),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
     )
+
+
+@cache
+def _vega() -> str:
+    """Returns the charts' JavaScript, the same for every page and seconds in the making."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")
 
 
 _CHARTS = (
@@ -147,13 +183,14 @@ def _specs(data: StudyData) -> dict[str, charts.Spec]:
     tasks = tasks[tasks["value"].notna()]
     specs: dict[str, charts.Spec] = {}
     if len(aurocs):
-        specs["attacks"] = charts.attack_chart(aurocs)
+        blind = data.blind_rows()
+        specs["attacks"] = forest.attack_chart(aurocs, blind[blind["value"].notna()])
         specs["heat"] = charts.heat_map(aurocs)
     if len(differences):
         title = "Difference of AUROC"
-        specs["differences"] = charts.difference_chart(differences, title, 0.0)
+        specs["differences"] = forest.difference_chart(differences, title, 0.0)
     if len(swaps):
-        specs["swaps"] = charts.difference_chart(swaps, "Swap estimate of AUROC", 0.5)
+        specs["swaps"] = forest.difference_chart(swaps, "Swap estimate of AUROC", 0.5)
     if len(roc):
         specs["roc"] = charts.roc_chart(roc, colours, log=False)
         specs["roc_log"] = charts.roc_chart(roc, colours, log=True)

@@ -10,9 +10,19 @@ from studies.progress import duration_text
 from studies.report.figures import comparison_rows, task_rows, utility_rows
 from studies.report.study_data import METRIC_NAMES, ROLE_NAMES, StudyData
 
-__all__ = ["PageTable", "TableCell", "TableColumn", "estimate_cell", "page_tables"]
+__all__ = [
+    "PageTable",
+    "TableCell",
+    "TableColumn",
+    "estimate_cell",
+    "p_value_cell",
+    "page_tables",
+]
 
 _TPR_METRICS = ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")
+_EPSILON_METRICS = tuple(
+    metric.replace("tpr_at", "epsilon_equivalent_at") for metric in _TPR_METRICS
+)
 _COMPARISONS = ("auroc_difference", "swap_estimate", "auroc")
 _NUMBERS = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 
@@ -49,9 +59,10 @@ class PageTable:
 
 
 def page_tables(data: StudyData) -> dict[str, PageTable]:
-    """Returns the tables by name: membership, comparisons, utility, tasks, runs."""
+    """Returns the tables by name: membership, blind, comparisons, utility, tasks, runs."""
     return {
         "membership": _membership(data),
+        "blind": _blind(data),
         "comparisons": _comparisons(data),
         "utility": _utility(data),
         "tasks": _tasks(data),
@@ -63,7 +74,7 @@ def _membership(data: StudyData) -> PageTable:
     base = data.rows(audit="membership", population="private", task=None, block=None, run_b=None)
     key = ["run", "name", "params"]
     wide = data.auroc_rows().drop_duplicates(key)
-    for metric in _TPR_METRICS:
+    for metric in (*_TPR_METRICS, *_EPSILON_METRICS):
         part = base[base["metric"] == metric].drop_duplicates(key)[
             [*key, "value", "lower", "upper"]
         ]
@@ -87,7 +98,33 @@ def _membership(data: StudyData) -> PageTable:
     ]
     names = ["label", "run", "role", "technique", "size", "seed", "step", "name", "params"]
     tpr = [f"{metric}_{part}" for metric in _TPR_METRICS for part in ("value", "lower", "upper")]
-    return PageTable(columns, rows, wide[[*names, *_NUMBERS, *tpr]])
+    epsilon = [f"{metric}_value" for metric in _EPSILON_METRICS]
+    return PageTable(columns, rows, wide[[*names, *_NUMBERS, *tpr, *epsilon]])
+
+
+def _blind(data: StudyData) -> PageTable:
+    frame = data.blind_rows()
+    columns = [
+        *_text_columns("Model", "Shifted"),
+        TableColumn("AUROC of the text alone", numeric=True),
+        TableColumn("p", numeric=True),
+        TableColumn("Records needed a side", numeric=True),
+        *_count_columns(),
+    ]
+    verdicts = {True: "yes", False: "no"}
+    rows = [
+        [
+            TableCell(row["label"]),
+            TableCell(verdicts.get(row["shifted"], "not excluded")),
+            estimate_cell(row),
+            p_value_cell(row["p_value"]),
+            _count(row["needed"]),
+            *_counts(row),
+        ]
+        for _, row in frame.iterrows()
+    ]
+    names = ["label", "run", "shifted", "p_value", "needed"]
+    return PageTable(columns, rows, frame[[*names, *_NUMBERS]])
 
 
 def _comparisons(data: StudyData) -> PageTable:
@@ -201,6 +238,11 @@ def _count_columns() -> list[TableColumn]:
 
 def _counts(row: pd.Series) -> list[TableCell]:
     return [_count(row["n_members"]), _count(row["n_nonmembers"])]
+
+
+def p_value_cell(number: float) -> TableCell:
+    """Returns a p-value, or a dash where there is no test."""
+    return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:.2g}", f"{number:.9g}")
 
 
 def _count(number: float) -> TableCell:

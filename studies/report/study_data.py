@@ -14,6 +14,7 @@ from studies.plan import Cell, Plan
 
 __all__ = [
     "ATTACK_NAMES",
+    "BLIND",
     "METRIC_NAMES",
     "PRIMARY_ATTACK",
     "ROLE_NAMES",
@@ -23,6 +24,8 @@ __all__ = [
 
 # Fixed before looking, as every headline needs.
 PRIMARY_ATTACK = "loss"
+# A baseline: it has never seen the model, so it stands beside the attacks and is none.
+BLIND = "blind"
 ATTACK_NAMES = {
     "loss": "Loss",
     "zlib": "Zlib",
@@ -42,7 +45,7 @@ ATTACK_NAMES = {
     "lira": "LiRA",
     "inherited": "Inherited (difference of losses)",
     "control_reference": "Control as reference",
-    "blind": "Blind baseline (text alone)",
+    BLIND: "Blind baseline (text alone)",
     "balance": "Balance of the sides",
 }
 METRIC_NAMES = {
@@ -101,14 +104,22 @@ class StudyData:
         return found
 
     def auroc_rows(self) -> pd.DataFrame:
-        """Returns the whole-model AUROC of private against held-out, all tasks together."""
+        """Returns the attacks' whole-model AUROC of private against held-out, tasks together."""
+        rows = self._whole_private
+        return rows[(rows["metric"] == "auroc") & (rows["name"] != BLIND)]
+
+    def blind_rows(self) -> pd.DataFrame:
+        """Returns what the text alone tells: AUROC per run, and `needed`, records a side."""
+        rows = self._whole_private
+        rows = rows[rows["name"] == BLIND]
+        needed = rows[rows["metric"] == "records_needed"].set_index("run")["value"]
+        rows = rows[rows["metric"] == "auroc"]
+        return rows.assign(needed=rows["run"].map(needed))
+
+    @property
+    def _whole_private(self) -> pd.DataFrame:
         return self.rows(
-            audit="membership",
-            metric="auroc",
-            population="private",
-            task=None,
-            block=None,
-            run_b=None,
+            audit="membership", population="private", task=None, block=None, run_b=None
         )
 
 

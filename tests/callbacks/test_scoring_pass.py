@@ -44,7 +44,7 @@ def score(
 ) -> TokenStatistics:
     lm = CausalLM(model, 300)
     with torch.no_grad():
-        return score_records(lm, records, PAD_ID, Ranks(), batch_size, max_tokens, silent)
+        return score_records(lm, records, PAD_ID, Ranks(), batch_size, max_tokens, silent).read()
 
 
 def test_equals_the_plain_model_one_record_at_a_time(

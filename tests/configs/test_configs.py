@@ -33,8 +33,9 @@ FOLDERS = {
     "audits": {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
-        "membership_weights",
-        *("memorization", "exposure"),
+        *("membership_weights", "membership_canaries"),
+        *("memorization", "exposure", "transfer", "released_memorization"),
+        *("blocks", "blocks_all", "blocks_swap"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext"},
@@ -56,7 +57,10 @@ FOLDERS = {
     "recipes/minillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
-    "studies": {"attacks-dolly", "ensemble", "quickstart", "quickstart-dolly"},
+    "studies": {
+        *("attacks-dolly", "ensemble", "memorization-dolly", "quickstart", "quickstart-dolly"),
+        *("gpt2", "gpt2-as-released", "llama", "opt"),
+    },
     "techniques": {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
@@ -211,7 +215,8 @@ def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> N
     assert checked.name == study
     cells = make_plan(checked, tmp_path).cells
     assert {cell.stage for cell in cells} >= {"teacher", "student", "control"}
-    for cell in cells:
+    # Replicates differ in their seeds alone.
+    for cell in (cell for cell in cells if cell.replicate == checked.replicates[0]):
         config = parser.parse_args(list(cell.arguments))
         assert config.fit.run_dir == cell.run_dir
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from callbacks.results import read_table
+from callbacks.results import merge_parts, read_table, write_part
 from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.report import write_report
@@ -174,3 +174,78 @@ def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Plan)
     text = write_report(five_replicates, OUT).read_text(encoding="utf-8")
     assert "no record is decided" not in text
     assert "beyond their margins (Holm over pairs, R = 5): none." in text
+
+
+def plant_extraction(plan: Plan, planted: ModuleType) -> None:
+    """Adds exact matches, and probabilities of extraction as logarithms, to every run."""
+    for cell in plan.cells:
+        rows = []
+        for population in ("private", "held_out", "never"):
+            draw = np.random.default_rng([cell.seed, *cell.role.encode(), *population.encode()])
+            hits = draw.random(planted.RECORDS) < (0.6 if cell.role == "student" else 0.0)
+            for i, hit in enumerate(hits):
+                shared = {
+                    **{"run": cell.alias, "step": planted.STEP, "record": f"{population}-{i}"},
+                    **{"population": population, "n_tokens": 20},
+                }
+                log_p = float(np.log(0.5)) if hit else None
+                rows += [
+                    {**shared, "name": "exact_match", "value": float(hit)},
+                    {**shared, "name": "n_p_extraction", "value": log_p},
+                ]
+        folder = CellFiles(cell).folder
+        write_part(folder, "memorization", planted.STEP, "extraction", rows)
+        merge_parts(folder)
+
+
+def test_extraction_stands_beside_its_counterfactual(one_seed: Plan, planted: ModuleType) -> None:
+    plant_extraction(one_seed, planted)
+    rows = study_rows(one_seed)
+    values = read_table(OUT, "memorization").to_pandas()
+    exact = values[(values.name == "exact_match") & (values.population == "private")]
+    student = exact[exact.run.str.startswith("student")].set_index("record")["value"]
+    found = rows[rows.metric == "exact_match_rate_excess"]
+    found = found[found.run_b.str.startswith("counterfactual-") & (found.role == "student")]
+    own = found.set_index("population").loc["private"]
+    interval = stats.ttest_1samp(student, 0).confidence_interval()
+    assert own.value == pytest.approx(student.mean())
+    assert (own.lower, own.upper) == pytest.approx((interval.low, interval.high))
+    assert set(found.population) == {"private", "held_out", "never"}
+    drawn = rows[rows.metric == "extraction_probability_excess"]
+    drawn = drawn[drawn.run_b.str.startswith("counterfactual-") & (drawn.role == "student")]
+    assert drawn.set_index("population").loc["private"].value == pytest.approx(0.5 * student.mean())
+
+
+def test_two_runs_without_a_match_keep_an_interval(one_seed: Plan, planted: ModuleType) -> None:
+    """Rates of 0 on both sides differ by 0, within what 90 records can tell."""
+    plant_extraction(one_seed, planted)
+    rows = study_rows(one_seed)
+    teacher = rows[(rows.role == "teacher") & (rows.metric == "exact_match_rate_excess")]
+    own = teacher.set_index("population").loc["private"]
+    reach = 1 - 0.025 ** (1 / planted.RECORDS)
+    assert own.value == 0.0
+    assert (own.lower, own.upper) == pytest.approx((-reach, reach))
+
+
+def test_an_anchor_makes_leakage_relative(
+    project: Path, plan_of: PlanOf, planted: ModuleType
+) -> None:
+    study = project / "configs/studies/small.yaml"
+    direct = "stages:\n  direct: {role: reference, base: teacher, model: student}\n"
+    study.write_text(study.read_text() + direct)
+    plan = plan_of()
+    finish(plan, planted, lambda technique: 0.0)
+    (anchor,) = (cell for cell in plan.cells if cell.stage == "direct")
+    planted.write_planted(CellFiles(anchor).folder, anchor.alias, "teacher", anchor.seed)
+    write_study_tables(plan, OUT)
+    rows = read_table(OUT, "results").to_pandas()
+    rows = rows[(rows.metric == "relative_leakage") & (rows.name == "loss")].set_index("role")
+    assert set(rows.index) == {"student", "counterfactual"}
+    sides = {role: planted.planted_scores(role, anchor.seed, 0) for role in ("student", "teacher")}
+    aurocs = {role: np.mean(values[0][:, None] > values[1][None]) for role, values in sides.items()}
+    expected = (aurocs["student"] - 0.5) / (aurocs["teacher"] - 0.5)
+    own = rows.loc["student"]
+    assert own.run_b == anchor.alias
+    assert own.value == pytest.approx(expected)
+    assert own.lower < own.value < own.upper
+    assert rows.loc["counterfactual"].value < 0

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callbacks.results import read_table
+from callbacks.results import merge_parts, read_table, write_part
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
@@ -194,6 +194,7 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
     value = csv[(csv["role"] == "student") & (csv["name"] == "loss")]["value"].item()
     assert value == pytest.approx(student, abs=1e-12)
     assert sorted(file.stem for file in (OUT / "report/tables").glob("*.csv")) == [
+        "blind",
         "comparisons",
         "membership",
         "runs",
@@ -216,6 +217,81 @@ def test_warnings_come_first(finished: Plan) -> None:
     ):
         assert notice in main_part
     assert "Control clean" not in main_part
+
+
+def add_rows(plan: Plan, planted: ModuleType, rows: list[dict[str, object]]) -> None:
+    """Writes more rows about private records into the table of every cell."""
+    for cell in plan.cells:
+        shared = {
+            **{"run": cell.alias, "role": cell.role, "step": planted.STEP, "audit": "membership"},
+            **{"population": "private", "n_members": 90, "n_nonmembers": 90},
+        }
+        write_part(cell.run_dir, "results", planted.STEP, "more", [shared | row for row in rows])
+        merge_parts(cell.run_dir)
+
+
+def test_the_blind_baseline_stands_beside_the_attacks_and_is_none(
+    finished: Plan, planted: ModuleType
+) -> None:
+    blind = {"name": "blind", "params": {"margin": 0.05}, "shifted": None}
+    area = {"metric": "auroc", "value": 0.987654, "lower": 0.96, "upper": 0.99, "p_value": 0.005}
+    needed = {"metric": "records_needed", "value": 697.0}
+    add_rows(finished, planted, [blind | area, blind | needed])
+    page = Page(write_report(finished, OUT).read_text(encoding="utf-8"))
+    specs = json.loads(page.scripts[0])
+    assert [name for name, spec in specs.items() if "0.987654" in json.dumps(spec)] == ["attacks"]
+    chart = specs["attacks"]
+    for layer in chart["layer"]:
+        drawn = json.dumps(chart["datasets"][layer["data"]["name"]])
+        among_attacks = "yOffset" in layer["encoding"]
+        assert not (among_attacks and "Blind" in drawn)
+    marked = [
+        layer
+        for layer in chart["layer"]
+        if "Blind" in str(chart["datasets"][layer["data"]["name"]])
+    ]
+    assert {layer["encoding"]["x"]["field"] for layer in marked} == {"value", "lower"}
+    tables = OUT / "report/tables"
+    assert set(pd.read_csv(tables / "membership.csv")["name"]) == set(planted.ATTACKS)
+    rows = pd.read_csv(tables / "blind.csv")
+    assert list(rows["run"]) == list(rows["run"].unique())
+    assert len(rows) == len(finished.cells)
+    row = next(row for row in page.rows if row[:2] == ["Student · kd", "not excluded"])
+    assert row[2:] == ["0.988 [0.960, 0.990]", "0.005", "697", "90", "90"]
+
+
+def test_tasks_without_enough_records_take_one_sentence(
+    finished: Plan, planted: ModuleType
+) -> None:
+    rare = {"name": "loss", "metric": "tpr_at_fpr_0.01"}
+    add_rows(finished, planted, [rare | {"task": task} for task in planted.TASKS])
+    write_report(finished, OUT)
+    found = notices(read_study_data(finished, OUT), out_of_date=False)
+    lines = [one for one in found if "not measurable" in one.title]
+    assert [one.title for one in lines] == ["TPR at 1% FPR: not measurable in 20 rows"]
+    (within,) = [one for one in found if one.title.startswith("Within tasks")]
+    assert within.level == "note"
+    assert "3 tasks" in within.text
+    assert "TPR at 1% FPR of some runs (15 rows" in within.text
+
+
+def test_the_tables_tell_an_infinite_equivalent_epsilon_from_a_missing_one(
+    finished: Plan, planted: ModuleType
+) -> None:
+    endless = {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.1", "value": float("inf")}
+    missing = {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.01"}
+    add_rows(finished, planted, [endless, missing])
+    write_report(finished, OUT)
+    lines = (OUT / "report/tables/membership.csv").read_text().splitlines()
+    cells = dict(
+        zip(
+            lines[0].split(","),
+            next(row for row in lines if ",loss," in row).split(","),
+            strict=True,
+        )
+    )
+    assert cells["epsilon_equivalent_at_fpr_0.1_value"] == "inf"
+    assert cells["epsilon_equivalent_at_fpr_0.01_value"] == ""
 
 
 def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
@@ -314,10 +390,11 @@ def test_mistakes_on_the_command_line_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_an_infinite_equivalent_epsilon_is_not_called_unmeasurable(finished: Plan) -> None:
+def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:
     write_study_tables(finished, OUT)
     data = read_study_data(finished, OUT)
-    row = data.results.head(1).assign(metric="epsilon_equivalent_at_fpr_0.01", value=None)
+    changed = {"metric": "epsilon_equivalent_at_fpr_0.01", "value": None, "task": None}
+    row = data.results.head(1).assign(**changed)
     with_null = replace(data, results=pd.concat([data.results, row], ignore_index=True))
     titles = [found.title for found in notices(with_null, out_of_date=False)]
     assert not any("epsilon" in title for title in titles)

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from callbacks.memorization.candidate_pass import CandidateSet, candidate_log_likelihoods
@@ -116,3 +119,35 @@ def test_a_broken_model_names_the_canary(
     family_model.get_output_embeddings().weight.data.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="canary-coin-00000 cannot be scored"):
         scores(family_model, [CandidateSet.of(candidates[0])], 8, 1000)
+
+
+def score_on_one_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    model, sets = torch.load(f"{folder}/case.pt", weights_only=False)
+    with torch.no_grad():
+        found = candidate_log_likelihoods(
+            CausalLM(model, 300), sets, Ranks(rank, 2), 7, 1000, silent
+        )
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_ranks_score_what_one_does(
+    family_model: PreTrainedModel, candidates: list[list[EncodedRecord]], tmp_path: Path
+) -> None:
+    """Three of four sets, in batches of seven: an odd number of batches of unlike sizes."""
+    sets = [CandidateSet.of(each) for each in candidates[:3]]
+    alone = scores(family_model, sets, 7, 1000)
+    torch.save((family_model, sets), tmp_path / "case.pt")
+    mp.start_processes(score_on_one_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert [len(own) for own in found] == [len(own) for own in alone]
+        for own, expected in zip(found, alone, strict=True):
+            assert torch.equal(own, expected)
+            exposures = [
+                exact_exposure(float(one[0]), one[1:].numpy()).bits for one in (own, expected)
+            ]
+            assert exposures[0] == exposures[1]

@@ -1,6 +1,8 @@
 """Rows count what they should, a planted leak shows in them, and a clean model shows none."""
 
+import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ from callbacks.memorization.metrics import (
 from callbacks.memorization.reciting import recite
 from callbacks.memorization.rows import gap_rows, population_rows, record_rows
 from callbacks.results import Row, table_from_rows
+from datamodules.batches import collate
 from datamodules.records import InstructionRecord
+from kdmodules.language_model import supervised_sums
 from tests.callbacks.membership.signals.conftest import Planted, planted
 
 __all__ = ["planted"]
@@ -143,9 +147,25 @@ def gaps_of(access: ModelAccess, planted: Planted) -> dict[str, Row]:
     return {name: of(rows, f"{name}_gap", against="held_out") for name in names}
 
 
-def test_a_planted_leak_is_found_and_a_clean_model_is_not_accused(planted: Planted) -> None:
-    for name, row in gaps_of(planted.access, planted).items():
-        assert row["lower"] > 0.02, (name, row)
-    for name, row in gaps_of(planted.untrained, planted).items():
+@pytest.fixture(scope="module")
+def memorized(planted: Planted) -> Planted:
+    """The planted leak, trained on until every member is known by heart."""
+    lm = copy.deepcopy(planted.access.lm)
+    access = replace(planted.access, lm=lm)
+    batch = collate(access.encoder.encode_all(planted.members), access.encoder.pad_id)
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=4e-3)
+    for _ in range(120):
+        sums = supervised_sums(lm, batch)
+        optimizer.zero_grad()
+        (sums["loss"] / sums["tokens"]).backward()
+        optimizer.step()
+    return replace(planted, access=access)
+
+
+def test_a_planted_leak_is_found_and_a_clean_model_is_not_accused(memorized: Planted) -> None:
+    for name, row in gaps_of(memorized.access, memorized).items():
+        assert row["value"] > 0.9, (name, row)
+        assert row["lower"] > 0.8, (name, row)
+    for name, row in gaps_of(memorized.untrained, memorized).items():
         assert row["lower"] <= 0 <= row["upper"], (name, row)
-        assert row["value"] == pytest.approx(0, abs=0.05)
+        assert row["value"] == pytest.approx(0, abs=0.01)

@@ -1,0 +1,59 @@
+"""The share of what could leak: a plain loop, coverage by simulation, and what is undefined."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from callbacks.statistics.relative_leakage import relative_leakage
+
+
+def won(members: np.ndarray, nonmembers: np.ndarray) -> float:
+    return float(np.mean([[(x > y) + 0.5 * (x == y) for y in nonmembers] for x in members]))
+
+
+def test_equals_a_loop_over_pairs() -> None:
+    draw = np.random.default_rng(0)
+    student, anchor = draw.normal(0.5, 1, 30), draw.normal(2, 1, 30)
+    others = draw.normal(size=(2, 25))
+    found = relative_leakage((student, anchor), (others[0], others[1]))
+    expected = (won(student, others[0]) - 0.5) / (won(anchor, others[1]) - 0.5)
+    assert found.value == pytest.approx(expected)
+    assert found.n == 55
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.lower < expected < found.upper
+
+
+def test_a_student_that_is_its_anchor_has_exactly_1() -> None:
+    draw = np.random.default_rng(1)
+    members, nonmembers = draw.normal(1, 1, 40), draw.normal(size=40)
+    found = relative_leakage((members, members), (nonmembers, nonmembers))
+    assert (found.value, found.lower, found.upper) == pytest.approx((1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(("shift", "anchor_shift"), [(0.0, 1.5), (0.5, 1.5), (1.0, 1.2)])
+def test_intervals_cover(shift: float, anchor_shift: float) -> None:
+    draw = np.random.default_rng(2)
+    ours, theirs = (norm.cdf(one / 2**0.5) - 0.5 for one in (shift, anchor_shift))
+    covered = 0
+    for _ in range(400):
+        # Scores of a record under both models go together, as those of one text do.
+        ease = draw.normal(size=(2, 150)) * 0.6**0.5
+        sides = ease[:, None, :] + draw.normal(size=(2, 2, 150)) * 0.4**0.5
+        sides[0, 0] += shift
+        sides[0, 1] += anchor_shift
+        found = relative_leakage((sides[0, 0], sides[0, 1]), (sides[1, 0], sides[1, 1]))
+        assert found.lower is not None
+        assert found.upper is not None
+        covered += found.lower <= ours / theirs <= found.upper
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_an_anchor_that_leaks_nothing_gives_no_interval() -> None:
+    draw = np.random.default_rng(3)
+    members, nonmembers = draw.normal(size=(2, 20)), draw.normal(size=(2, 20))
+    found = relative_leakage((members[0], members[1]), (nonmembers[0], nonmembers[1]))
+    assert (found.lower, found.upper) == (None, None)
+    ties = np.zeros(5)
+    with pytest.raises(ValueError, match="AUROC is 1/2"):
+        relative_leakage((ties, ties), (ties, ties))
