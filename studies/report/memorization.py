@@ -9,7 +9,13 @@ import pandas as pd
 from callbacks.memorization.exposure import CHANCE_BITS
 from studies.decomposition import FEWEST_SEEDS
 from studies.report.charts import Spec, attack_colours, chart_spec
-from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
+from studies.report.page_tables import (
+    PageTable,
+    TableCell,
+    TableColumn,
+    estimate_cell,
+    p_value_cell,
+)
 from studies.report.study_data import ATTACK_NAMES, StudyData
 
 __all__ = [
@@ -106,7 +112,7 @@ def memorization_table(data: StudyData) -> PageTable:
             TableCell(row["measure"]),
             TableCell(row["detail"]),
             estimate_cell(row),
-            _p_value(row["p_value"]),
+            p_value_cell(row["p_value"]),
             _records(row),
         ]
         for _, row in rows.iterrows()
@@ -211,10 +217,6 @@ def _detail(params: str) -> str:
     """Returns what a row is about: the parameters that tell it from its neighbours."""
     shown = {k: value for k, value in json.loads(params).items() if k not in _HIDDEN_PARAMS}
     return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
-
-
-def _p_value(number: float) -> TableCell:
-    return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:.2g}", f"{number:.9g}")
 
 
 def _records(row: pd.Series) -> TableCell:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from studies.plan import Plan
 from studies.report import charts, forest
+from studies.report.blocks import block_charts, block_rows, block_sentences, block_table
 from studies.report.figures import (
     comparison_rows,
     headline_rows,
@@ -55,6 +56,7 @@ _SECTIONS = (
     ("leaks", "Models", "attacks"),
     ("inherited", "What was added", "differences"),
     ("memorization", "Memorization", "memorization"),
+    ("blocks", "Blocks", "blocks"),
     ("attacks", "Technique by attack", "heat"),
     ("roc", "ROC curves", "roc"),
     ("utility", "Risk and utility", "rouge"),
@@ -81,6 +83,8 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
     tables = page_tables(data)
     if len(memorization_rows(data)):
         tables["memorization"] = memorization_table(data)
+    if len(block_rows(data)):
+        tables["blocks"] = block_table(data)
     worst = worst_records(data, out)
     if worst:
         tables["worst_records"] = worst_records_table(data, worst)
@@ -143,6 +147,7 @@ def _render(
         primary=ATTACK_NAMES[PRIMARY_ATTACK],
         charts={name: name in specs for name in _CHARTS},
         memorization=memorization_sentences(data),
+        blocks=block_sentences(data),
         revealed=shown,
         tables=tables,
         attacks=attacks,
@@ -167,7 +172,8 @@ def _vega() -> str:
 
 
 _CHARTS = (
-    "attacks differences swaps heat roc roc_log rouge perplexity tasks conditional did exposure"
+    "attacks differences swaps heat roc roc_log rouge perplexity tasks conditional did exposure "
+    "block_heat block_profiles"
 ).split()
 
 
@@ -196,7 +202,7 @@ def _specs(data: StudyData) -> dict[str, charts.Spec]:
         specs["roc_log"] = charts.roc_chart(roc, colours, log=True)
     if len(tasks):
         specs["tasks"] = charts.task_chart(tasks)
-    return specs | _utility_specs(data, colours) | memorization_charts(data)
+    return specs | _utility_specs(data, colours) | memorization_charts(data) | block_charts(data)
 
 
 def _utility_specs(
