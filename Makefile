@@ -29,10 +29,14 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.distillation
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.memorization
+	$(BIN)/python -m benchmarks.blocks
+	$(BIN)/python -m benchmarks.scoring_memory
 
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_blind
+	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
 
 tensorboard: $(READY)
