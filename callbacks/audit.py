@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from callbacks.membership import StatisticsFile
 from callbacks.membership.encoded_file import EncodedFile
+from callbacks.membership.signals import ModelAccess
 from callbacks.progress import progress
 from callbacks.results import Row, merge_parts, write_part
 from callbacks.run import Scene, private_folder, run_folder, run_identity
@@ -112,6 +113,18 @@ class AuditCallback(Callback, ABC):
             UserError: If the data module has no such population.
         """
         return scene.data.population(name)[: self.max_records]
+
+    def model_access(self, scene: Scene) -> ModelAccess:
+        """Returns the audited model and how this audit works on it."""
+        return ModelAccess(
+            scene.module.language_model,
+            scene.data.encoder,
+            scene.ranks,
+            self.batch_size,
+            self.max_batch_tokens,
+            scene.module.seed,
+            lambda title, total: progress(scene.trainer, title, total),
+        )
 
     def token_statistics(self, scene: Scene, name: str) -> StatisticsFile:
         """Scores a population's records by one forward pass, shared by all audits of a checkpoint.

@@ -13,8 +13,6 @@ from callbacks.blocks.recorder import transformer_blocks
 from callbacks.blocks.recording import record_signals
 from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
-from callbacks.membership.signals import ModelAccess
-from callbacks.progress import progress
 from callbacks.references import reference_models
 from callbacks.run import Scene, run_folder
 from datamodules.batches import EncodedRecord
@@ -95,15 +93,7 @@ class BlockAudit(AuditCallback):
 
     def _access(self, scene: Scene) -> BlockAccess:
         references = reference_models(scene.trainer)
-        model = ModelAccess(
-            scene.module.language_model,
-            scene.data.encoder,
-            scene.ranks,
-            self.batch_size,
-            self.max_batch_tokens,
-            scene.module.seed,
-            lambda title, total: progress(scene.trainer, title, total),
-        )
+        model = self.model_access(scene)
         return BlockAccess(model, cache(lambda name: references.load(name, scene.module)))
 
     def _side(self, scene: Scene, name: str) -> tuple[BlockSide, list[EncodedRecord]]:

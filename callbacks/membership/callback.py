@@ -15,11 +15,9 @@ from callbacks.membership.gate import Gate
 from callbacks.membership.measurements import NEVER
 from callbacks.membership.metrics import DEFAULT_FPRS
 from callbacks.membership.plan import AuditPlan
-from callbacks.membership.signals import ModelAccess
 from callbacks.membership.stored_audit import StoredAudit, save_audit
 from callbacks.membership.token_statistics import record_set_hash
 from callbacks.membership.view import AuditView
-from callbacks.progress import progress
 from callbacks.references import reference_models
 from callbacks.run import Scene, private_folder, run_identity
 from datamodules.errors import UserError
@@ -144,15 +142,7 @@ class MembershipAudit(AuditCallback):
     def _collector(self, scene: Scene) -> Collector:
         references = reference_models(scene.trainer)
         return Collector(
-            access=ModelAccess(
-                scene.module.language_model,
-                scene.data.encoder,
-                scene.ranks,
-                self.batch_size,
-                self.max_batch_tokens,
-                scene.module.seed,
-                lambda title, total: progress(scene.trainer, title, total),
-            ),
+            access=self.model_access(scene),
             load_reference=lambda name: references.load(name, scene.module),
             own_pass=lambda name: self.token_statistics(scene, name),
             weights_hash=weights_hash if self.save_statistics else lambda lm: "",

@@ -5,7 +5,6 @@ from itertools import chain
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.measurements import NEVER
-from callbacks.membership.signals import ModelAccess
 from callbacks.memorization.continuations import (
     Continuation,
     continuations,
@@ -24,7 +23,6 @@ from callbacks.memorization.metrics import (
 from callbacks.memorization.recital import Recital, Request
 from callbacks.memorization.reciting import recite
 from callbacks.memorization.rows import gap_rows, population_rows, record_rows
-from callbacks.progress import progress
 from callbacks.run import Scene, run_folder
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
@@ -118,15 +116,7 @@ class MemorizationAudit(AuditCallback):
     def _recitals(self, scene: Scene, name: str) -> list[Recital]:
         """Returns what the model says of a population's records, the same on every rank."""
         records = [record for record in self.population(scene, name) if record.response]
-        access = ModelAccess(
-            scene.module.language_model,
-            scene.data.encoder,
-            scene.ranks,
-            self.batch_size,
-            self.max_batch_tokens,
-            scene.module.seed,
-            lambda title, total: progress(scene.trainer, title, total),
-        )
+        access = self.model_access(scene)
         schemes = [metric.scheme for metric in self.metrics if metric.scheme is not None]
         return recite(
             access,

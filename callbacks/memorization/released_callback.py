@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.membership.signals import ModelAccess
 from callbacks.memorization.estimates import estimate, gap
 from callbacks.memorization.metrics import Summary
 from callbacks.memorization.released import ReleasedDecoding, released_accuracies
-from callbacks.progress import progress
 from callbacks.results import Row
 from callbacks.run import Scene
 from callbacks.utility.estimates import UtilityEstimate
@@ -74,15 +72,7 @@ class ReleasedMemorizationAudit(AuditCallback):
         return found
 
     def _values(self, scene: Scene, records: Sequence[InstructionRecord]) -> list[float]:
-        access = ModelAccess(
-            scene.module.language_model,
-            scene.data.encoder,
-            scene.ranks,
-            self.batch_size,
-            self.max_batch_tokens,
-            scene.module.seed,
-            lambda title, total: progress(scene.trainer, title, total),
-        )
+        access = self.model_access(scene)
         return released_accuracies(access, scene.data.encoder.encode_all(records), self.decoding)
 
     def _key(self, population: str) -> Row:

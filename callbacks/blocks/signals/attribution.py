@@ -15,11 +15,10 @@ from torch import Tensor
 
 from callbacks.blocks.batches import over_batches
 from callbacks.blocks.cached_pass import CachedPass
-from callbacks.blocks.gradients import differentiable
 from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading
 from callbacks.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
 from callbacks.blocks.tapped_model import TappedModel
-from callbacks.membership.signals.weights import full_precision, named_weights
+from callbacks.membership.signals.weights import differentiable, full_precision, named_weights
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from callbacks.blocks.batches import over_batches
-from callbacks.blocks.gradients import differentiable
 from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading
 from callbacks.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
 from callbacks.blocks.weights import weights_by_block
+from callbacks.membership.signals.weights import differentiable
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM

@@ -21,10 +21,9 @@ from callbacks.blocks.cached_pass import CachedPass
 from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading
 from callbacks.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
 from callbacks.blocks.weights import given_back, weights_by_block
-from callbacks.membership.signals.weight_noise import weight_noise
+from callbacks.membership.signals.weight_noise import noise_scale, weight_noise
 from callbacks.membership.signals.weights import full_precision
 from datamodules.batches import EncodedRecord, InstructionBatch
-from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
 
 
@@ -54,17 +53,8 @@ class BlockMoPe(RerunSignal):
         sigma: float | None = None,
         antithetic: bool = True,
     ) -> None:
-        if draws < 3:
-            raise UserError(f"{self.name}: draws is {draws}: give at least 3")
-        scales = [scale for scale in (rho, sigma) if scale is not None]
-        if len(scales) != 1 or not 0 < scales[0] < math.inf:
-            raise UserError(
-                f"{self.name}: rho is {rho} and sigma is {sigma}: give one of them a positive "
-                "number and the other null"
-            )
         self.draws = draws
-        self.scale = float(scales[0])
-        self.relative = rho is not None
+        self.scale, self.relative = noise_scale(self.name, draws, rho, sigma)
         self.signs = (1, -1) if antithetic else (1,)
 
     @property

@@ -10,15 +10,13 @@ the noise is relative to each tensor's own scale, so that sizes, families and bl
 published: ``rho: null``, ``sigma: 0.005``, ``antithetic: false``, ``draws: 10``.
 """
 
-import math
-
 from torch import Tensor
 
 from callbacks.membership.attacks.base import Attack
 from callbacks.membership.measurements import Measurement
 from callbacks.membership.signals import WeightNoise
+from callbacks.membership.signals.weight_noise import noise_scale
 from callbacks.membership.view import AuditView
-from datamodules.errors import UserError
 
 
 class MoPe(Attack):
@@ -51,15 +49,8 @@ class MoPe(Attack):
         sigma: float | None = None,
         antithetic: bool = True,
     ) -> None:
-        if draws < 3:
-            raise UserError(f"attack {self.name}: draws is {draws}: give at least 3")
-        scales = [scale for scale in (rho, sigma) if scale is not None]
-        if len(scales) != 1 or not 0 < scales[0] < math.inf:
-            raise UserError(
-                f"attack {self.name}: rho is {rho} and sigma is {sigma}: give one of them a "
-                "positive number and the other null"
-            )
-        self._signal = WeightNoise(draws, float(scales[0]), rho is not None, antithetic)
+        scale, relative = noise_scale(f"attack {self.name}", draws, rho, sigma)
+        self._signal = WeightNoise(draws, scale, relative, antithetic)
 
     @property
     def params(self) -> dict[str, float | int | str]:

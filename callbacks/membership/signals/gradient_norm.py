@@ -1,7 +1,6 @@
 """How large the gradient of a record's loss is: small where training has already worked on it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
-from callbacks.membership.signals.weights import full_precision, named_weights
+from callbacks.membership.signals.weights import differentiable, named_weights
 from datamodules.batches import EncodedRecord, collate
 from datamodules.records import InstructionRecord
-from kdmodules.causal_lm import CausalLM, model_device
+from kdmodules.causal_lm import model_device
 from kdmodules.language_model import naming_records, supervised_sums
 
 
@@ -55,7 +54,7 @@ class GradientNorm(RecordSignal):
         weights = tuple(named_weights(access.lm, self.label).values())
         mine = access.ranks.share(range(len(encoded)))
         found: list[float] = []
-        with _differentiable(access.lm, weights), access.progress(self.label, len(mine)) as advance:
+        with differentiable(access.lm, weights), access.progress(self.label, len(mine)) as advance:
             for place in mine:
                 found.append(self._mean_norm(access, encoded[place], weights))
                 advance()
@@ -74,17 +73,3 @@ class GradientNorm(RecordSignal):
         )
         norms = [torch.linalg.vector_norm(gradient, self.p) for gradient in gradients]
         return float(torch.stack(norms).double().mean())
-
-
-@contextmanager
-def _differentiable(lm: CausalLM, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Lets a loss be differentiated by every tensor for a while, whatever the caller forbids."""
-    trained = [parameter.requires_grad for parameter in weights]
-    with torch.inference_mode(False), torch.enable_grad(), full_precision(lm):
-        try:
-            for parameter in weights:
-                parameter.requires_grad_(True)
-            yield
-        finally:
-            for parameter, before in zip(weights, trained, strict=True):
-                parameter.requires_grad_(before)

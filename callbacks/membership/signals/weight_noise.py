@@ -13,11 +13,32 @@ from callbacks.membership.signals.base import ModelAccess, RecordSignal
 from callbacks.membership.signals.weights import full_precision, named_weights
 from callbacks.scoring_pass import scored_batches
 from datamodules.batches import EncodedRecord
+from datamodules.errors import UserError
 from datamodules.keys import key
 from datamodules.records import InstructionRecord
 from kdmodules.keyed_choice import keyed_uniforms
 
 _CHUNK_NUMBERS = 1 << 18
+
+
+def noise_scale(
+    name: str, draws: int, rho: float | None, sigma: float | None
+) -> tuple[float, bool]:
+    """Returns the one scale that is given, and whether it is relative (rho).
+
+    Raises:
+        UserError: If there are fewer than three draws, from which no interval over draws can be
+            had, or not exactly one positive scale; the line begins with the name.
+    """
+    if draws < 3:
+        raise UserError(f"{name}: draws is {draws}: give at least 3")
+    scales = [scale for scale in (rho, sigma) if scale is not None]
+    if len(scales) != 1 or not 0 < scales[0] < math.inf:
+        raise UserError(
+            f"{name}: rho is {rho} and sigma is {sigma}: give one of them a positive number and "
+            "the other null"
+        )
+    return float(scales[0]), rho is not None
 
 
 @dataclass(frozen=True)

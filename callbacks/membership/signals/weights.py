@@ -1,6 +1,6 @@
 """What signals ask of the weights that they differentiate or disturb: whole and in float32."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -42,3 +42,22 @@ def full_precision(lm: CausalLM) -> Iterator[None]:
     """Computes in the weights' own precision, whatever the trainer's autocast says."""
     with torch.autocast(model_device(lm).type, enabled=False):
         yield
+
+
+@contextmanager
+def differentiable(lm: CausalLM, weights: Sequence[nn.Parameter] = ()) -> Iterator[None]:
+    """Lets a loss be differentiated for a while, whatever the caller forbids.
+
+    Args:
+        lm: The model, which computes in its weights' own precision meanwhile.
+        weights: Weights by which it is differentiated; whether they train is given back.
+    """
+    trained = [weight.requires_grad for weight in weights]
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(lm):
+        try:
+            for weight in weights:
+                weight.requires_grad_(True)
+            yield
+        finally:
+            for weight, before in zip(weights, trained, strict=True):
+                weight.requires_grad_(before)
