@@ -33,9 +33,10 @@ class Skip(nn.Module):
 def deep(family: str, tokenizer: PreTrainedTokenizerFast, depth: int = 5) -> PreTrainedModel:
     network = Network(family, None, {**TINY[family], DEPTH[family]: depth})
     model = build_network(network, tokenizer, seed=3).eval()
+    draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
     return model
 
 
