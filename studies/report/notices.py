@@ -110,7 +110,8 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
             "note",
             "Shift between the record sets: not excluded",
             "No blind baseline showed that private and held-out texts cannot be told apart."
-            f"{enough} The swap estimate does not depend on it.",
+            f"{enough} A shift would leave a swap estimate of nothing at 0.5, and pull one of a "
+            "partial leak towards it.",
         )
 
 

@@ -103,9 +103,10 @@ def _membership(data: StudyData) -> PageTable:
 
 
 def _blind(data: StudyData) -> PageTable:
+    """Models on the same records share a row: the text is theirs all alike."""
     frame = data.blind_rows()
     columns = [
-        *_text_columns("Model", "Shifted"),
+        *_text_columns("Models", "Shifted"),
         TableColumn("AUROC of the text alone", numeric=True),
         TableColumn("p", numeric=True),
         TableColumn("Records needed a side", numeric=True),
@@ -114,14 +115,14 @@ def _blind(data: StudyData) -> PageTable:
     verdicts = {True: "yes", False: "no"}
     rows = [
         [
-            TableCell(row["label"]),
-            TableCell(verdicts.get(row["shifted"], "not excluded")),
-            estimate_cell(row),
-            p_value_cell(row["p_value"]),
-            _count(row["needed"]),
-            *_counts(row),
+            TableCell(f"all {len(frame)}" if len(same) == len(frame) else ", ".join(same["label"])),
+            TableCell(verdicts.get(same.iloc[0]["shifted"], "not excluded")),
+            estimate_cell(same.iloc[0]),
+            p_value_cell(same.iloc[0]["p_value"]),
+            _count(same.iloc[0]["needed"]),
+            *_counts(same.iloc[0]),
         ]
-        for _, row in frame.iterrows()
+        for _, same in frame.groupby([*_NUMBERS, "p_value", "needed"], dropna=False, sort=False)
     ]
     names = ["label", "run", "shifted", "p_value", "needed"]
     return PageTable(columns, rows, frame[[*names, *_NUMBERS]])
