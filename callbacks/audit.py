@@ -114,6 +114,20 @@ class AuditCallback(Callback, ABC):
         """
         return scene.data.population(name)[: self.max_records]
 
+    def require_responses(self, scene: Scene, name: str) -> list[InstructionRecord]:
+        """Returns a population's audited records that have a response.
+
+        Raises:
+            UserError: If there is none.
+        """
+        found = [one for one in self.population(scene, name) if one.response]
+        if not found:
+            raise UserError(
+                f"the {self.audit} audit reads the population {name!r} and no record of it has a "
+                "response: name another population, or give the split a share of the records"
+            )
+        return found
+
     def model_access(self, scene: Scene) -> ModelAccess:
         """Returns the audited model and how this audit works on it."""
         return ModelAccess(
@@ -139,15 +153,16 @@ class AuditCallback(Callback, ABC):
 
         Raises:
             FloatingPointError: Naming the record whose score is not a number.
+            UserError: If no record has a response.
         """
         records = self.population(scene, name)
+        scorable = self.require_responses(scene, name)
         cache = _SHARED_PASSES.get(scene.trainer)
         if cache is None or cache.step != scene.step:
             cache = _SHARED_PASSES[scene.trainer] = _SharedPasses(scene.step)
         key = (name, len(records))
         if key not in cache.passes:
             folder = private_folder(scene.trainer)
-            scorable = [one for one in records if one.response]
             cache.passes[key] = score_records(
                 scene.module.language_model,
                 EncodedFile(scorable, scene.data.encoder.encode_all, folder),

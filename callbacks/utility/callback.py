@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.segments import segment_sum
@@ -68,7 +69,17 @@ class UtilityAudit(AuditCallback):
         if samples < 0:
             raise UserError(f"samples is {samples}: give 0 or more")
         self.samples = samples
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {max_new_tokens}: give at least 1, or null")
         self.max_new_tokens = max_new_tokens
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses, before anything is trained, a population that holds no response.
+
+        Raises:
+            UserError: Naming the population.
+        """
+        self.require_responses(Scene.of(trainer, pl_module), self.utility_population)
 
     def measure(self, scene: Scene) -> Measurements:
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
@@ -140,7 +151,9 @@ class UtilityAudit(AuditCallback):
         records = [record for record in records if record.response][: self.max_prompts]
         encoded = scene.data.encoder.encode_all(records)
         tokenizer = scene.data.encoder.tokenizer
-        longest = self.max_new_tokens or _fitting_tokens(scene.module.language_model, encoded)
+        longest = self.max_new_tokens
+        if longest is None:
+            longest = _fitting_tokens(scene.module.language_model, encoded)
         settings = SamplingSettings(decoding=decoding, max_new_tokens=longest)
         ids = [self._answers(scene, encoded, settings, draw) for draw in range(draws)]
         generations = Generations(

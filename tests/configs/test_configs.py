@@ -42,7 +42,7 @@ FOLDERS = {
     "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "presets/as_released": {
         *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),
-        *("reference_gpt2", "reference_opt", "reference_llama"),
+        *("reference_gpt2", "reference_opt", "reference_llama", "utility"),
     },
     "recipes/teacher": MINI | PUBLISHED_TEACHERS,
     "recipes/init": TINY | PUBLISHED_STUDENTS,

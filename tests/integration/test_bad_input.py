@@ -180,3 +180,14 @@ def test_shots_that_do_not_fit_are_refused_before_training(
     line = refused([*command, *options])
     assert "data.splits.roles.shots" in line
     assert not list(run_dir.glob("checkpoints/*"))
+
+
+def test_an_empty_population_is_refused_before_training(tmp_path: Path, refused: Refused) -> None:
+    run_dir = tmp_path / "run"
+    command = [*fragments("teacher"), "-c", "configs/audits/utility.yaml", f"--run_dir={run_dir}"]
+    shares = {"private": 0.3, "held_out": 0.3, "public": 0.3, "never": 0.0, "development": 0.1}
+    line = refused(
+        [*command, *(f"--data.splits.fractions.{name}={share}" for name, share in shares.items())]
+    )
+    assert "'never'" in line
+    assert not list(run_dir.glob("checkpoints/*"))
