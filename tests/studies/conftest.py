@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.planner import make_plan
 from studies.study_file import read_study
@@ -82,3 +83,16 @@ def tables(
     monkeypatch.setenv("FAKE_TABLES", str(folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2])]))
     return folder
+
+
+@pytest.fixture
+def finished(tables: Path, plan_of: Callable[..., Plan], planted: ModuleType) -> Plan:
+    """Plans `project` and writes a planted leak and its states for every cell."""
+    plan = plan_of()
+    for cell in plan.cells:
+        files = CellFiles(cell)
+        planted.write_planted(files.folder, cell.alias, cell.role, cell.seed)
+        (files.folder / "export").mkdir()
+        (files.folder / "export" / "model.txt").write_text(cell.alias)
+        files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
+    return plan

@@ -16,9 +16,6 @@ from studies.plan import Plan
 from studies.report.blocks import block_charts, block_rows, block_sentences, block_table
 from studies.report.study_data import StudyData, read_study_data
 from studies.tables import write_study_tables
-from tests.studies.test_report import finished
-
-__all__ = ["finished"]
 
 OUT, RECORDS = Path("runs/small"), 60
 SHIFTS = {"teacher": (0.2, 0.4, 2.5), "student": (0.3, 0.3)}

@@ -22,7 +22,6 @@ from studies.report import write_report
 from studies.report.figures import thinned_roc
 from studies.report.notices import notices
 from studies.report.study_data import read_study_data
-from studies.study_cli import main
 from studies.tables import write_study_tables
 
 PlanOf = Callable[..., Plan]
@@ -56,18 +55,6 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
         if self.tag == "script":
             self.scripts.append(data)
-
-
-@pytest.fixture
-def finished(tables: Path, plan_of: PlanOf, planted: ModuleType) -> Plan:
-    plan = plan_of()
-    for cell in plan.cells:
-        files = CellFiles(cell)
-        planted.write_planted(files.folder, cell.alias, cell.role, cell.seed)
-        (files.folder / "export").mkdir()
-        (files.folder / "export" / "model.txt").write_text(cell.alias)
-        files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
-    return plan
 
 
 def pairs_won(members: np.ndarray, nonmembers: np.ndarray) -> float:
@@ -352,43 +339,6 @@ def test_roc_points_lie_on_the_curve_and_keep_its_ends() -> None:
         for t in np.concatenate([members, nonmembers])
     }
     assert set(map(tuple, points.to_numpy()[1:])) <= curve
-
-
-def test_the_command_line_plans_and_reports(
-    finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = "configs/studies/small.yaml"
-    assert main(["plan", study, "--run_dir", str(OUT)]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("done") == 5
-    assert finished.cells[3].command in printed.replace("\n", " ")
-    assert main(["report", study, "--run_dir", str(OUT)]) == 2
-    assert "plan.json: no such file" in capsys.readouterr().err
-    (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
-    assert main(["report", study, "--run_dir", str(OUT)]) == 0
-    printed = capsys.readouterr().out
-    assert "Student · kd" in printed
-    last_lines = [f"page: {OUT}/report/index.html", f"curves: tensorboard --logdir {OUT}"]
-    assert printed.splitlines()[-2:] == last_lines
-    (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
-    assert main(["report", study, "--run_dir", str(OUT)]) == 0
-    assert "changed since the last run" in (OUT / "report/index.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
-        (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
-        (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
-        (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
-    ],
-)
-def test_mistakes_on_the_command_line_are_named(
-    project: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:
