@@ -58,7 +58,7 @@ FOLDERS = {
     "recipes/distillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
     "studies": {
-        *("attacks-dolly", "ensemble", "memorization-dolly", "quickstart", "quickstart-dolly"),
+        *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly"),
         *("gpt2", "gpt2-as-released", "llama", "opt"),
     },
     "techniques": {

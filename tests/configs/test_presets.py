@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.cli import LightningArgumentParser
 
+from callbacks import UtilityAudit
 from callbacks.references import BASE
 from kdmodules.losses import PolicyGradient
 from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts
@@ -107,7 +108,7 @@ def test_a_preset_changes_what_it_claims(
 
 def test_every_preset_is_tried() -> None:
     tried = {preset for preset, _ in CHANGES.values()} | {"splits"}
-    tried |= {f"reference_{family}" for family in REFERENCES}
+    tried |= {f"reference_{family}" for family in REFERENCES} | {"utility"}
     assert tried == {path.stem for path in (CONFIGS / "presets/as_released").glob("*.yaml")}
 
 
@@ -163,3 +164,13 @@ def test_the_objects_are_the_released_ones(parser: LightningArgumentParser) -> N
     assert (minillm.lm_coef, minillm.text_kd_ratio) == (1.0, 0.5)
     # Ten rounds, as released: 256 rollouts, four passes, global batches of the recipe's 64.
     assert 10 * minillm.responses.inner_epochs * minillm.responses.rollouts // 64 == 160
+
+
+def test_utility_is_measured_where_the_published_split_has_records(
+    parser: LightningArgumentParser,
+) -> None:
+    listed = ["base/teacher", "data/dolly", "families/gpt2-xl", "presets/as_released/splits"]
+    for audit, population in (("audits", "never"), ("presets/as_released", "held_out")):
+        built_run = build(parser, compose(parser, *listed, f"{audit}/utility"))
+        found = [one for one in built_run.trainer.callbacks if isinstance(one, UtilityAudit)]
+        assert [one.utility_population for one in found] == [population]
