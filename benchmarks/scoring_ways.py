@@ -126,22 +126,25 @@ def _standardised(row: Tensor, token: int) -> float:
 def one_document_at_a_time(lm: CausalLM, work: Workload, chosen: Sequence[int]) -> Scores:
     """A document-level tool's way, such as mimir's (Duan et al. 2024, arXiv 2402.07841).
 
-    Per document one forward pass, softmax and log-softmax of all positions, the moments of
-    Min-K%++ over all positions, and a Python loop over all tokens; then what belongs to the
-    response is kept.
+    Per document one forward pass as ``get_probabilities`` of its ``mimir/models.py`` does it: the
+    model is given labels, so that it works out a loss of all positions too, which nobody reads;
+    then softmax and log-softmax of all positions, the moments of Min-K%++ over all of them, and a
+    Python loop over a tensor of tokens. What belongs to the response is kept.
     """
     columns: dict[str, list[float]] = {"loss": [], "zlib": [], "min_k": [], "min_k_plus_plus": []}
     for index in chosen:
         item = work.encoded[index]
         ids = torch.tensor([item.prompt_ids + item.response_ids])
-        logits = lm.model(input_ids=ids, use_cache=False).logits[0, :-1]
+        logits = lm.model(input_ids=ids, labels=ids.clone()).logits[0, :-1].contiguous()
         logp, probabilities = torch.log_softmax(logits, dim=-1), torch.softmax(logits, dim=-1)
-        mean = (probabilities * logp).sum(dim=-1, keepdim=True)
-        sigma = (probabilities * (logp - mean).square()).sum(dim=-1).sqrt()
-        values, standardised = [], []
-        for place, token in enumerate(ids[0, 1:].tolist()):
-            values.append(logp[place, token].item())
-            standardised.append(((logp[place, token] - mean[place, 0]) / sigma[place]).item())
+        mean = (probabilities * logp).sum(dim=-1)
+        sigma = ((probabilities * logp.square()).sum(dim=-1) - mean.square()).sqrt()
+        values = []
+        for place, token in enumerate(ids[0, 1:]):
+            if token != -100:
+                values.append(logp[place, token].item())
+        scaled = (torch.tensor(values) - mean) / sigma
+        standardised: list[float] = scaled.tolist()
         first = len(item.prompt_ids) - 1
         values, standardised = values[first:], standardised[first:]
         loss = sum(values) / len(values)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from kdmodules.generation_batches import (
     Vocabulary,
@@ -18,6 +18,7 @@ from kdmodules.generation_batches import (
     left_pad,
     refuse_not_finite,
 )
+from kdmodules.roomy_cache import roomy_cache
 
 Choose = Callable[[list[Tensor], int], Tensor]
 """From each model's logits, float32 [B, V], and the position in the response, tokens, int64 [B]."""
@@ -32,7 +33,7 @@ class CachedModel:
             that will be read. A token's position is the number of real ones before it, wherever
             the zeros are.
         vocabulary_size: Valid tokens.
-        cache: Keys and values of tokens that were read already; None where there are none.
+        cache: Keys and values of tokens that were read already, with room for those to come.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class CachedModel:
         model: PreTrainedModel,
         mask: Tensor,
         vocabulary_size: int,
-        cache: DynamicCache | None = None,
+        cache: Cache,
     ) -> None:
         self.model = model
         self.mask = mask
         self.vocabulary_size = vocabulary_size
-        self.cache = DynamicCache(config=model.config) if cache is None else cache
+        self.cache = cache
 
     def next_logits(self, ids: Tensor) -> Tensor:
         """Read the next tokens, [B, T], and return the logits after them, float32 [B, V]."""
@@ -119,7 +120,11 @@ def decode_jointly(
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(inference_state(model, bfloat16))
-        cached = [CachedModel(model, mask, vocabulary.size) for model in models]
+        room = ids.shape[1] + max_new_tokens
+        cached = [
+            CachedModel(model, mask, vocabulary.size, roomy_cache(model.config, room))
+            for model in models
+        ]
         return step_together(
             cached, ids, record_ids, choose, vocabulary, max_new_tokens, synced_gpus
         )

@@ -8,12 +8,16 @@ from transformers import DynamicCache
 from callbacks.greedy_pass import ForcedResponse, force_batch, run_batches
 from callbacks.membership.signals.base import ModelAccess
 from callbacks.memorization.recital import Recital, Request
-from callbacks.memorization.writing import Branch, write_branches
+from callbacks.memorization.writing import Branch, ReadBatch, write_branches
 from datamodules.batches import EncodedRecord, collate
 from kdmodules.causal_lm import CausalLM, model_device
+from kdmodules.generation_batches import largest_of_ranks
 from kdmodules.sampling import SamplingSettings
 
 Requests = Callable[[EncodedRecord], Sequence[Request]]
+_READ_TOGETHER = 4
+"""Batches whose text is written together."""
+
 Written = dict[int, tuple[int, ...]]
 """Greedy text by the position of the token that differs and begins it."""
 
@@ -48,35 +52,69 @@ def recite(
         return str(encoder.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def run(lm: CausalLM, places: Sequence[int]) -> list[tuple[ForcedResponse, Written]]:
-        batch = collate([read[place] for place in places], encoder.pad_id).to(model_device(lm))
-        cache = DynamicCache(config=lm.model.config) if writes else None
-        forced = force_batch(lm, batch, schemes, cache)
+        parts, forced = _read(lm, access, [read[place] for place in places], schemes, writes)
         written: list[Written] = [{} for _ in places]
-        if cache is None:
-            return list(zip(forced, written, strict=True))
         recitals = [
             Recital(encoded[place], one, encoder.eos_id, text)
             for place, one in zip(places, forced, strict=True)
         ]
-        branches = _branches(recitals, requests)
-        synced = access.ranks.world_size > 1
-        texts = write_branches(lm, batch, cache, branches, access.vocabulary, synced)
-        for branch, ids in zip(branches, texts, strict=True):
-            written[branch.row][branch.given - len(recitals[branch.row].record.prompt_ids)] = ids
+        branches = _branches(recitals, requests, access.batch_size)
+        if writes:
+            synced = access.ranks.world_size > 1
+            texts = write_branches(lm, parts, branches, access.vocabulary, synced)
+            for branch, ids in zip(branches, texts, strict=True):
+                row = branch.part * access.batch_size + branch.row
+                written[row][branch.given - len(recitals[row].record.prompt_ids)] = ids
         return list(zip(forced, written, strict=True))
 
-    results = run_batches(access, [len(record) for record in read], label, run)
+    together = replace(access, batch_size=access.batch_size * _READ_TOGETHER)
+    results = run_batches(together, [len(record) for record in read], label, run)
     return [
         Recital(record, forced, encoder.eos_id, text, written)
         for record, (forced, written) in zip(encoded, results, strict=True)
     ]
 
 
+def _read(
+    lm: CausalLM,
+    access: ModelAccess,
+    records: Sequence[EncodedRecord],
+    schemes: Sequence[SamplingSettings],
+    keep: bool,
+) -> tuple[list[ReadBatch], list[ForcedResponse]]:
+    """Reads records of similar length in batches of the audit's size.
+
+    A pass is cheapest in small batches, which hold little padding; text is cheapest to write in
+    large ones, where each step reads all weights once for more records.
+
+    Returns:
+        The batches with their keys and values, none unless ``keep``; and every record's forced
+        response.
+    """
+    size, device = access.batch_size, model_device(lm)
+    chunks = [records[first : first + size] for first in range(0, len(records), size)]
+    rounds = len(chunks)
+    if access.ranks.world_size > 1:
+        rounds = largest_of_ranks(rounds, device)
+    parts: list[ReadBatch] = []
+    forced: list[ForcedResponse] = []
+    for place in range(rounds):
+        # A rank that is short reads its last batch again: sharded weights need every rank.
+        batch = collate(chunks[min(place, len(chunks) - 1)], access.encoder.pad_id).to(device)
+        cache = DynamicCache(config=lm.model.config) if keep else None
+        found = force_batch(lm, batch, schemes, cache)
+        if place < len(chunks):
+            forced += found
+            if cache is not None:
+                parts.append(ReadBatch(batch, cache))
+    return parts, forced
+
+
 def _cut(record: EncodedRecord, tokens: int) -> EncodedRecord:
     return replace(record, response_ids=record.response_ids[:tokens])
 
 
-def _branches(recitals: Sequence[Recital], requests: Requests) -> list[Branch]:
+def _branches(recitals: Sequence[Recital], requests: Requests, size: int) -> list[Branch]:
     """Returns what must be generated.
 
     Prefixes that end in the same wrong token share what follows it.
@@ -89,7 +127,7 @@ def _branches(recitals: Sequence[Recital], requests: Requests) -> list[Branch]:
                 needed[row, place] = max(tokens, needed.get((row, place), 0))
     return [
         Branch(
-            row,
+            *divmod(row, size),
             len(recitals[row].record.prompt_ids) + place,
             recitals[row].forced.best_ids[place],
             tokens,

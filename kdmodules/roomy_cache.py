@@ -1,0 +1,80 @@
+"""Keys and values in room that is set aside once, for decoding whose length is known.
+
+``DynamicCache`` copies everything that it holds with every token. Here a token writes its own row
+and nothing else is moved; what attention is shown is a view of the rows written so far.
+"""
+
+from torch import Tensor
+from transformers import Cache, PreTrainedConfig
+from transformers.cache_utils import CacheLayerMixin
+
+
+class RoomyLayer(CacheLayerMixin):
+    """Keys and values of one block, [B, H, T, D], T at most ``capacity``.
+
+    Args:
+        capacity: Tokens that there is room for.
+    """
+
+    is_sliding = False
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Sets room aside, of the shape, type and device of the first states."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = self._room_for(key_states), self._room_for(value_states)
+        self.is_initialized = True
+
+    def _room_for(self, states: Tensor) -> Tensor:
+        batch, heads, _, width = states.shape
+        return states.new_empty(batch, heads, self.capacity, width)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Writes the states of new tokens and returns views of all states so far.
+
+        Raises:
+            ValueError: If there is no room left.
+        """
+        if self.keys is None or self.values is None:
+            self.lazy_initialization(key_states, value_states)
+            return self.update(key_states, value_states)
+        start, end = self.length, self.length + key_states.shape[-2]
+        if end > self.capacity:
+            raise ValueError(f"the cache has room for {self.capacity} tokens, not for {end}")
+        self.keys[:, :, start:end] = key_states
+        self.values[:, :, start:end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Returns how many keys the next tokens see, themselves included, and where they begin."""
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Returns how many tokens are held."""
+        return self.length
+
+    def get_max_length(self) -> int:
+        """Returns the capacity."""
+        return self.capacity
+
+    def reset(self) -> None:
+        """Forgets all tokens; the room stays."""
+        self.length = 0
+
+
+def roomy_cache(config: PreTrainedConfig, capacity: int) -> Cache:
+    """Returns an empty cache with room for ``capacity`` tokens a row, for any of our families.
+
+    Args:
+        config: The model's. All its blocks attend to everything before them.
+        capacity: Tokens a row, padding included.
+    """
+    blocks = config.get_text_config(decoder=True).num_hidden_layers
+    return Cache(layers=[RoomyLayer(capacity) for _ in range(blocks)])
