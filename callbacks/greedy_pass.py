@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from callbacks.membership.signals.base import ModelAccess
-from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
-from kdmodules.causal_lm import CausalLM, model_device
+from datamodules.batches import InstructionBatch, length_buckets
+from kdmodules.causal_lm import CausalLM
 from kdmodules.keyed_choice import sampling_scores
 from kdmodules.likeliest import likeliest_tokens
 from kdmodules.sampling import SamplingSettings
@@ -35,31 +35,6 @@ class ForcedResponse:
     record_id: str
     best_ids: tuple[int, ...]
     logp: Mapping[SamplingSettings, tuple[float, ...]] = field(default_factory=dict)
-
-
-def force_responses(
-    access: ModelAccess, encoded: Sequence[EncodedRecord], label: str
-) -> list[ForcedResponse]:
-    """Runs every record through the model once.
-
-    Args:
-        access: The model, in evaluation mode.
-        encoded: Records with at least one response token.
-        label: Name of the progress bar.
-
-    Returns:
-        One entry per record, in order, whole on every rank.
-
-    Raises:
-        FloatingPointError: Naming the record whose distribution is not a number.
-    """
-
-    def run(lm: CausalLM, places: Sequence[int]) -> list[ForcedResponse]:
-        records = [encoded[place] for place in places]
-        batch = collate(records, access.encoder.pad_id).to(model_device(lm))
-        return force_batch(lm, batch)
-
-    return run_batches(access, [len(record) for record in encoded], label, run)
 
 
 def run_batches(

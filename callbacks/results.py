@@ -97,7 +97,7 @@ _PYTHON_TYPES: dict[pa.DataType, tuple[type, ...]] = {
     pa.float64(): (numbers.Real,),
     pa.bool_(): (bool, np.bool_),
 }
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 2048  # four times as many take 20 MB and make the file 1% smaller
 _PART_NAME = re.compile(r"step=(?P<step>\d+)-audit=(?P<audit>[A-Za-z0-9_.]+)\.parquet")
 
 
@@ -129,7 +129,7 @@ def table_from_rows(table: str, rows: Iterable[Row]) -> pa.Table:
 
 
 def _checked_tables(table: str, rows: Iterable[Row]) -> Iterator[pa.Table]:
-    """Yields the rows in tables of some thousand, so that few are Python objects at once."""
+    """Yields the rows in tables of two thousand, so that few are Python objects at once."""
     schema, numbered = _schema(table), enumerate(rows)
     while part := list(islice(numbered, _ROWS_AT_ONCE)):
         yield _checked_rows(table, schema, part)

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import shutil
 import signal
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from callbacks.results import SCHEMAS
+from datamodules.errors import UserError
 from studies.plan import Cell
 
 __all__ = ["CellFiles", "State", "record_holder", "write_json"]
@@ -100,15 +102,25 @@ class CellFiles:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def lock(self) -> int:
-        """Takes the cell's lock and returns its file descriptor, for the cell's process to inherit.
+    def lock(self, *, end_holder: bool) -> int | None:
+        """Takes the cell's lock, for the cell's process to inherit.
 
-        A process of the same cell that outlived its runner is ended first: it would write into the
-        same folder.
+        Args:
+            end_holder: A process of the cell that still runs outlived its runner and is ended
+                first: it would write into the same folder.
+
+        Returns:
+            The file descriptor; None where the lock is held and its holder is not to be ended.
+
+        Raises:
+            UserError: The holder runs on another machine, out of reach.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         if not _try_lock(descriptor):
+            if not end_holder:
+                os.close(descriptor)
+                return None
             self._end_orphan(descriptor)
         return descriptor
 
@@ -133,6 +145,9 @@ class CellFiles:
 
     def _end_orphan(self, descriptor: int) -> None:
         group = int(os.pread(descriptor, 20, 0))
+        host = self.read().get("host", platform.node())
+        if host != platform.node():
+            raise UserError(f"{self.cell.id} still runs on {host}, process group {group}: end it")
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, number)

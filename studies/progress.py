@@ -21,6 +21,7 @@ _STYLES = {
     "failed": "bold red",
     "interrupted": "yellow",
     "blocked": "yellow",
+    "elsewhere": "cyan dim",
 }
 
 
@@ -99,6 +100,10 @@ class Progress:
     def blocked(self, cell: Cell, unmet: Sequence[str]) -> None:
         """A cell that could not begin."""
         self._event(cell, "blocked", f"needs {', '.join(unmet)}")
+
+    def elsewhere(self, cell: Cell) -> None:
+        """A cell that another shard's runner has begun."""
+        self._event(cell, "elsewhere", "another shard runs it; waiting")
 
     def tick(self) -> None:
         """Brings elapsed times up to date."""

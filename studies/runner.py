@@ -2,76 +2,90 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
-import os
-import platform
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from datamodules.errors import UserError
-from studies.cell_state import CellFiles, State, record_holder, write_json
-from studies.plan import Cell, Plan, thread_variables
+from studies.cell_process import GRACE_SECONDS, Outcome
+from studies.cell_state import CellFiles, State, write_json
+from studies.executors import Attempt, Executor
+from studies.plan import Cell, Plan
 from studies.progress import Progress
 
-__all__ = ["fit_program", "run_plan"]
+__all__ = ["Shard", "run_plan"]
 
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 20.0
-_RECORDED = ("torch", "lightning", "transformers", "datasets", "tokenizers", "numpy", "kd-privacy")
 
 
-@dataclass
-class _Running:
-    files: CellFiles
-    process: subprocess.Popen[bytes]
-    facts: dict[str, object]
-    started: float
+@dataclass(frozen=True)
+class Shard:
+    """One of several runners of a study, each for a share of its cells.
 
-
-def fit_program() -> list[str]:
-    """Returns the program that runs a cell: the `kd-privacy` of this Python's environment.
-
-    Raises:
-        UserError: It is not installed.
+    Attributes:
+        number: Which one, from 1 on.
+        of: How many there are.
     """
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which("kd-privacy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
-    if found is None:
-        raise UserError(f"kd-privacy is not installed beside {sys.executable}: run `make install`")
-    return [found]
+
+    number: int
+    of: int
+
+    @staticmethod
+    def parse(text: str) -> "Shard":
+        """Reads `i/n`.
+
+        Raises:
+            UserError: It is no such pair, or i is not among 1 to n.
+
+        Example:
+            >>> Shard.parse("2/8")
+            Shard(number=2, of=8)
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise UserError(f"--shard {text}: i/n with 1 <= i <= n, such as 2/8")
+        return Shard(int(number), int(of))
+
+    def cells(self, plan: Plan) -> list[Cell]:
+        """Returns every n-th cell of a plan and what those need, in the plan's order."""
+        needed = {cell.id: set(chain.from_iterable(cell.needs.values())) for cell in plan.cells}
+        wanted = {cell.id for cell in plan.cells[self.number - 1 :: self.of]}
+        for cell in reversed(plan.cells):
+            if cell.id in wanted:
+                wanted |= needed[cell.id]
+        return [cell for cell in plan.cells if cell.id in wanted]
 
 
 def run_plan(
-    plan: Plan, out: Path, *, workers: int, program: Sequence[str], progress: Progress
+    plan: Plan, out: Path, *, executor: Executor, progress: Progress, shard: Shard | None = None
 ) -> bool:
     """Runs the cells that are not done yet.
 
     Args:
         plan: The cells.
         out: Folder of the study; gets `plan.json`.
-        workers: Cells at a time.
-        program: Command that takes a cell's arguments (`fit_program`).
+        executor: Where cells run.
         progress: Where changes are shown.
+        shard: A share of the cells; others may run theirs at the same time. A cell that several
+            need is run by whoever comes first, and the others wait for it.
 
     Returns:
-        Whether every cell is done. Failures do not stop the cells that do not need them.
+        Whether every cell (of the shard) is done. Failures do not stop the cells that do not need
+        them.
 
     Raises:
-        UserError: Another runner works on the same folder.
+        UserError: Another runner works on the same folder, or on the same shard.
         KeyboardInterrupt: SIGINT or SIGTERM came; running cells were ended and can be resumed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _only_runner(out), _StopRequest() as stop:
+    with _only_runner(out, shard), _StopRequest() as stop:
         write_json(out / "plan.json", plan.as_dict())
-        runner = _Runner(plan, workers, list(program), progress)
+        cells = list(plan.cells) if shard is None else shard.cells(plan)
+        runner = _Runner(cells, executor, progress)
         try:
             runner.run(stop)
         finally:
@@ -80,12 +94,12 @@ def run_plan(
 
 
 class _Runner:
-    def __init__(self, plan: Plan, workers: int, program: list[str], progress: Progress) -> None:
-        self.files = {cell.id: CellFiles(cell) for cell in plan.cells}
-        self.workers = workers
-        self.program = program
+    def __init__(self, cells: list[Cell], executor: Executor, progress: Progress) -> None:
+        self.files = {cell.id: CellFiles(cell) for cell in cells}
+        self.executor = executor
         self.progress = progress
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, Attempt] = {}
+        self.elsewhere: set[str] = set()
         self.states: dict[str, State] = {key: files.state() for key, files in self.files.items()}
         self.tried: set[str] = set()
         for key, files in self.files.items():
@@ -96,12 +110,16 @@ class _Runner:
         while True:
             if stop.came:
                 raise KeyboardInterrupt
-            for cell in self._startable()[: self.workers - len(self.running)]:
-                self._start(cell)
-            if not self.running:
+            startable = self._startable()
+            for cell in startable:
+                if len(self.running) < self.executor.workers:
+                    self._start(cell)
+            if not startable and not self.running:
                 break
-            for key in [key for key, run in self.running.items() if run.process.poll() is not None]:
-                self._finish(key)
+            for key, attempt in list(self.running.items()):
+                outcome = attempt.poll()
+                if outcome is not None:
+                    self._finish(key, outcome)
             self.progress.tick()
             time.sleep(_POLL_SECONDS)
         for key, files in self.files.items():
@@ -110,17 +128,13 @@ class _Runner:
 
     def end_running(self) -> None:
         """Ends what still runs, politely and then not."""
-        for run in self.running.values():
-            _signal(run.process, signal.SIGTERM)
-        limit = time.monotonic() + _GRACE_SECONDS
-        for key, run in self.running.items():
-            try:
-                run.process.wait(max(0.0, limit - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _signal(run.process, signal.SIGKILL)
-                run.process.wait()
+        for attempt in self.running.values():
+            attempt.ask_to_end()
+        limit = time.monotonic() + GRACE_SECONDS
+        for key, attempt in self.running.items():
+            attempt.ensure_ended(limit)
             self.states[key] = "interrupted"
-            self.progress.interrupted(run.files.cell)
+            self.progress.interrupted(self.files[key].cell)
         self.running.clear()
 
     def _startable(self) -> list[Cell]:
@@ -136,76 +150,54 @@ class _Runner:
 
     def _start(self, cell: Cell) -> None:
         files = self.files[cell.id]
-        self.tried.add(cell.id)
-        lock = files.lock()
-        resume = ["--ckpt_path", "last"] if files.resumable() else []
-        if not resume:
-            files.clear()
-        with files.log.open("ab") as log:
-            log.write(f"$ {cell.command} {' '.join(resume)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                [*self.program, *cell.arguments, *resume],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | thread_variables(cell.threads),
-                pass_fds=(lock,),
-                start_new_session=True,
-                preexec_fn=lambda: record_holder(lock),
-            )
-        facts: dict[str, object] = {
-            "pid": process.pid,
-            "started": time.time(),
-            "resumed": bool(resume),
-            "command": cell.command,
-        }
-        files.write("running", facts)
-        os.close(lock)
-        self.running[cell.id] = _Running(files, process, facts, time.monotonic())
-        self.states[cell.id] = "running"
-        self.progress.started(cell, resumed=bool(resume))
-
-    def _finish(self, key: str) -> None:
-        run = self.running.pop(key)
-        seconds = time.monotonic() - run.started
-        status = run.process.returncode
-        missing = run.files.missing_outputs() if status == 0 else []
-        if status == 0 and not missing:
-            self.states[key] = "done"
-            run.files.write("done", run.facts | {"seconds": seconds, **_environment()})
-            self.progress.done(run.files.cell, seconds)
+        # Another shard may have finished it since this runner last looked.
+        if files.state() == "done":
+            self.elsewhere.discard(cell.id)
+            self.states[cell.id] = "done"
+            self.progress.skipped(cell)
             return
-        reason = f"ended without {', '.join(missing)}" if missing else f"exit status {status}"
-        self.states[key] = "failed"
-        run.files.write("failed", run.facts | {"seconds": seconds, "reason": reason})
-        self.progress.failed(run.files.cell, reason, run.files.tail(15), run.files.log)
+        resumed = files.resumable()
+        attempt = self.executor.start(cell)
+        if attempt is None:
+            if cell.id not in self.elsewhere:
+                self.elsewhere.add(cell.id)
+                self.progress.elsewhere(cell)
+            return
+        self.elsewhere.discard(cell.id)
+        self.tried.add(cell.id)
+        self.running[cell.id] = attempt
+        self.states[cell.id] = "running"
+        self.progress.started(cell, resumed=resumed)
 
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _environment() -> dict[str, object]:
-    versions = {"python": platform.python_version()}
-    for name in _RECORDED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return {
-        "versions": versions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-    }
+    def _finish(self, key: str, outcome: Outcome) -> None:
+        del self.running[key]
+        files = self.files[key]
+        self.states[key] = outcome.state
+        if outcome.state == "done":
+            self.progress.done(files.cell, outcome.seconds)
+        else:
+            self.progress.failed(files.cell, outcome.reason, files.tail(15), files.log)
 
 
 @contextlib.contextmanager
-def _only_runner(out: Path) -> Iterator[None]:
-    with (out / ".runner.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{out}: another `kd-study run` works there; wait or end it") from error
+def _only_runner(out: Path, shard: Shard | None) -> Iterator[None]:
+    """Holds the folder, alone or beside the other shards."""
+    with contextlib.ExitStack() as stack:
+        _hold(stack, out / ".runner.lock", fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)
+        if shard is not None:
+            name = f".runner-{shard.number}-of-{shard.of}.lock"
+            _hold(stack, out / name, fcntl.LOCK_EX)
         yield
+
+
+def _hold(stack: contextlib.ExitStack, path: Path, kind: int) -> None:
+    file = stack.enter_context(path.open("a"))
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{path.parent}: another `kd-study run` works there; wait or end it"
+        ) from error
 
 
 class _StopRequest:

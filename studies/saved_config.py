@@ -7,11 +7,25 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
-from callbacks.run import run_folder
+from callbacks.run import run_folder, run_identity
 from datamodules.errors import UserError
 
 CONFIG_NAME = "config.yaml"
+COMPARED_CURVES = (
+    "membership/private/loss/auroc",
+    "memorization/private/token_accuracy/tokens_32/token_accuracy",
+    "utility/rouge_l_f1",
+    "utility/perplexity",
+)
+"""Curves whose last points stand side by side in TensorBoard's table of runs."""
+_SHOWN = {
+    "lr": "model.init_args.optimizer.lr",
+    "objective": "model.init_args.kd_loss.class_path",
+    "responses": "model.init_args.responses.class_path",
+    "split_seed": "data.init_args.splits.seed",
+}
 _NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only")
 
 
@@ -42,7 +56,24 @@ class RunConfig(Callback):
                 text = yaml.safe_dump(self.config, sort_keys=False)
                 indented = "".join(f"    {line}\n" for line in text.splitlines())
                 logger.experiment.add_text(f"config/{self.subcommand}", indented)
-                logger.log_hyperparams(flatten(self.config))
+                if self.subcommand == "fit":
+                    self._compare(logger, trainer, pl_module)
+
+    def _compare(
+        self, logger: TensorBoardLogger, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Gives the run a row in TensorBoard's table of runs.
+
+        The table shows the last point of each curve. ``add_hparams`` would write points of its own,
+        and a run for them.
+        """
+        options = flatten(self.config)
+        row = run_identity(trainer).columns(int(options.get("seed_everything", 0)))
+        shown = {name: "" if value is None else value for name, value in row.items()}
+        shown |= {name: options[option] for name, option in _SHOWN.items() if option in options}
+        shown.pop("run")
+        for summary in hparams(shown, dict.fromkeys(COMPARED_CURVES, 0.0)):
+            logger.experiment.file_writer.add_summary(summary)
 
 
 def _is_resumed(trainer: Trainer) -> bool:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 LOWEST_RATE = 1e-3
-_CELLS = 2000  # along an axis, and along a factor of ten: some for every dot of a printed page
+_CELLS = 2000  # along an axis: some for every dot of a printed page
 
 
 def roc_points(
@@ -47,11 +47,11 @@ def roc_figure(
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     linear, logarithmic = figure.subplots(1, 2)
     for attack, (members, nonmembers) in scores.items():
-        fpr, tpr = _visible(*roc_points(members, nonmembers))
-        linear.step(fpr, tpr, where="post", label=attack)
-        logarithmic.step(
-            np.maximum(fpr, LOWEST_RATE), np.maximum(tpr, LOWEST_RATE), where="post", label=attack
-        )
+        rates = np.stack(roc_points(members, nonmembers))
+        linear.step(*_visible(rates, rates), where="post", label=attack)
+        np.maximum(rates, LOWEST_RATE, out=rates)
+        shares = np.log10(rates) / -np.log10(LOWEST_RATE)
+        logarithmic.step(*_visible(rates, shares), where="post", label=attack)
     for panel in (linear, logarithmic):
         panel.plot([LOWEST_RATE, 1], [LOWEST_RATE, 1], color="0.6", linestyle="--", linewidth=1)
         panel.set_xlabel("false-positive rate")
@@ -63,16 +63,19 @@ def roc_figure(
     return figure
 
 
-def _visible(
-    fpr: NDArray[np.float64], tpr: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leaves out points that would be drawn where the one before is, on either kind of axes.
+def _visible(rates: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leaves out points that a panel would draw where it drew the one before.
 
     What a figure holds then does not grow with the number of records.
+
+    Args:
+        rates: [2, n] points of a curve.
+        shares: [2, n] where they lie, in lengths of the panel's axes.
+
+    Returns:
+        [2, k] the first point, the last one, and each that enters another cell.
     """
-    rates = np.stack([fpr, tpr])
-    places = np.concatenate([rates, np.log10(np.maximum(rates, LOWEST_RATE))])
-    cells = np.floor(places * _CELLS)
-    kept = np.ones(fpr.size, dtype=bool)
+    cells = np.floor(shares * _CELLS)
+    kept = np.ones(rates.shape[1], dtype=bool)
     kept[1:-1] = (cells[:, 1:-1] != cells[:, :-2]).any(axis=0)
-    return fpr[kept], tpr[kept]
+    return rates[:, kept]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,6 +110,29 @@ def test_an_audit_that_runs_again_replaces_its_part(tmp_path: Path) -> None:
     assert path == tmp_path / "parts" / "results" / "step=10-audit=membership.parquet"
     merge_parts(tmp_path)
     assert read_table(tmp_path, "results").column("value").to_pylist() == [0.9]
+
+
+class CountedRow(dict[str, object]):
+    """A row that can be referred to without being kept alive."""
+
+
+def test_rows_are_written_while_they_are_made(tmp_path: Path) -> None:
+    made: list[weakref.ref[CountedRow]] = []
+    alive: list[int] = []
+
+    def rows() -> Iterator[CountedRow]:
+        for index in range(3 * results._ROWS_AT_ONCE + 5):
+            row = CountedRow(score_row(f"r{index}", float(index)))
+            made.append(weakref.ref(row))
+            if index % results._ROWS_AT_ONCE == 0:
+                alive.append(sum(one() is not None for one in made))
+            yield row
+
+    path = write_part(tmp_path, "scores", 10, "membership", rows())
+    # The first of some rows is made while those before it, and names of one or two, are there.
+    assert len(alive) == 4
+    assert max(alive) < results._ROWS_AT_ONCE + 10
+    assert pq.read_table(path).column("score").to_pylist() == [float(i) for i in range(len(made))]
 
 
 def test_merge_does_not_depend_on_the_order_of_writing(tmp_path: Path) -> None:

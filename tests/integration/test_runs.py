@@ -60,6 +60,31 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     )
 
 
+def test_tensorboard_s_table_of_runs_points_at_curves_of_the_run(teacher: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    events = EventAccumulator(str(teacher))
+    events.Reload()
+    stored = events.summary_metadata
+    contents = {
+        tag: HParamsPluginData.FromString(one.plugin_data.content)
+        for tag, one in stored.items()
+        if one.plugin_data.plugin_name == metadata.PLUGIN_NAME
+    }
+    metrics = contents[metadata.EXPERIMENT_TAG].experiment.metric_infos
+    names = [one.name.tag for one in metrics]
+    assert "membership/private/loss/auroc" in names
+    assert "utility/rouge_l_f1" in names
+    row = contents[metadata.SESSION_START_INFO_TAG].session_start_info.hparams
+    assert row["role"].string_value == "teacher"
+    assert row["lr"].number_value > 0
+    # The table reads the run's own curves: no point and no folder is written for it.
+    assert len(losses(teacher, "membership/private/loss/auroc")) == 2
+    assert len(list(teacher.rglob("events.out.tfevents.*"))) == 1
+
+
 def test_the_export_is_the_trained_network(teacher: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(teacher / "export")
     tokenizer = AutoTokenizer.from_pretrained(teacher / "export")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from datamodules.errors import UserError
 from studies.cell_state import CellFiles
+from studies.executors import LocalExecutor
 from studies.plan import Plan
 from studies.progress import Progress
 from studies.runner import run_plan
@@ -29,8 +30,8 @@ OUT = Path("runs/small")
 def run(plan: Plan, workers: int = 2) -> tuple[bool, str]:
     text = io.StringIO()
     with Progress(plan, Console(file=text, width=200)) as progress:
-        program = [sys.executable, str(FAKE_CELL)]
-        complete = run_plan(plan, OUT, workers=workers, program=program, progress=progress)
+        executor = LocalExecutor([sys.executable, str(FAKE_CELL)], workers)
+        complete = run_plan(plan, OUT, executor=executor, progress=progress)
     return complete, text.getvalue()
 
 
@@ -46,14 +47,15 @@ def killable(project: Path) -> list[str]:
         import sys
         from pathlib import Path
         from rich.console import Console
+        from studies.executors import LocalExecutor
         from studies.planner import make_plan
         from studies.progress import Progress
         from studies.runner import run_plan
         from studies.study_file import read_study
         plan = make_plan(read_study("configs/studies/small.yaml"), Path("runs/small"))
         with Progress(plan, Console()) as progress:
-            program = [sys.executable, {str(FAKE_CELL)!r}]
-            run_plan(plan, Path("runs/small"), workers=2, program=program, progress=progress)
+            executor = LocalExecutor([sys.executable, {str(FAKE_CELL)!r}], 2)
+            run_plan(plan, Path("runs/small"), executor=executor, progress=progress)
     """
     path = project / "run_it.py"
     path.write_text(textwrap.dedent(script))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from callbacks.greedy_pass import force_responses
+from callbacks.greedy_pass import force_batch, run_batches
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
-from datamodules.batches import EncodedRecord
+from datamodules.batches import EncodedRecord, collate
 from datamodules.records import InstructionRecord
+from kdmodules.causal_lm import CausalLM, model_device
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,19 @@ class CompressedArgmaxText(RecordSignal):
         records: Sequence[InstructionRecord],
         encoded: Sequence[EncodedRecord],
     ) -> Tensor:
-        """Returns the number of bytes, [B, 1] float64."""
-        forced = force_responses(access, encoded, self.label)
-        texts = access.encoder.tokenizer.batch_decode(
-            [list(one.best_ids) for one in forced], skip_special_tokens=True
-        )
-        sizes = [len(zlib.compress(text.encode("utf-8"))) for text in texts]
+        """Returns the number of bytes, [B, 1] float64; of a batch's tokens only these are kept.
+
+        Raises:
+            FloatingPointError: Naming the record whose distribution is not a number.
+        """
+
+        def run(lm: CausalLM, places: Sequence[int]) -> list[int]:
+            batch = collate([encoded[place] for place in places], access.encoder.pad_id)
+            forced = force_batch(lm, batch.to(model_device(lm)))
+            texts = access.encoder.tokenizer.batch_decode(
+                [list(one.best_ids) for one in forced], skip_special_tokens=True
+            )
+            return [len(zlib.compress(text.encode("utf-8"))) for text in texts]
+
+        sizes = run_batches(access, [len(record) for record in encoded], self.label, run)
         return torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)

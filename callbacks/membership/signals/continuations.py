@@ -10,6 +10,7 @@ from torch import Tensor
 
 from callbacks.continuing import continuation_rounds, continue_round
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
+from callbacks.membership.token_statistics import SHARD_RECORDS, shard_places
 from callbacks.utility.rouge import WordTokenizer
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
@@ -59,26 +60,20 @@ class ContinuationOverlap(RecordSignal):
         Raises:
             UserError: Naming the record for which the model's output is not a number.
         """
-        starts, ends = zip(*(_halve(record) for record in encoded), strict=True)
-        references = _texts(access, ends)
-        defined = [
-            place
-            for place, record in enumerate(encoded)
-            if len(starts[place]) > len(record.prompt_ids) and references[place].strip()
-        ]
         rounds = continuation_rounds(
-            {place: (len(starts[place]), len(ends[place])) for place in defined},
+            _sizes(access, encoded),
             access.batch_size * access.ranks.world_size,
             context_window(access.lm.model),
         )
         overlap = torch.full((len(encoded), self.samples), torch.nan, dtype=torch.float64)
         with access.progress(self.label, len(rounds) * self.samples) as advance:
             for places in rounds:
-                lengths = [len(ends[place]) for place in places]
+                starts, ends = zip(*(_halve(encoded[place]) for place in places), strict=True)
+                references, lengths = _texts(access, ends), [len(end) for end in ends]
                 for draw in range(self.samples):
-                    ids = self._continue(access, [starts[place] for place in places], lengths, draw)
-                    for place, text in zip(places, _texts(access, ids), strict=True):
-                        recall = rouge_1_recall(references[place], text)
+                    texts = _texts(access, self._continue(access, starts, lengths, draw))
+                    for place, reference, text in zip(places, references, texts, strict=True):
+                        recall = rouge_1_recall(reference, text)
                         overlap[place, draw] = recall * len(zlib.compress(text.encode("utf-8")))
                     advance()
         return overlap
@@ -124,6 +119,19 @@ def _halve(record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
     middle = len(text) // 2
     start = replace(record, prompt_ids=record.prompt_ids + text[:middle], response_ids=())
     return start, text[middle:]
+
+
+def _sizes(access: ModelAccess, encoded: Sequence[EncodedRecord]) -> dict[int, tuple[int, int]]:
+    """Returns the tokens of start and end by place, of records both of whose halves have text."""
+    sizes = {}
+    for places in shard_places(len(encoded), SHARD_RECORDS):
+        records = [encoded[place] for place in places.tolist()]
+        starts, ends = zip(*map(_halve, records), strict=True)
+        halves = zip(places.tolist(), records, starts, ends, _texts(access, ends), strict=True)
+        for place, record, start, end, reference in halves:
+            if len(start) > len(record.prompt_ids) and reference.strip():
+                sizes[place] = (len(start), len(end))
+    return sizes
 
 
 def _texts(access: ModelAccess, ids: Sequence[tuple[int, ...]]) -> list[str]:

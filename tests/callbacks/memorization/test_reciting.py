@@ -9,7 +9,6 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from callbacks.greedy_pass import force_responses
 from callbacks.memorization.callback import default_metrics
 from callbacks.memorization.judging import judge
 from callbacks.memorization.metrics import ExactMatch, ExtractionStrength, TokenAccuracy
@@ -106,7 +105,7 @@ def test_a_broken_output_names_its_record(tokenizer: PreTrainedTokenizerFast) ->
     with torch.no_grad():
         access.lm.model.get_input_embeddings().weight[7] = float("nan")
         with pytest.raises(FloatingPointError, match="record r2"):
-            force_responses(access, records, "test")
+            recite(access, records, requests)
 
 
 def only_end(access: ModelAccess) -> ModelAccess:

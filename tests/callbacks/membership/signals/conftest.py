@@ -1,8 +1,9 @@
 """Awkward records, a model that has memorised half of its records, and access to models."""
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -64,6 +65,49 @@ def mean_nll(model: PreTrainedModel, one: EncodedRecord, vocabulary: int) -> tor
     logp = model(input_ids=ids).logits[0, :, :vocabulary].log_softmax(-1)
     rows = logp[len(one.prompt_ids) - 1 : -1]
     return -rows.gather(1, torch.tensor(one.response_ids)[:, None]).mean()
+
+
+@dataclass
+class Tally:
+    """How many encoded records are alive, and how many ever were at once."""
+
+    alive: int = 0
+    most: int = 0
+
+    def add(self, one: EncodedRecord) -> None:
+        """Counts a record until it is gone."""
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(one, self._forget)
+
+    def _forget(self) -> None:
+        self.alive -= 1
+
+
+@dataclass(frozen=True)
+class CountedRecord(EncodedRecord):
+    """An encoded record that is counted, as is every record that it is replaced by."""
+
+    tally: Tally
+
+    def __post_init__(self) -> None:
+        self.tally.add(self)
+
+
+class CountedRecords(Sequence[EncodedRecord]):
+    """Encoded records, each made anew when it is read, as those of a file are."""
+
+    def __init__(self, records: Sequence[EncodedRecord]) -> None:
+        self._values = [
+            {part.name: getattr(one, part.name) for part in fields(one)} for one in records
+        ]
+        self.tally = Tally()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place):
+        return CountedRecord(**self._values[place], tally=self.tally)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
 """The compressed argmax text equals a loop over whole logits, whatever the batch."""
 
+import weakref
 import zlib
 
+import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from callbacks.greedy_pass import ForcedResponse, force_batch
 from callbacks.membership import AuditView, TokenStatistics
 from callbacks.membership.attacks import ReleasedZlib
 from callbacks.membership.measurements import Scored
 from callbacks.membership.signals.argmax_text import CompressedArgmaxText
+from datamodules.batches import InstructionBatch
 from datamodules.records import InstructionRecord
+from kdmodules.causal_lm import CausalLM
 from kdmodules.scoring import TokenScores
-from tests.callbacks.membership.signals.conftest import access_of
+from tests.callbacks.membership.signals.conftest import CountedRecords, access_of
 
 
 def test_equals_a_loop_over_whole_logits(
@@ -35,6 +40,31 @@ def test_equals_a_loop_over_whole_logits(
         CompressedArgmaxText().measure(access, records[::-1], encoded[::-1]).tolist()
         == (expected[::-1])
     )
+
+
+def test_a_batch_of_records_is_in_memory_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    family_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    records: list[InstructionRecord],
+) -> None:
+    access = access_of(family_model, tokenizer, batch_size=2)
+    encoded = CountedRecords(access.encoder.encode_all(records))
+    forced: list[weakref.ref[ForcedResponse]] = []
+    alive: list[int] = []
+
+    def counted(lm: CausalLM, batch: InstructionBatch) -> list[ForcedResponse]:
+        alive.append(sum(one() is not None for one in forced))
+        found = force_batch(lm, batch)
+        forced.extend(map(weakref.ref, found))
+        return found
+
+    monkeypatch.setattr("callbacks.membership.signals.argmax_text.force_batch", counted)
+    found = CompressedArgmaxText().measure(access, records, encoded)
+    assert alive == [0] * (len(records) // 2)
+    assert encoded.tally.most <= 3
+    whole = CompressedArgmaxText().measure(access_of(family_model, tokenizer), records, encoded)
+    assert torch.equal(found, whole)
 
 
 def test_the_attack_divides_the_loss_by_the_bytes(records: list[InstructionRecord]) -> None:

@@ -14,7 +14,7 @@ from callbacks.membership.signals.continuations import rouge_1_recall
 from datamodules.records import InstructionRecord
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.sampling import SamplingSettings, generate
-from tests.callbacks.membership.signals.conftest import Planted, access_of
+from tests.callbacks.membership.signals.conftest import CountedRecords, Planted, access_of
 
 Model = PreTrainedModel
 Tokenizer = PreTrainedTokenizerFast
@@ -72,6 +72,19 @@ def test_batches_and_order_change_nothing(
     for batch_size in (1, 3):
         other = measured(access_of(family_model, tokenizer, batch_size), records[::-1]).flip(0)
         torch.testing.assert_close(other, found, equal_nan=True, rtol=0, atol=0)
+
+
+def test_few_records_are_in_memory_at_once(
+    monkeypatch: pytest.MonkeyPatch, planted: Planted
+) -> None:
+    monkeypatch.setattr("callbacks.membership.signals.continuations.SHARD_RECORDS", 6)
+    access = replace(planted.access, batch_size=6)
+    records = planted.members
+    encoded = CountedRecords(access.encoder.encode_all(records))
+    found = SIGNAL.measure(access, records, encoded)
+    torch.testing.assert_close(found, measured(planted.access, records), rtol=0, atol=0)
+    # Records and starts of a shard are let go while those of the next one are made.
+    assert encoded.tally.most <= 4 * 6 < len(records)
 
 
 def test_a_full_window_is_enough_for_every_record(
