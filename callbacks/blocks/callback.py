@@ -13,11 +13,15 @@ from callbacks.blocks.recorder import transformer_blocks
 from callbacks.blocks.recording import record_signals
 from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
+from callbacks.membership.blind import BlindOptions
 from callbacks.references import reference_models
 from callbacks.run import Scene, run_folder
+from callbacks.shift import shared_gate
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
 from datamodules.keys import key
+
+_DEFAULT_BLIND = BlindOptions()
 
 
 class BlockAudit(AuditCallback):
@@ -30,6 +34,8 @@ class BlockAudit(AuditCallback):
         signals: The signals; those that only read share one forward pass.
         populations: Populations whose records count as members, each against its non-members:
             private (an external model's: external), public, never; None takes the data's members.
+        blind: The blind baseline, which tells whether the text alone gives members away; measured
+            once in a run. None leaves it out, and no row then says whether the data are shifted.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
         max_records: Most records of a population.
         batch_size: Most records in a batch.
@@ -43,6 +49,7 @@ class BlockAudit(AuditCallback):
         self,
         signals: list[BlockSignal],
         populations: list[str] | None = None,
+        blind: BlindOptions | None = _DEFAULT_BLIND,
         every_n_validations: int = 1,
         max_records: int | None = None,
         batch_size: int = 64,
@@ -56,6 +63,7 @@ class BlockAudit(AuditCallback):
             )
         self.signals = signals
         self.populations = populations
+        self.blind = blind
 
     def measure(self, scene: Scene) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""
@@ -77,8 +85,9 @@ class BlockAudit(AuditCallback):
         scored: set[str] = set()
         for (inside, outside), profiles in opposed.items():
             ours, theirs = sides[inside][0], sides[outside][0]
+            shifted = self._judge_shift(found, scene, ours, theirs)
             for profile in profiles:
-                found.results += profile_rows(profile, ours, theirs, n_blocks)
+                found.results += profile_rows(profile, ours, theirs, n_blocks, shifted)
                 found.curves |= scalars(profile, inside)
                 for side, own in (
                     (ours, profile.member_scores),
@@ -87,9 +96,23 @@ class BlockAudit(AuditCallback):
                     # Non-members of two populations stand in the table once.
                     if side.population not in scored:
                         scores.add(profile, side, own)
+                scores.add_permuted(profile, inside)
             scored |= {inside, outside}
-            self._draw(found, scene, profiles, ours, theirs)
+            self._draw(found, scene, profiles, (ours, theirs), shifted)
         return found
+
+    def _judge_shift(
+        self, found: Measurements, scene: Scene, ours: BlockSide, theirs: BlockSide
+    ) -> bool | None:
+        """Adds what the texts alone tell of two sides and returns its verdict."""
+        if self.blind is None:
+            return None
+        skipped = ours.skipped + theirs.skipped
+        gate = shared_gate(
+            scene.trainer, ours.population, ours.blind, theirs.blind, self.blind, skipped
+        )
+        found.results += gate.rows
+        return gate.verdict.shifted
 
     def _access(self, scene: Scene) -> BlockAccess:
         references = reference_models(scene.trainer)
@@ -109,13 +132,7 @@ class BlockAudit(AuditCallback):
                 "an AUROC needs 2 or more on each side"
             )
         clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
-        side = BlockSide(
-            name,
-            [record.id for record in records],
-            [record.task for record in records],
-            clusters,
-            skipped=len(population) - len(records),
-        )
+        side = BlockSide(name, records, clusters, skipped=len(population) - len(records))
         return side, [encoded for _, encoded in kept]
 
     def _measured(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> list[Tensor]:
@@ -149,14 +166,16 @@ class BlockAudit(AuditCallback):
         found: Measurements,
         scene: Scene,
         profiles: Sequence[Profile],
-        ours: BlockSide,
-        theirs: BlockSide,
+        sides: tuple[BlockSide, BlockSide],
+        shifted: bool | None,
     ) -> None:
         """Adds the profiles of this checkpoint and the evolution over all of them."""
         if not scene.trainer.is_global_zero:
             return
-        counts = f"n = {len(ours.record_ids)} + {len(theirs.record_ids)}"
-        heading = f"{ours.population} against {theirs.population}: {counts}"
+        ours, theirs = sides
+        warning = "SHIFTED DATA: " if shifted else ""
+        counts = f"n = {len(ours.records)} + {len(theirs.records)}"
+        heading = f"{warning}{ours.population} against {theirs.population}: {counts}"
         found.figures[f"blocks/{ours.population}/profile"] = profile_figure(profiles, heading)
         current: list[Mapping[str, object]] = [{**row, "step": scene.step} for row in found.results]
         rows = [*earlier_rows(run_folder(scene.trainer), self.audit, scene.step), *current]

@@ -14,6 +14,7 @@ from callbacks.blocks.rows import title
 from callbacks.results import Row
 
 _COLUMNS = 3
+_MOST_TICKS = 12
 Evolution = Mapping[str, Mapping[int, Mapping[int, float]]]
 """AUROC by reading, step and block."""
 
@@ -41,7 +42,7 @@ def profile_figure(profiles: Sequence[Profile], heading: str) -> Canvas:
             panel.vlines(blocks, lower, upper, alpha=0.4)
             panel.plot(blocks, values, marker="o", markersize=3)
         panel.set_title(title(profile.name, profile.params), fontsize="small")
-        panel.set_xticks([one.block for one in found if one.block is not None])
+        panel.set_xticks(_thinned([one.block for one in found if one.block is not None]))
         panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel("block")
         panel.set_ylabel("AUROC")
@@ -63,8 +64,9 @@ def evolution_figure(evolution: Evolution, heading: str) -> Canvas:
         drawn = panel.imshow(
             image, origin="lower", aspect="auto", cmap="RdBu_r", vmin=0.0, vmax=1.0
         )
-        panel.set_xticks(range(len(steps)), [str(step) for step in steps], rotation=60)
-        panel.set_yticks(range(len(blocks)), [str(block) for block in blocks])
+        shown = _thinned(range(len(steps))), _thinned(range(len(blocks)))
+        panel.set_xticks(shown[0], [str(steps[place]) for place in shown[0]], rotation=60)
+        panel.set_yticks(shown[1], [str(blocks[place]) for place in shown[1]])
         panel.set_title(name, fontsize="small")
         panel.set_xlabel("optimiser step")
         panel.set_ylabel("block")
@@ -101,6 +103,11 @@ def evolution_of(rows: Sequence[Row], population: str) -> Evolution:
             name = title(row["name"], params if isinstance(params, Mapping) else {})
             found.setdefault(name, {}).setdefault(step, {})[block] = value
     return found
+
+
+def _thinned(places: Sequence[int]) -> Sequence[int]:
+    """Returns every k-th of the places, so few that their labels do not touch."""
+    return places[:: -(-len(places) // _MOST_TICKS) or 1]
 
 
 def _grid(n: int, heading: str) -> tuple[Canvas, list[Axes]]:

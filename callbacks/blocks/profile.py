@@ -72,6 +72,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class PermutedAreas:
+    """What a signal that learns from labels finds under permuted ones, fitted anew to each.
+
+    Attributes:
+        labellings: P ids; equal ids in two runs mean the same labels, clusters and folds.
+        aurocs: [P, L] AUROC of the held-out records at each block.
+    """
+
+    labellings: tuple[str, ...]
+    aurocs: FloatArray
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything that one reading says of two sides.
 
@@ -82,6 +95,7 @@ class Profile:
         figures: Its figures.
         member_scores: [n, L] the members' numbers.
         nonmember_scores: [m, L] the non-members'.
+        permuted: The same of permuted labels, of a signal that learns from labels.
     """
 
     name: str
@@ -90,6 +104,7 @@ class Profile:
     figures: tuple[Figure, ...]
     member_scores: FloatArray = field(repr=False)
     nonmember_scores: FloatArray = field(repr=False)
+    permuted: PermutedAreas | None = field(default=None, repr=False)
 
 
 def relative_depth(block: int, n_blocks: int) -> float:

@@ -7,8 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callbacks.blocks.profile import Figure, Profile
+from callbacks.membership.blind import BlindSide
 from callbacks.results import Row
 from callbacks.statistics.estimates import FloatArray
+from datamodules.records import InstructionRecord
+
+PERMUTED = "/permuted"
+"""Ends the population of score rows whose record is a permuted labelling of that population."""
 
 
 @dataclass(frozen=True)
@@ -17,21 +22,33 @@ class BlockSide:
 
     Attributes:
         population: Its name.
-        record_ids: R records.
-        tasks: [R] tasks.
+        records: R records.
         clusters: [R] ids of near-duplicate clusters.
         skipped: Records without a scorable token.
     """
 
     population: str
-    record_ids: Sequence[str]
-    tasks: Sequence[str]
+    records: Sequence[InstructionRecord]
     clusters: NDArray[np.int64]
     skipped: int
 
+    @property
+    def tasks(self) -> list[str]:
+        """[R] tasks."""
+        return [record.task for record in self.records]
+
+    @property
+    def blind(self) -> BlindSide:
+        """What the blind baseline sees."""
+        return BlindSide(self.records, self.clusters)
+
 
 def profile_rows(
-    profile: Profile, members: BlockSide, nonmembers: BlockSide, n_blocks: int
+    profile: Profile,
+    members: BlockSide,
+    nonmembers: BlockSide,
+    n_blocks: int,
+    shifted: bool | None,
 ) -> list[Row]:
     """Returns one row of the results table for every figure.
 
@@ -40,14 +57,16 @@ def profile_rows(
         members: The members.
         nonmembers: The non-members.
         n_blocks: Blocks of the model, by which blocks of models of other depths are laid beside it.
+        shifted: What the texts alone say of the two sides, `BlindVerdict.shifted`.
     """
     common: Row = {
         "population": members.population,
         "name": profile.name,
         "params": {**profile.params, "n_blocks": n_blocks},
-        "n_members": len(members.record_ids),
-        "n_nonmembers": len(nonmembers.record_ids),
+        "n_members": len(members.records),
+        "n_nonmembers": len(nonmembers.records),
         "skipped": members.skipped + nonmembers.skipped,
+        "shifted": shifted,
     }
     return [{**common, **_columns(figure)} for figure in profile.figures]
 
@@ -64,27 +83,44 @@ def _columns(figure: Figure) -> Row:
 
 
 class BlockScoreRows(Collection[Row]):
-    """One row of the scores table for every record, block and reading, made when asked for."""
+    """One row of the scores table for every record, block and reading, made when asked for.
+
+    Where a profile has refitted permuted labellings, each labelling is a row too: its id is the
+    record, its AUROC the score, and the population ends in `PERMUTED`.
+    """
 
     def __init__(self, n_blocks: int) -> None:
         self._n_blocks = n_blocks
-        self._found: list[tuple[Profile, BlockSide, FloatArray]] = []
+        self._found: list[tuple[Profile, _Scored]] = []
 
     def add(self, profile: Profile, side: BlockSide, scores: FloatArray) -> None:
         """Adds the scores [R, L] of one side of a profile."""
-        self._found.append((profile, side, scores))
+        ids = [record.id for record in side.records]
+        self._found.append((profile, _Scored(side.population, ids, side.tasks, scores)))
+
+    def add_permuted(self, profile: Profile, population: str) -> None:
+        """Adds the AUROCs of a profile's permuted labellings, if it has any.
+
+        Args:
+            profile: The profile.
+            population: The members' population.
+        """
+        found = profile.permuted
+        if found is not None:
+            name, tasks = population + PERMUTED, [None] * len(found.labellings)
+            self._found.append((profile, _Scored(name, found.labellings, tasks, found.aurocs)))
 
     def __len__(self) -> int:
-        return sum(scores.size for _, _, scores in self._found)
+        return sum(own.scores.size for _, own in self._found)
 
     def __iter__(self) -> Iterator[Row]:
-        for profile, side, scores in self._found:
+        for profile, own in self._found:
             params = {**profile.params, "n_blocks": self._n_blocks}
-            for record, task, own in zip(side.record_ids, side.tasks, scores, strict=True):
-                for block, score in zip(profile.blocks, own, strict=True):
+            for record, task, scores in zip(own.ids, own.tasks, own.scores, strict=True):
+                for block, score in zip(profile.blocks, scores, strict=True):
                     yield {
                         "record": record,
-                        "population": side.population,
+                        "population": own.population,
                         "task": task,
                         "name": profile.name,
                         "params": params,
@@ -94,6 +130,16 @@ class BlockScoreRows(Collection[Row]):
 
     def __contains__(self, row: object) -> bool:
         return any(row == one for one in self)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores [R, L] of R records, or of what stands in their place."""
+
+    population: str
+    ids: Sequence[str]
+    tasks: Sequence[str | None]
+    scores: FloatArray
 
 
 def title(name: object, params: Mapping[str, object]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.attacks import Attack
@@ -16,12 +16,11 @@ from callbacks.membership.measurements import NEVER
 from callbacks.membership.metrics import DEFAULT_FPRS
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.stored_audit import StoredAudit, save_audit
-from callbacks.membership.token_statistics import record_set_hash
 from callbacks.membership.view import AuditView
 from callbacks.references import reference_models
 from callbacks.run import Scene, private_folder, run_identity
+from callbacks.shift import shared_gate
 from datamodules.errors import UserError
-from datamodules.keys import key
 from kdmodules.weights_hash import weights_hash
 
 _DEFAULT_BLIND = BlindOptions()
@@ -72,7 +71,6 @@ class MembershipAudit(AuditCallback):
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
         self.save_statistics = save_statistics
-        self._known_gates: dict[int, Gate] = {}
         self._planned = False
 
     def measure(self, scene: Scene) -> Measurements:
@@ -117,20 +115,18 @@ class MembershipAudit(AuditCallback):
         sides: Mapping[str, Side],
         pairs: Sequence[Opposition],
     ) -> dict[str, Gate]:
-        """Returns what the texts alone tell, measured by rank 0 once and the same on every rank."""
+        """Returns what the texts alone tell of every pair, by the members' population."""
         found = {}
         for pair in pairs:
-            two = (sides[pair.members], sides[pair.nonmembers])
-            cached = key(pair.members, *(record_set_hash(side.view.records) for side in two))
-            if cached not in self._known_gates:
-                own = []
-                if scene.trainer.is_global_zero:
-                    own = [pair.gate(sides, options)]
-                (gate,) = scene.trainer.strategy.broadcast(own)
-                self._known_gates[cached] = gate
-                if gate.message is not None:
-                    (rank_zero_warn if gate.verdict.shifted else rank_zero_info)(gate.message)
-            found[pair.members] = self._known_gates[cached]
+            ours, theirs = sides[pair.members], sides[pair.nonmembers]
+            found[pair.members] = shared_gate(
+                scene.trainer,
+                pair.members,
+                ours.blind,
+                theirs.blind,
+                options,
+                ours.empty + theirs.empty,
+            )
         return found
 
     def _views(self, scene: Scene, pairs: Sequence[Opposition]) -> dict[str, AuditView]:

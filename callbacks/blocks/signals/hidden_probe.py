@@ -8,11 +8,10 @@ the counterfactual student, at the same block on the same folds (corrections, it
 import numpy as np
 from torch import Tensor
 
-from callbacks.blocks.probe import ProbeOptions, probe
-from callbacks.blocks.profile import Figure, MeasuredSide, Params, Profile
+from callbacks.blocks.probe import ProbeOptions, joint_p_values, probe
+from callbacks.blocks.profile import Figure, MeasuredSide, Params, PermutedAreas, Profile
 from callbacks.blocks.readout import record_means
 from callbacks.blocks.signals.base import BlockStep, RecordedSignal
-from callbacks.statistics import holm
 from datamodules.errors import UserError
 
 _QUANTILE = 1.959963984540054
@@ -71,7 +70,11 @@ class HiddenProbe(RecordedSignal):
             probe(features[:, block], inside, tasks, clusters, self.options)
             for block in range(features.shape[1])
         ]
-        p_values = holm([one.p_value for one in found])
+        permuted = PermutedAreas(
+            found[0].labellings, np.stack([one.permuted for one in found], axis=1)
+        )
+        areas = np.array([one.auroc for one in found])
+        p_values = joint_p_values(areas, permuted.aurocs, directed=True)
         figures = [
             Figure(
                 "auroc",
@@ -85,4 +88,8 @@ class HiddenProbe(RecordedSignal):
         ]
         scores = np.stack([one.scores for one in found], axis=1)
         blocks = tuple(range(len(found)))
-        return [Profile(self.name, self.params, blocks, tuple(figures), scores[:n], scores[n:])]
+        return [
+            Profile(
+                self.name, self.params, blocks, tuple(figures), scores[:n], scores[n:], permuted
+            )
+        ]

@@ -17,16 +17,22 @@ from tests.integration.conftest import _in_repository, fragments, teacher
 
 __all__ = ["_in_repository", "teacher"]
 
+QUICK = "--trainer.callbacks.init_args.blind.repeats=1"
+
 
 def test_a_fit_writes_every_figure_of_every_block(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run_dir = tmp_path / "run"
-    main([*fragments("teacher", "audits/blocks"), f"--run_dir={run_dir}"])
+    main([*fragments("teacher", "audits/blocks"), QUICK, f"--run_dir={run_dir}"])
     results, scores = (
         pd.read_parquet(run_dir / f"{name}.parquet") for name in ("results", "scores")
     )
     assert set(results.audit) == {"blocks"}
+    texts = results.name.isin(("blind", "balance"))
+    (verdict,) = set(results.shifted[texts])
+    assert (results.shifted == verdict).all() or (verdict is None and results.shifted.isna().all())
+    results = results[~texts]
     assert results.step.nunique() == 2
     results["measure"] = results.params.map(lambda text: json.loads(text)["measure"])
     areas = results[results.metric == "auroc"]
@@ -61,18 +67,28 @@ def test_every_signal_runs_beside_a_checkpoint(teacher: Path, tmp_path: Path) ->
         "validate",
         *fragments("teacher", "audits/blocks_all")[1:],
         f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
+        QUICK,
         f"--run_dir={tmp_path / 'all'}",
     ]
     main(validate)
     results = pd.read_parquet(tmp_path / "all" / "results.parquet")
     expected = {"logit_lens", "residual_norm", "hidden_probe", "block_grad_norm", "block_mope"}
-    assert set(results.name) == expected | {"attribution"}
-    assert results[results.metric == "auroc"].value.notna().all()
+    assert set(results.name) == expected | {"attribution", "blind", "balance"}
+    areas = results[(results.metric == "auroc") & results.block.notna()]
+    assert areas.value.notna().all()
+    assert results.shifted.nunique(dropna=False) == 1
     reliable = results[results.metric == "reliability"]
     assert list(reliable.name) == ["block_mope"] * 2
     scores = pd.read_parquet(tmp_path / "all" / "scores.parquet")
     counts = scores.groupby(["name", "params", "block", "population"]).score.count()
     assert counts.groupby("population").nunique().eq(1).all()
+    permuted = scores[scores.population == "private/permuted"]
+    probes = areas[areas.name == "hidden_probe"].set_index("block")
+    for block, own in permuted.groupby("block"):
+        half = 1.959963984540054 * own.score.std(ddof=1)
+        upper = min(1.0, probes.value[block] + half)
+        assert probes.upper[block] == pytest.approx(upper)
+    assert set(permuted.name) == {"hidden_probe"}
 
 
 def test_a_model_swapped_with_itself_loses_nothing(teacher: Path, tmp_path: Path) -> None:
@@ -82,6 +98,7 @@ def test_a_model_swapped_with_itself_loses_nothing(teacher: Path, tmp_path: Path
             *fragments("teacher", "audits/blocks_swap")[1:],
             f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
             f"--references.models.counterfactual={teacher / 'export'}",
+            QUICK,
             f"--run_dir={tmp_path / 'swap'}",
         ]
     )

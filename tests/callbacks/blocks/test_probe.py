@@ -1,12 +1,14 @@
 """The probe is scikit-learn's regression on held-out folds, and honest where there is nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from callbacks.blocks.probe import ProbeOptions, probe, standardised_kernel
+from callbacks.blocks.probe import ProbeOptions, joint_p_values, probe, standardised_kernel
 from callbacks.blocks.signals import HiddenProbe
 from callbacks.membership.text_folds import grouped_folds, log_odds
 from datamodules.errors import UserError
@@ -85,6 +87,42 @@ def test_near_duplicates_of_members_are_no_evidence() -> None:
     assert abs(np.mean(aurocs) - 0.5) < 0.15
     split_up = probe(twice, INSIDE, TASKS, np.arange(120), ONE)
     assert split_up.auroc > 0.9
+
+
+def test_labellings_bear_one_name_in_every_run_on_the_same_folds() -> None:
+    own = features(2.0)
+    found = probe(own, INSIDE, TASKS, CLUSTERS, ONE)
+    assert len(set(found.labellings)) == len(found.permuted) == 199
+    assert found.standard_error == pytest.approx(np.std(found.permuted, ddof=1))
+    other_model = probe(features(0.0, seed=1), INSIDE, TASKS, CLUSTERS, ONE)
+    assert other_model.labellings == found.labellings
+    for changed in (
+        probe(own[2:], INSIDE[2:], TASKS[2:], CLUSTERS[2:], ONE),
+        probe(own, ~INSIDE & (CLUSTERS != 1) | (CLUSTERS == 0), TASKS, CLUSTERS, ONE),
+        probe(own, INSIDE, TASKS, CLUSTERS, replace(ONE, folds=5)),
+    ):
+        assert not set(changed.labellings) & set(found.labellings)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_blocks_are_corrected_by_their_joint_permutations(directed: bool) -> None:
+    draw = np.random.default_rng(5)
+    permuted = 0.5 + 0.05 * draw.normal(size=(199, 4))
+    observed = np.array([0.5, 0.62, 0.9, 0.36])
+    figures = np.vstack([observed, permuted])
+    expected = []
+    for block in range(4):
+        reached = 0
+        for row in figures:
+            own = [(row[b] - figures[:, b].mean()) / figures[:, b].std() for b in range(4)]
+            mine = (observed[block] - figures[:, block].mean()) / figures[:, block].std()
+            largest = max(own) if directed else max(map(abs, own))
+            reached += largest >= (mine if directed else abs(mine)) - 1e-12
+        expected.append(reached / 200)
+    found = joint_p_values(observed, permuted, directed=directed)
+    np.testing.assert_allclose(found, expected)
+    assert found[2] == 1 / 200, "not multiplied by the number of blocks"
+    assert (found[3] < 0.2) is not directed
 
 
 def test_options_are_checked() -> None:

@@ -1,14 +1,24 @@
 """A profile's figures are the library's, corrected over blocks; rows and scalars repeat them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from callbacks.blocks.figures import evolution_figure, evolution_of, profile_figure
-from callbacks.blocks.profile import MeasuredSide, Profile, Reading, profile_of, relative_depth
+from callbacks.blocks.profile import (
+    MeasuredSide,
+    PermutedAreas,
+    Profile,
+    Reading,
+    profile_of,
+    relative_depth,
+)
 from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from callbacks.results import table_from_rows
 from callbacks.statistics import auroc, auroc_over_draws, holm, reliability
+from datamodules.records import InstructionRecord
 
 N, M, BLOCKS = 40, 30, (0, 2, 5)
 
@@ -81,13 +91,17 @@ def test_one_block_has_nothing_to_differ_from() -> None:
     assert [one.metric for one in profile_of(ours, theirs, *sides()).figures] == ["auroc"]
 
 
+def records_of(name: str, n: int) -> list[InstructionRecord]:
+    return [InstructionRecord(f"{name}{i}", "Say it.", "", "So.", "a", "test") for i in range(n)]
+
+
 def test_rows_scores_and_scalars_repeat_the_profile() -> None:
     found = profile(drawn=True)
     ours, theirs = (
-        BlockSide(name, [f"{name}{i}" for i in range(len(one.tasks))], one.tasks, one.clusters, 2)
+        BlockSide(name, records_of(name, len(one.tasks)), one.clusters, 2)
         for name, one in zip(("private", "held_out"), sides(), strict=True)
     )
-    rows = profile_rows(found, ours, theirs, 6)
+    rows = profile_rows(found, ours, theirs, 6, True)
     identity = {"run": "r", "role": "student", "step": 3, "audit": "blocks"}
     assert table_from_rows("results", [{**identity, **row} for row in rows]).num_rows == len(rows)
     assert len(rows) == 3 + 3 + 3
@@ -99,6 +113,7 @@ def test_rows_scores_and_scalars_repeat_the_profile() -> None:
         )
         assert (row["n_members"], row["n_nonmembers"], row["skipped"]) == (N, M, 4)
         assert row["params"] == {"measure": "x", "n_blocks": 6}
+        assert row["shifted"] is True
     scores = BlockScoreRows(6)
     scores.add(found, ours, found.member_scores)
     listed = list(scores)
@@ -107,10 +122,23 @@ def test_rows_scores_and_scalars_repeat_the_profile() -> None:
     assert listed[4]["score"] == found.member_scores[1, 1]
     assert listed[4] in scores
     table_from_rows("scores", [{"run": "r", "step": 3, **row} for row in listed])
+    scores.add_permuted(found, "private")
+    assert len(scores) == N * 3, "only a signal that learns has permuted labellings"
     tags = scalars(found, "private")
     assert tags["blocks/private/s/x/auroc/block_05"] == found.figures[2].value
     assert tags["blocks/private/s/x/auroc/block_05/lower"] == found.figures[2].lower
     assert "blocks/private/s/x/max_minus_min/all" in tags
+
+
+def test_permuted_labellings_are_scores_of_their_own() -> None:
+    permuted = PermutedAreas(("0000-a", "0001-b"), np.arange(6.0).reshape(2, 3))
+    scores = BlockScoreRows(6)
+    scores.add_permuted(replace(profile(drawn=False), permuted=permuted), "private")
+    listed = list(scores)
+    assert len(listed) == len(scores) == 6
+    assert {row["population"] for row in listed} == {"private/permuted"}
+    assert (listed[4]["record"], listed[4]["block"], listed[4]["score"]) == ("0001-b", 2, 4.0)
+    table_from_rows("scores", [{"run": "r", "step": 3, **row} for row in listed])
 
 
 def test_pictures_hold_every_reading_block_and_step() -> None:
@@ -131,6 +159,18 @@ def test_pictures_hold_every_reading_block_and_step() -> None:
     evolution = evolution_of([*rows, {**rows[0], "population": "public"}], "private")
     image = evolution_figure(evolution, "private").axes[0].images[0].get_array()
     np.testing.assert_allclose(image, [[0.1, 0.2], [0.11, 0.21]])
+
+
+def test_labels_of_many_blocks_do_not_touch() -> None:
+    rows = [
+        {"name": "s", "params": {}, "metric": "auroc", "population": "private"}
+        | {"block": block, "step": 1, "value": 0.5}
+        for block in range(48)
+    ]
+    panel = evolution_figure(evolution_of(rows, "private"), "private").axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        str(block) for block in range(0, 48, 4)
+    ]
 
 
 def test_depth_lies_between_input_and_head() -> None:

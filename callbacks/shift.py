@@ -1,0 +1,49 @@
+"""Can a run's record sets be told apart by their texts alone? Judged once for all its audits."""
+
+import weakref
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from callbacks.membership.blind import BlindOptions, BlindSide
+from callbacks.membership.gate import Gate
+from callbacks.membership.token_statistics import record_set_hash
+from datamodules.keys import key
+
+
+def shared_gate(
+    trainer: Trainer,
+    population: str,
+    members: BlindSide,
+    nonmembers: BlindSide,
+    options: BlindOptions,
+    skipped: int = 0,
+) -> Gate:
+    """Returns what the texts of a population and its non-members alone tell.
+
+    Rank 0 measures it and tells the reader once; it is the same on every rank, and for every audit
+    of the run that asks about the same records with the same options.
+
+    Args:
+        trainer: The run's.
+        population: The members' population.
+        members: Its records that can be scored.
+        nonmembers: The records opposed to them.
+        options: How shift is measured and judged.
+        skipped: Records of both sides that cannot be scored.
+    """
+    known = _GATES.setdefault(trainer, {})
+    hashes = (record_set_hash(side.records) for side in (members, nonmembers))
+    asked = key(population, str(options), skipped, *hashes)
+    if asked not in known:
+        own = []
+        if trainer.is_global_zero:
+            own = [Gate.of(population, members, nonmembers, options, skipped)]
+        (gate,) = trainer.strategy.broadcast(own)
+        known[asked] = gate
+        if gate.message is not None:
+            (rank_zero_warn if gate.verdict.shifted else rank_zero_info)(gate.message)
+    return known[asked]
+
+
+_GATES: "weakref.WeakKeyDictionary[Trainer, dict[int, Gate]]" = weakref.WeakKeyDictionary()

@@ -1,0 +1,54 @@
+"""The blind baseline is one per run and pair of record sets, and its alarm is heard once."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lightning.pytorch import Trainer
+
+from callbacks.membership.blind import BlindOptions, BlindSide
+from callbacks.membership.gate import Gate
+from callbacks.shift import shared_gate
+from datamodules.synthetic import generate_records
+
+QUICK = BlindOptions(repeats=1, folds=2)
+
+
+def sides(ending: str) -> tuple[BlindSide, BlindSide]:
+    """Two sides of 30 records; every member's response ends in a text of its own."""
+    records = generate_records(60, 4)
+    members = [replace(one, response=one.response + ending) for one in records[:30]]
+    return BlindSide(members, np.arange(30)), BlindSide(records[30:], np.arange(30, 60))
+
+
+def quiet_trainer() -> Trainer:
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+def test_every_audit_of_a_run_hears_the_same_verdict_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    measure = Gate.of
+
+    def counted(population: str, *arguments: object) -> Gate:
+        asked.append(population)
+        return measure(population, *arguments)
+
+    monkeypatch.setattr(Gate, "of", counted)
+    trainer, other = quiet_trainer(), quiet_trainer()
+    two = sides(" And that is all that there is to say.")
+    with pytest.warns(UserWarning, match="SHIFTED DATA"):
+        first = shared_gate(trainer, "private", *two, QUICK, 3)
+    assert first.verdict.shifted is True
+    assert {row["shifted"] for row in first.rows} == {True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shared_gate(trainer, "private", *two, QUICK, 3) is first
+        alike = shared_gate(trainer, "private", *sides(""), QUICK, 3)
+    assert alike.verdict.shifted is not True
+    shared_gate(trainer, "private", *sides(""), replace(QUICK, margin=0.1), 3)
+    shared_gate(other, "private", *sides(""), QUICK, 3)
+    assert asked == ["private"] * 4
+    assert alike == measure("private", *sides(""), QUICK, 3)
