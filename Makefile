@@ -36,6 +36,7 @@ bench: $(READY)
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_blind
+	$(BIN)/python -m benchmarks.simulate_claims
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
 

@@ -2,7 +2,8 @@
 
 plan    print the cells of a study, their commands and what is done
 run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
-report  write one self-contained HTML page and CSV tables, and print the main table
+report  write one self-contained HTML page, its tables and charts, and print the main table
+claims  print the verdict on each of the five claims, and what it rests on
 """
 
 import argparse
@@ -16,11 +17,14 @@ from rich.console import Console
 
 from datamodules.errors import UserError
 from studies.cell_state import CellFiles
+from studies.claims import study_findings
+from studies.claims.output import findings_json, print_findings
+from studies.executors import Executor, LocalExecutor, RayExecutor, fit_program
 from studies.plan import Plan
 from studies.planner import make_plan
 from studies.progress import Progress
 from studies.report import print_main_table, write_report
-from studies.runner import fit_program, run_plan
+from studies.runner import Shard, run_plan
 from studies.study_file import StudyFile, read_study
 from studies.tables import write_study_tables
 
@@ -57,9 +61,12 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
         return _print_plan(make_plan(study, out, overrides, options.threads_per_cell))
     if options.command == "run":
         plan = make_plan(study, out, overrides, options.threads_per_cell)
-        return _run(plan, out, options.workers)
+        return _run(plan, out, options)
     if overrides:
-        raise UserError(f"--{next(iter(overrides))}: a report takes no options of kd-privacy")
+        kind = {"report": "a report takes", "claims": "claims take"}[options.command]
+        raise UserError(f"--{next(iter(overrides))}: {kind} no options of kd-privacy")
+    if options.command == "claims":
+        return _claims(study, out, options.json)
     return _report(study, out, options.reveal)
 
 
@@ -74,14 +81,15 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     texts = {
         "plan": "print cells, commands and states; runs nothing",
         "run": "run the cells that are not done",
-        "report": "write OUT/report/index.html and OUT/report/tables/*.csv",
+        "report": "write OUT/report/index.html, its tables (CSV, LaTeX) and its charts (SVG, PNG)",
+        "claims": "print the verdicts on the five claims from the cells that are done",
     }
     for name, text in texts.items():
         command = commands.add_parser(
             name,
             help=text,
             description=text,
-            epilog=_OVERRIDE_HELP if name != "report" else None,
+            epilog=_OVERRIDE_HELP if name in ("plan", "run") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -96,6 +104,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
                 help="also write OUT/private/report.html, which shows private records in words",
             )
             continue
+        if name == "claims":
+            command.add_argument("--json", action="store_true", help="print JSON")
+            continue
         command.add_argument(
             "--threads_per_cell",
             type=_positive,
@@ -103,11 +114,38 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             help="threads of each cell (default: the file's, else 1); part of a cell's identity",
         )
         if name == "run":
-            command.add_argument(
-                "--workers", type=_positive, default=2, metavar="N", help="cells at a time (2)"
-            )
+            _add_run_options(command)
     options, rest = parser.parse_known_args(arguments)
     return options, _overrides(rest)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="cells at a time (default: 2; with ray, as many as the cluster's CPUs allow)",
+    )
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run every N-th cell from the I-th on, and what those need; the other shards run "
+        "theirs on the same folder at the same time or later",
+    )
+    command.add_argument(
+        "--executor",
+        choices=["local", "ray"],
+        default="local",
+        help="where cells run: this machine, or the Ray cluster at $RAY_ADDRESS (one of this "
+        "machine where that is not set)",
+    )
+    command.add_argument(
+        "--gpus_per_cell",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="GPUs that Ray gives each cell; a fraction shares one (0)",
+    )
 
 
 def _positive(text: str) -> int:
@@ -144,20 +182,48 @@ def _print_plan(plan: Plan) -> int:
     return 0
 
 
-def _run(plan: Plan, out: Path, workers: int) -> int:
+def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     console = Console()
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    executor = _executor(plan, options)
     with Progress(plan, console) as progress:
-        complete = run_plan(plan, out, workers=workers, program=fit_program(), progress=progress)
+        complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
     done = write_study_tables(plan, out)
     console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
     return 0 if complete else 1
 
 
-def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
+    if options.executor == "local":
+        if options.gpus_per_cell:
+            raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
+        return LocalExecutor(fit_program(), options.workers or 2, end_holders=not options.shard)
+    if options.shard:
+        raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
+    return RayExecutor(fit_program(), options.workers, options.gpus_per_cell, plan.threads)
+
+
+def _last_plan(study: StudyFile, out: Path) -> Plan:
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
-    plan = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
+    plan = _last_plan(study, out)
+    write_study_tables(plan, out)
+    findings = study_findings(plan, out)
+    console = Console()
+    if as_json:
+        console.print(findings_json(findings), markup=False, highlight=False, soft_wrap=True)
+    else:
+        print_findings(findings, console)
+    return 0
+
+
+def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+    plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
     page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal)

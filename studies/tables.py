@@ -12,6 +12,7 @@ from studies.disagreement import disagreement_rows, overlap_rows
 from studies.extraction import extraction_rows
 from studies.memorization import memorization_rows, read_accuracies
 from studies.plan import Cell, Plan
+from studies.probe_differences import probe_difference_rows
 from studies.relative_leakage import relative_leakage_rows
 
 __all__ = ["write_study_tables"]
@@ -23,8 +24,9 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     The results are those of the finished cells and, after them, the rows that compare two runs:
     `auroc_difference` (run minus run_b, on the same records), `swap_estimate`, and the attacks
     `inherited` and `control_reference`, which read the scores of both; where students were
-    fine-tuned on the private records themselves, `relative_leakage`. Where memorization was
-    measured, also what of it came through the teacher, and whether it agrees with membership.
+    fine-tuned on the private records themselves, `relative_leakage`. Where blocks were probed,
+    `probe_difference` at each of them. Where memorization was measured, also what of it came
+    through the teacher, and whether it agrees with membership.
 
     Returns:
         The cells that are done.
@@ -32,10 +34,12 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     done = [cell for cell in plan.cells if CellFiles(cell).state() == "done"]
     merge_runs([cell.run_dir for cell in done], out)
     results = read_table(out, "results")
-    scores = attack_scores(read_table(out, "scores").to_pandas())
+    every_score = read_table(out, "scores").to_pandas()
+    scores = attack_scores(every_score)
     rows = [
         *comparison_rows(done, results, scores),
         *relative_leakage_rows(done, results, scores),
+        *probe_difference_rows(done, results, every_score),
     ]
     memorization = read_table(out, "memorization").to_pandas()
     rows += extraction_rows(done, results, memorization)

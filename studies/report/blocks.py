@@ -3,32 +3,26 @@
 import json
 from collections.abc import Iterator
 
-import altair as alt
 import pandas as pd
 
 from callbacks.blocks.profile import relative_depth
-from studies.report.charts import NEUTRAL, Spec, estimate_tooltips, label_colours
-from studies.report.page_tables import (
-    PageTable,
-    TableCell,
-    TableColumn,
-    estimate_cell,
-    p_value_cell,
-)
-from studies.report.study_data import StudyData
+from studies.claims.verdict import BLOCK_MARGIN
+from studies.probe_differences import PROBE_DIFFERENCE
+from studies.report import block_charts as drawn
+from studies.report.charts import Spec, label_colours
+from studies.report.study_data import BLIND, ROLE_NAMES, StudyData
 
 __all__ = [
-    "LARGE_MARGIN",
     "block_charts",
+    "block_entries",
     "block_rows",
     "block_sentences",
-    "block_table",
+    "probe_rows",
 ]
 
-# Fixed beforehand: blocks "differ by a large margin" where the interval's lower end lies above it.
-LARGE_MARGIN = 0.05
 _RELIABLE = 0.8
-_NUMBERS = ["value", "lower", "upper", "p_value", "n_members", "n_nonmembers"]
+# What the audit says of the records' texts before it says anything of blocks.
+_OF_THE_TEXTS = (BLIND, "balance")
 _SIGNALS = {
     "logit_lens": "Logit lens",
     "residual_norm": "Residual update",
@@ -41,8 +35,27 @@ _SIGNALS = {
 
 
 def block_rows(data: StudyData) -> pd.DataFrame:
-    """Returns the block audits' rows of private records with `signal`, `depth` and `n_blocks`."""
+    """Returns the block audits' rows of private records with `signal`, `depth` and `n_blocks`.
+
+    They stand by model, signal and block.
+    """
     rows = data.rows(audit="blocks", population="private", task=None, run_b=None)
+    rows = _placed(rows[~rows["name"].isin(_OF_THE_TEXTS)])
+    names = list(dict.fromkeys([*_SIGNALS, *rows["name"]]))
+    runs = [cell.alias for cell in data.cells]
+    order = {"_run": rows["run"].map(runs.index), "_name": rows["name"].map(names.index)}
+    by = [*order, "signal", "block"]
+    return rows.assign(**order).sort_values(by).drop(columns=list(order))
+
+
+def probe_rows(data: StudyData) -> pd.DataFrame:
+    """Returns what probes find in a model beyond another, with `compared`, the other's role."""
+    rows = _placed(data.rows(audit="blocks", population="private", metric=PROBE_DIFFERENCE))
+    roles = {cell.alias: ROLE_NAMES[cell.role] for cell in data.cells}
+    return rows.assign(compared="Minus its " + rows["run_b"].map(roles).str.lower())
+
+
+def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     params = [json.loads(text) for text in rows["params"]]
     n_blocks = [int(one["n_blocks"]) for one in params]
     return rows.assign(
@@ -54,155 +67,104 @@ def block_rows(data: StudyData) -> pd.DataFrame:
     )
 
 
-def block_table(data: StudyData) -> PageTable:
-    """Returns the AUROC of every block with interval, corrected p-value and counts."""
-    rows = block_rows(data)
-    rows = rows[rows["metric"] == "auroc"]
-    columns = [
-        TableColumn("Model"),
-        TableColumn("Signal"),
-        TableColumn("Block", numeric=True),
-        TableColumn("AUROC", numeric=True),
-        TableColumn("p, corrected over blocks", numeric=True),
-    ]
-    cells = [
-        [
-            TableCell(row["label"]),
-            TableCell(row["signal"]),
-            TableCell(f"{row['block']:.0f} of {row['n_blocks']}", f"{row['depth']:.6f}"),
-            estimate_cell(row),
-            p_value_cell(row["p_value"]),
-        ]
-        for _, row in rows.iterrows()
-    ]
-    names = ["label", "run", "signal", "name", "params", "block", "n_blocks", "depth", "metric"]
-    return PageTable(columns, cells, rows[[*names, *_NUMBERS]])
-
-
 def block_charts(data: StudyData) -> dict[str, Spec]:
-    """Returns a heat map and the profiles of every signal, as far as measured."""
+    """Returns the profiles and a heat map of every signal, and probes' differences, if measured."""
     rows = block_rows(data)
     rows = rows[(rows["metric"] == "auroc") & rows["value"].notna()]
-    if not len(rows):
-        return {}
-    return {"block_heat": _heat_maps(rows), "block_profiles": _profiles(data, rows)}
+    colours = label_colours(data)
+    specs = {}
+    if len(rows):
+        signals = list(dict.fromkeys(rows["signal"]))
+        specs["block_profiles"] = drawn.profiles(rows, signals, colours)
+        specs["block_heat"] = drawn.heat_maps(rows, signals)
+    probes = probe_rows(data)
+    probes = probes[probes["value"].notna()]
+    if len(probes):
+        compared = list(dict.fromkeys(probes["compared"]))
+        specs["block_probes"] = drawn.probe_differences(probes, compared, colours)
+    return specs
+
+
+def block_entries(data: StudyData) -> list[tuple[str, str, bool]]:
+    """Returns the legend of the section: label, colour and whether its line is dashed."""
+    shown = set(block_rows(data)["label"])
+    colours = label_colours(data)
+    return [(label, c, dash != [1, 0]) for label, (c, dash) in colours.items() if label in shown]
 
 
 def block_sentences(data: StudyData) -> list[str]:
-    """Returns what the section says in words: its limit, the tests, what is not reliable."""
+    """Returns what the section says in words: shift, its limit, the tests, what is not reliable."""
     rows = block_rows(data)
     if not len(rows):
         return []
     return [
+        *_shifted(rows),
         "A block's AUROC says how well an attacker does who reads or disturbs that block, not "
         "where a record is stored.",
         *_differences(rows),
         *_unreliable(rows),
+        *_probes(data),
     ]
 
 
 def _signal(name: str, params: dict[str, object]) -> str:
     shown = _SIGNALS.get(name, name)
     if "measure" in params:
-        shown += f", {str(params['measure']).replace('_', ' ')}"
+        shown += ", " + str(params["measure"]).replace("_x_", " × ").replace("_", " ")
     return f"{shown}, one sign" if params.get("antithetic") is False else shown
 
 
-def _differences(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields the tested statement on every signal, about these weights."""
-    tests = rows[(rows["metric"] == "max_minus_min") & rows["lower"].notna()]
-    for signal, own in tests.groupby("signal", sort=False):
-        large = own[own["lower"] > LARGE_MARGIN]
-        spans = "; ".join(
-            f"{row['label']} {row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}]"
-            for _, row in own.iterrows()
-        )
+def _shifted(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields what a reader must know first: whether the texts alone tell the record sets apart."""
+    found = rows[rows["shifted"].eq(True)]
+    if len(found):
         yield (
-            f"{signal}: blocks differ by a large margin (lower end of max − min above "
-            f"{LARGE_MARGIN}) in {len(large)} of {len(own)} models, each conditional on its "
-            f"weights. Max − min with its simultaneous 95% interval: {spans}."
+            "Shifted data: the texts alone tell private from held-out records "
+            f"({', '.join(found['label'].unique())}). Their blocks measure the records, not the "
+            "model."
+        )
+    elif rows["shifted"].isna().any():
+        yield (
+            "That the texts alone tell private from held-out records is not excluded; whatever "
+            "they give away, every block shows too."
+        )
+
+
+def _differences(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields the tested statement, about these weights."""
+    tests = rows[(rows["metric"] == "max_minus_min") & rows["lower"].notna()]
+    if len(tests):
+        large = tests.assign(large=tests["lower"] > BLOCK_MARGIN)
+        counts = large.groupby("signal", sort=False)["large"].agg(["sum", "size"])
+        each = "; ".join(f"{name} {own['sum']} of {own['size']}" for name, own in counts.iterrows())
+        yield (
+            "Blocks differ by a large margin (the lower end of the simultaneous 95% interval of "
+            f"max − min lies above {BLOCK_MARGIN}) in this many models, each conditional on its "
+            f"weights: {each}."
         )
 
 
 def _unreliable(rows: pd.DataFrame) -> Iterator[str]:
     found = rows[(rows["metric"] == "reliability") & ~(rows["value"] >= _RELIABLE)]
     for label, own in found.groupby("label", sort=False):
-        blocks = ", ".join(f"{block:.0f}" for block in sorted(own["block"].unique()))
+        places = sorted(own["block"].unique())
+        blocks = "block " if len(places) == 1 else "blocks "
+        blocks += ", ".join(f"{block:.0f}" for block in places)
         yield (
-            f"{label}: weight noise has a reliability over draws below {_RELIABLE} at blocks "
-            f"{blocks}; these are not to be ranked."
+            f"{label}: weight noise has a reliability over draws below {_RELIABLE} at "
+            f"{blocks}: not to be ranked."
         )
 
 
-def _heat_maps(rows: pd.DataFrame) -> Spec:
-    """AUROC by model and relative depth, a panel per signal; cells are as wide as blocks."""
-    frame = rows.assign(
-        left=rows["block"] / rows["n_blocks"], right=(rows["block"] + 1) / rows["n_blocks"]
-    )
-    columns = ["label", "signal", "block", "left", "right", "value", "lower", "upper"]
-    chart = (
-        alt.Chart(frame[[*columns, "n_members", "n_nonmembers"]])
-        .mark_rect(stroke=NEUTRAL, strokeWidth=0.3)
-        .encode(
-            x=alt.X("left:Q", title="Relative depth", scale=alt.Scale(domain=[0, 1])),
-            x2="right:Q",
-            y=alt.Y("label:N", title=None, sort=list(dict.fromkeys(frame["label"]))),
-            color=alt.Color(
-                "value:Q",
-                title="AUROC",
-                scale=alt.Scale(domain=[0, 0.5, 1], range="diverging", clamp=True),
-                legend=alt.Legend(orient="bottom", gradientLength=200),
-            ),
-            tooltip=_tooltips(),
+def _probes(data: StudyData) -> Iterator[str]:
+    rows = probe_rows(data)
+    if len(rows):
+        beyond = rows.loc[rows["lower"] > 0, ["run", "run_b"]].drop_duplicates()
+        pairs = len(rows[["run", "run_b"]].drop_duplicates())
+        yield (
+            "A probe of hidden states reads the text as well as the model and learns its own sign. "
+            "What the text gives away is told in any model: read a probe by its difference. A "
+            "counterfactual that met the held-out records in place of the private ones is told as "
+            "well as a student, so that their difference hides a leak that both have; a control "
+            f"met neither. Some block's interval lies above 0 in {len(beyond)} of {pairs} pairs."
         )
-        .properties(width=300, height=24 * frame["label"].nunique())
-        .facet(facet=alt.Facet("signal:N", title=None), columns=2)
-    )
-    return _panels(chart)
-
-
-def _profiles(data: StudyData, rows: pd.DataFrame) -> Spec:
-    """AUROC over relative depth with bands, a panel per signal."""
-    colours = label_colours(data)
-    labels = [label for label in colours if label in set(rows["label"])]
-    columns = ["label", "signal", "block", "depth", "value", "lower", "upper"]
-    base = alt.Chart(rows[[*columns, "n_members", "n_nonmembers"]]).encode(
-        x=alt.X("depth:Q", title="Relative depth", scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color(
-            "label:N",
-            title=None,
-            scale=alt.Scale(domain=labels, range=[colours[label][0] for label in labels]),
-            legend=alt.Legend(orient="bottom"),
-        ),
-        tooltip=_tooltips(),
-    )
-    y = alt.Y("value:Q", title="AUROC")
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("lower:Q", title="AUROC"), y2="upper:Q")
-    line = base.mark_line(strokeWidth=2, point=True).encode(
-        y=y,
-        strokeDash=alt.StrokeDash(
-            "label:N",
-            scale=alt.Scale(domain=labels, range=[colours[label][1] for label in labels]),
-            legend=None,
-        ),
-    )
-    chance = base.mark_rule(strokeDash=[4, 4]).encode(
-        y=alt.datum(0.5), x=alt.value(0), x2=alt.value("width"), color=alt.value(NEUTRAL)
-    )
-    layers = alt.layer(band, chance, line).properties(width=300, height=180)
-    return _panels(layers.facet(facet=alt.Facet("signal:N", title=None), columns=2))
-
-
-def _panels(chart: alt.FacetChart) -> Spec:
-    """Returns a grid of panels as the page takes it: nothing fetched, the page's own theme."""
-    with alt.data_transformers.enable("default", max_rows=None):
-        spec: Spec = chart.to_dict()
-    return {name: part for name, part in spec.items() if name not in ("$schema", "config")}
-
-
-def _tooltips() -> list[alt.Tooltip]:
-    return [
-        alt.Tooltip("label:N", title="Run"),
-        alt.Tooltip("block:Q", title="Block"),
-        *estimate_tooltips(),
-    ]

@@ -15,6 +15,7 @@
       view: { stroke: null },
       axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: 500, labelLimit: 230, titlePadding: 10 },
       axisY: { labelPadding: 8 },
+      header: { labelColor: ink, labelFontSize: 13, labelFontWeight: 600, labelPadding: 6 },
       legend: { ...text, titleFontWeight: 500, offset: 14 },
       text: { color: ink },
       range: { diverging: night ? ["#3a83bf", "#262c34", "#d9622b"] : ["#2f7fc1", "#f1f1ed", "#c8501a"] },

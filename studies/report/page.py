@@ -1,4 +1,4 @@
-"""Writes the page, its CSV tables, and the main table for a terminal."""
+"""Writes the page, its tables and charts, and the main table for a terminal."""
 
 import json
 import os
@@ -15,9 +15,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from studies.claims import Finding
+from studies.claims.output import estimate_text
 from studies.plan import Plan
 from studies.report import charts, forest
-from studies.report.blocks import block_charts, block_rows, block_sentences, block_table
+from studies.report.block_tables import block_tables
+from studies.report.blocks import block_charts, block_entries, block_sentences
+from studies.report.claims import findings_table, shown_findings
+from studies.report.exports import latex, write_charts
 from studies.report.figures import (
     comparison_rows,
     headline_rows,
@@ -52,6 +57,7 @@ __all__ = ["print_main_table", "write_report"]
 
 _HERE = Path(__file__).parent
 _SECTIONS = (
+    ("findings", "Findings", "findings"),
     ("result", "Result", None),
     ("leaks", "Models", "attacks"),
     ("inherited", "What was added", "differences"),
@@ -66,7 +72,7 @@ _SECTIONS = (
 
 
 def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bool = False) -> Path:
-    """Writes `OUT/report/index.html` and `OUT/report/tables/*.csv` from what is done.
+    """Writes `OUT/report/index.html`, tables (CSV, LaTeX) and charts (SVG, PNG) of what is done.
 
     Args:
         plan: The plan that the last run used.
@@ -80,24 +86,28 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
     """
     write_study_tables(plan, out)
     data = read_study_data(plan, out)
-    tables = page_tables(data)
+    tables = page_tables(data) | block_tables(data)
     if len(memorization_rows(data)):
         tables["memorization"] = memorization_table(data)
-    if len(block_rows(data)):
-        tables["blocks"] = block_table(data)
+    findings = shown_findings(plan, out)
+    if findings:
+        tables["findings"] = findings_table(findings)
     worst = worst_records(data, out)
     if worst:
         tables["worst_records"] = worst_records_table(data, worst)
     folder = out / "report"
     for name, table in tables.items():
         _write_text(folder / "tables" / f"{name}.csv", table.csv())
+        _write_text(folder / "tables" / f"{name}.tex", latex(table, f"{plan.title}: {name}"))
+    specs = _specs(data)
+    write_charts(specs, folder / "figures")
     page = folder / "index.html"
-    _write_text(page, _render(data, tables, out_of_date))
+    _write_text(page, _render(data, tables, specs, findings, out_of_date))
     if not reveal:
         return page
     private = out / "private"
     private.mkdir(exist_ok=True, mode=0o700)
-    text = _render(data, tables, out_of_date, revealed(data, worst))
+    text = _render(data, tables, specs, findings, out_of_date, revealed(data, worst))
     _write_text(private / "report.html", text)
     return private / "report.html"
 
@@ -118,6 +128,8 @@ def print_main_table(plan: Plan, out: Path, console: Console) -> None:
 def _render(
     data: StudyData,
     tables: dict[str, PageTable],
+    specs: dict[str, charts.Spec],
+    findings: Sequence[Finding],
     out_of_date: bool,
     shown: Sequence[RevealedRecord] | None = None,
 ) -> str:
@@ -129,7 +141,6 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    specs = _specs(data)
     colours = charts.label_colours(data)
     attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
     # `<` inside the data would end the script element; in JSON it may be written as an escape.
@@ -142,12 +153,15 @@ def _render(
             if not needed or needed in specs or (needed == anchor and needed in tables)
         ],
         notices=notices(data, out_of_date=out_of_date),
+        findings=findings,
+        estimate_text=estimate_text,
         headline=headline(data),
         cards=_cards(data),
         primary=ATTACK_NAMES[PRIMARY_ATTACK],
         charts={name: name in specs for name in _CHARTS},
         memorization=memorization_sentences(data),
         blocks=block_sentences(data),
+        block_entries=block_entries(data),
         revealed=shown,
         tables=tables,
         attacks=attacks,
@@ -173,7 +187,7 @@ def _vega() -> str:
 
 _CHARTS = (
     "attacks differences swaps heat roc roc_log rouge perplexity tasks conditional did exposure "
-    "block_heat block_profiles"
+    "block_heat block_profiles block_probes"
 ).split()
 
 

@@ -183,6 +183,7 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
     assert sorted(file.stem for file in (OUT / "report/tables").glob("*.csv")) == [
         "blind",
         "comparisons",
+        "findings",
         "membership",
         "runs",
         "tasks",

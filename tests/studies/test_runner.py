@@ -1,7 +1,10 @@
 """The runner: order, skips, failures, kills; cells are a tiny fake program."""
 
+import contextlib
 import io
 import json
+import os
+import random
 import shutil
 import signal
 import subprocess
@@ -196,3 +199,47 @@ def test_a_state_file_is_never_half_written(tables: Path, plan_of: PlanOf) -> No
         assert content["state"] == "done"
         assert content["command"] == cell.command
         assert "torch" in content["versions"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["runner", "cell"])
+def test_ten_kills_at_random_moments_leave_the_same_tables(
+    victim: str,
+    tables: Path,
+    plan_of: PlanOf,
+    killable: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_of()
+    run(plan)
+    write_study_tables(plan, OUT)
+    names = ("results", "scores", "memorization")
+    expected = [(OUT / f"{name}.parquet").read_bytes() for name in names]
+    shutil.rmtree(OUT)
+    monkeypatch.setenv("FAKE_SECONDS", "0.4")
+    draw = random.Random(0)
+    for kill in range(10):
+        runner = subprocess.Popen(killable, stdout=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.0, 6.0))
+        if victim == "runner":
+            runner.kill()
+        else:
+            kill_one_cell(plan)
+        runner.wait()
+        # What is there can be read at any time; a third of the kills hits a finished cell's reruns.
+        write_study_tables(plan, OUT)
+        if kill % 3 == 2:
+            shutil.rmtree(CellFiles(draw.choice(plan.cells)).folder, ignore_errors=True)
+    assert run(plan)[0]
+    write_study_tables(plan, OUT)
+    assert [(OUT / f"{name}.parquet").read_bytes() for name in names] == expected
+
+
+def kill_one_cell(plan: Plan) -> None:
+    """Kills the process of the first cell that runs, if one does."""
+    for cell in plan.cells:
+        files = CellFiles(cell)
+        if files.state() == "running":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(str(files.read()["pid"])), signal.SIGKILL)
+            return

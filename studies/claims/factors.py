@@ -1,0 +1,87 @@
+"""C3 and C5: does a factor with several levels move the risk beyond a margin?
+
+A factor is the objective, the students' data, the task (corrections, item 13) or the block (item 9,
+with the margin of its own).
+"""
+
+from callbacks.statistics import holm
+from studies.claims.sample import Contrast, Sample, largest_contrasts
+from studies.claims.verdict import ALPHA, Outcome, Verdict
+
+__all__ = ["factors_matter", "levels_differ"]
+
+Contrasts = dict[tuple[str, str], Contrast]
+
+
+def factors_matter(samples: dict[str, Sample], margin: float) -> dict[str, Outcome]:
+    """Tests every factor, Holm-corrected over those that could be tested.
+
+    Args:
+        samples: One column per level, by factor.
+        margin: Smallest difference that counts.
+    """
+    contrasts = {name: largest_contrasts(sample) for name, sample in samples.items()}
+    tested = [_p_values(samples[name], contrasts[name], margin) for name in samples]
+    adjusted = zip(*(holm(p_values) for p_values in zip(*tested, strict=True)), strict=True)
+    return {
+        name: _test(samples[name], contrasts[name], margin, both, len(samples))
+        for name, both in zip(samples, adjusted, strict=True)
+    }
+
+
+def levels_differ(sample: Sample, margin: float) -> Outcome:
+    """Tests a single factor.
+
+    Confirmed where the variance component is above 0 (F test) and the largest difference of two
+    levels lies above the margin: over all ordered pairs, Bonferroni. Refuted where every difference
+    of two levels lies below the margin, each at 5%: an intersection-union test.
+
+    Args:
+        sample: One column per level.
+        margin: Smallest difference that counts.
+    """
+    contrasts = largest_contrasts(sample)
+    return _test(sample, contrasts, margin, _p_values(sample, contrasts, margin), 1)
+
+
+def _p_values(sample: Sample, contrasts: Contrasts, margin: float) -> tuple[float, float]:
+    """Returns the p-values of "no effect" and of "an effect beyond the margin"."""
+    found = contrasts.values()
+    beyond = min(1.0, len(found) * min(one.p_above(margin) for one in found))
+    return max(beyond, sample.p_equal()), max(one.p_below(margin) for one in found)
+
+
+def _test(
+    sample: Sample,
+    contrasts: Contrasts,
+    margin: float,
+    p_values: tuple[float, float],
+    factors: int,
+) -> Outcome:
+    confirm, refute = p_values
+    share = ALPHA / len(contrasts)
+    (high, low), largest = next(iter(contrasts.items()))
+    if confirm <= ALPHA:
+        verdict: Verdict = "confirmed"
+        why = f"the largest difference lies above {margin:g}, and levels differ"
+    elif refute <= ALPHA:
+        verdict, why = "refuted", f"no difference of two levels reaches {margin:g}"
+    else:
+        verdict = "undecided"
+        why = f"no difference is shown to exceed {margin:g}, nor all to lie below it"
+    return Outcome(
+        verdict=verdict,
+        effect=largest.value,
+        what=f"largest difference of two levels, {high} − {low}",
+        lower=largest.bounds(share)[0],
+        upper=max(one.bounds(share)[1] for one in contrasts.values()),
+        p_value=float(confirm),
+        mde=margin + max(contrasts.values(), key=lambda one: one.error).mde(share / factors),
+        why=why,
+        details=tuple(_level(name, sample.contrast({name: 1.0})) for name in sample.columns),
+    )
+
+
+def _level(name: str, one: Contrast) -> str:
+    lower, upper = one.bounds()
+    return f"{name}: {one.value:.3f} [{lower:.3f}, {upper:.3f}]"

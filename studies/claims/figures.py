@@ -1,0 +1,135 @@
+"""The claims' endpoints, read from a study's tables: fixed before looking (corrections, item 13).
+
+Membership is the swap estimate at the last checkpoint, memorization the excess of token accuracy on
+private records over the counterfactual student. Both compare a student with its counterfactual, so
+that no difference between the two record sets can fake them.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from callbacks.results import params_json
+from studies.comparisons import comparison_pairs
+from studies.memorization import PRIVATE
+from studies.plan import Cell, Plan
+
+__all__ = ["ACCURACY_PARAMS", "LOSS", "REFERENCE", "StudyFigures"]
+
+Attack = tuple[str, str]
+REFERENCE: Attack = ("reference", params_json({"reference": "base"}))
+LOSS: Attack = ("loss", params_json({}))
+ACCURACY_PARAMS = params_json({"tokens": 32})
+EXCESS = "token_accuracy_excess"
+
+
+class StudyFigures:
+    """What the claims read of a study.
+
+    Args:
+        plan: The plan.
+        states: State of every cell, by id.
+        results: The study's table of results, every step.
+    """
+
+    def __init__(self, plan: Plan, states: Mapping[str, str], results: pd.DataFrame) -> None:
+        self.plan = plan
+        self.states = states
+        self.results = results
+        self.attack = _attack(results)
+        self._counterfactuals = {
+            cell.id: other
+            for cell, other in comparison_pairs(plan.cells)
+            if other.role == "counterfactual"
+        }
+        self._runs = {
+            str(run): own
+            for run, own in results[results["run_b"].isna()].groupby("run", sort=False)
+        }
+        private = results[results["population"] == PRIVATE]
+        named = (private["name"] == self.attack[0]) & (private["params"] == self.attack[1])
+        self._swaps = _by_pair(private[named & (private["metric"] == "swap_estimate")])
+        of_tokens = private["params"] == ACCURACY_PARAMS
+        self._excesses = _by_pair(private[of_tokens & (private["metric"] == EXCESS)])
+
+    @property
+    def students(self) -> list[Cell]:
+        """The planned students."""
+        return [cell for cell in self.plan.cells if cell.role == "student" and cell.technique]
+
+    @property
+    def strata(self) -> list[tuple[str, str]]:
+        """Family and size of the planned students."""
+        return list(dict.fromkeys((cell.family, cell.size) for cell in self.students))
+
+    def name(self, cell: Cell) -> str:
+        """Returns a student's technique, and its size where there are several."""
+        return str(cell.technique) + (f" at {cell.size}" if len(self.strata) > 1 else "")
+
+    def counterfactual(self, cell: Cell) -> Cell | None:
+        """Returns the planned student whose teacher met the other records, all else equal."""
+        return self._counterfactuals.get(cell.id)
+
+    def pair(self, cell: Cell) -> tuple[Cell, Cell] | str:
+        """Returns a finished student with its finished counterfactual, or why there is none."""
+        other = self.counterfactual(cell)
+        if other is None:
+            return f"{cell.alias}: has no counterfactual in this study"
+        for one in (cell, other):
+            if self.states[one.id] != "done":
+                return f"{one.alias}: {self.states[one.id]}"
+        return cell, other
+
+    def membership(self, cell: Cell) -> float | str:
+        """Returns a student's swap estimate, or why there is none."""
+        return self._figure(cell, self._swaps, f"no swap estimate of the attack {self.attack[0]}")
+
+    def memorization(self, cell: Cell) -> float | str:
+        """Returns a student's excess of token accuracy, or why there is none."""
+        return self._figure(cell, self._excesses, "token accuracy was not measured")
+
+    def rows(self, cell: Cell, metric: str, where: Mapping[str, object]) -> pd.DataFrame:
+        """Returns a run's own rows of a metric, every step, that have a value.
+
+        Args:
+            cell: The run.
+            metric: Which.
+            where: Wanted values by column; None asks for null.
+        """
+        found = self._runs.get(cell.alias, self.results.iloc[:0])
+        found = found[(found["metric"] == metric) & found["value"].notna()]
+        for column, value in where.items():
+            found = found[found[column].isna() if value is None else found[column] == value]
+        return found
+
+    def shift_excluded(self) -> bool:
+        """Whether the blind baseline says `shifted = false` of every finished student."""
+        done = [cell.alias for cell in self.students if self.states[cell.id] == "done"]
+        rows = self.results[
+            self.results["run"].isin(done) & (self.results["audit"] == "membership")
+        ]
+        rows = rows[rows["run_b"].isna() & (rows["population"] == PRIVATE)]
+        return bool(len(rows)) and bool(rows["shifted"].eq(False).all())
+
+    def _figure(
+        self, cell: Cell, figures: Mapping[tuple[str, str], float], reason: str
+    ) -> float | str:
+        pair = self.pair(cell)
+        if isinstance(pair, str):
+            return pair
+        return figures.get((pair[0].alias, pair[1].alias), f"{cell.alias}: {reason}")
+
+
+def _attack(results: pd.DataFrame) -> Attack:
+    """Returns the reference attack against the base where the study runs it, else the loss.
+
+    Which of the two a study runs is in its file: no result decides it.
+    """
+    against_base = (results["name"] == REFERENCE[0]) & (results["params"] == REFERENCE[1])
+    return REFERENCE if against_base.any() else LOSS
+
+
+def _by_pair(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
+    rows = rows[rows["value"].notna()]
+    pairs = zip(rows["run"], rows["run_b"], strict=True)
+    return dict(zip(pairs, rows["value"].astype(float), strict=True))

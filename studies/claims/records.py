@@ -1,0 +1,111 @@
+"""One set of weights: the uncertainty over records of figures measured on the same ones."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from callbacks.results import params_json
+from callbacks.statistics.delong import rank_statistics
+from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
+from studies.claims.sample import Sample
+from studies.comparisons import AttackScores, record_clusters
+from studies.memorization import PRIVATE, Accuracies
+from studies.plan import Cell
+
+__all__ = ["membership_sample", "memorization_sample"]
+
+Pairs = Mapping[str, Sequence[tuple[Cell, Cell]]]
+"""By column, the students with their counterfactuals that its figure is the mean of."""
+Found = tuple[Sample, str]
+"""The sample, and the records in words."""
+
+
+def membership_sample(
+    figures: StudyFigures,
+    pairs: Pairs,
+    scores: Mapping[str, Mapping[tuple[str, str], AttackScores]],
+) -> Found | None:
+    """Returns swap estimates with DeLong's covariance over records, clusters kept together.
+
+    Args:
+        figures: The study.
+        pairs: The runs of each column.
+        scores: What `attack_scores` returned.
+
+    Returns:
+        None where scores are missing or the runs share no records.
+    """
+    runs = list({one.id: one for own in pairs.values() for pair in own for one in pair}.values())
+    found = [scores.get(cell.alias, {}).get(figures.attack) for cell in runs]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    members, nonmembers = (
+        pd.concat([getattr(one, side) for one in known], axis=1, join="inner")
+        for side in ("members", "nonmembers")
+    )
+    if not (len(members) and len(nonmembers)):
+        return None
+    ids = record_clusters(runs[0])
+    ours, theirs = (
+        None if ids is None else np.array([ids[one] for one in side.index], dtype=np.int64)
+        for side in (members, nonmembers)
+    )
+    x, y = (side.to_numpy(dtype=np.float64).T for side in (members, nonmembers))
+    ranks = rank_statistics(x, y, ours, theirs)
+    place = {cell.id: index for index, cell in enumerate(runs)}
+    swaps = np.zeros((len(pairs), len(runs)))
+    for row, own in enumerate(pairs.values()):
+        for cell, other in own:
+            swaps[row, place[cell.id]] += 0.5 / len(own)
+            swaps[row, place[other.id]] -= 0.5 / len(own)
+    sample = Sample(
+        columns=tuple(pairs),
+        means=0.5 + swaps @ ranks.aurocs,
+        covariance=swaps @ ranks.covariance @ swaps.T,
+        df=np.inf,
+        values=None,
+    )
+    return sample, f"{len(members)} + {len(nonmembers)} records"
+
+
+def memorization_sample(pairs: Pairs, every: Sequence[Accuracies]) -> Found | None:
+    """Returns excesses of token accuracy with their covariance over clusters of private records.
+
+    Args:
+        pairs: The runs of each column.
+        every: What `read_accuracies` returned.
+
+    Returns:
+        None where accuracies are missing, or there are fewer than two clusters.
+    """
+    chosen = [one for one in every if params_json(one.params) == ACCURACY_PARAMS]
+    if not chosen:
+        return None
+    accuracies, (cell, _) = chosen[0], next(iter(pairs.values()))[0]
+    measured = {one.id for one in accuracies.cells}
+    if any(one.id not in measured for own in pairs.values() for pair in own for one in pair):
+        return None
+    excess = pd.concat(
+        [
+            pd.concat(
+                [accuracies.excess(*pair, PRIVATE) for pair in own], axis=1, join="inner"
+            ).mean(axis=1)
+            for own in pairs.values()
+        ],
+        axis=1,
+        join="inner",
+    )
+    ids = accuracies.cluster_ids(cell, excess.index)
+    values = excess.to_numpy(dtype=np.float64)  # [n, K]
+    means = values.mean(axis=0)
+    units = np.arange(len(excess)) if ids is None else np.unique(ids, return_inverse=True)[1]
+    totals = np.zeros((int(units.max()) + 1, len(means)))
+    np.add.at(totals, units, values - means)
+    count = len(totals)
+    if count < 2:
+        return None
+    covariance = count / (count - 1) * totals.T @ totals / len(excess) ** 2
+    sample = Sample(tuple(pairs), means, covariance, np.inf, None)
+    return sample, f"{len(excess)} records"

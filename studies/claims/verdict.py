@@ -1,0 +1,201 @@
+"""What a claim says: tests of figures, statements about a study, findings; and their constants.
+
+Everything here was fixed before looking (corrections, items 4, 13 and 25).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+__all__ = [
+    "ALPHA",
+    "BLOCK_MARGIN",
+    "FEWEST_REPLICATES",
+    "MEMBERSHIP_MARGIN",
+    "MEMORIZATION_MARGIN",
+    "Evidence",
+    "Finding",
+    "Statement",
+    "Outcome",
+    "Verdict",
+    "all_of",
+    "state",
+]
+
+Verdict = Literal["confirmed", "refuted", "undecided"]
+
+# One-sided error rate of every test.
+ALPHA = 0.05
+# Below this many replicates nothing is said about techniques, only about the weights at hand.
+FEWEST_REPLICATES = 5
+# Smallest differences that count: AUROC, token accuracy, and AUROC between blocks.
+MEMBERSHIP_MARGIN = 0.02
+MEMORIZATION_MARGIN = 0.01
+BLOCK_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule says of figures, whatever lies behind them.
+
+    Attributes:
+        verdict: By the rule alone.
+        effect: The figure that decides; None where it could not be measured.
+        what: What the figure is.
+        lower: One-sided 95% lower bound; with `upper` an interval of 90%.
+        upper: One-sided 95% upper bound.
+        p_value: Of "not confirmed", after correction; None without a test.
+        mde: Smallest effect that would be confirmed with a probability of 80%, on the scale of
+            `effect`.
+        why: The rule applied, in a sentence.
+        details: Lines on each technique, pair or level.
+    """
+
+    verdict: Verdict
+    effect: float | None
+    what: str
+    lower: float | None = None
+    upper: float | None = None
+    p_value: float | None = None
+    mde: float | None = None
+    why: str = ""
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lies behind the figures of a test.
+
+    Attributes:
+        replicates: Complete replicates.
+        records: Records behind a test of one replicate; empty where replicates are the unit.
+        missing: Planned figures that are not there, as "run: reason" or a reason alone.
+        shift_excluded: Whether a shift between private and held-out texts was excluded.
+        left_out: Techniques that cannot be compared with the others at equal utility.
+    """
+
+    replicates: int
+    records: str = ""
+    missing: tuple[str, ...] = ()
+    shift_excluded: bool = True
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A test with its scope.
+
+    Attributes:
+        measure: What was compared.
+        outcome: The figures; its verdict is what may be said within the scope.
+        about: "techniques", or "these weights" where the only unit is the record.
+        n: Number of replicates, and of records where they are the unit.
+        decides: Whether the claim's verdict hangs on it; the others stand beside it.
+    """
+
+    measure: str
+    outcome: Outcome
+    about: Literal["techniques", "these weights"]
+    n: str
+    decides: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim and its verdict.
+
+    Attributes:
+        id: C1 to C5.
+        title: The claim.
+        hypothesis: What has to be rejected for it to hold.
+        statistic: What is computed.
+        unit: What is repeated.
+        correction: For how many hypotheses, and how.
+        rule: When it is confirmed, when refuted.
+        verdict: About techniques.
+        these_weights: About the weights of the one replicate there is; None where replicates are
+            the unit, or there is no such test.
+        why: The reason for the verdict.
+        statements: What the verdict rests on, and what stands beside it.
+    """
+
+    id: str
+    title: str
+    hypothesis: str
+    statistic: str
+    unit: str
+    correction: str
+    rule: str
+    verdict: Verdict
+    these_weights: Verdict | None
+    why: str
+    statements: tuple[Statement, ...]
+
+
+def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool = True) -> Statement:
+    """Returns a test as a statement, undecided where what lies behind it does not carry it.
+
+    Records alone carry a verdict about the weights at hand. A verdict about techniques needs five
+    replicates, all that was planned. A shift between the two record sets pulls AUROCs under the
+    swap design towards 0.5, so that no refutation stands unless a shift is excluded; a
+    confirmation does.
+
+    Args:
+        outcome: By its rule alone.
+        measure: What was compared.
+        evidence: What lies behind it.
+        decides: Whether the claim's verdict hangs on it.
+    """
+    weights = bool(evidence.records)
+    reasons = []
+    if evidence.missing:
+        reasons.append(f"not there: {_listed(evidence.missing)}")
+    if not weights and evidence.replicates < FEWEST_REPLICATES:
+        reasons.append(
+            f"R = {evidence.replicates}: a statement about techniques needs "
+            f"{FEWEST_REPLICATES} complete replicates"
+        )
+    if outcome.verdict == "refuted" and not evidence.shift_excluded:
+        reasons.append(
+            "a shift between private and held-out texts, which can hide a leak, is not excluded"
+        )
+    if reasons:
+        outcome = replace(
+            outcome, verdict="undecided", why="; ".join([*reasons, outcome.why]).rstrip("; ")
+        )
+    if evidence.left_out:
+        aside = f"left out, as they start beyond that utility: {', '.join(evidence.left_out)}"
+        outcome = replace(outcome, details=(aside, *outcome.details))
+    count = f"{evidence.replicates} replicate{'s' if evidence.replicates != 1 else ''}"
+    n = f"{count}, {evidence.records}" if weights else count
+    return Statement(measure, outcome, "these weights" if weights else "techniques", n, decides)
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """Returns the verdict of a conjunction: one refutation refutes it.
+
+    >>> all_of(["confirmed", "confirmed"]), all_of(["undecided", "refuted"]), all_of([])
+    ('confirmed', 'refuted', 'undecided')
+    """
+    found = list(verdicts)
+    if "refuted" in found:
+        return "refuted"
+    return "confirmed" if found and set(found) == {"confirmed"} else "undecided"
+
+
+def _listed(missing: Sequence[str], most: int = 3) -> str:
+    """Returns what is missing, with the runs that share a reason told together.
+
+    >>> _listed(["a: failed", "b: failed", "no task"])
+    'failed (a, b), no task'
+    """
+    runs: dict[str, list[str]] = {}
+    for one in missing:
+        run, colon, reason = one.partition(": ")
+        runs.setdefault(reason if colon else run, []).extend([run] if colon else [])
+    return ", ".join(
+        f"{reason} ({', '.join(own[:most])}{f' and {len(own) - most} more' * (len(own) > most)})"
+        if own
+        else reason
+        for reason, own in runs.items()
+    )

@@ -1,0 +1,88 @@
+"""What goes from a report into a paper: tables as LaTeX, charts as SVG and PNG."""
+
+import copy
+import json
+from pathlib import Path
+
+import vl_convert
+
+from studies.report.charts import Spec
+from studies.report.page_tables import PageTable
+
+__all__ = ["latex", "write_charts"]
+
+_CONTAINER_WIDTH = 640
+_PIXELS_PER_POINT = 2.0
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "×": r"$\times$",
+    "—": "---",
+    "·": r"$\cdot$",
+}
+
+
+def latex(table: PageTable, caption: str) -> str:
+    r"""Returns a table as its readers see it, as a ``longtable`` with the rules of ``booktabs``.
+
+    Args:
+        table: The table.
+        caption: Plain text.
+
+    Example:
+        >>> from studies.report.page_tables import TableCell, TableColumn
+        >>> table = PageTable([TableColumn("a_b")], [[TableCell("50%")]], None)
+        >>> "a\\_b" in latex(table, "Shares"), "50\\% \\\\" in latex(table, "Shares")
+        (True, True)
+    """
+    kinds = "".join("r" if column.numeric else "l" for column in table.columns)
+    heading = " & ".join(_escape(column.title) for column in table.columns)
+    rows = [" & ".join(_escape(cell.text) for cell in row) + r" \\" for row in table.rows]
+    return "\n".join(
+        [
+            "% Needs \\usepackage{booktabs,longtable}.",
+            f"\\begin{{longtable}}{{{kinds}}}",
+            f"\\caption{{{_escape(caption)}}}\\\\",
+            "\\toprule",
+            f"{heading} \\\\",
+            "\\midrule",
+            "\\endhead",
+            *rows,
+            "\\bottomrule",
+            "\\end{longtable}",
+            "",
+        ]
+    )
+
+
+def write_charts(specs: dict[str, Spec], folder: Path) -> None:
+    """Writes each chart as `<name>.svg` and `<name>.png`, on white.
+
+    Args:
+        specs: Vega-Lite specifications by name; a width of the page's container becomes 640 points.
+        folder: Made where it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, spec in specs.items():
+        fixed = copy.deepcopy(spec)
+        if fixed.get("width") == "container":
+            fixed["width"] = _CONTAINER_WIDTH
+        text = json.dumps({**fixed, "background": "white"})
+        (folder / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(text), encoding="utf-8")
+        picture = vl_convert.vegalite_to_png(text, scale=_PIXELS_PER_POINT)
+        (folder / f"{name}.png").write_bytes(picture)
+
+
+def _escape(text: str) -> str:
+    return "".join(_ESCAPES.get(character, character) for character in text)

@@ -1,0 +1,89 @@
+"""Over the records of one replicate, near-duplicates count once."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from callbacks.utility.estimates import ratio_interval
+from datamodules.manifest import write_manifest
+from datamodules.records import InstructionRecord
+from datamodules.splits import Placement
+from studies.claims.figures import LOSS, StudyFigures
+from studies.claims.records import membership_sample, memorization_sample
+from studies.comparisons import AttackScores
+from studies.memorization import Accuracies
+from tests.studies.claims.tables import cell, study
+
+PAIR = (cell("student", "kd", 1), cell("counterfactual", "kd", 1))
+
+
+def figures() -> StudyFigures:
+    return study({("kd", 1): 0.7}).figures
+
+
+def scores(copies: int) -> dict[str, dict[tuple[str, str], AttackScores]]:
+    """30 + 40 records, each as often as asked for."""
+    rng = np.random.default_rng(4)
+    found = {}
+    for one, leak in zip(PAIR, (1.0, -1.0), strict=True):
+        sides = [rng.normal(size=30) + leak, rng.normal(size=40)]
+        named = [
+            pd.Series(
+                np.tile(side, copies),
+                index=[f"{name}{i}-{c}" for c in range(copies) for i in range(len(side))],
+            )
+            for name, side in zip("mn", sides, strict=True)
+        ]
+        found[one.alias] = {LOSS: AttackScores(*named)}
+    return found
+
+
+def test_a_record_written_twice_is_one_unit_of_membership(tmp_path: Path) -> None:
+    once = membership_sample(figures(), {"kd": [PAIR]}, scores(1))
+    twice = scores(2)
+    student = dataclasses.replace(PAIR[0], run_dir=str(tmp_path))
+    placements = [
+        Placement(
+            InstructionRecord(record, "", "", record, "open_qa", ""),
+            **{"content": record, "split": split, "role": "audit", "coin": None, "part": None},
+            cluster=record.partition("-")[0],
+        )
+        for split, side in (("private", "members"), ("held_out", "nonmembers"))
+        for record in getattr(twice[PAIR[0].alias][LOSS], side).index
+    ]
+    loose = membership_sample(figures(), {"kd": [PAIR]}, twice)
+    write_manifest(placements, tmp_path / "private")
+    clustered = membership_sample(figures(), {"kd": [(student, PAIR[1])]}, twice)
+    assert once is not None
+    assert loose is not None
+    assert clustered is not None
+    assert clustered[0].means == pytest.approx(once[0].means)
+    assert clustered[0].covariance == pytest.approx(once[0].covariance)
+    assert loose[0].covariance[0, 0] < 0.6 * once[0].covariance[0, 0]
+    assert clustered[1] == "60 + 80 records"
+
+
+def test_excess_has_the_error_of_clusters_of_private_records() -> None:
+    rng = np.random.default_rng(6)
+    names = [f"r{i}" for i in range(60)]
+    ids = {name: i // 3 for i, name in enumerate(names)}
+    shared = np.repeat(rng.normal(size=20), 3) * 0.1
+    values = {
+        PAIR[0].alias: {"private": pd.Series(0.5 + shared + 0.02 * rng.normal(size=60), names)},
+        PAIR[1].alias: {"private": pd.Series(np.full(60, 0.3), names)},
+    }
+    accuracies = Accuracies(PAIR, {"tokens": 32}, values, {}, dict.fromkeys(values, ids))
+    found = memorization_sample({"kd": [PAIR]}, [accuracies])
+    assert found is not None
+    excess = values[PAIR[0].alias]["private"] - 0.3
+    reference = ratio_interval(excess, np.ones(60), [ids[name] for name in names])
+    assert reference.upper is not None
+    error = (reference.upper - reference.value) / stats.t.isf(0.025, 19)
+    contrast = found[0].contrast({"kd": 1.0})
+    assert (contrast.value, contrast.error) == pytest.approx((reference.value, error))
+    other = Accuracies(PAIR, {"tokens": 16}, values, {}, dict.fromkeys(values, ids))
+    assert memorization_sample({"kd": [PAIR]}, [other]) is None

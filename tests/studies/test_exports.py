@@ -1,0 +1,49 @@
+"""What goes into a paper: LaTeX that holds what the page shows, pictures that hold the marks."""
+
+import re
+import struct
+from pathlib import Path
+
+import pandas as pd
+
+from studies.report.exports import latex, write_charts
+from studies.report.page_tables import PageTable, TableCell, TableColumn
+
+
+def test_latex_has_every_cell_and_no_bare_special_character() -> None:
+    columns = [TableColumn("Model & role"), TableColumn("AUROC", numeric=True)]
+    rows = [
+        [TableCell("student_kd"), TableCell("0.928 [0.898, 0.950]")],
+        [TableCell("100% of $5 #1 {a}~b^c\\d"), TableCell("−0.1")],
+    ]
+    text = latex(PageTable(columns, rows, pd.DataFrame()), "A study: membership")
+    body = text[text.index("\\midrule") : text.index("\\bottomrule")]
+    assert body.count(r"\\") == len(rows)
+    assert text.count("&") == text.count(r"\&") + 1 + len(rows)
+    assert "student\\_kd & 0.928 [0.898, 0.950] \\\\" in text
+    assert "$-$0.1" in text
+    for character in "%#$":
+        bare = re.findall(rf"(?<!\\){re.escape(character)}", body.replace("$-$", ""))
+        assert bare == []
+    assert "{lr}" in text
+
+
+def test_charts_are_written_as_vector_and_as_pixels(tmp_path: Path) -> None:
+    points = [{"x": x, "y": x * x} for x in range(4)]
+    spec = {
+        "mark": "point",
+        "width": "container",
+        "height": 120,
+        "data": {"values": points},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative"},
+            "y": {"field": "y", "type": "quantitative", "title": "squares"},
+        },
+    }
+    write_charts({"squares": spec}, tmp_path / "figures")
+    svg = (tmp_path / "figures/squares.svg").read_text(encoding="utf-8")
+    assert "squares" in svg
+    assert len(re.findall(r'aria-roledescription="point"', svg)) == len(points)
+    width, _ = struct.unpack(">II", (tmp_path / "figures/squares.png").read_bytes()[16:24])
+    assert width > 2 * 640
+    assert spec["width"] == "container"
