@@ -91,7 +91,10 @@ def worst_records(data: StudyData, out: Path) -> list[WorstRecord]:
     if not found:
         return []
     known = memorization.drop_duplicates("record")
-    tasks = dict(zip(known["record"], known["task"], strict=True))
+    tasks = {
+        str(record): None if pd.isna(task) else str(task)
+        for record, task in zip(known["record"], known["task"], strict=True)
+    }
     students: dict[tuple[str, str, str | None], Cell] = {}
     for cell in sorted(found[0].cells, key=lambda one: (one.replicate, one.seed)):
         if cell.role == "student":
