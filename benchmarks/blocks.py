@@ -42,10 +42,11 @@ from callbacks.blocks.signals import (
     RecordedSignal,
     ResidualNorm,
 )
-from callbacks.blocks.weights import given_back, weights_by_block
+from callbacks.blocks.weights import weights_by_block
 from callbacks.membership.collection import ReferenceModel
 from callbacks.membership.signals import ModelAccess
 from callbacks.membership.signals.weight_noise import weight_noise
+from callbacks.membership.signals.weight_shards import given_back
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from kdmodules.causal_lm import CausalLM
 from kdmodules.scoring import token_statistics

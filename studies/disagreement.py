@@ -71,7 +71,7 @@ def _technique_figures(
         if row["population"] == PRIVATE and isinstance(value, float):
             if (row["name"], row["params"]) == _ATTACK and row["metric"] == "swap_estimate":
                 found[row["run"], row["run_b"], "membership"] = value
-            if row["metric"] == "token_accuracy_excess" and row["params"] == accuracies.params:
+            if row["metric"] == "token_accuracy_gap_excess" and row["params"] == accuracies.params:
                 found[row["run"], row["run_b"], "memorization"] = value
     students = [
         {

@@ -137,9 +137,10 @@ def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
 def _excess_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
     """Yields `token_accuracy_excess` of private and never-seen records, and the gaps' difference.
 
-    The excess on private records is what the study's claims read. `token_accuracy_gap_excess` is
-    the gap between private and held-out records under one run minus that under the other; under
-    the swap both sides count, the held-out records with the roles of the runs exchanged.
+    `token_accuracy_gap_excess` is the gap between private and held-out records under one run minus
+    that under the other; under the swap both sides count, the held-out records with the roles of
+    the runs exchanged. It is what the study's claims read (corrections, item 13): an excess on
+    private records alone is also that of a better writer.
     """
     found = {}
     for population in (PRIVATE, HELD_OUT, NEVER):

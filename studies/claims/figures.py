@@ -1,8 +1,9 @@
 """The claims' endpoints, read from a study's tables: fixed before looking (corrections, item 13).
 
-Membership is the swap estimate at the last checkpoint, memorization the excess of token accuracy on
-private records over the counterfactual student. Both compare a student with its counterfactual, so
-that no difference between the two record sets can fake them.
+Membership is the swap estimate at the last checkpoint, memorization the excess of the gap in token
+accuracy, private minus held-out records, over the counterfactual student's. Both compare a student
+with its counterfactual, so that no difference between the two record sets can fake them, and both
+set private against held-out records, so that no difference between the two students' skill can.
 """
 
 from collections.abc import Mapping
@@ -11,16 +12,17 @@ import pandas as pd
 
 from callbacks.results import params_json
 from studies.comparisons import comparison_pairs
-from studies.memorization import PRIVATE
+from studies.memorization import HELD_OUT, PRIVATE
 from studies.plan import Cell, Plan
 
-__all__ = ["ACCURACY_PARAMS", "LOSS", "REFERENCE", "StudyFigures"]
+__all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "LOSS", "REFERENCE", "StudyFigures"]
 
 Attack = tuple[str, str]
 REFERENCE: Attack = ("reference", params_json({"reference": "base"}))
 LOSS: Attack = ("loss", params_json({}))
 ACCURACY_PARAMS = params_json({"tokens": 32})
-EXCESS = "token_accuracy_excess"
+GAP_PARAMS = params_json({"tokens": 32, "against": HELD_OUT})
+EXCESS = "token_accuracy_gap_excess"
 
 
 class StudyFigures:
@@ -85,7 +87,7 @@ class StudyFigures:
         return self._figure(cell, self._swaps, f"no swap estimate of the attack {self.attack[0]}")
 
     def memorization(self, cell: Cell) -> float | str:
-        """Returns a student's excess of token accuracy, or why there is none."""
+        """Returns the excess of a student's gap in token accuracy, or why there is none."""
         return self._figure(cell, self._excesses, "token accuracy was not measured")
 
     def rows(self, cell: Cell, metric: str, where: Mapping[str, object]) -> pd.DataFrame:

@@ -33,9 +33,9 @@ _UNIT = (
 _TEXTS = {
     "C1": (
         "Every technique leaks membership and memorization",
-        "some technique's swap estimate is at most 0.5, or its excess of token accuracy at most 0",
-        "per technique, the mean swap estimate of the primary attack and the mean excess of token "
-        "accuracy on private records over the counterfactual student",
+        "some technique's swap estimate is at most 0.5, or its excess of the gap at most 0",
+        "per technique, the mean swap estimate of the primary attack and the mean excess of the "
+        "gap in token accuracy, private minus held-out records, over the counterfactual's gap",
         "none to confirm (intersection-union: all must reject); Holm over techniques to refute",
         f"confirmed if every technique rejects at {ALPHA:.0%}, one-sided, on both measures; "
         f"refuted if some technique's upper bound lies below {0.5 + MEMBERSHIP_MARGIN:g} "

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
+from studies.claims.figures import GAP_PARAMS, StudyFigures
 from studies.memorization import PRIVATE, TOKEN_ACCURACY
 from studies.plan import Cell
 from studies.stages import INIT_OPTION
@@ -99,12 +99,10 @@ def membership_curve(figures: StudyFigures, cell: Cell, other: Cell) -> Curve:
 
 
 def memorization_curve(figures: StudyFigures, cell: Cell, other: Cell) -> Curve:
-    """Returns the excess of token accuracy on private records at every checkpoint with utility."""
-    where = {
-        **{"population": PRIVATE, "name": TOKEN_ACCURACY, "params": ACCURACY_PARAMS},
-        "task": None,
-    }
-    ours, theirs = (_by_step(figures.rows(one, TOKEN_ACCURACY, where)) for one in (cell, other))
+    """Returns the excess of the gap in token accuracy at every checkpoint with utility."""
+    where = {"population": PRIVATE, "name": TOKEN_ACCURACY, "params": GAP_PARAMS, "task": None}
+    gap = f"{TOKEN_ACCURACY}_gap"
+    ours, theirs = (_by_step(figures.rows(one, gap, where)) for one in (cell, other))
     excesses = {step: ours[step] - theirs[step] for step in ours if step in theirs}
     return _curve(figures, cell, excesses, 0.0)
 

@@ -7,10 +7,11 @@ import pandas as pd
 
 from callbacks.results import params_json
 from callbacks.statistics.delong import rank_statistics
+from callbacks.statistics.estimates import FloatArray
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.sample import Sample
 from studies.comparisons import AttackScores, record_clusters
-from studies.memorization import PRIVATE, Accuracies
+from studies.memorization import HELD_OUT, PRIVATE, Accuracies
 from studies.plan import Cell
 
 __all__ = ["membership_sample", "memorization_sample"]
@@ -71,33 +72,51 @@ def membership_sample(
 
 
 def memorization_sample(pairs: Pairs, every: Sequence[Accuracies]) -> Found | None:
-    """Returns excesses of token accuracy with their covariance over clusters of private records.
+    """Returns excesses of the gap in token accuracy with their covariance over records.
+
+    The excess is a student's accuracy less its counterfactual's, record by record; of its mean on
+    private records that on held-out ones is subtracted, so that a student which is the better
+    writer of both shows none. Clusters of near-duplicates lie on one side and are kept together.
 
     Args:
         pairs: The runs of each column.
         every: What `read_accuracies` returned.
 
     Returns:
-        None where accuracies are missing, or there are fewer than two clusters.
+        None where accuracies are missing, or a side has fewer than two clusters.
     """
     chosen = [one for one in every if params_json(one.params) == ACCURACY_PARAMS]
     if not chosen:
         return None
-    accuracies, (cell, _) = chosen[0], next(iter(pairs.values()))[0]
-    measured = {one.id for one in accuracies.cells}
+    measured = {one.id for one in chosen[0].cells}
     if any(one.id not in measured for own in pairs.values() for pair in own for one in pair):
         return None
+    sides = [_mean_excesses(pairs, chosen[0], population) for population in (PRIVATE, HELD_OUT)]
+    known = [one for one in sides if one is not None]
+    if len(known) < len(sides):
+        return None
+    (ours, our_covariance, n), (theirs, their_covariance, m) = known
+    sample = Sample(tuple(pairs), ours - theirs, our_covariance + their_covariance, np.inf, None)
+    return sample, f"{n} + {m} records"
+
+
+def _mean_excesses(
+    pairs: Pairs, accuracies: Accuracies, population: str
+) -> tuple[FloatArray, FloatArray, int] | None:
+    """Returns mean excesses [K], their covariance [K, K], and how many records they are over."""
     excess = pd.concat(
         [
             pd.concat(
-                [accuracies.excess(*pair, PRIVATE) for pair in own], axis=1, join="inner"
+                [accuracies.excess(*pair, population) for pair in own], axis=1, join="inner"
             ).mean(axis=1)
             for own in pairs.values()
         ],
         axis=1,
         join="inner",
     )
-    ids = accuracies.cluster_ids(cell, excess.index)
+    if not len(excess):
+        return None
+    ids = accuracies.cluster_ids(next(iter(pairs.values()))[0][0], excess.index)
     values = excess.to_numpy(dtype=np.float64)  # [n, K]
     means = values.mean(axis=0)
     units = np.arange(len(excess)) if ids is None else np.unique(ids, return_inverse=True)[1]
@@ -106,6 +125,4 @@ def memorization_sample(pairs: Pairs, every: Sequence[Accuracies]) -> Found | No
     count = len(totals)
     if count < 2:
         return None
-    covariance = count / (count - 1) * totals.T @ totals / len(excess) ** 2
-    sample = Sample(tuple(pairs), means, covariance, np.inf, None)
-    return sample, f"{len(excess)} records"
+    return means, count / (count - 1) * totals.T @ totals / len(excess) ** 2, len(excess)

@@ -10,8 +10,7 @@ Weight noise does not tell where a record is stored: blocks that never saw a mem
 ``mope``: both signs of every draw, and a size relative to each tensor's own scale.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,16 @@ from torch import Tensor, nn
 from callbacks.blocks.batches import over_batches
 from callbacks.blocks.cached_pass import CachedPass
 from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading
+from callbacks.blocks.recorder import transformer_blocks
 from callbacks.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
-from callbacks.blocks.weights import given_back, weights_by_block
-from callbacks.membership.signals.weight_noise import noise_scale, weight_noise
+from callbacks.blocks.weights import weights_by_block
+from callbacks.membership.signals.weight_noise import noise_scale, noise_sizes, weight_noise
+from callbacks.membership.signals.weight_shards import (
+    gather_anew,
+    given_back,
+    held_part,
+    no_copy_left,
+)
 from callbacks.membership.signals.weights import full_precision
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.causal_lm import CausalLM
@@ -66,28 +72,28 @@ class BlockMoPe(RerunSignal):
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the rise of every draw in nats per token, [R, L, draws].
 
-        Beside the weights, a copy of one block is held, its noise, and every block's input for one
-        batch.
+        Beside the weights that a rank holds, a copy of one block's is held, the block's noise, and
+        every block's input for one batch.
 
         Raises:
-            UserError: If the weights are sharded or in half precision.
+            UserError: If the weights are in half precision.
             FloatingPointError: Naming the record whose loss is not a number.
         """
-        by_block = weights_by_block(access.model.lm, self.name)
+        lm = access.model.lm
+        by_block = weights_by_block(lm, self.name, whole=False)
 
         def compute(lm: CausalLM, batch: InstructionBatch) -> Tensor:
             cached = CachedPass.of(lm, batch)
             still = cached.read(cached.stream)
-            rises = []
-            for block, weights in enumerate(by_block):
-                with given_back(weights) as originals:
-                    for draw in range(self.draws):
-                        states = self._disturb(weights, originals, access.model.seed, draw)
-                        losses = [still - cached.rerun(block) for _ in states]
-                        rises.append(torch.stack(losses).mean(dim=0))
-            return torch.stack(rises, dim=1).unflatten(1, (len(by_block), self.draws))
+            rises = [
+                still[:, None] - self._disturbed(cached, block, weights, sizes, access.model.seed)
+                for block, weights in enumerate(by_block)
+            ]
+            return torch.stack(rises, dim=1)
 
-        with torch.no_grad(), full_precision(access.model.lm):
+        with torch.no_grad(), full_precision(lm), no_copy_left(lm):
+            every = {name: weight for weights in by_block for name, weight in weights.items()}
+            sizes = noise_sizes(every, self.scale, self.relative)
             return over_batches(access.model, encoded, f"blocks: {self.name}", compute)
 
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
@@ -99,25 +105,29 @@ class BlockMoPe(RerunSignal):
         means = measured.mean(dim=2).numpy()
         return [Reading(self.name, self.params, every, means, draws=measured.numpy())]
 
-    def _disturb(
+    def _disturbed(
         self,
+        cached: CachedPass,
+        block: int,
         weights: Mapping[str, nn.Parameter],
-        originals: Mapping[str, Tensor],
+        sizes: Mapping[str, float],
         seed: int,
-        draw: int,
-    ) -> Iterator[None]:
-        """Leaves the weights disturbed by each sign of a draw in turn."""
-        noise = {
-            name: weight_noise(weight, seed, draw, name).mul_(self._size(originals[name]))
-            for name, weight in weights.items()
-        }
-        for sign in self.signs:
-            for name, weight in weights.items():
-                weight.copy_(originals[name] + sign * noise[name])
-            yield
-
-    def _size(self, weight: Tensor) -> float:
-        if not self.relative:
-            return self.scale
-        norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-        return self.scale * norm / math.sqrt(weight.numel())
+    ) -> Tensor:
+        """Returns mean log-likelihoods under every draw on one block, over signs, [B, draws]."""
+        module = transformer_blocks(cached.lm.model)[block]
+        found = []
+        with given_back(weights) as originals:
+            for draw in range(self.draws):
+                noise = {
+                    name: weight_noise(weight, seed, draw, name).mul_(sizes[name])
+                    for name, weight in weights.items()
+                }
+                likelihoods = []
+                for sign in self.signs:
+                    for name, weight in weights.items():
+                        held_part(weight).copy_(originals[name] + sign * noise[name])
+                    gather_anew(module)
+                    likelihoods.append(cached.rerun(block))
+                found.append(torch.stack(likelihoods).mean(dim=0))
+        gather_anew(module)
+        return torch.stack(found, dim=1)

@@ -1,8 +1,7 @@
 """How much a record's loss rises when the weights are disturbed."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,14 @@ from torch import Tensor, nn
 
 from callbacks.membership.segments import segment_mean
 from callbacks.membership.signals.base import ModelAccess, RecordSignal
+from callbacks.membership.signals.weight_shards import (
+    first_held,
+    gather_anew,
+    given_back,
+    held_part,
+    no_copy_left,
+    root_mean_square,
+)
 from callbacks.membership.signals.weights import full_precision, named_weights
 from callbacks.scoring_pass import scored_batches
 from datamodules.batches import EncodedRecord
@@ -48,7 +55,8 @@ class WeightNoise(RecordSignal):
     With both signs a draw's number is [NLL(theta + s eps) + NLL(theta - s eps)] / 2 - NLL(theta),
     in which the first-order term s eps . grad cancels; with one sign it is
     NLL(theta + s eps) - NLL(theta). A draw is a function of (seed, draw, name of the tensor), so it
-    is the same for every record, population, rank and kind of device.
+    is the same for every record, population, rank and kind of device. Where weights are sharded,
+    each rank disturbs what it holds of them, and the model that is gathered is the same.
 
     Attributes:
         draws: Number of noise draws, K.
@@ -87,32 +95,35 @@ class WeightNoise(RecordSignal):
     ) -> Tensor:
         """Returns the rise of every draw in nats per token, [B, draws].
 
-        Beside the weights one copy of them is held, and the noise of one tensor at a time.
+        Beside the weights that a rank holds one copy of them is held, and the noise of one tensor
+        at a time.
 
         Raises:
-            UserError: If the weights are sharded or in half precision.
+            UserError: If the weights are in half precision.
             FloatingPointError: Naming the record whose loss is not a number.
         """
-        weights = named_weights(access.lm, self.label)
+        lm = access.lm
+        weights = named_weights(lm, self.label, whole=False)
         rises = []
-        with torch.no_grad(), full_precision(access.lm), _given_back(weights) as originals:
+        with (
+            torch.no_grad(),
+            full_precision(lm),
+            no_copy_left(lm),
+            given_back(weights) as originals,
+        ):
+            sizes = noise_sizes(weights, self.scale, self.relative)
             undisturbed = self._mean_nll(access, encoded)
             for draw in range(self.draws):
                 disturbed = torch.zeros_like(undisturbed)
                 for sign in self._signs:
-                    for name, parameter in weights.items():
-                        noise = weight_noise(parameter, access.seed, draw, name)
-                        size = sign * self._size(originals[name])
-                        parameter.copy_(noise.mul_(size).add_(originals[name]))
+                    for name, weight in weights.items():
+                        noise = weight_noise(weight, access.seed, draw, name)
+                        noise.mul_(sign * sizes[name]).add_(originals[name])
+                        held_part(weight).copy_(noise)
+                    gather_anew(lm)
                     disturbed += self._mean_nll(access, encoded) / len(self._signs)
                 rises.append(disturbed - undisturbed)
         return torch.stack(rises, dim=1)
-
-    def _size(self, weight: Tensor) -> float:
-        if not self.relative:
-            return self.scale
-        norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-        return self.scale * norm / math.sqrt(weight.numel())
 
     def _mean_nll(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         means = torch.empty(len(encoded), dtype=torch.float64)
@@ -129,40 +140,68 @@ class WeightNoise(RecordSignal):
         return -means
 
 
-def weight_noise(weight: Tensor, seed: int, draw: int, name: str) -> Tensor:
-    """Returns standard normal noise for one tensor, of its shape, dtype and device.
+def noise_sizes(
+    weights: Mapping[str, nn.Parameter], scale: float, relative: bool
+) -> dict[str, float]:
+    """Returns the size of the noise on every weight; work for all ranks at once.
 
-    Box and Muller 1958, "A Note on the Generation of Random Normal Deviates", on uniform numbers
-    that are computed from a counter: no generator walks through the weights in order, and a CPU and
-    a GPU disturb a model alike, up to rounding.
+    Args:
+        weights: Undisturbed weights by name.
+        scale: Size of the noise.
+        relative: Whether that is a share of the root mean square of the whole tensor.
+    """
+    return {
+        name: scale * root_mean_square(weight) if relative else scale
+        for name, weight in weights.items()
+    }
+
+
+def weight_noise(weight: Tensor, seed: int, draw: int, name: str) -> Tensor:
+    """Returns standard normal noise for one tensor, of its dtype and device.
 
     Args:
         weight: The tensor.
         seed: The run's seed.
         draw: Index of the draw.
         name: Name of the tensor in the Hugging Face model.
+
+    Returns:
+        Noise of the tensor's shape; of a sharded tensor, for the rows that this rank holds.
     """
-    own = torch.tensor([key(seed, "weight noise", draw, name)], device=weight.device)
-    noise = torch.empty(weight.numel(), dtype=weight.dtype, device=weight.device)
-    for chunk, part in enumerate(noise.split(_CHUNK_NUMBERS)):
-        half = -(-part.numel() // 2)
-        uniform = keyed_uniforms(own, chunk, 2 * half)[0].to(weight.dtype)
+    held = held_part(weight)
+    own = torch.tensor([key(seed, "weight noise", draw, name)], device=held.device)
+    first = first_held(weight)
+    last = first + held.numel()
+    return normal_numbers(own, weight.numel(), first, last, held.dtype).view(held.shape)
+
+
+def normal_numbers(own: Tensor, total: int, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    """Returns some of a key's standard normal numbers.
+
+    Box and Muller 1958, "A Note on the Generation of Random Normal Deviates", on uniform numbers
+    that are computed from a counter, in chunks: no generator walks through the weights in order, a
+    CPU and a GPU disturb a model alike, up to rounding, and only the chunks that are asked for are
+    computed.
+
+    Args:
+        own: The key, int64 [1].
+        total: How many numbers there are; the last chunk depends on it.
+        first: Index of the first one that is asked for.
+        last: Index behind the last one.
+        dtype: Their type, in which they are computed.
+
+    Returns:
+        [last - first] on the key's device.
+    """
+    noise = torch.empty(last - first, dtype=dtype, device=own.device)
+    for chunk in range(first // _CHUNK_NUMBERS, -(-last // _CHUNK_NUMBERS)):
+        start = chunk * _CHUNK_NUMBERS
+        end = min(start + _CHUNK_NUMBERS, total)
+        half = -(-(end - start) // 2)
+        uniform = keyed_uniforms(own, chunk, 2 * half)[0].to(dtype)
         radius = uniform[:half].log().mul_(-2).sqrt_()
         angle = uniform[half:].mul_(2 * math.pi)
-        part.copy_(torch.cat((radius * angle.cos(), radius * angle.sin()))[: part.numel()])
-    return noise.view(weight.shape)
-
-
-@contextmanager
-def _given_back(weights: dict[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
-    """Yields copies of the weights and writes them back afterwards, whatever happened.
-
-    Taking the noise off again would leave the rounding of two additions behind.
-    """
-    originals = {name: parameter.detach().clone() for name, parameter in weights.items()}
-    try:
-        yield originals
-    finally:
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(originals[name])
+        numbers = torch.cat((radius * angle.cos(), radius * angle.sin()))
+        lower, upper = max(first, start), min(last, end)
+        noise[lower - first : upper - first] = numbers[lower - start : upper - start]
+    return noise

@@ -1,4 +1,4 @@
-"""What signals ask of the weights that they differentiate or disturb: whole and in float32."""
+"""What signals ask of the weights that they differentiate or disturb: float32, and whole or not."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,24 +7,30 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from callbacks.membership.signals.weight_shards import gather_anew
 from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM, model_device
 
 
-def named_weights(lm: CausalLM, signal: str) -> dict[str, nn.Parameter]:
+def named_weights(lm: CausalLM, signal: str, whole: bool = True) -> dict[str, nn.Parameter]:
     """Returns every parameter of the model by name, a tied head once, whether or not it trained.
 
     Args:
-        lm: The audited model.
+        lm: The audited model, between two passes.
         signal: Who asks, for the error.
+        whole: Whether weights that are sharded over ranks are refused; otherwise each rank is given
+            what it holds of them.
 
     Raises:
-        UserError: If weights are sharded over ranks, or in less than float32: differences between
-            losses of two nearby models drown in the rounding of bfloat16.
+        UserError: If weights are sharded and must be whole, or are in less than float32:
+            differences between losses of two nearby models drown in the rounding of bfloat16.
     """
+    if not whole:
+        # The root's own weights stay whole after a pass; their shards are what is asked for.
+        gather_anew(lm)
     weights = dict(lm.model.named_parameters())
     for name, parameter in weights.items():
-        if isinstance(parameter, DTensor):
+        if whole and isinstance(parameter, DTensor):
             raise UserError(
                 f"{signal} needs whole weights and {name} is sharded: audit the exported model on "
                 "one device, or with --trainer.strategy ddp"

@@ -52,7 +52,7 @@ def study(
 
     Args:
         swaps: Swap estimates.
-        excesses: Excess of token accuracy.
+        excesses: Excess of the gap in token accuracy.
         more: Other rows.
         states: States of cells, by alias, that are not done.
         shifted: What the blind baseline says of every run.
@@ -66,7 +66,7 @@ def study(
     for key, value in (excesses or {}).items():
         run, other = (cell(role, *key).alias for role in ("student", "counterfactual"))
         shared = {"run_b": other, "params": ACCURACY_PARAMS, "audit": "memorization"}
-        rows.append(row(run, "token_accuracy", "token_accuracy_excess", value, **shared))
+        rows.append(row(run, "token_accuracy", "token_accuracy_gap_excess", value, **shared))
     known = {one.id: (states or {}).get(one.alias, "done") for one in cells}
     figures = StudyFigures(plan_of(cells), known, pd.DataFrame(rows))
     return ClaimsData(figures, {}, (), EMPTY)

@@ -43,11 +43,12 @@ def test_the_command_speaks_of_these_weights(
     ours, theirs = (planted.planted_scores(role, 1, 0) for role in ("student", "counterfactual"))
     assert membership["outcome"]["effect"] == pytest.approx((above(*ours) + 1 - above(*theirs)) / 2)
     accuracy = [planted.planted_accuracy(role, 1) for role in ("student", "counterfactual")]
-    excess = accuracy[0]["private"] - accuracy[1]["private"]
-    assert memorization["outcome"]["effect"] == pytest.approx(excess.mean())
-    error = excess.std(ddof=1) / len(excess) ** 0.5
-    assert memorization["outcome"]["lower"] == pytest.approx(excess.mean() - 1.6448536 * error)
-    assert memorization["n"] == f"1 replicate, {planted.RECORDS} records"
+    sides = [accuracy[0][name] - accuracy[1][name] for name in ("private", "held_out")]
+    excess = sides[0].mean() - sides[1].mean()
+    assert memorization["outcome"]["effect"] == pytest.approx(excess)
+    error = sum(one.var(ddof=1) / len(one) for one in sides) ** 0.5
+    assert memorization["outcome"]["lower"] == pytest.approx(excess - 1.6448536 * error)
+    assert memorization["n"] == f"1 replicate, {planted.RECORDS} + {planted.RECORDS} records"
     assert main(["claims", STUDY, "--run_dir", str(OUT)]) == 0
     text = capsys.readouterr().out
     assert "UNDECIDED (THESE WEIGHTS ONLY: CONFIRMED)" in text

@@ -67,23 +67,33 @@ def test_a_record_written_twice_is_one_unit_of_membership(tmp_path: Path) -> Non
     assert clustered[1] == "60 + 80 records"
 
 
-def test_excess_has_the_error_of_clusters_of_private_records() -> None:
+def test_excess_of_the_gap_has_the_errors_of_both_sides_clusters() -> None:
     rng = np.random.default_rng(6)
-    names = [f"r{i}" for i in range(60)]
-    ids = {name: i // 3 for i, name in enumerate(names)}
-    shared = np.repeat(rng.normal(size=20), 3) * 0.1
-    values = {
-        PAIR[0].alias: {"private": pd.Series(0.5 + shared + 0.02 * rng.normal(size=60), names)},
-        PAIR[1].alias: {"private": pd.Series(np.full(60, 0.3), names)},
-    }
+    names = {side: [f"{side}{i}" for i in range(60)] for side in ("private", "held_out")}
+    ids = {name: i // 3 for own in names.values() for i, name in enumerate(own)}
+    ids |= {name: ids[name] + 100 for name in names["held_out"]}
+
+    def accuracy(level: float) -> dict[str, pd.Series]:
+        shared = {side: np.repeat(rng.normal(size=20), 3) * 0.1 for side in names}
+        noise = {side: 0.02 * rng.normal(size=60) for side in names}
+        return {side: pd.Series(level + shared[side] + noise[side], names[side]) for side in names}
+
+    values = {PAIR[0].alias: accuracy(0.5), PAIR[1].alias: accuracy(0.3)}
     accuracies = Accuracies(PAIR, {"tokens": 32}, values, {}, dict.fromkeys(values, ids))
     found = memorization_sample({"kd": [PAIR]}, [accuracies])
     assert found is not None
-    excess = values[PAIR[0].alias]["private"] - 0.3
-    reference = ratio_interval(excess, np.ones(60), [ids[name] for name in names])
-    assert reference.upper is not None
-    error = (reference.upper - reference.value) / stats.t.isf(0.025, 19)
+    means, variances = [], []
+    for side, own in names.items():
+        excess = values[PAIR[0].alias][side] - values[PAIR[1].alias][side]
+        reference = ratio_interval(excess, np.ones(60), [ids[name] for name in own])
+        assert reference.upper is not None
+        means.append(reference.value)
+        variances.append(((reference.upper - reference.value) / stats.t.isf(0.025, 19)) ** 2)
     contrast = found[0].contrast({"kd": 1.0})
-    assert (contrast.value, contrast.error) == pytest.approx((reference.value, error))
+    assert contrast.value == pytest.approx(means[0] - means[1])
+    assert contrast.error == pytest.approx(sum(variances) ** 0.5)
+    # A student that is the better writer of both sides by 0.2 has memorized nothing.
+    assert means[0] > 0.1
+    assert abs(contrast.value) < 0.1
     other = Accuracies(PAIR, {"tokens": 16}, values, {}, dict.fromkeys(values, ids))
     assert memorization_sample({"kd": [PAIR]}, [other]) is None

@@ -159,12 +159,18 @@ def test_autocast_does_not_reach_the_differences(
 
 
 @pytest.mark.parametrize("signal", [RELATIVE, BlockGradNorm(), Attribution()])
-def test_sharded_and_half_precision_weights_are_refused(
-    signal: RerunSignal, tokenizer: Tokenizer, few_records: Records, mesh: DeviceMesh
+def test_half_precision_weights_are_refused(
+    signal: RerunSignal, tokenizer: Tokenizer, few_records: Records
 ) -> None:
     half = block_access(tiny("gpt2", tokenizer).bfloat16(), tokenizer)
     with pytest.raises(UserError, match=f"{signal.name} needs float32 weights"):
         measured(signal, half, few_records)
+
+
+@pytest.mark.parametrize("signal", [BlockGradNorm(), Attribution()])
+def test_gradients_refuse_sharded_weights(
+    signal: RerunSignal, tokenizer: Tokenizer, few_records: Records, mesh: DeviceMesh
+) -> None:
     access = block_access(tiny("gpt2", tokenizer), tokenizer)
     shard_language_model(access.model.lm, mesh)
     with pytest.raises(UserError, match=f"{signal.name} needs whole weights and .* is sharded"):

@@ -9,9 +9,11 @@ from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from callbacks.membership.signals import ModelAccess, WeightNoise
-from callbacks.membership.signals.weight_noise import weight_noise
+from callbacks.membership.signals.weight_noise import normal_numbers, weight_noise
 from datamodules.errors import UserError
+from datamodules.keys import key
 from datamodules.records import InstructionRecord
+from kdmodules.keyed_choice import keyed_uniforms
 from tests.callbacks.membership.signals.conftest import access_of, mean_nll
 
 Model = PreTrainedModel
@@ -116,6 +118,31 @@ def test_noise_is_standard_normal_and_keyed_by_name_and_draw() -> None:
     for lag in (1, 1 << 17, 1 << 18):
         correlation = float((sample[lag:] * sample[:-lag]).mean())
         assert abs(correlation) < 4 / (sample.size - lag) ** 0.5
+
+
+def test_noise_of_some_rows_is_that_of_the_whole_tensors_rows() -> None:
+    """Rows that begin and end inside chunks, a last chunk of an odd size, and no rows at all."""
+    rows, columns = 900, 1001
+    whole = weight_noise(torch.zeros(rows, columns), 3, 1, "w")
+    own = torch.tensor([key(3, "weight noise", 1, "w")])
+    for first, last in ((0, 450), (450, 900), (261, 262), (0, 900), (899, 900), (900, 900)):
+        found = normal_numbers(
+            own, rows * columns, first * columns, last * columns, torch.float32
+        ).view(last - first, columns)
+        assert torch.equal(found, whole[first:last])
+
+
+def test_only_chunks_that_overlap_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks: list[int] = []
+
+    def spy(keys: torch.Tensor, stream: int, count: int) -> torch.Tensor:
+        chunks.append(stream)
+        return keyed_uniforms(keys, stream, count)
+
+    monkeypatch.setattr("callbacks.membership.signals.weight_noise.keyed_uniforms", spy)
+    size = 1 << 18
+    normal_numbers(torch.tensor([7]), 5 * size - 1, 2 * size - 1, 4 * size, torch.float32)
+    assert chunks == [1, 2, 3]
 
 
 def test_cost_and_name() -> None:

@@ -1,13 +1,14 @@
-"""Weights that are sharded over ranks are refused by name."""
+"""Weights that are sharded over ranks are refused by name, or given as shards."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from callbacks.membership.signals import GradientNorm, WeightNoise
+from callbacks.membership.signals import GradientNorm
 from callbacks.membership.signals.weights import named_weights
 from datamodules.errors import UserError
 from kdmodules.causal_lm import count_parameters
@@ -24,17 +25,28 @@ def mesh() -> Iterator[DeviceMesh]:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("signal", [GradientNorm(), WeightNoise(2, 0.1, True, True)])
 def test_sharded_weights_are_refused(
-    signal: GradientNorm | WeightNoise,
-    family_model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    mesh: DeviceMesh,
+    family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, mesh: DeviceMesh
 ) -> None:
+    signal = GradientNorm()
     access = access_of(family_model, tokenizer)
     shard_language_model(access.lm, mesh)
     with pytest.raises(UserError, match=f"{signal.label} needs whole weights and .* is sharded"):
         signal.measure(access, [], [])
+
+
+def test_shards_are_given_where_the_root_is_still_whole(
+    family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, mesh: DeviceMesh
+) -> None:
+    lm = access_of(family_model, tokenizer).lm
+    shapes = {name: weight.shape for name, weight in lm.model.named_parameters()}
+    shard_language_model(lm, mesh)
+    with torch.no_grad():
+        lm(lambda lm: lm.states(torch.tensor([[1, 2]]), torch.ones(1, 2, dtype=torch.int64)))
+    assert not all(isinstance(weight, DTensor) for weight in lm.model.parameters())
+    weights = named_weights(lm, "a signal", whole=False)
+    assert all(isinstance(weight, DTensor) for weight in weights.values())
+    assert {name: weight.shape for name, weight in weights.items()} == shapes
 
 
 def test_a_tied_head_counts_once(
