@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from kdmodules import families
 from kdmodules.generation_batches import (
     Vocabulary,
     check_window,
@@ -45,23 +46,24 @@ class CachedModel:
     ) -> None:
         self.model = model
         self.mask = mask
-        self.vocabulary_size = vocabulary_size
+        self.head_weight = model.get_output_embeddings().weight[:vocabulary_size]
         self.cache = cache
 
     def next_logits(self, ids: Tensor) -> Tensor:
         """Read the next tokens, [B, T], and return the logits after them, float32 [B, V]."""
         # Padding is masked, so its position only has to be a valid one.
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        logits = self.model(
+        states = families.trunk(self.model)(
             input_ids=ids,
             attention_mask=self.mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
-        ).logits
+        ).last_hidden_state[:, -1]
+        # With the vocabulary first, a product with so few rows takes two thirds of the time on CPU.
+        logits = (self.head_weight @ states.t()).t()
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
-        return logits[:, -1, : self.vocabulary_size].float()
+        return logits.float()
 
 
 def log_mixture(logits: Sequence[Tensor], shares: Sequence[float], temperature: float) -> Tensor:
