@@ -7,7 +7,7 @@ import pandas as pd
 
 from callbacks.statistics import auroc
 from studies.report.figures import comparison_rows, headline_rows
-from studies.report.study_data import METRIC_NAMES, PRIMARY_ATTACK, StudyData
+from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
 
 __all__ = ["CLEAN_MARGIN", "Notice", "estimate_text", "headline", "notices"]
 
@@ -117,12 +117,21 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
 
 def _skipped(data: StudyData) -> Iterator[Notice]:
     rows = data.rows(run_b=None)
-    rows = rows[rows["skipped"].fillna(0) > 0].drop_duplicates(["run", "audit", "name"])
-    if len(rows):
-        each = "; ".join(
-            f"{row['label']}, {row['attack']}: {row['skipped']:.0f}" for _, row in rows.iterrows()
+    counted = rows.assign(skipped=rows["skipped"].fillna(0))
+    most = counted.groupby(["name", "label"], sort=False)["skipped"].max().reset_index()
+    parts = []
+    for name, own in most.groupby("name", sort=False):
+        for number, same in own[own["skipped"] > 0].groupby("skipped"):
+            every = len(same) == len(own) > 1
+            who = f"all {len(own)} models" if every else ", ".join(same["label"])
+            known = ATTACK_NAMES.get(str(name), str(name).replace("_", " "))
+            parts.append(f"{known} {float(str(number)):.0f} ({who})")
+    if parts:
+        yield Notice(
+            "caution",
+            "Records without a score",
+            f"Counted, not scored, at most: {'; '.join(parts)}.",
         )
-        yield Notice("caution", "Records without a score", f"Counted, not scored: {each}.")
 
 
 def _not_measurable(data: StudyData) -> Iterator[Notice]:

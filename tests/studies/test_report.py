@@ -353,3 +353,16 @@ def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: 
     other = replace(with_null, results=with_null.results.replace(row["metric"].item(), "auroc"))
     unmeasured = [found.title for found in notices(other, out_of_date=False)]
     assert any(title.startswith("AUROC: not measurable") for title in unmeasured)
+
+
+def test_skipped_records_are_told_once_for_all_models(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = data.results.assign(skipped=0.0)
+    rows.loc[rows["name"] == "loss", "skipped"] = 3.0
+    one = rows["name"].eq("zlib") & rows["run"].eq(finished.cells[0].alias)
+    rows.loc[one, "skipped"] = 2.0
+    found = notices(replace(data, results=rows), out_of_date=False)
+    (told,) = [one for one in found if one.title == "Records without a score"]
+    label = data.labels[finished.cells[0].alias]
+    assert told.text.endswith(f"Loss 3 (all {len(finished.cells)} models); Zlib 2 ({label}).")
