@@ -196,7 +196,7 @@ def test_warnings_come_first(finished: Plan) -> None:
     main_part = text[text.index("<main>") :]
     assert main_part.index('id="warnings"') < main_part.index('id="result"')
     for notice in (
-        "Control, Loss: 2",
+        "Loss 2 (Control)",
         "TPR at 1% FPR: not measurable in 20 rows",
         "Control: not shown to be clean",
         "1 replicate",
