@@ -121,11 +121,12 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
     most = counted.groupby(["name", "label"], sort=False)["skipped"].max().reset_index()
     parts = []
     for name, own in most.groupby("name", sort=False):
-        for number, same in own[own["skipped"] > 0].groupby("skipped"):
+        for count in sorted(set(own["skipped"]) - {0.0}):
+            same = own[own["skipped"] == count]
             every = len(same) == len(own) > 1
             who = f"all {len(own)} models" if every else ", ".join(same["label"])
             known = ATTACK_NAMES.get(str(name), str(name).replace("_", " "))
-            parts.append(f"{known} {float(str(number)):.0f} ({who})")
+            parts.append(f"{known} {count:.0f} ({who})")
     if parts:
         yield Notice(
             "caution",
