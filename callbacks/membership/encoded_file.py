@@ -1,7 +1,6 @@
 """Token ids of many records on disk: a batch of them at a time becomes Python numbers."""
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import overload
 
 import numpy as np
 
+from callbacks.membership.owned_file import OwnedFile
 from callbacks.membership.token_statistics import SHARD_RECORDS, shard_places
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
@@ -19,8 +19,6 @@ _Token = np.int32
 
 class EncodedFile(Sequence[EncodedRecord]):
     """Encoded records, tokenised once, a shard at a time, and read one by one.
-
-    The file is without a name, so that nothing private stays behind, whatever ends the process.
 
     Args:
         records: The records.
@@ -35,14 +33,14 @@ class EncodedFile(Sequence[EncodedRecord]):
         folder: Path | None = None,
     ) -> None:
         self._records = records
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = OwnedFile.nameless(folder)
         self._prompts = np.zeros(len(records), dtype=np.int32)
         self._responses = np.zeros(len(records), dtype=np.int32)
         self._cuts = np.zeros((len(records), 2), dtype=bool)
         for places in shard_places(len(records), SHARD_RECORDS):
             first, last = int(places[0]), int(places[-1])
             self._append(first, encode(records[first : last + 1]))
-        self._file.flush()
+        self._file.stream.flush()
         lengths = self._prompts.astype(np.int64) + self._responses
         self._starts = lengths.cumsum() - lengths
 
@@ -52,7 +50,7 @@ class EncodedFile(Sequence[EncodedRecord]):
         self._responses[own] = [len(one.response_ids) for one in encoded]
         self._cuts[own] = [(one.prompt_cut, one.response_cut) for one in encoded]
         ids = chain.from_iterable(chain(one.prompt_ids, one.response_ids) for one in encoded)
-        self._file.write(np.fromiter(ids, dtype=_Token).tobytes())
+        self._file.stream.write(np.fromiter(ids, dtype=_Token).tobytes())
 
     def __len__(self) -> int:
         return len(self._records)
@@ -71,7 +69,7 @@ class EncodedFile(Sequence[EncodedRecord]):
         prompt, response = int(self._prompts[index]), int(self._responses[index])
         size = np.dtype(_Token).itemsize
         start = int(self._starts[index]) * size
-        content = os.pread(self._file.fileno(), (prompt + response) * size, start)
+        content = os.pread(self._file.descriptor, (prompt + response) * size, start)
         ids = np.frombuffer(content, dtype=_Token).tolist()
         prompt_cut, response_cut = self._cuts[index].tolist()
         return EncodedRecord(

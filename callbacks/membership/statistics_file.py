@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from callbacks.atomic_file import replacing
+from callbacks.membership.owned_file import OwnedFile
 from callbacks.membership.token_statistics import (
     COLUMNS,
     SHARD_RECORDS,
@@ -38,7 +39,7 @@ class StatisticsFile:
     Attributes:
         record_ids: N distinct ids.
         lengths: Scored tokens of each record, [N] int64.
-        file: Open Arrow file; where it was temporary, it is gone with its last reader.
+        file: Arrow file, closed with the last selection of its records.
         rows: Row of each record in the file, [N] int64.
         key: What the statistics were computed from, None if unknown.
         facts: Numbers about the scored text that no column tells.
@@ -46,7 +47,7 @@ class StatisticsFile:
 
     record_ids: tuple[str, ...]
     lengths: Tensor
-    file: BinaryIO
+    file: OwnedFile
     rows: Tensor
     key: StatisticsKey | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class StatisticsFile:
 
     def read(self) -> TokenStatistics:
         """Returns all the records in memory: take a shard of them first."""
-        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(self.file.descriptor, 0, access=mmap.ACCESS_READ)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
         names = [name for name in COLUMNS if name in reader.schema.names]
         parts: dict[str, list[Tensor]] = {
@@ -159,8 +160,7 @@ def open_statistics(path: Path, expected: StatisticsKey | None = None) -> Statis
         UserError: If the file is missing, no such table, or computed from something else.
     """
     try:
-        file = path.open("rb")
-        found = _opened(file)
+        found = _opened(OwnedFile(path.open("rb")))
     except FileNotFoundError as error:
         raise UserError(f"there are no token statistics at {path}: correct the path") from error
     except (pa.ArrowException, KeyError, ValueError) as error:
@@ -175,8 +175,8 @@ def open_statistics(path: Path, expected: StatisticsKey | None = None) -> Statis
     return found
 
 
-def _opened(file: BinaryIO) -> StatisticsFile:
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _opened(file: OwnedFile) -> StatisticsFile:
+    mapped = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
     reader = pa.ipc.open_file(pa.py_buffer(mapped))
     metadata = reader.schema.metadata or {}
     key = StatisticsKey(*(metadata[part.name.encode()].decode() for part in fields(StatisticsKey)))

@@ -1,7 +1,6 @@
 """Takes the tables of a pass batch by batch, and puts them in the records' order on disk."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from callbacks.membership.owned_file import OwnedFile
 from callbacks.membership.statistics_file import StatisticsFile, write_statistics
 from callbacks.membership.token_statistics import (
     SHARD_RECORDS,
@@ -22,8 +22,8 @@ class StatisticsSpool:
     """A pass on its way to disk.
 
     Batches are of records of similar length, shards of records in their order. What a batch gives
-    is appended to one temporary file, record by record; from there the shards are collected. Both
-    files are without a name, so that nothing private stays behind, whatever ends the process.
+    is appended to one nameless file, record by record; from there the shards are collected into
+    another.
 
     Args:
         record_ids: The N records, in the order in which they are to be read.
@@ -33,7 +33,7 @@ class StatisticsSpool:
     def __init__(self, record_ids: Sequence[str], folder: Path | None = None) -> None:
         self._record_ids = tuple(record_ids)
         self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = OwnedFile.nameless(folder)
         self._written = 0
         self._starts = np.full(len(record_ids), -1, dtype=np.int64)
         self._lengths = np.zeros(len(record_ids), dtype=np.int64)
@@ -61,7 +61,7 @@ class StatisticsSpool:
         tokens = np.empty(int(table.offsets[-1]), dtype=token)
         for name, values in columns.items():
             tokens[name] = values
-        self._file.write(tokens.tobytes())
+        self._file.stream.write(tokens.tobytes())
         self._starts[list(places)] = self._written + table.offsets[:-1].numpy()
         self._lengths[list(places)] = table.lengths.numpy()
         self._written += tokens.size
@@ -76,10 +76,10 @@ class StatisticsSpool:
         if missing.size:
             first = self._record_ids[missing[0]]
             raise ValueError(f"{missing.size} records were not scored, first {first!r}")
-        self._file.flush()
-        file = tempfile.TemporaryFile(dir=self._folder)
-        write_statistics(self._shards(), file)
-        self._file.close()
+        self._file.stream.flush()
+        file = OwnedFile.nameless(self._folder)
+        write_statistics(self._shards(), file.stream)
+        self._file.stream.close()
         rows = torch.arange(len(self._record_ids))
         return StatisticsFile(self._record_ids, torch.from_numpy(self._lengths), file, rows, key)
 
@@ -99,7 +99,7 @@ class StatisticsSpool:
         assert self._token is not None
         size = self._token.itemsize
         pieces = [
-            os.pread(self._file.fileno(), int(length) * size, int(start) * size)
+            os.pread(self._file.descriptor, int(length) * size, int(start) * size)
             for start, length in zip(starts, lengths, strict=True)
         ]
         return np.frombuffer(b"".join(pieces), dtype=self._token)

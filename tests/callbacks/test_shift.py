@@ -44,7 +44,7 @@ def test_every_audit_of_a_run_hears_the_same_verdict_once(
     assert first.verdict.shifted is True
     assert {row["shifted"] for row in first.rows} == {True}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert shared_gate(trainer, "private", *two, QUICK, 3) is first
         alike = shared_gate(trainer, "private", *sides(""), QUICK, 3)
     assert alike.verdict.shifted is not True
