@@ -15,10 +15,11 @@ from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
-from kdmodules.network import Network, load_model, require_same_vocabulary
+from kdmodules.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
-from kdmodules.text_loss import NO_TEXT, PlainText, TeacherRows, TextStep, check_text_options
+from kdmodules.teachers import Teachers
+from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_text_options
 from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
@@ -68,15 +69,13 @@ class StudentModule(LanguageModelModule):
     ) -> None:
         super().__init__(network, optimizer, seed)
         check_text_options(plain_text, lm_coef, text_kd_ratio)
-        self.teacher_sources = [teacher] if isinstance(teacher, str) else list(teacher)
+        self.teachers = Teachers([teacher] if isinstance(teacher, str) else teacher)
         self.kd_loss = kd_loss
         self.responses = responses
         self.reduction = reduction
         self.plain_text = plain_text
         self.lm_coef = lm_coef
         self.text_kd_ratio = text_kd_ratio
-        # A tuple keeps the teachers out of parameters, optimiser, checkpoints and DDP.
-        self.teachers: tuple[CausalLM, ...] = ()
         self.trained_on: InstructionBatch | None = None
         self._blocks: PlainTextBlocks | None = None
         self._text = NO_TEXT
@@ -96,20 +95,11 @@ class StudentModule(LanguageModelModule):
     def configure_model(self) -> None:
         """Builds the student and loads its teachers, frozen and in evaluation mode."""
         super().configure_model()
-        if self.teachers:
-            return
-        for source in self.teacher_sources:
-            require_same_vocabulary(source, self.tokenizer)
-        self.teachers = tuple(self._load_teacher(source) for source in self.teacher_sources)
-
-    def _load_teacher(self, source: str) -> CausalLM:
-        model = load_model(source).requires_grad_(False).eval()
-        require_window(model, self.data.max_tokens)
-        return CausalLM(model, len(self.tokenizer))
+        self.teachers.load(self.tokenizer, self.data.max_tokens)
 
     def on_fit_start(self) -> None:
         """Moves the teachers, reads the plain text, and lets the response source prepare."""
-        self._place_teachers()
+        self.teachers.to(self.device)
         self._read_plain_text()
         self.responses.prepare(self._context(micro_batch=0))
 
@@ -155,17 +145,13 @@ class StudentModule(LanguageModelModule):
 
     def on_validation_start(self) -> None:
         """Moves the teachers where a validation runs without a fit."""
-        self._place_teachers()
-
-    def _place_teachers(self) -> None:
-        for teacher in self.teachers:
-            teacher.to(self.device)
+        self.teachers.to(self.device)
 
     def _context(self, micro_batch: int) -> ResponseContext:
         data = self.training_data
         return ResponseContext(
             student=self.language_model,
-            teachers=self.teachers,
+            teachers=self.teachers.models,
             encoder=self.data.encoder,
             records=data.tokens(self.training_split, data.training_records(self.training_split)),
             private_folder=Path(self.trainer.default_root_dir) / "private",
@@ -202,7 +188,7 @@ class StudentModule(LanguageModelModule):
         n_targets = blocks.numel() - len(blocks)
         mine = blocks[self.global_rank :: self.trainer.world_size].to(self.device)
         weight = max(tokens, 1.0) / n_targets
-        return TextStep(mine.chunk(accumulate), weight, self.text_kd_ratio, self._teacher_rows)
+        return TextStep(mine.chunk(accumulate), weight, self.text_kd_ratio, self.teachers.rows)
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""
@@ -218,7 +204,7 @@ class StudentModule(LanguageModelModule):
         text: TextStep = NO_TEXT,
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
-        teachers = self._teacher_rows(batch) if reduction.kd_ratio > 0 else ()
+        teachers = self.teachers.rows(batch) if reduction.kd_ratio > 0 else ()
 
         def compute(lm: CausalLM) -> dict[str, Tensor]:
             sums = objective(
@@ -247,12 +233,6 @@ class StudentModule(LanguageModelModule):
         if self._blocks is None:
             del found["text_cross_entropy"]
         return found
-
-    @torch.no_grad()
-    def _teacher_rows(self, batch: InstructionBatch) -> TeacherRows:
-        return tuple(
-            teacher(lambda lm: (lm.hidden(batch), lm.head_weight)) for teacher in self.teachers
-        )
 
     def development_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Adds ``teacher_kl``: forward KL from the teacher, which the student aims at, in nats."""

@@ -12,10 +12,7 @@ from datamodules.errors import UserError
 from datamodules.plain_text import DocumentEnd
 from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import naming_records
-from kdmodules.losses import ForwardKL, KDStep, Reduction
-
-TeacherRows = tuple[tuple[Tensor, Tensor], ...]
-"""(hidden [N, Dt], head weight [V, Dt]) of each teacher at a batch's scored tokens."""
+from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
 
 
 @dataclass(frozen=True)

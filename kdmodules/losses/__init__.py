@@ -20,7 +20,14 @@ from kdmodules.losses.returns import (
 from kdmodules.losses.reverse_kl import ReverseKL
 from kdmodules.losses.skew_forward_kl import SkewForwardKL
 from kdmodules.losses.skew_reverse_kl import SkewReverseKL
-from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError, Reduction
+from kdmodules.losses.step import (
+    Chunk,
+    KDStep,
+    LossSums,
+    NonFiniteLossError,
+    Reduction,
+    TeacherRows,
+)
 from kdmodules.losses.symmetric_kl import SymmetricKL
 from kdmodules.losses.taid import TAID
 from kdmodules.losses.top_k import TeacherTopK
@@ -43,6 +50,7 @@ __all__ = [
     "SkewReverseKL",
     "SymmetricKL",
     "TAID",
+    "TeacherRows",
     "TeacherTopK",
     "TotalVariation",
     "cross_entropy",

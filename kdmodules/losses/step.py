@@ -8,6 +8,9 @@ from torch import Tensor
 
 from datamodules.errors import UserError
 
+TeacherRows = Sequence[tuple[Tensor, Tensor]]
+"""(hidden [N, Dt], head weight [V', Dt]) of each teacher at a batch's scored tokens."""
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -77,7 +80,7 @@ class KDStep:
     student_hidden: Tensor
     student_weight: Tensor
     targets: Tensor
-    teachers: Sequence[tuple[Tensor, Tensor]] = ()
+    teachers: TeacherRows = ()
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     record_index: Tensor | None = None
     vocabulary_size: int | None = None

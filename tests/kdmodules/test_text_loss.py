@@ -48,7 +48,7 @@ class FirstStep(Callback):
         teacher = build_network(NETWORK, tokens, seed=99).requires_grad_(False).eval()
         for parameter in teacher.parameters():
             parameter.mul_(3.0)
-        pl_module.teachers = (CausalLM(teacher, len(tokens)),)
+        pl_module.teachers.models = (CausalLM(teacher, len(tokens)),)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step == 0:
@@ -118,7 +118,7 @@ def naive_gradients(
     ).blocks(0, 8)
     logits = model(blocks).logits[:, :-1].flatten(0, 1)
     text = torch.nn.functional.cross_entropy(logits, blocks[:, 1:].flatten())
-    p = module.teachers[0].model.double()(blocks).logits[:, :-1].flatten(0, 1).softmax(-1)
+    p = module.teachers.models[0].model.double()(blocks).logits[:, :-1].flatten(0, 1).softmax(-1)
     divergence = (p * (p.log() - logits.log_softmax(-1))).sum(-1).mean()
     mixed = (1 - text_kd_ratio) * text + text_kd_ratio * divergence
     (total / n_tokens + 0.7 * mixed).backward()
