@@ -4,6 +4,14 @@ from callbacks.blocks.callback import BlockAudit
 from callbacks.membership.callback import MembershipAudit
 from callbacks.memorization.callback import MemorizationAudit
 from callbacks.memorization.exposure_callback import ExposureAudit
+from callbacks.throughput.callback import Throughput
 from callbacks.utility.callback import UtilityAudit
 
-__all__ = ["BlockAudit", "ExposureAudit", "MembershipAudit", "MemorizationAudit", "UtilityAudit"]
+__all__ = [
+    "BlockAudit",
+    "ExposureAudit",
+    "MembershipAudit",
+    "MemorizationAudit",
+    "Throughput",
+    "UtilityAudit",
+]

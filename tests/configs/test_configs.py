@@ -35,11 +35,17 @@ FOLDERS = {
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         *("membership_weights", "membership_canaries"),
         *("memorization", "exposure", "transfer", "released_memorization"),
-        *("blocks", "blocks_all", "blocks_swap"),
+        *("blocks", "blocks_all", "blocks_sample", "blocks_swap", "blocks_tuned"),
+        *("memorization_last", "utility_last", "throughput"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext"},
     "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
+    "objectives": {
+        *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),
+        *("jsd", "total_variation", "alpha_beta", "adaptive_kl", "taid", "top_k"),
+        "policy_gradient",
+    },
     "presets/as_released": {
         *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),
         *("reference_gpt2", "reference_opt", "reference_llama", "utility"),
@@ -57,10 +63,12 @@ FOLDERS = {
     "recipes/minillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm": TINY | PUBLISHED_STUDENTS,
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
+    "sources": {"dataset", "teacher", "student", "mixed", "buffered", "replay", "rollouts"},
     "studies": {
-        *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly"),
+        *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly", "objectives", "tasks"),
         *("gpt2", "gpt2-as-released", "llama", "opt"),
     },
+    "teacher_cache": {"full"},
     "techniques": {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
@@ -169,6 +177,16 @@ def test_technique(parser: LightningArgumentParser, technique: str) -> None:
     assert isinstance(model.responses, ResponseSource)
 
 
+@pytest.mark.parametrize("factor", fragments("objectives", "sources"))
+def test_factor_of_a_product(parser: LightningArgumentParser, factor: str) -> None:
+    listed = ["base/student", "data/builtin", "families/gpt2-tiny", "techniques/kd", factor]
+    config = compose(parser, *listed)
+    assert_kept(config, factor)
+    model, named = build(parser, config).model, config.fit.model.init_args
+    for built, one in ((model.kd_loss, named.kd_loss), (model.responses, named.responses)):
+        assert type(built).__name__ == one.class_path.rpartition(".")[2]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe(parser: LightningArgumentParser, recipe: str) -> None:
     _, folder, family = recipe.split("/")
@@ -215,8 +233,13 @@ def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> N
     assert checked.name == study
     cells = make_plan(checked, tmp_path).cells
     assert {cell.stage for cell in cells} >= {"teacher", "student", "control"}
-    # Replicates differ in their seeds alone.
+    seen: set[str] = set()
+    # Replicates differ in their seeds alone, and a product in pairs of fragments.
     for cell in (cell for cell in cells if cell.replicate == checked.replicates[0]):
+        own = {word for word in cell.arguments if word.endswith(".yaml")}
+        if cell.factors and own <= seen:
+            continue
+        seen |= own
         config = parser.parse_args(list(cell.arguments))
         assert config.fit.run_dir == cell.run_dir
 

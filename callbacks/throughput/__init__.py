@@ -1,0 +1,1 @@
+"""How fast a run trains, and what its time is spent on."""
