@@ -36,6 +36,7 @@ from callbacks.blocks.signals import (
     RecordedSignal,
     RerunSignal,
     ResidualNorm,
+    TunedLens,
 )
 from callbacks.membership.collection import ReferenceModel
 from callbacks.membership.signals import ModelAccess
@@ -60,12 +61,14 @@ class Planted:
         after: The model after it.
         members: What the block was trained on.
         nonmembers: Records of the same distribution.
+        development: More of them, which no model met and no audit reads.
     """
 
     before: ModelAccess
     after: ModelAccess
     members: list[EncodedRecord]
     nonmembers: list[EncodedRecord]
+    development: list[EncodedRecord]
 
 
 @contextmanager
@@ -89,8 +92,9 @@ def plant(
     """
     draw = numpy_generator(seed, "planted blocks")
     chain = draw.dirichlet(np.full(VOCABULARY, 0.1), size=VOCABULARY)
-    records = [_record(index, chain, draw) for index in range(4 * n_records)]
+    records = [_record(index, chain, draw) for index in range(6 * n_records)]
     members, nonmembers = records[:n_records], records[n_records : 2 * n_records]
+    public, development = records[2 * n_records : 4 * n_records], records[4 * n_records :]
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=VOCABULARY, n_embd=width, n_layer=n_blocks, n_head=2, n_positions=64,
@@ -100,10 +104,10 @@ def plant(
     template = PromptTemplate("{instruction}\n{context}\n", "{instruction}\n")
     encoder = RecordEncoder(train_tokenizer(["a b"], 258), template, 32, 64)
     access = ModelAccess(lm, encoder, Ranks(), n_records, 8192, seed, silent)
-    _train(lm, records[2 * n_records :], list(lm.parameters()), steps)
+    _train(lm, public, list(lm.parameters()), steps)
     before = replace(access, lm=copy.deepcopy(lm))
     _train(lm, members, list(transformer_blocks(lm.model)[block].parameters()), leak_steps)
-    return Planted(before, access, members, nonmembers)
+    return Planted(before, access, members, nonmembers, development)
 
 
 def _record(index: int, chain: np.ndarray, draw: np.random.Generator) -> EncodedRecord:
@@ -131,27 +135,27 @@ def profiles(
     signal: BlockSignal, access: ModelAccess, planted: Planted, donor: ModelAccess
 ) -> list[Profile]:
     """Return what a signal says of a model's blocks."""
+    reference = ReferenceModel(donor.lm, donor.encoder)
+    whole = BlockAccess(access, lambda name: reference, lambda: planted.development)
     with torch.no_grad():
+        fitted = signal.fitted(whole)
         sides = [
             MeasuredSide(
-                _measure(signal, access, of, donor),
+                _measure(fitted, whole, of),
                 ["open_qa"] * len(of),
                 np.arange(len(of)) + first,
             )
             for of, first in ((planted.members, 0), (planted.nonmembers, len(planted.members)))
         ]
-    return signal.oppose(*sides)
+    return fitted.oppose(*sides)
 
 
-def _measure(
-    signal: BlockSignal, access: ModelAccess, of: list[EncodedRecord], donor: ModelAccess
-) -> torch.Tensor:
+def _measure(signal: BlockSignal, access: BlockAccess, of: list[EncodedRecord]) -> torch.Tensor:
     if isinstance(signal, RecordedSignal):
-        return record_signals(access, of, [signal])[0]
+        return record_signals(access.model, of, [signal])[0]
     if not isinstance(signal, RerunSignal):
         raise TypeError(f"{signal.name} neither reads nor reruns")
-    reference = ReferenceModel(donor.lm, donor.encoder)
-    return signal.measure(BlockAccess(access, lambda name: reference), of)
+    return signal.measure(access, of)
 
 
 def areas(profile: Profile) -> dict[int, float]:
@@ -167,6 +171,7 @@ def signals(conductance_steps: int = 16) -> list[BlockSignal]:
     """Return what is measured; the swap's donor is the model before."""
     return [
         LogitLens(),
+        TunedLens(),
         ResidualNorm(),
         HiddenProbe(),
         BlockGradNorm(),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.audit import AuditCallback, Measurements
@@ -65,20 +66,32 @@ class BlockAudit(AuditCallback):
         self.populations = populations
         self.blind = blind
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses, before anything is trained, signals without the text that they are fitted on.
+
+        Raises:
+            UserError: If there is none that is not audited.
+        """
+        if any(signal.needs_development for signal in self.signals):
+            self._development(Scene.of(trainer, pl_module))
+
     def measure(self, scene: Scene) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""
         n_blocks = len(transformer_blocks(scene.module.language_model.model))
         scores = BlockScoreRows(n_blocks)
         found = Measurements(scores=scores)
         access = self._access(scene)
-        members = self.populations or [scene.data.member_population]
-        pairs = [(name, scene.data.opposed_to(name)) for name in members]
-        names = dict.fromkeys(name for pair in pairs for name in pair)
-        sides = {name: self._side(scene, name) for name in names}
-        measured = {name: self._measured(access, encoded) for name, (_, encoded) in sides.items()}
+        signals = [signal.fitted(access) for signal in self.signals]
+        pairs = self._pairs(scene)
+        sides = {name: self._side(scene, name) for name in _named(pairs)}
+        measured = {
+            name: _measured(signals, access, encoded) for name, (_, encoded) in sides.items()
+        }
         opposed = {
-            (inside, outside): self._oppose(
-                (sides[inside][0], measured[inside]), (sides[outside][0], measured[outside])
+            (inside, outside): _oppose(
+                signals,
+                (sides[inside][0], measured[inside]),
+                (sides[outside][0], measured[outside]),
             )
             for inside, outside in pairs
         }
@@ -117,7 +130,41 @@ class BlockAudit(AuditCallback):
     def _access(self, scene: Scene) -> BlockAccess:
         references = reference_models(scene.trainer)
         model = self.model_access(scene)
-        return BlockAccess(model, cache(lambda name: references.load(name, scene.module)))
+        return BlockAccess(
+            model,
+            cache(lambda name: references.load(name, scene.module)),
+            lambda: self._development(scene),
+        )
+
+    def _pairs(self, scene: Scene) -> list[tuple[str, str]]:
+        members = self.populations or [scene.data.member_population]
+        return [(name, scene.data.opposed_to(name)) for name in members]
+
+    def _development(self, scene: Scene) -> list[EncodedRecord]:
+        """Returns development records with a response, none of which any audit could judge."""
+        records = scene.data.development_records()
+        for name in _named(self._pairs(scene)):
+            audited = {record.content for record in scene.data.population(name)}
+            shared = sum(record.content in audited for record in records)
+            if shared:
+                raise UserError(
+                    f"{self._fitted_names()} is fitted on development text, and {shared} of the "
+                    f"{len(records)} development records are audited as {name!r}: leave it out "
+                    "(configs/audits/blocks_all.yaml has the other signals), or audit with data "
+                    "that have a development split of their own"
+                )
+        encoded = scene.data.tokens("development", records)
+        found = [record for record in encoded if record.response_ids]
+        if len(found) < 2:
+            raise UserError(
+                f"{self._fitted_names()} is fitted on some development records and judged on "
+                f"others, and {len(found)} of them has a response: give "
+                "data.splits.fractions.development a larger share, or leave it out"
+            )
+        return found
+
+    def _fitted_names(self) -> str:
+        return ", ".join(signal.name for signal in self.signals if signal.needs_development)
 
     def _side(self, scene: Scene, name: str) -> tuple[BlockSide, list[EncodedRecord]]:
         """Returns a population's scorable records and their tokens."""
@@ -134,32 +181,6 @@ class BlockAudit(AuditCallback):
         clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
         side = BlockSide(name, records, clusters, skipped=len(population) - len(records))
         return side, [encoded for _, encoded in kept]
-
-    def _measured(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> list[Tensor]:
-        """Returns one tensor [R, L, K] for every signal, in order."""
-        recorded = [one for one in self.signals if isinstance(one, RecordedSignal)]
-        found: dict[BlockSignal, Tensor] = {}
-        if recorded:
-            read = record_signals(access.model, encoded, recorded)
-            found |= dict(zip(recorded, read, strict=True))
-        for signal in self.signals:
-            if isinstance(signal, RerunSignal):
-                found[signal] = signal.measure(access, encoded)
-        return [found[signal] for signal in self.signals]
-
-    def _oppose(
-        self,
-        members: tuple[BlockSide, Sequence[Tensor]],
-        nonmembers: tuple[BlockSide, Sequence[Tensor]],
-    ) -> list[Profile]:
-        (ours, inside), (theirs, outside) = members, nonmembers
-        profiles = []
-        for signal, one, other in zip(self.signals, inside, outside, strict=True):
-            profiles += signal.oppose(
-                MeasuredSide(one, ours.tasks, ours.clusters),
-                MeasuredSide(other, theirs.tasks, theirs.clusters),
-            )
-        return profiles
 
     def _draw(
         self,
@@ -181,3 +202,38 @@ class BlockAudit(AuditCallback):
         rows = [*earlier_rows(run_folder(scene.trainer), self.audit, scene.step), *current]
         evolution = evolution_of(rows, ours.population)
         found.figures[f"blocks/{ours.population}/evolution"] = evolution_figure(evolution, heading)
+
+
+def _named(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns every population of some pairs, once."""
+    return list(dict.fromkeys(name for pair in pairs for name in pair))
+
+
+def _measured(
+    signals: Sequence[BlockSignal], access: BlockAccess, encoded: Sequence[EncodedRecord]
+) -> list[Tensor]:
+    """Returns one tensor [R, L, K] for every signal, in order."""
+    recorded = [one for one in signals if isinstance(one, RecordedSignal)]
+    found: dict[BlockSignal, Tensor] = {}
+    if recorded:
+        read = record_signals(access.model, encoded, recorded)
+        found |= dict(zip(recorded, read, strict=True))
+    for signal in signals:
+        if isinstance(signal, RerunSignal):
+            found[signal] = signal.measure(access, encoded)
+    return [found[signal] for signal in signals]
+
+
+def _oppose(
+    signals: Sequence[BlockSignal],
+    members: tuple[BlockSide, Sequence[Tensor]],
+    nonmembers: tuple[BlockSide, Sequence[Tensor]],
+) -> list[Profile]:
+    (ours, inside), (theirs, outside) = members, nonmembers
+    profiles = []
+    for signal, one, other in zip(signals, inside, outside, strict=True):
+        profiles += signal.oppose(
+            MeasuredSide(one, ours.tasks, ours.clusters),
+            MeasuredSide(other, theirs.tasks, theirs.clusters),
+        )
+    return profiles

@@ -25,6 +25,7 @@ _RELIABLE = 0.8
 _OF_THE_TEXTS = (BLIND, "balance")
 _SIGNALS = {
     "logit_lens": "Logit lens",
+    "tuned_lens": "Tuned lens",
     "residual_norm": "Residual update",
     "hidden_probe": "Hidden-state probe",
     "block_grad_norm": "Gradient norm",
@@ -93,7 +94,7 @@ def block_entries(data: StudyData) -> list[tuple[str, str, bool]]:
 
 
 def block_sentences(data: StudyData) -> list[str]:
-    """Returns what the section says in words: shift, its limit, the tests, what is not reliable."""
+    """Returns what the section says in words: shift, limits, tests, reliability, calibration."""
     rows = block_rows(data)
     if not len(rows):
         return []
@@ -103,6 +104,7 @@ def block_sentences(data: StudyData) -> list[str]:
         "where a record is stored.",
         *_differences(rows),
         *_unreliable(rows),
+        *_calibration(rows),
         *_probes(data),
     ]
 
@@ -145,14 +147,40 @@ def _differences(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _unreliable(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields one line on what weight noise says too shakily, models of the same blocks together."""
     found = rows[(rows["metric"] == "reliability") & ~(rows["value"] >= _RELIABLE)]
-    for label, own in found.groupby("label", sort=False):
-        places = sorted(own["block"].unique())
-        blocks = "block " if len(places) == 1 else "blocks "
-        blocks += ", ".join(f"{block:.0f}" for block in places)
+    models: dict[tuple[str, str], list[str]] = {}
+    for (signal, label), own in found.groupby(["signal", "label"], sort=False):
+        models.setdefault((str(signal), _places(own)), []).append(str(label))
+    if models:
+        each = [f"{signal} at {at} of {', '.join(of)}" for (signal, at), of in models.items()]
         yield (
-            f"{label}: weight noise has a reliability over draws below {_RELIABLE} at "
-            f"{blocks}: not to be ranked."
+            f"Not to be ranked, as the reliability over draws is below {_RELIABLE}: "
+            f"{'; '.join(each)}."
+        )
+
+
+def _places(rows: pd.DataFrame) -> str:
+    blocks = sorted(rows["block"].unique())
+    if len(blocks) == rows["n_blocks"].max():
+        return "every block"
+    return f"block{'s' * (len(blocks) > 1)} " + ", ".join(f"{block:.0f}" for block in blocks)
+
+
+def _calibration(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields how far the tuned lens is from the models' own predictions, at its worst block."""
+    worst = {
+        metric: rows.loc[rows["metric"] == metric].groupby("run")["value"].max()
+        for metric in ("kl_tuned", "kl_plain")
+    }
+    if len(worst["kl_tuned"]):
+        tuned, plain = (
+            " to ".join(dict.fromkeys(f"{one:.3g}" for one in (own.min(), own.max())))
+            for own in worst.values()
+        )
+        yield (
+            "The tuned lens's translators are fitted on development text. At the worst block of a "
+            f"model KL(model ‖ lens) is {tuned} nats per token there, and {plain} without them."
         )
 
 

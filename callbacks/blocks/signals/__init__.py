@@ -8,6 +8,7 @@ from callbacks.blocks.signals.block_swap import BlockSwap
 from callbacks.blocks.signals.hidden_probe import HiddenProbe
 from callbacks.blocks.signals.logit_lens import LogitLens
 from callbacks.blocks.signals.residual_norm import ResidualNorm
+from callbacks.blocks.signals.tuned_lens import TunedLens
 
 __all__ = [
     "Attribution",
@@ -21,4 +22,5 @@ __all__ = [
     "RecordedSignal",
     "RerunSignal",
     "ResidualNorm",
+    "TunedLens",
 ]

@@ -11,7 +11,17 @@ from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading, pro
 from callbacks.membership.collection import ReferenceModel
 from callbacks.membership.signals import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch
+from datamodules.errors import UserError
 from kdmodules.causal_lm import CausalLM
+
+
+def no_development() -> Sequence[EncodedRecord]:
+    """Refuses to give development text.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError("a signal is fitted on development text, and there is none here")
 
 
 @dataclass(frozen=True)
@@ -21,10 +31,13 @@ class BlockAccess:
     Attributes:
         model: The model under audit.
         load_reference: Loads another model by name.
+        development: Returns two or more development records with a response, none of which is
+            audited.
     """
 
     model: ModelAccess
     load_reference: Callable[[str], ReferenceModel]
+    development: Callable[[], Sequence[EncodedRecord]] = no_development
 
 
 class BlockSignal(ABC):
@@ -36,15 +49,25 @@ class BlockSignal(ABC):
     Attributes:
         name: The signal's id in every table.
         threat_model: What the attacker is assumed to have.
+        needs_development: Whether it is fitted on development text before it measures.
     """
 
     name: ClassVar[str]
     threat_model: ClassVar[str] = "holds the weights"
+    needs_development: ClassVar[bool] = False
 
     @property
     def params(self) -> Params:
         """Options that tell two uses of the signal apart, ready for JSON."""
         return {}
+
+    def fitted(self, access: BlockAccess) -> "BlockSignal":
+        """Returns the signal as it measures these weights: itself, where it is fitted to none.
+
+        Args:
+            access: The model, which must be what it was, to the bit, afterwards.
+        """
+        return self
 
     @abstractmethod
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:

@@ -8,7 +8,7 @@ say of an earlier one is not calibrated (Belrose et al. 2023, arXiv 2303.08112).
 import torch
 from torch import Tensor
 
-from callbacks.blocks.profile import MeasuredSide, Params, Profile, Reading
+from callbacks.blocks.profile import MeasuredSide, Profile, Reading
 from callbacks.blocks.readout import mean_log_likelihood
 from callbacks.blocks.signals.base import BlockStep, RecordedSignal, oppose_readings
 from datamodules.errors import UserError
@@ -41,14 +41,26 @@ class LogitLens(RecordedSignal):
         Raises:
             UserError: If a block is asked for that the model does not have.
         """
-        if self.blocks is not None and self.blocks[-1] >= step.n_blocks:
+        if step.block not in self.read_blocks(step.n_blocks):
+            return torch.full((len(step.batch.record_ids), 1), torch.nan, device=step.left.device)
+        return mean_log_likelihood(step.lm, self.seen(step), step.batch).unsqueeze(1)
+
+    def seen(self, step: BlockStep) -> Tensor:
+        """Returns the rows [N, D] that the final norm and the head are given."""
+        return step.left
+
+    def read_blocks(self, n_blocks: int) -> list[int]:
+        """Returns the indices of the blocks that are read.
+
+        Raises:
+            UserError: If a block is asked for that the model does not have.
+        """
+        if self.blocks is not None and self.blocks[-1] >= n_blocks:
             raise UserError(
                 f"{self.name}: there is no block {self.blocks[-1]}: the model's are 0 to "
-                f"{step.n_blocks - 1}"
+                f"{n_blocks - 1}"
             )
-        if self.blocks is not None and step.block not in self.blocks:
-            return torch.full((len(step.batch.record_ids), 1), torch.nan, device=step.left.device)
-        return mean_log_likelihood(step.lm, step.left, step.batch).unsqueeze(1)
+        return list(range(n_blocks)) if self.blocks is None else self.blocks
 
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
         """Returns the profiles of the likelihood and of its gain."""
@@ -56,11 +68,13 @@ class LogitLens(RecordedSignal):
 
     def _readings(self, measured: Tensor) -> list[Reading]:
         values = measured[:, :, 0].numpy()
-        read = list(range(values.shape[1])) if self.blocks is None else self.blocks
+        read = self.read_blocks(values.shape[1])
         gained = [block for block in read if block - 1 in read]
-        params: Params = {"measure": "log_likelihood"}
-        readings = [Reading(self.name, params, tuple(read), values[:, read])]
+        likelihood, gain = (
+            {"measure": measure, **self.params} for measure in ("log_likelihood", "gain")
+        )
+        readings = [Reading(self.name, likelihood, tuple(read), values[:, read])]
         if gained:
             gains = values[:, gained] - values[:, [block - 1 for block in gained]]
-            readings.append(Reading(self.name, {"measure": "gain"}, tuple(gained), gains))
+            readings.append(Reading(self.name, gain, tuple(gained), gains))
         return readings

@@ -13,6 +13,7 @@ from callbacks.blocks.signals import LogitLens, ResidualNorm
 from callbacks.statistics import auroc
 from datamodules.errors import UserError
 from studies.cli import main
+from tests.callbacks.blocks.signals.test_tuned_lens import spied
 from tests.integration.conftest import _in_repository, fragments, teacher
 
 __all__ = ["_in_repository", "teacher"]
@@ -62,10 +63,13 @@ def test_a_fit_writes_every_figure_of_every_block(tmp_path: Path) -> None:
     assert not earlier_rows(run_dir, "blocks", int(results.step.min()))
 
 
-def test_every_signal_runs_beside_a_checkpoint(teacher: Path, tmp_path: Path) -> None:
+def test_every_signal_runs_beside_a_checkpoint(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = spied(monkeypatch)
     validate = [
         "validate",
-        *fragments("teacher", "audits/blocks_all")[1:],
+        *fragments("teacher", "audits/blocks_tuned")[1:],
         f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
         QUICK,
         f"--run_dir={tmp_path / 'all'}",
@@ -73,7 +77,12 @@ def test_every_signal_runs_beside_a_checkpoint(teacher: Path, tmp_path: Path) ->
     main(validate)
     results = pd.read_parquet(tmp_path / "all" / "results.parquet")
     expected = {"logit_lens", "residual_norm", "hidden_probe", "block_grad_norm", "block_mope"}
-    assert set(results.name) == expected | {"attribution", "blind", "balance"}
+    assert set(results.name) == expected | {"tuned_lens", "attribution", "blind", "balance"}
+    splits = pd.read_parquet(teacher / "private" / "manifest.parquet").set_index("id").split
+    assert {splits[one.record_id] for one in passed} == {"development"}
+    kl = results[results.metric.str.startswith("kl_")].set_index(["metric", "block"]).value
+    assert 0 < kl["kl_tuned", 0] <= kl["kl_plain", 0]
+    assert kl["kl_tuned", 1] == kl["kl_plain", 1] == 0
     areas = results[(results.metric == "auroc") & results.block.notna()]
     assert areas.value.notna().all()
     assert results.shifted.nunique(dropna=False) == 1

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.block_localisation import Planted, areas, plant, profiles, signals
 from callbacks.blocks.profile import Figure, Profile
 from callbacks.blocks.rows import title
-from callbacks.blocks.signals import BlockMoPe, BlockSwap, LogitLens
+from callbacks.blocks.signals import BlockMoPe, BlockSwap, LogitLens, TunedLens
 from callbacks.statistics.delong import logit_interval
 
 TRAINED, N_BLOCKS, N_RECORDS = 1, 3, 32
@@ -53,6 +53,17 @@ def test_a_leak_is_seen_behind_its_block_and_not_before_it(planted: Planted) -> 
     (spread,) = of_block(likelihood, "max_minus_min")
     assert spread.lower is not None
     assert spread.lower > 0.05
+
+
+def test_a_translator_brings_the_leak_of_later_blocks_forward(planted: Planted) -> None:
+    likelihood, _ = profiles(TunedLens(), planted.after, planted, planted.before)
+    found = areas(likelihood)
+    assert min(found.values()) > NULL[1]
+    plain, _ = profiles(LogitLens(), planted.after, planted, planted.before)
+    assert found[N_BLOCKS - 1] == areas(plain)[N_BLOCKS - 1]
+    kl = {(one.metric, one.block): one.value for one in likelihood.figures}
+    for block in range(N_BLOCKS - 1):
+        assert kl["kl_tuned", block] < 0.7 * kl["kl_plain", block]
 
 
 def test_weight_noise_reaches_untrained_blocks_too(planted: Planted) -> None:
