@@ -6,11 +6,9 @@ from callbacks.membership.collection import ReferenceModel
 from datamodules.batches import RecordEncoder
 from datamodules.errors import UserError
 from datamodules.tokenizer import load_tokenizer
-from kdmodules.causal_lm import CausalLM
+from kdmodules.blueprint import Residence, network_blueprint, realise, source_blueprint
 from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.network import build_network, load_model
-from kdmodules.sharding import shard_language_model
 
 BASE = "base"
 """Name under which the network that the audited run started from is known without being named."""
@@ -40,21 +38,20 @@ class ReferenceModels(Callback):
         """
         encoder = module.data.encoder
         if name not in self.models and name == BASE and module.network.source is not None:
-            model = build_network(module.network, encoder.tokenizer, seed=0)
+            blueprint = network_blueprint(module.network, encoder.tokenizer, seed=0)
             own = encoder
         elif name in self.models:
             source = self.models[name]
-            model = load_model(source)
+            blueprint = source_blueprint(source)
             tokenizer = encoder.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
             own = RecordEncoder(
                 tokenizer, encoder.template, encoder.max_prompt_tokens, encoder.max_tokens
             )
         else:
             raise UserError(self._unknown(name))
-        require_window(model, encoder.max_tokens)
-        lm = CausalLM(model, len(own.tokenizer)).requires_grad_(False).eval()
-        shard_language_model(lm, module.device_mesh)
-        return ReferenceModel(lm.to(module.device), own)
+        lm = realise(blueprint, len(own.tokenizer), Residence(module.device_mesh))
+        require_window(lm.model, encoder.max_tokens)
+        return ReferenceModel(lm.requires_grad_(False).eval().to(module.device), own)
 
     def _unknown(self, name: str) -> str:
         known = ", ".join(sorted(self.models)) or "none"

@@ -1,6 +1,6 @@
 """A Hugging Face causal language model behind one forward entry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -41,6 +41,19 @@ class CausalLM(nn.Module):
                 tensor or a tuple, list or dict of tensors, so that its gradient is seen.
         """
         return compute(self)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CausalLM":
+        """Moves or casts the module, but leaves buffers as exact as they are.
+
+        The only buffers are rotary frequencies: in bfloat16, positions beyond 256 would be rotated
+        by wrong angles, so transformers too computes them in float32 in a model of bfloat16.
+        """
+        exact = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, moved in list(self.named_buffers()):
+            owner, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(owner), leaf, exact[name].to(moved.device))
+        return self
 
     @property
     def head_weight(self) -> Tensor:
@@ -84,6 +97,18 @@ class CausalLM(nn.Module):
         """
         states = self.states(batch.input_ids, batch.attention_mask, cache)
         return states[:, :-1][batch.response_mask[:, 1:]]
+
+
+def together(models: Sequence[CausalLM], compute: Callable[[], Result]) -> Result:
+    """Runs ``compute`` with every parameter of several models whole.
+
+    Args:
+        models: Each is entered through its own root forward, the first one outermost.
+        compute: What it returns is subject to :meth:`CausalLM.forward`.
+    """
+    if not models:
+        return compute()
+    return models[0](lambda _: together(models[1:], compute))
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -26,6 +26,7 @@ def ensemble_responses(
     vocabulary: Vocabulary,
     scope: RandomScope,
     batch_size: int = 32,
+    synced_gpus: bool = False,
 ) -> list[GeneratedResponse]:
     """Decode a response to every record's prompt, in batches of prompts of similar length.
 
@@ -37,6 +38,7 @@ def ensemble_responses(
         vocabulary: Valid tokens, end and padding.
         scope: What the random numbers depend on besides the record id.
         batch_size: Most prompts in a batch.
+        synced_gpus: Every rank makes the same number of model calls, with records of its own.
 
     Returns:
         One response per record, in the order given. What a record samples depends on `scope` and
@@ -47,7 +49,15 @@ def ensemble_responses(
             window, or a next-token distribution is not finite.
     """
     if len(models) == 1:
-        return generate_responses(models[0], encoded, settings, vocabulary, scope, batch_size)
+        return generate_responses(
+            models[0],
+            encoded,
+            settings,
+            vocabulary,
+            scope,
+            batch_size=batch_size,
+            synced_gpus=synced_gpus,
+        )
     if settings.decoding == "beam":
         raise UserError(
             f"beam search decodes one teacher, model.teacher names {len(models)}: choose "
@@ -64,13 +74,14 @@ def ensemble_responses(
             vocabulary,
             settings.max_new_tokens,
             settings.bfloat16,
+            synced_gpus,
         )
         return [
             GeneratedResponse(name, *cut_at_end(row, vocabulary.eos_id))
             for name, row in zip(names, tokens.tolist(), strict=True)
         ]
 
-    rounds = BucketRounds(batch_size, None, settings.max_new_tokens, synced=False)
+    rounds = BucketRounds(batch_size, None, settings.max_new_tokens, synced_gpus)
     return rounds.run(encoded, run, vocabulary.pad_id, models[0].device)
 
 

@@ -4,12 +4,10 @@ from typing import NoReturn
 
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
-from kdmodules.causal_lm import CausalLM
-from kdmodules.families import require_window
+from kdmodules.blueprint import source_blueprint
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.network import Network, load_model
+from kdmodules.network import Network
 from kdmodules.optimization import OptimizerSettings
-from kdmodules.sharding import shard_language_model
 
 
 class ExternalModule(LanguageModelModule):
@@ -29,10 +27,7 @@ class ExternalModule(LanguageModelModule):
         """Loads the model, whatever its family and size."""
         if self.lm is not None:
             return
-        model = load_model(self.source)
-        require_window(model, self.data.max_tokens)
-        self.lm = CausalLM(model, len(self.tokenizer))
-        shard_language_model(self.lm, self.device_mesh)
+        self.lm = self.built(source_blueprint(self.source))
 
     def loss_sums(self, batch: InstructionBatch) -> NoReturn:
         """Refuses to train."""

@@ -16,13 +16,16 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.batches import InstructionBatch
 from datamodules.keys import key
 from datamodules.record_module import RecordDataModule
+from kdmodules.blueprint import Blueprint, Residence, network_blueprint, realise
 from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
-from kdmodules.network import METADATA_KEY, Network, build_network, checkpoint_metadata
+from kdmodules.network import METADATA_KEY, Network, checkpoint_metadata
 from kdmodules.optimization import OptimizerSettings, build_optimizer, build_schedule
-from kdmodules.sharding import shard_language_model
+from kdmodules.phase_clock import PhaseClock
+from kdmodules.strategies import clip_fsdp_gradients, keeps_gradients, require_supported
 from kdmodules.token_means import TokenSums
+from kdmodules.training_blocks import prepare_blocks
 
 
 class LanguageModelModule(LightningModule):
@@ -49,6 +52,7 @@ class LanguageModelModule(LightningModule):
         self.seed = seed
         self.lm: CausalLM | None = None
         self.trained_steps = 0
+        self.clock = PhaseClock()
         self._step_sums = TokenSums()
         self._development_sums = TokenSums()
 
@@ -80,10 +84,21 @@ class LanguageModelModule(LightningModule):
         """Builds the network, sharded where the strategy shards."""
         if self.lm is not None:
             return
-        model = build_network(self.network, self.tokenizer, key(self.seed, "weights"))
-        require_window(model, self.data.max_tokens)
-        self.lm = CausalLM(model, len(self.tokenizer))
-        shard_language_model(self.lm, self.device_mesh)
+        require_supported(self.trainer)
+        self.lm = self.built(
+            network_blueprint(self.network, self.tokenizer, key(self.seed, "weights"))
+        )
+        prepare_blocks(self.lm.model, self.network.activation_checkpointing, self.network.compiled)
+
+    def built(self, blueprint: Blueprint) -> CausalLM:
+        """Builds the model that is trained or audited, sharded where the strategy shards.
+
+        Raises:
+            UserError: If it cannot be had, or its window is too short for the records.
+        """
+        lm = realise(blueprint, len(self.tokenizer), Residence(self.device_mesh))
+        require_window(lm.model, self.data.max_tokens)
+        return lm
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Returns AdamW and its schedule, stepped once per optimiser step."""
@@ -109,7 +124,10 @@ class LanguageModelModule(LightningModule):
         with naming_records(batch):
             sums = self.loss_sums(batch)
         self._step_sums.add(sums)
-        return sums["loss"]
+        if not keeps_gradients(self.trainer):
+            return sums["loss"]
+        tokens = float(self._sum_over_ranks(sums["tokens"].double()))
+        return sums["loss"] * (self.trainer.world_size / max(tokens, 1.0))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turns the accumulated gradient of sums into the gradient of the global token mean.
@@ -126,15 +144,26 @@ class LanguageModelModule(LightningModule):
                 f"the training loss of optimiser step {self.global_step} is {means['loss']}: lower "
                 f"model.optimizer.lr or train in higher precision"
             )
-        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / max(tokens, 1.0)
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(scale)
+        if not keeps_gradients(self.trainer):
+            scale = self.trainer.world_size * self.trainer.accumulate_grad_batches
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(scale / max(tokens, 1.0))
         for name, mean in means.items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
         self.log("train/scored_tokens", tokens, rank_zero_only=True)
         self.on_step_means(means)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by norm under every strategy."""
+        if not clip_fsdp_gradients(self.trainer, gradient_clip_val):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_step_means(self, means: Mapping[str, float]) -> None:
         """Receives the token means of every optimiser step, the same on all ranks."""

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from datamodules.errors import UserError
 from datamodules.keys import key
@@ -47,6 +53,10 @@ class Network:
             ones.
         depth_stride: Keep every n-th block of ``source``, starting with its first.
         adapter: Train this adapter and freeze everything else; None trains every weight.
+        activation_checkpointing: Keep only the inputs of each block and compute the rest of its
+            activations again in the backward pass.
+        compiled: Train with blocks that ``torch.compile`` has fused; what only reads the model runs
+            them as they are.
     """
 
     family: Literal["gpt2", "opt", "llama"] = "gpt2"
@@ -54,6 +64,8 @@ class Network:
     config: dict[str, int | float | bool | str] = field(default_factory=dict)
     depth_stride: int = 1
     adapter: Adapter | None = None
+    activation_checkpointing: bool = False
+    compiled: bool = False
 
 
 def build_network(
@@ -82,10 +94,14 @@ def build_network(
     return model.train()
 
 
+def dropout_of(network: Network) -> dict[str, int | float | bool | str]:
+    """Returns the dropout rates that replace those of a source."""
+    return {name: value for name, value in network.config.items() if "drop" in name}
+
+
 def _build_from_source(network: Network, source: str) -> PreTrainedModel:
-    dropout = {name: value for name, value in network.config.items() if "drop" in name}
-    model = prune_depth(load_model(source, dropout), network.depth_stride)
-    _require_agreement(network, model)
+    model = prune_depth(load_model(source, dropout_of(network)), network.depth_stride)
+    require_agreement(network, model.config)
     return model
 
 
@@ -121,7 +137,9 @@ def _build_from_scratch(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family.model_class._from_config(config, attn_implementation="sdpa")
+        return family.model_class._from_config(
+            config, dtype=torch.float32, attn_implementation="sdpa"
+        )
 
 
 def load_model(
@@ -173,7 +191,7 @@ def _load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
     metadata = checkpoint[METADATA_KEY]
     config = AutoConfig.for_model(**{**metadata["config"], **dropout})
     model_class = FAMILIES[metadata["family"]].model_class
-    model = model_class._from_config(config, attn_implementation="sdpa")
+    model = model_class._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     weights = {
         name.removeprefix(WEIGHTS_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
@@ -250,15 +268,20 @@ def require_same_vocabulary(source: str, tokenizer: PreTrainedTokenizerBase) -> 
         )
 
 
-def _require_agreement(network: Network, model: PreTrainedModel) -> None:
-    found = family_of(model).name
+def require_agreement(network: Network, config: PreTrainedConfig) -> None:
+    """Refuses a loaded model that is not the one that the network describes.
+
+    Raises:
+        UserError: If its family or a figure of its configuration is another.
+    """
+    found = config.model_type
     if found != network.family:
         raise UserError(
             f"model.network.source {network.source} is a {found} model, model.network.family says "
             f"{network.family}"
         )
     for name, expected in network.config.items():
-        actual = getattr(model.config, name, None)
+        actual = getattr(config, name, None)
         if actual != expected and "drop" not in name:
             every = f" at depth_stride {network.depth_stride}" if network.depth_stride > 1 else ""
             raise UserError(

@@ -1,16 +1,17 @@
 """Distillation: a student, its frozen teachers, a KD loss and a response source."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from datamodules.instruction import InstructionDataModule
-from datamodules.plain_text import PlainTextBlocks, read_plain_text
+from datamodules.plain_text import PlainTextBlocks
 from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
@@ -18,12 +19,14 @@ from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
 from kdmodules.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
-from kdmodules.teachers import Teachers
-from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_text_options
+from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
+from kdmodules.teachers import Teachers, TeacherWeights
+from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_shares, check_text_options
 from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
 _DEFAULT_REDUCTION = Reduction()
+_DEFAULT_TEACHER_WEIGHTS = TeacherWeights()
 
 
 class StudentModule(LanguageModelModule):
@@ -47,9 +50,12 @@ class StudentModule(LanguageModelModule):
         lm_coef: Weight of the language-modelling loss; at 0 no corpus is read.
         text_kd_ratio: Share of forward KL from the teachers in CE_text, the rest cross-entropy.
         seed: Seed of scratch weights and of everything random inside a step.
+        teacher_cache: Keeps the teachers' part on disk; None asks them at every step.
+        teacher_weights: The teachers' precision, and whether they are sharded or offloaded.
 
     Raises:
-        UserError: If an option of the loss on plain text is out of range or has no corpus.
+        UserError: If an option of the loss on plain text is out of range or has no corpus, or the
+            run cannot be taught from the cache that it is to have.
     """
 
     training_split = "public"
@@ -66,17 +72,23 @@ class StudentModule(LanguageModelModule):
         lm_coef: float = 0.0,
         text_kd_ratio: float = 0.0,
         seed: int = 0,
+        teacher_cache: TeacherCache | None = None,
+        teacher_weights: TeacherWeights = _DEFAULT_TEACHER_WEIGHTS,
     ) -> None:
         super().__init__(network, optimizer, seed)
         check_text_options(plain_text, lm_coef, text_kd_ratio)
-        self.teachers = Teachers([teacher] if isinstance(teacher, str) else teacher)
+        sources = [teacher] if isinstance(teacher, str) else teacher
+        check_cache_options(teacher_cache, responses, kd_loss, reduction, sources)
+        self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss
         self.responses = responses
         self.reduction = reduction
         self.plain_text = plain_text
         self.lm_coef = lm_coef
         self.text_kd_ratio = text_kd_ratio
+        self.teacher_cache = teacher_cache
         self.trained_on: InstructionBatch | None = None
+        self._cached: CachedTeachers | None = None
         self._blocks: PlainTextBlocks | None = None
         self._text = NO_TEXT
         self._scored_tokens = 0
@@ -93,37 +105,56 @@ class StudentModule(LanguageModelModule):
         return self.data
 
     def configure_model(self) -> None:
-        """Builds the student and loads its teachers, frozen and in evaluation mode."""
+        """Builds the student and loads its teachers, unless a fit can go without them."""
         super().configure_model()
-        self.teachers.load(self.tokenizer, self.data.max_tokens)
+        if self._asks_teachers or self.trainer.state.fn != TrainerFn.FITTING:
+            self._load_teachers()
+
+    @property
+    def _asks_teachers(self) -> bool:
+        """Whether steps of a fit need the teachers themselves."""
+        return self.teacher_cache is None or (self.lm_coef > 0 and self.text_kd_ratio > 0)
+
+    def _load_teachers(self) -> None:
+        root = self.trainer.strategy.root_device
+        self.teachers.load(self.tokenizer, self.data.max_tokens, self.device_mesh, root)
+        self.teachers.to(self.device)
+
+    @contextmanager
+    def loaded_teachers(self) -> Iterator[Sequence[CausalLM]]:
+        """The teachers on the student's device, for the time being where a cache serves for them.
+
+        Work for all ranks at once.
+        """
+        self._load_teachers()
+        yield self.teachers.models
+        if self._cached is not None and not self._asks_teachers:
+            self.teachers.release()
 
     def on_fit_start(self) -> None:
         """Moves the teachers, reads the plain text, and lets the response source prepare."""
-        self.teachers.to(self.device)
         self._read_plain_text()
+        if self._asks_teachers or self.responses.prepares_with_teachers:
+            self._load_teachers()
         self.responses.prepare(self._context(micro_batch=0))
+        if self.teacher_cache is not None:
+            self._cached = self._cache_job(self.teacher_cache).open()
+        if not self._asks_teachers:
+            self.teachers.release()
+
+    def _cache_job(self, cache: TeacherCache) -> CacheJob:
+        context = self._context(micro_batch=0)
+        development = self.data.tokens("development", self.data.development_records())
+        asked = self.responses if self.reduction.kd_ratio > 0 else None
+        return CacheJob(cache, self.teachers, self._load_teachers, development, asked, context)
 
     def _read_plain_text(self) -> None:
         if self.lm_coef == 0 or self.plain_text is None:
             return
-        text, data = self.plain_text, self.training_data
-        require_window(self.language_model.model, text.block_tokens)
+        require_window(self.language_model.model, self.plain_text.block_tokens)
         shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        if data.batch_size % shares:
-            raise UserError(
-                f"data.batch_size={data.batch_size} blocks of plain text cannot be dealt to "
-                f"{shares} micro-batches (ranks x accumulate_grad_batches): give a multiple"
-            )
-        self._blocks = read_plain_text(
-            text.sources,
-            self.tokenizer,
-            block_tokens=text.block_tokens,
-            max_blocks=text.max_blocks,
-            documents=text.documents,
-            hub_split=text.hub_split,
-            text_field=text.text_field,
-            seed=self.seed,
-        )
+        check_shares(self.training_data.batch_size, shares)
+        self._blocks = self.plain_text.read(self.tokenizer, self.seed)
 
     def on_train_start(self) -> None:
         """Measures the student before its first step where the response source asks for it."""
@@ -168,7 +199,8 @@ class StudentModule(LanguageModelModule):
 
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
         """Returns the summed loss of the batch that the response source hands back."""
-        batch = self.responses.replace(batch, self._context(batch_idx))
+        with self.clock.part("sampling", of="student"):
+            batch = self.responses.replace(batch, self._context(batch_idx))
         self.trained_on = batch
         self._text = self._text_step(batch, batch_idx)
         return super().training_step(batch, batch_idx)
@@ -204,7 +236,9 @@ class StudentModule(LanguageModelModule):
         text: TextStep = NO_TEXT,
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
-        teachers = self.teachers.rows(batch) if reduction.kd_ratio > 0 else ()
+        taught_by = self._cached or self.teachers
+        with self.clock.part("teacher", of="student"):
+            teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
         def compute(lm: CausalLM) -> dict[str, Tensor]:
             sums = objective(
@@ -237,11 +271,7 @@ class StudentModule(LanguageModelModule):
     def development_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Adds ``teacher_kl``: forward KL from the teacher, which the student aims at, in nats."""
         sums = self._sums(batch, ForwardKL(), Reduction(), progress=1.0)
-        return {
-            "loss": sums["cross_entropy"],
-            "teacher_kl": sums["kd"],
-            "tokens": sums["tokens"],
-        }
+        return {"loss": sums["cross_entropy"], "teacher_kl": sums["kd"], "tokens": sums["tokens"]}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Normalises the gradients and logs what the response source reports."""

@@ -1,15 +1,68 @@
 """The frozen teachers of a distillation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedTokenizerBase
 
 from datamodules.batches import InstructionBatch
+from datamodules.errors import UserError
+from kdmodules.blueprint import Residence, realise, source_blueprint
 from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
-from kdmodules.losses import TeacherRows
-from kdmodules.network import load_model, require_same_vocabulary
+from kdmodules.losses import HeadRows
+from kdmodules.network import require_same_vocabulary
+
+
+@dataclass(frozen=True)
+class TeacherWeights:
+    """How frozen teachers are held; what is computed from their logits stays float32.
+
+    Attributes:
+        precision: Of the weights and of the forward pass, whatever the student's.
+        sharded: Whether each rank holds a part of every weight; None: where the strategy shards the
+            student.
+        offload: Keep the shards in host memory; a block visits the device for its forward.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    sharded: bool | None = None
+    offload: bool = False
+
+    def residence(self, mesh: DeviceMesh | None, device: torch.device) -> Residence:
+        """Returns where the weights lie.
+
+        Args:
+            mesh: Over which the strategy shards the student, if it does.
+            device: Where this rank computes.
+
+        Raises:
+            UserError: If teachers are to be sharded over a single process, or offloaded whole.
+        """
+        if self.sharded is False:
+            mesh = None
+        elif self.sharded and mesh is None:
+            if not dist.is_initialized():
+                raise UserError(
+                    "model.teacher_weights.sharded needs several processes: give "
+                    "--trainer.devices and a --trainer.strategy, or leave it out"
+                )
+            mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+        if self.offload and mesh is None:
+            raise UserError(
+                "model.teacher_weights.offload moves shards, and the teachers are whole: set "
+                "model.teacher_weights.sharded, or leave it out"
+            )
+        dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
+        return Residence(mesh, dtype, self.offload)
+
+
+_WHOLE = TeacherWeights()
 
 
 class Teachers:
@@ -20,42 +73,59 @@ class Teachers:
 
     Args:
         sources: Hub name, ``save_pretrained`` folder or checkpoint of each.
+        weights: Their precision, and whether they are sharded.
 
     Attributes:
         models: The loaded models, frozen and in evaluation mode; none before :meth:`load`.
     """
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], weights: TeacherWeights = _WHOLE) -> None:
         self.sources = tuple(sources)
+        self.weights = weights
         self.models: tuple[CausalLM, ...] = ()
 
-    def load(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
-        """Loads the models where that was not done yet.
+    def load(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        mesh: DeviceMesh | None,
+        device: torch.device,
+    ) -> None:
+        """Loads the models where that was not done yet; work for all ranks at once.
 
         Args:
             tokenizer: Whose vocabulary the teachers must have.
             max_tokens: Longest text that they will read.
+            mesh: Over which the strategy shards the student, if it does.
+            device: Where this rank computes.
 
         Raises:
-            UserError: If one cannot be loaded, has another vocabulary or too short a window.
+            UserError: If one cannot be loaded, has another vocabulary or too short a window, or
+                cannot be held as asked.
         """
         if self.models:
             return
         for source in self.sources:
             require_same_vocabulary(source, tokenizer)
+        residence = self.weights.residence(mesh, device)
         models = []
         for source in self.sources:
-            model = load_model(source).requires_grad_(False).eval()
-            require_window(model, max_tokens)
-            models.append(CausalLM(model, len(tokenizer)))
+            lm = realise(source_blueprint(source), len(tokenizer), residence)
+            require_window(lm.model, max_tokens)
+            models.append(lm.requires_grad_(False).eval())
         self.models = tuple(models)
 
+    def release(self) -> None:
+        """Lets the models go, and their memory."""
+        self.models = ()
+
     def to(self, device: torch.device) -> None:
-        """Moves the models."""
+        """Moves the models that are whole; shards lie where they belong from the start."""
         for model in self.models:
-            model.to(device)
+            if not isinstance(model, FSDPModule):
+                model.to(device)
 
     @torch.no_grad()
-    def rows(self, batch: InstructionBatch) -> TeacherRows:
+    def rows(self, batch: InstructionBatch) -> tuple[HeadRows, ...]:
         """Returns what the objective needs of each teacher at the batch's scored tokens."""
         return tuple(model(lambda lm: (lm.hidden(batch), lm.head_weight)) for model in self.models)

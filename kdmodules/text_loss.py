@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedTokenizerBase
 
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
-from datamodules.plain_text import DocumentEnd
+from datamodules.plain_text import DocumentEnd, PlainTextBlocks, read_plain_text
 from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import naming_records
 from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
@@ -35,6 +36,19 @@ class PlainText:
     hub_split: str = "train"
     text_field: str = "text"
 
+    def read(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PlainTextBlocks:
+        """Reads the corpus into blocks, whose order the seed decides."""
+        return read_plain_text(
+            self.sources,
+            tokenizer,
+            block_tokens=self.block_tokens,
+            max_blocks=self.max_blocks,
+            documents=self.documents,
+            hub_split=self.hub_split,
+            text_field=self.text_field,
+            seed=seed,
+        )
+
 
 def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_ratio: float) -> None:
     """Refuses a loss on plain text that cannot be had.
@@ -52,6 +66,19 @@ def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_rat
         )
     if not 0 <= text_kd_ratio <= 1:
         raise UserError(f"model.text_kd_ratio is {text_kd_ratio}: give a number from 0 to 1")
+
+
+def check_shares(batch_size: int, shares: int) -> None:
+    """Refuses a step whose blocks of text cannot be dealt evenly.
+
+    Raises:
+        UserError: If as many blocks as ``data.batch_size`` do not divide into ``shares``.
+    """
+    if batch_size % shares:
+        raise UserError(
+            f"data.batch_size={batch_size} blocks of plain text cannot be dealt to {shares} "
+            "micro-batches (ranks x accumulate_grad_batches): give a multiple"
+        )
 
 
 def no_teachers(batch: InstructionBatch) -> TeacherRows:

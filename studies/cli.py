@@ -23,6 +23,7 @@ from callbacks.references import ReferenceModels
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
+from kdmodules.strategies import require_package
 from studies.attack_cli import COMMAND, run_attacks
 from studies.saved_config import RunConfig, refuse_used_folder, report_disagreement
 
@@ -126,6 +127,7 @@ class PrivacyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Resolves `--ckpt_path last`, refuses a used folder, and sets the thread count."""
         config = self.config[self.subcommand]
+        require_package(config.trainer.strategy)
         run_dir = Path(config.run_dir)
         if config.ckpt_path == "last":
             config.ckpt_path = str(run_dir / "checkpoints" / "last.ckpt")
@@ -183,8 +185,9 @@ def mistake_behind(error: BaseException | None) -> UserError | None:
 
 
 def _launches_processes() -> bool:
-    """Tells the process that the user started from those that a strategy launched."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    """Tells the process that the user started from those that a strategy, torchrun or srun did."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((rank for rank in ranks if rank is not None), "0")) == 0
 
 
 def main(arguments: list[str] | None = None) -> None:

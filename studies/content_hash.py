@@ -11,6 +11,8 @@ from studies.located_yaml import load_located
 __all__ = ["ContentHasher"]
 
 _BLOCK_BYTES = 1 << 20
+# Where something is kept that can be computed again, and no part of what a cell is.
+_CACHES = ("model.teacher_cache.folder", "model.init_args.teacher_cache.folder")
 
 
 class ContentHasher:
@@ -26,11 +28,11 @@ class ContentHasher:
 
     def fragment(self, path: Path) -> object:
         """Returns a fragment's parsed content (no comments) with files as their hashes."""
-        return self._resolved(load_located(path).data)
+        return self._resolved(load_located(path).data, "")
 
     def options(self, options: Mapping[str, object]) -> object:
         """Returns options with files as their hashes."""
-        return self._resolved(dict(options))
+        return self._resolved(dict(options), "")
 
     def path(self, path: Path) -> str:
         """Returns the hash of a file, or of a folder's files and their names."""
@@ -41,11 +43,14 @@ class ContentHasher:
         inside = sorted(file for file in path.rglob("*") if file.is_file())
         return self.digest([[str(file.relative_to(path)), self.path(file)] for file in inside])
 
-    def _resolved(self, value: object) -> object:
+    def _resolved(self, value: object, option: str) -> object:
+        if option in _CACHES:
+            return None
         if isinstance(value, dict):
-            return {key: self._resolved(item) for key, item in value.items()}
+            within = f"{option}." if option else ""
+            return {key: self._resolved(item, f"{within}{key}") for key, item in value.items()}
         if isinstance(value, list):
-            return [self._resolved(item) for item in value]
+            return [self._resolved(item, option) for item in value]
         if isinstance(value, str) and _looks_like_path(value) and Path(value).exists():
             return {"content": self.path(Path(value))}
         return value

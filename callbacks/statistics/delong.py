@@ -16,7 +16,7 @@ class RankStatistics:
         aurocs: [K], each in [0, 1].
         covariance: [K, K] sampling covariance of the AUROCs.
         units: Independent member / non-member pairs that can be formed without using a unit
-            twice: min(n, m) for independent records, fewer with clusters.
+            twice: min(n, m) for independent records, fewer with clusters or unequal weights.
     """
 
     aurocs: FloatArray
@@ -24,7 +24,9 @@ class RankStatistics:
     units: int
 
 
-def placements(scores: FloatArray, others: FloatArray) -> FloatArray:
+def placements(
+    scores: FloatArray, others: FloatArray, weights: FloatArray | None = None
+) -> FloatArray:
     """Share of `others` below each score, ties counted one half.
 
     O((n + m) log m). DeLong et al. 1988, equations 4 and 5, with psi = 1, 1/2, 0.
@@ -32,14 +34,19 @@ def placements(scores: FloatArray, others: FloatArray) -> FloatArray:
     Args:
         scores: [n].
         others: [m].
+        weights: [m] how much each of `others` counts, or None for all alike.
 
     Returns:
         [n], in [0, 1].
     """
-    ordered = np.sort(others)
+    order = np.argsort(others, kind="stable")
+    ordered = others[order]
     below = np.searchsorted(ordered, scores, side="left")
     not_above = np.searchsorted(ordered, scores, side="right")
-    return (below + not_above) / (2.0 * others.size)
+    if weights is None:
+        return (below + not_above) / (2.0 * others.size)
+    mass = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return (mass[below] + mass[not_above]) / (2.0 * mass[-1])
 
 
 def rank_statistics(
@@ -47,6 +54,8 @@ def rank_statistics(
     nonmembers: FloatArray,
     member_clusters: IntArray | None = None,
     nonmember_clusters: IntArray | None = None,
+    member_weights: FloatArray | None = None,
+    nonmember_weights: FloatArray | None = None,
 ) -> RankStatistics:
     """AUROC of each model and the covariance between them.
 
@@ -60,11 +69,16 @@ def rank_statistics(
     any pair of distributions can have, A(1 - A)/units (van Dantzig 1951), without covariance
     between models.
 
+    Weights are counts of what a record stands for and held fixed: the components above become those
+    of the weighted mean, and the effective number of records of a side is (sum w)^2 / sum w^2.
+
     Args:
         members: [K, n] scores of the same n members under K models.
         nonmembers: [K, m].
         member_clusters: [n] ids, or None. An id means the same cluster on both sides.
         nonmember_clusters: [m] ids, or None; given if and only if `member_clusters` is.
+        member_weights: [n] at least 0, one above 0, or None for all alike.
+        nonmember_weights: [m].
 
     Returns:
         AUROCs, covariance and number of disjoint pairs.
@@ -73,24 +87,42 @@ def rank_statistics(
         ValueError: Clusters on one side only.
     """
     n, m = members.shape[1], nonmembers.shape[1]
-    v10 = np.stack([placements(x, y) for x, y in zip(members, nonmembers, strict=True)])
-    v01 = 1.0 - np.stack([placements(y, x) for x, y in zip(members, nonmembers, strict=True)])
-    aurocs = v10.mean(axis=1)
-    a = (v10 - aurocs[:, None]) / n  # [K, n]
-    b = (v01 - aurocs[:, None]) / m  # [K, m]
+    pairs = list(zip(members, nonmembers, strict=True))
+    v10 = np.stack([placements(x, y, nonmember_weights) for x, y in pairs])
+    v01 = 1.0 - np.stack([placements(y, x, member_weights) for x, y in pairs])
+    aurocs = np.average(v10, axis=1, weights=member_weights)
+    a = (v10 - aurocs[:, None]) * _shares(n, member_weights)  # [K, n]
+    b = (v01 - aurocs[:, None]) * _shares(m, nonmember_weights)  # [K, m]
+    n, m = _effective(n, member_weights), _effective(m, nonmember_weights)
     if (member_clusters is None) != (nonmember_clusters is None):
         raise ValueError("clusters: give ids for members and non-members, or for neither")
     if member_clusters is None or nonmember_clusters is None:
         units, sizes, across = min(n, m), (n, m), np.zeros((len(aurocs), len(aurocs)))
     else:
         ids = np.unique(np.concatenate([member_clusters, nonmember_clusters]))
-        sizes = (np.unique(member_clusters).size, np.unique(nonmember_clusters).size)
+        sizes = (
+            min(n, np.unique(member_clusters).size),
+            min(m, np.unique(nonmember_clusters).size),
+        )
         units = max(1, min(*sizes, ids.size // 2))
         a = _sum_by_cluster(a, np.searchsorted(ids, member_clusters), ids.size)
         b = _sum_by_cluster(b, np.searchsorted(ids, nonmember_clusters), ids.size)
         across = (a @ b.T + b @ a.T) * _small_sample(ids.size)
     covariance = a @ a.T * _small_sample(sizes[0]) + b @ b.T * _small_sample(sizes[1]) + across
     return RankStatistics(aurocs, _bounded(covariance, aurocs, units, min(sizes)), units)
+
+
+def _shares(n: int, weights: FloatArray | None) -> FloatArray:
+    """[n] weights that add up to 1."""
+    return np.full(n, 1.0 / n) if weights is None else weights / weights.sum()
+
+
+def _effective(n: int, weights: FloatArray | None) -> int:
+    """Records of equal weight whose mean would vary as much (Kish 1965)."""
+    if weights is None:
+        return n
+    rounding = 1e-9
+    return max(1, int(weights.sum() ** 2 / (weights**2).sum() + rounding))
 
 
 def _sum_by_cluster(components: FloatArray, index: IntArray, n_clusters: int) -> FloatArray:

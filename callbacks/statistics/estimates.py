@@ -75,6 +75,30 @@ def as_clusters(clusters: ArrayLike | None, n: int, name: str) -> IntArray | Non
     return ids.astype(np.int64)
 
 
+def as_weights(weights: ArrayLike | None, n: int, name: str) -> FloatArray | None:
+    """How much each record counts, as a float64 vector, or None where all count alike.
+
+    Args:
+        weights: [n] finite numbers of at least 0, one of them above 0, or None.
+        n: Number of scores that the weights belong to.
+        name: What to call the weights in an error.
+
+    Returns:
+        [n] float64, or None.
+
+    Raises:
+        ValueError: Not one such number per score.
+    """
+    if weights is None:
+        return None
+    vector = np.asarray(weights, dtype=np.float64)
+    if vector.shape != (n,) or not (np.isfinite(vector).all() and vector.min() >= 0.0):
+        raise ValueError(f"{name}: expected {n} finite numbers of at least 0")
+    if not vector.any():
+        raise ValueError(f"{name}: no record counts")
+    return vector
+
+
 def tail_probability(level: float) -> float:
     """The probability left outside a two-sided interval of this level.
 

@@ -12,6 +12,7 @@ from callbacks.statistics.estimates import (
     FloatArray,
     as_clusters,
     as_scores,
+    as_weights,
     tail_probability,
 )
 
@@ -37,6 +38,8 @@ def auroc(
     *,
     member_clusters: ArrayLike | None = None,
     nonmember_clusters: ArrayLike | None = None,
+    member_weights: ArrayLike | None = None,
+    nonmember_weights: ArrayLike | None = None,
 ) -> Estimate:
     """Probability that a member scores above a non-member, ties counted one half; never flipped.
 
@@ -50,6 +53,8 @@ def auroc(
         level: Confidence level.
         member_clusters: [n] integer ids, or None for independent records.
         nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+        member_weights: [n] how much each member counts, at least 0, or None for all alike.
+        nonmember_weights: [m] the same of the non-members.
 
     Returns:
         AUROC in [0, 1] with its interval.
@@ -68,6 +73,8 @@ def auroc(
         y[None],
         as_clusters(member_clusters, x.size, "member_clusters"),
         as_clusters(nonmember_clusters, y.size, "nonmember_clusters"),
+        as_weights(member_weights, x.size, "member_weights"),
+        as_weights(nonmember_weights, y.size, "nonmember_weights"),
     )
     value = float(ranks.aurocs[0])
     lower, upper = logit_interval(value, float(ranks.covariance[0, 0]), ranks.units, tail)
@@ -83,6 +90,8 @@ def paired_difference(
     *,
     member_clusters: ArrayLike | None = None,
     nonmember_clusters: ArrayLike | None = None,
+    member_weights: ArrayLike | None = None,
+    nonmember_weights: ArrayLike | None = None,
 ) -> ComparisonEstimate:
     """AUROC of model a minus AUROC of model b on the same records.
 
@@ -100,6 +109,8 @@ def paired_difference(
         level: Confidence level.
         member_clusters: [n] integer ids, or None for independent records.
         nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+        member_weights: [n] how much each member counts, at least 0, or None for all alike.
+        nonmember_weights: [m] the same of the non-members.
 
     Returns:
         Difference in [-1, 1], its interval and the two-sided p-value of no difference.
@@ -115,6 +126,8 @@ def paired_difference(
         y,
         as_clusters(member_clusters, x.shape[1], "member_clusters"),
         as_clusters(nonmember_clusters, y.shape[1], "nonmember_clusters"),
+        as_weights(member_weights, x.shape[1], "member_weights"),
+        as_weights(nonmember_weights, y.shape[1], "nonmember_weights"),
     )
     value = float(ranks.aurocs[0] - ranks.aurocs[1])
     lower, upper = _difference_interval(ranks, tail)
@@ -130,6 +143,8 @@ def swap_estimate(
     *,
     member_clusters: ArrayLike | None = None,
     nonmember_clusters: ArrayLike | None = None,
+    member_weights: ArrayLike | None = None,
+    nonmember_weights: ArrayLike | None = None,
 ) -> ComparisonEstimate:
     """Inherited leakage free of any difference between the two record sets: (A + 1 - B)/2.
 
@@ -146,6 +161,8 @@ def swap_estimate(
         level: Confidence level.
         member_clusters: [n] integer ids, or None for independent records.
         nonmember_clusters: [m] integer ids; the same id on both sides is the same cluster.
+        member_weights: [n] how much each member counts, at least 0, or None for all alike.
+        nonmember_weights: [m] the same of the non-members.
 
     Returns:
         Estimate in [0, 1], 1/2 where the teacher's private records leave no trace.
@@ -161,6 +178,8 @@ def swap_estimate(
         level,
         member_clusters=member_clusters,
         nonmember_clusters=nonmember_clusters,
+        member_weights=member_weights,
+        nonmember_weights=nonmember_weights,
     )
     return ComparisonEstimate(
         0.5 + difference.value / 2.0,

@@ -24,7 +24,7 @@ PARTS = ("data", "sampling", "teacher", "student", "validation")
 class Throughput(Callback):
     """Measures how fast a fit goes and what its time is spent on.
 
-    Curves ``throughput/*`` come with every logged step and hold for the steps since the last one;
+    Curves ``throughput/*`` come every some steps and hold for the steps since the last ones;
     rows of the results table hold for the whole of what this process trained, a resumed run's from
     its resume on. No row is the same in two runs, so no study of this project asks for them.
 
@@ -33,16 +33,20 @@ class Throughput(Callback):
     the time of the steps. Sampling counts as time and not as work.
 
     Args:
+        every_n_steps: Optimiser steps from one point of the curves to the next.
         peak_flops: Operations per second of one device; None takes the published figure of a known
             GPU for the run's precision, and where there is none no utilisation is given.
 
     Raises:
-        UserError: If ``peak_flops`` is not positive.
+        UserError: If a number is not positive.
     """
 
-    def __init__(self, peak_flops: float | None = None) -> None:
+    def __init__(self, every_n_steps: int = 10, peak_flops: float | None = None) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"every_n_steps is {every_n_steps}: give 1 or more")
         if peak_flops is not None and peak_flops <= 0:
             raise UserError(f"peak_flops is {peak_flops}: give operations per second, above 0")
+        self.every_n_steps = every_n_steps
         self.peak_flops = peak_flops
         self._whole = _Tally()
         self._recent = _Tally()
@@ -73,7 +77,7 @@ class Throughput(Callback):
         batch: InstructionBatch,
         batch_idx: int,
     ) -> None:
-        """Counts the batch that was trained on, and logs with every logged step."""
+        """Counts the batch that was trained on, and logs where it is time."""
         module = Scene.of(trainer, pl_module).module
         module.clock.switch("data")
         size = PassSize.of(_trained_batch(module, batch))
@@ -81,7 +85,7 @@ class Throughput(Callback):
         for tally in (self._whole, self._recent):
             tally.add(size, len(batch.record_ids), operations)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and trainer.global_step % trainer.log_every_n_steps == 0:
+        if stepped and trainer.global_step % self.every_n_steps == 0:
             self._log(trainer, module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

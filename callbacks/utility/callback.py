@@ -85,8 +85,9 @@ class UtilityAudit(AuditCallback):
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
         found = Measurements()
         self._add_perplexity(found, scene)
-        if isinstance(scene.module, StudentModule) and scene.module.teachers.models:
-            self._add_teacher_kl(found, scene, scene.module.teachers.models)
+        if isinstance(scene.module, StudentModule) and scene.module.teachers.sources:
+            with scene.module.loaded_teachers() as teachers:
+                self._add_teacher_kl(found, scene, teachers)
         self._add_generations(found, scene, "greedy", 1, "")
         if self.samples:
             self._add_generations(found, scene, "sample", self.samples, "_sampled")

@@ -22,6 +22,7 @@ from kdmodules.losses.skew_forward_kl import SkewForwardKL
 from kdmodules.losses.skew_reverse_kl import SkewReverseKL
 from kdmodules.losses.step import (
     Chunk,
+    HeadRows,
     KDStep,
     LossSums,
     NonFiniteLossError,
@@ -31,6 +32,7 @@ from kdmodules.losses.step import (
 from kdmodules.losses.symmetric_kl import SymmetricKL
 from kdmodules.losses.taid import TAID
 from kdmodules.losses.top_k import TeacherTopK
+from kdmodules.losses.top_k_rows import TopKRows
 from kdmodules.losses.total_variation import TotalVariation
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "AlphaBeta",
     "Chunk",
     "ForwardKL",
+    "HeadRows",
     "JensenShannon",
     "KDLoss",
     "KDStep",
@@ -52,6 +55,7 @@ __all__ = [
     "TAID",
     "TeacherRows",
     "TeacherTopK",
+    "TopKRows",
     "TotalVariation",
     "cross_entropy",
     "mixture_weight",

@@ -23,10 +23,13 @@ class KDLoss(nn.Module):
         terms: Names of the rows that `chunk_values` returns; the objective is their sum.
         needs_teacher_support: True where the objective is infinite when the teacher's probability
             is exactly 0 and the student's is not.
+        required_extras: What it reads of a token besides the two rows: extras that the response
+            source must leave (`ResponseSource.extras`).
     """
 
     terms: tuple[str, ...] = ("kd",)
     needs_teacher_support: bool = False
+    required_extras: tuple[str, ...] = ()
 
     def per_token(self, student_logp: Tensor, teacher_logp: Tensor) -> Tensor:
         """Nats per token.

@@ -8,8 +8,6 @@ from kdmodules.losses.divergence import KDLoss
 from kdmodules.losses.reverse_kl import ReverseKL
 from kdmodules.losses.step import Chunk, KDStep, LossSums
 
-REQUIRED_EXTRAS = ("advantages", "old_logp", "mixture_weight")
-
 
 class PolicyGradient(KDLoss):
     """Clipped policy gradient towards low reverse KL plus its single-step term, per rollout token.
@@ -36,6 +34,7 @@ class PolicyGradient(KDLoss):
 
     terms = ("policy_gradient", "single_step")
     needs_teacher_support = True
+    required_extras = ("advantages", "old_logp", "mixture_weight")
 
     def __init__(self, clip: float = 0.2, as_released: bool = False) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class PolicyGradient(KDLoss):
             UserError: The batch was not rolled out, or the temperature is not 1.
             NonFiniteLossError: A token's loss is infinite or not a number.
         """
-        missing = [name for name in REQUIRED_EXTRAS if name not in step.extras]
+        missing = [name for name in self.required_extras if name not in step.extras]
         if missing:
             raise UserError(
                 f"PolicyGradient finds no {', '.join(missing)} in the batch: its response "
@@ -101,7 +100,9 @@ class PolicyGradient(KDLoss):
             [n] `max(-A rho, -A clip(rho))` and [n] its derivative by `drawn_logp`: -A rho where
             that is the larger, 0 where the clip holds.
         """
-        advantages, old_logp, weight = (chunk.extras[k].to(drawn_logp) for k in REQUIRED_EXTRAS)
+        advantages, old_logp, weight = (
+            chunk.extras[name].to(drawn_logp) for name in self.required_extras
+        )
         ratio = weight * (drawn_logp - old_logp).exp()
         free = -advantages * ratio
         clipped = -advantages * ratio.clamp(1 - self.clip, 1 + self.clip)

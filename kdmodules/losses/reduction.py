@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from kdmodules.losses.head_product import HeadProduct
 from kdmodules.losses.mixture import LOGP_FLOOR
 from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
+from kdmodules.losses.top_k_rows import TopKRows
 
 # glibc serves blocks from 32 MiB on by mmap, which faults every page in anew for each chunk; what
 # stays below keeps the peak low (130 tokens of 50,257 in float32).
@@ -162,8 +163,11 @@ class _ChunkedPass:
         wide = torch.promote_types(hidden.dtype, weight.dtype)
         self.dtype = torch.float64 if wide == torch.float64 else torch.float32
         self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
-        pairs = step.teachers if self.objective is not None else ()
-        self.teachers = [HeadProduct(h, w, step.n_valid, self.dtype) for h, w in pairs]
+        taught = step.teachers if self.objective is not None else ()
+        self.teachers = [
+            one if isinstance(one, TopKRows) else HeadProduct(*one, step.n_valid, self.dtype)
+            for one in taught
+        ]
         rows = 1 + (0 if self.objective is None else len(self.objective.terms))
         self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
         self.grad_hidden = torch.zeros_like(hidden, dtype=self.dtype) if wants[0] else None

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import UserError
+from kdmodules.losses.top_k_rows import TopKRows
 
-TeacherRows = Sequence[tuple[Tensor, Tensor]]
-"""(hidden [N, Dt], head weight [V', Dt]) of each teacher at a batch's scored tokens."""
+HeadRows = tuple[Tensor, Tensor]
+"""A teacher at a batch's scored tokens: hidden [N, Dt], head weight [V', Dt]."""
+
+TeacherRows = Sequence[HeadRows | TopKRows]
+"""Each teacher at a batch's scored tokens, or its likeliest tokens there."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class KDStep:
             token.
         student_weight: [V, Ds] the student's head; may be frozen, tied or bf16.
         targets: [N] int64 scored tokens, below `vocabulary_size`.
-        teachers: (hidden [N, Dt], weight [V', Dt]) of each teacher. Several form an ensemble: their
-            probabilities are averaged. None of them receives a gradient.
+        teachers: (hidden [N, Dt], weight [V', Dt]) of each teacher, or its likeliest tokens.
+            Several form an ensemble: their probabilities are averaged. None of them receives a
+            gradient.
         extras: Named [N] tensors that a response source left for the objective.
         record_index: [N] int64 record of each scored token, or None; only used to name a record in
             an error.
@@ -88,10 +93,12 @@ class KDStep:
     reduction: Reduction = field(default_factory=Reduction)
 
     def __post_init__(self) -> None:
-        heads = [("student", self.student_hidden, self.student_weight)]
-        heads += [(f"teacher {i}", *pair) for i, pair in enumerate(self.teachers)]
-        for name, hidden, weight in heads:
-            self._check_head(name, hidden, weight)
+        self._check_head("student", self.student_hidden, self.student_weight)
+        for index, teacher in enumerate(self.teachers):
+            if isinstance(teacher, TopKRows):
+                self._check_top_k(f"teacher {index}", teacher)
+            else:
+                self._check_head(f"teacher {index}", *teacher)
         named = {"targets": self.targets, **self.extras}
         if self.record_index is not None:
             named["record_index"] = self.record_index
@@ -114,6 +121,13 @@ class KDStep:
         )
         if not rows_fit:
             raise ValueError(f"{name}: head of {weight.shape[0]} rows for {self.n_valid} tokens")
+
+    def _check_top_k(self, name: str, rows: TopKRows) -> None:
+        if (len(rows), rows.vocabulary_size) != (self.n_tokens, self.n_valid):
+            raise ValueError(
+                f"{name}: {len(rows)} rows of {rows.vocabulary_size} tokens, not {self.n_tokens} "
+                f"of {self.n_valid}"
+            )
 
     @property
     def n_tokens(self) -> int:

@@ -10,6 +10,8 @@ class DatasetResponses(ResponseSource):
     Source: Hinton et al. 2015; Sanh et al. 2019 for language models.
     """
 
+    fixed_text = True
+
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns ``batch`` itself."""
         return batch

@@ -10,6 +10,7 @@ from torch import Tensor
 from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, collate
 from datamodules.errors import UserError
 from datamodules.keys import key
+from kdmodules.causal_lm import together
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.losses.returns import returns_to_go, rewards, whiten
 from kdmodules.mixture_sampling import MixtureResponse, MixtureSettings, mixture_responses
@@ -60,6 +61,8 @@ class TeacherMixedRollouts(ResponseSource):
     Raises:
         UserError: If an option is out of range.
     """
+
+    extras = _EXTRAS
 
     def __init__(
         self,
@@ -150,6 +153,9 @@ class TeacherMixedRollouts(ResponseSource):
             scope = RandomScope(context.seed, "rollouts", number, passes)
             sampled = self._sample(mine, context, scope)
             gathered = context.gather(list(zip(mine, sampled, strict=True)))
+            # In the order of the prompts, so that the number of ranks moves no rollout.
+            places = {record.record_id: place for place, record in enumerate(prompts)}
+            gathered.sort(key=lambda pair: places[pair[0].record_id])
             records += [record for record, _ in gathered]
             responses += [response for _, response in gathered]
         return self._scored(records, responses)
@@ -158,9 +164,10 @@ class TeacherMixedRollouts(ResponseSource):
         self, records: Sequence[EncodedRecord], context: ResponseContext, scope: RandomScope
     ) -> list[MixtureResponse]:
         teachers = [teacher.model for teacher in context.teachers]
-        return context.student(
-            lambda lm: mixture_responses(
-                lm.model,
+        return together(
+            (context.student, *context.teachers),
+            lambda: mixture_responses(
+                context.student.model,
                 teachers,
                 records,
                 self.mixture,
@@ -168,7 +175,7 @@ class TeacherMixedRollouts(ResponseSource):
                 scope,
                 batch_size=self.sampling_batch_size,
                 synced_gpus=context.synced,
-            )
+            ),
         )
 
     def _scored(
@@ -235,7 +242,7 @@ def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> InstructionBatch:
         [rollout.advantages for rollout in rollouts],
     )
     for name, values in zip(_EXTRAS, columns, strict=True):
-        extra = torch.zeros(batch.input_ids.shape)
+        extra = torch.zeros(batch.input_ids.shape, dtype=torch.float32)
         extra[batch.response_mask] = torch.cat(values)
         batch.extras[name] = extra
     return batch
@@ -249,7 +256,7 @@ def _filler(rollout: Rollout) -> Rollout:
     """Returns a row with a rollout's prompt and nothing to score."""
     prompt = rollout.record.prompt_ids
     record = EncodedRecord(FILLER_ID, rollout.record.task, prompt, (), False, False)
-    nothing = torch.zeros(0)
+    nothing = torch.zeros(0, dtype=torch.float32)
     return Rollout(record, nothing, nothing, nothing)
 
 

@@ -97,7 +97,19 @@ class ResponseContext:
 
 
 class ResponseSource(ABC):
-    """Decides which responses a training batch carries."""
+    """Decides which responses a training batch carries.
+
+    Attributes:
+        extras: Figures of every token that it leaves for the objective beside the responses
+            (`KDLoss.required_extras`).
+        fixed_text: Whether a record gets the same response whenever it is asked for, from
+            :meth:`prepare` on.
+        prepares_with_teachers: Whether :meth:`prepare` asks the teachers.
+    """
+
+    extras: tuple[str, ...] = ()
+    fixed_text: bool = False
+    prepares_with_teachers: bool = False
 
     @property
     def needs_initial_loss(self) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
 from datamodules.tokenizer import vocabulary_hash
+from kdmodules.causal_lm import together
 from kdmodules.ensemble_sampling import ensemble_responses
 from kdmodules.keyed_choice import RandomScope
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
@@ -46,6 +47,9 @@ class TeacherResponses(ResponseSource):
     Raises:
         UserError: If ``sampling_batch_size`` is below 1.
     """
+
+    fixed_text = True
+    prepares_with_teachers = True
 
     def __init__(
         self,
@@ -108,13 +112,17 @@ class TeacherResponses(ResponseSource):
     def _sample(
         self, records: Sequence[EncodedRecord], context: ResponseContext
     ) -> list[GeneratedResponse]:
-        return ensemble_responses(
-            [teacher.model for teacher in context.teachers],
-            records,
-            self.sampling,
-            context.vocabulary,
-            RandomScope(context.seed, _PURPOSE),
-            batch_size=self.sampling_batch_size,
+        return together(
+            context.teachers,
+            lambda: ensemble_responses(
+                [teacher.model for teacher in context.teachers],
+                records,
+                self.sampling,
+                context.vocabulary,
+                RandomScope(context.seed, _PURPOSE),
+                batch_size=self.sampling_batch_size,
+                synced_gpus=context.synced,
+            ),
         )
 
 

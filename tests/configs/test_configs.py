@@ -2,17 +2,21 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.audit import AuditCallback
+from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
+from kdmodules.strategies import require_package
+from studies.plan import Cell
 from studies.planner import make_plan
 from studies.stages import STAGES
 from studies.study_file import read_study
@@ -68,13 +72,22 @@ FOLDERS = {
         *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly", "objectives", "tasks"),
         *("gpt2", "gpt2-as-released", "llama", "opt"),
     },
-    "teacher_cache": {"full"},
+    "teacher_cache": {"full", "top_k"},
     "techniques": {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
     },
-    "trainers": {"cpu", "ddp", "fsdp2"},
+    "trainers": {"cpu", "gpu", "ddp", "fsdp", "fsdp2", "deepspeed_2", "multinode"},
 }
+
+
+STRATEGIES = {
+    "ddp": "ddp",
+    "fsdp": "FSDPStrategy",
+    "fsdp2": "ModelParallelStrategy",
+    "deepspeed_2": "DeepSpeedStrategy",
+}
+"""What a trainer fragment names where it does not leave the choice to Lightning."""
 
 
 def names(folder: str) -> list[str]:
@@ -94,6 +107,12 @@ def assert_kept(config: Namespace, fragment: str) -> None:
     for name, value in leaves(read_fragment(fragment)):
         found = composed[name]
         found = list(found) if isinstance(found, tuple) else found
+        if isinstance(found, list):
+            # Classes are named by strings in a fragment and parsed to themselves.
+            found = [
+                f"{one.__module__}.{one.__qualname__}" if isinstance(one, type) else one
+                for one in found
+            ]
         assert found == value, f"{fragment}: {name}"
         assert type(found) is type(value), f"{fragment}: {name}"
 
@@ -177,16 +196,6 @@ def test_technique(parser: LightningArgumentParser, technique: str) -> None:
     assert isinstance(model.responses, ResponseSource)
 
 
-@pytest.mark.parametrize("factor", fragments("objectives", "sources"))
-def test_factor_of_a_product(parser: LightningArgumentParser, factor: str) -> None:
-    listed = ["base/student", "data/builtin", "families/gpt2-tiny", "techniques/kd", factor]
-    config = compose(parser, *listed)
-    assert_kept(config, factor)
-    model, named = build(parser, config).model, config.fit.model.init_args
-    for built, one in ((model.kd_loss, named.kd_loss), (model.responses, named.responses)):
-        assert type(built).__name__ == one.class_path.rpartition(".")[2]
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe(parser: LightningArgumentParser, recipe: str) -> None:
     _, folder, family = recipe.split("/")
@@ -224,7 +233,40 @@ def test_trainer(parser: LightningArgumentParser, trainer: str) -> None:
     fragment = f"trainers/{trainer}"
     config = compose(parser, "base/teacher", "data/builtin", "families/gpt2-mini", fragment)
     assert_kept(config, fragment)
-    build(parser, config)
+    if trainer.startswith("deepspeed") and find_spec("deepspeed") is None:
+        with pytest.raises(UserError, match="pip install deepspeed"):
+            require_package(config.fit.trainer.strategy)
+        return
+    strategy = build(parser, config).trainer.strategy
+    named = strategy if isinstance(strategy, str) else type(strategy).__name__
+    assert named == STRATEGIES.get(trainer, "auto")
+
+
+def test_several_machines_are_laid_over_a_strategy(
+    parser: LightningArgumentParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("fabric", "pytorch"):
+        # Nothing is put on these devices: a trainer only counts them.
+        monkeypatch.setattr(f"lightning.{package}.accelerators.cuda.num_cuda_devices", lambda: 8)
+    listed = ["base/teacher", "data/builtin", "families/gpt2-mini", "trainers/fsdp2"]
+    options = build(parser, compose(parser, *listed, "trainers/multinode")).trainer
+    names = ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    trainer = Trainer(logger=False, **{name: options[name] for name in names})
+    assert type(trainer.strategy).__name__ == "ModelParallelStrategy"
+    assert (trainer.num_nodes, trainer.num_devices, trainer.precision) == (2, 8, "bf16-mixed")
+
+
+def representatives(cells: list[Cell]) -> list[Cell]:
+    """All cells, but of a product only as many as hold every objective and source once."""
+    chosen = [cell for cell in cells if cell.factors is None]
+    seen = {word for cell in chosen for word in cell.arguments}
+    for least in (2, 1):
+        for cell in (cell for cell in cells if cell.factors):
+            new = {word for word in cell.arguments if word.endswith(".yaml")} - seen
+            if len(new) >= least:
+                chosen.append(cell)
+                seen |= new
+    return chosen
 
 
 @pytest.mark.parametrize("study", names("studies"))
@@ -233,15 +275,14 @@ def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> N
     assert checked.name == study
     cells = make_plan(checked, tmp_path).cells
     assert {cell.stage for cell in cells} >= {"teacher", "student", "control"}
-    seen: set[str] = set()
-    # Replicates differ in their seeds alone, and a product in pairs of fragments.
-    for cell in (cell for cell in cells if cell.replicate == checked.replicates[0]):
-        own = {word for word in cell.arguments if word.endswith(".yaml")}
-        if cell.factors and own <= seen:
-            continue
-        seen |= own
+    # Replicates differ in their seeds alone.
+    for cell in representatives([one for one in cells if one.replicate == checked.replicates[0]]):
         config = parser.parse_args(list(cell.arguments))
         assert config.fit.run_dir == cell.run_dir
+        if cell.factors:
+            model = build(parser, config).model
+            assert isinstance(model.kd_loss, KDLoss)
+            assert isinstance(model.responses, ResponseSource)
 
 
 PUBLISHED_STUDY = """

@@ -11,6 +11,7 @@ from kdmodules.network import Network, build_network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseSource
 from kdmodules.student import StudentModule
+from kdmodules.teacher_cache import TeacherCache
 
 CONFIG = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 512}
 NO_DROPOUT = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -52,6 +53,7 @@ def make_student(
     responses: ResponseSource,
     kd_loss: KDLoss | None = None,
     dropout: float = 0.0,
+    cache: TeacherCache | None = None,
 ) -> StudentModule:
     """A student of the teacher's size and vocabulary."""
     config = {**CONFIG, **dict.fromkeys(NO_DROPOUT, dropout)}
@@ -62,6 +64,7 @@ def make_student(
         kd_loss or ForwardKL(),
         responses,
         seed=1,
+        teacher_cache=cache,
     )
 
 

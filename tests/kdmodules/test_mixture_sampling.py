@@ -31,6 +31,7 @@ from kdmodules.mixture_sampling import (
     sample_mixture,
 )
 from kdmodules.sampling import SamplingSettings, generate, generate_responses
+from tests.processes import start_ranks
 
 TOKENS = 41
 EOS = 2
@@ -269,7 +270,7 @@ def sample_on_one_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ranks_with_unequal_records_stay_in_step(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(sample_on_one_rank, args=(str(tmp_path),), nprocs=2)
+    start_ranks(sample_on_one_rank, (str(tmp_path),))
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     student, teacher = build("gpt2", seed=0), build("gpt2", seed=1)
     encoded = make_encoded(6)

@@ -76,6 +76,15 @@ def test_a_comment_or_another_folder_changes_nothing(project: Path, plan_of: Pla
     assert ids(before) == ids(moved)
 
 
+def test_where_a_teachers_answers_are_kept_changes_nothing(project: Path, plan_of: PlanOf) -> None:
+    before = plan_of(model__teacher_cache__folder="runs/cache")
+    (project / "runs/cache").mkdir(parents=True)
+    (project / "runs/cache/index.json").write_text("{}")
+    assert not changed(before, plan_of(model__teacher_cache__folder="runs/cache"))
+    assert not changed(before, plan_of(model__teacher_cache__folder="elsewhere/cache"))
+    assert changed(before, plan_of(model__teacher_cache__kind="top_k"))
+
+
 def test_threads_and_overrides_are_part_of_a_cell(project: Path, plan_of: PlanOf) -> None:
     before = plan_of()
     study = read_study("configs/studies/small.yaml")

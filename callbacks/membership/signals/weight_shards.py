@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from kdmodules.causal_lm import CausalLM
+from kdmodules.sharding import held_rows
 
 
 def held_part(weight: Tensor) -> Tensor:
@@ -24,17 +25,11 @@ def held_part(weight: Tensor) -> Tensor:
 
 
 def first_held(weight: Tensor) -> int:
-    """Returns the index of the first number that this rank holds in the flattened weight.
-
-    ``kdmodules.sharding`` cuts rows as ``torch.chunk`` does: equally many for every rank but the
-    last ones, which have fewer or none.
-    """
+    """Returns the index of the first number that this rank holds in the flattened weight."""
     if not isinstance(weight, DTensor):
         return 0
-    rows = weight.shape[0]
-    a_rank = -(-rows // weight.device_mesh.size())
-    row = min(weight.device_mesh.get_local_rank() * a_rank, rows)
-    return row * (weight.numel() // rows)
+    row, _ = held_rows(weight)
+    return row * (weight.numel() // weight.shape[0])
 
 
 def root_mean_square(weight: Tensor) -> float:

@@ -23,7 +23,7 @@ class Recording(Throughput):
     """Keeps the size of every batch that it counts."""
 
     def __init__(self, peak_flops: float | None) -> None:
-        super().__init__(peak_flops)
+        super().__init__(1, peak_flops)
         self.sizes: list[PassSize] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
@@ -84,6 +84,8 @@ def test_every_part_of_a_step_is_seen(tmp_path: Path) -> None:
     assert "model_flop_utilisation" not in found  # nobody published this machine's peak
 
 
-def test_a_peak_of_nothing_is_refused() -> None:
+def test_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="peak_flops is 0"):
         Throughput(peak_flops=0.0)
+    with pytest.raises(UserError, match="every_n_steps is 0"):
+        Throughput(every_n_steps=0)

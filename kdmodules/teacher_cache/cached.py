@@ -1,0 +1,47 @@
+"""Teachers that answer from disk."""
+
+from pathlib import Path
+
+import torch
+
+from datamodules.batches import InstructionBatch
+from kdmodules.losses import TeacherRows
+from kdmodules.teacher_cache.columns import StoredRows
+from kdmodules.teacher_cache.identity import row_hashes
+from kdmodules.teacher_cache.store import Store
+
+
+class CachedTeachers:
+    """What the objective needs of each teacher, read from a store.
+
+    Rows are found by a hash of the tokens themselves, so that a text is answered by its own rows
+    or refused.
+
+    Args:
+        path: Folder of the store, which is whole.
+        vocabulary_size: Number of valid tokens.
+        device: Where the rows are handed out.
+    """
+
+    def __init__(self, path: Path, vocabulary_size: int, device: torch.device) -> None:
+        self.store = Store(path)
+        self._stored = StoredRows(self.store, vocabulary_size, device)
+
+    def rows(self, batch: InstructionBatch) -> TeacherRows:
+        """Returns what the objective needs of each teacher at the batch's scored tokens.
+
+        Raises:
+            ValueError: If a text is not in the store, naming its record.
+        """
+        records = []
+        for name, own in zip(batch.record_ids, row_hashes(batch), strict=True):
+            if own is None:
+                continue
+            if own not in self.store:
+                raise ValueError(
+                    f"record {name!r} has other tokens than the cached teacher in "
+                    f"{self.store.path} was asked for: its response source does not keep to "
+                    "fixed texts"
+                )
+            records.append(own)
+        return self._stored.rows(records)

@@ -1,0 +1,100 @@
+"""What a cached teacher depends on, in one line each: a teacher's weights, a record's tokens."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from transformers.utils import cached_file
+
+from datamodules.batches import EncodedRecord, InstructionBatch, collate
+from datamodules.errors import UserError
+from kdmodules.adapters import adapter_base, is_adapter_folder
+
+_PATTERNS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.index.json")
+_COLLATED_TOGETHER = 64
+
+
+def source_hash(source: str) -> str:
+    """Returns a hash of the weights and configuration behind a source, without a model in memory.
+
+    Unlike :func:`kdmodules.weights_hash.weights_hash` it reads files as they are: the same weights
+    in other files have another hash, and are then cached once more.
+
+    Args:
+        source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, or a
+            hub name, which stands for the revision that it resolves to.
+
+    Raises:
+        UserError: If there is no model.
+    """
+    path = Path(source).expanduser()
+    if source.endswith(".ckpt"):
+        if not path.is_file():
+            raise UserError(f"checkpoint {source} does not exist")
+        return _file_hash(path)
+    if not path.is_dir():
+        return _revision(source)
+    files = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {_file_hash(file)}\n".encode())
+    if is_adapter_folder(path):
+        digest.update(source_hash(adapter_base(path)).encode())
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _revision(source: str) -> str:
+    # The hub's cache has a folder for each revision, named by the commit.
+    try:
+        found = cached_file(source, "config.json")
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"model {source!r} cannot be loaded: {first_line}") from error
+    folder = Path(str(found)).parent
+    if folder.parent.name != "snapshots":
+        raise UserError(f"model {source!r} has no revision to cache it by: give a local folder")
+    return f"{source}@{folder.name}"
+
+
+def row_hashes(batch: InstructionBatch) -> list[str | None]:
+    """Returns a hash of every row's tokens and of which of them are scored.
+
+    A teacher's hidden states at the scored positions depend on nothing else.
+
+    Args:
+        batch: B rows.
+
+    Returns:
+        B hashes; None for a row without a scored token.
+    """
+    tokens = batch.input_ids.cpu().numpy().astype("<i4")
+    real = batch.attention_mask.cpu().numpy().astype(bool)
+    scored = batch.response_mask.cpu().numpy()
+    found: list[str | None] = []
+    for ids, keep, mask in zip(tokens, real, scored, strict=True):
+        if not mask.any():
+            found.append(None)
+            continue
+        digest = hashlib.sha256(ids[keep].tobytes())
+        digest.update(np.packbits(mask[keep]).tobytes())
+        found.append(digest.hexdigest()[:32])
+    return found
+
+
+def distinct_texts(
+    records: Sequence[EncodedRecord], pad_id: int
+) -> Iterator[tuple[str, EncodedRecord]]:
+    """Yields each text once, with its hash: records with the same tokens are one text."""
+    seen: set[str] = set()
+    for start in range(0, len(records), _COLLATED_TOGETHER):
+        part = records[start : start + _COLLATED_TOGETHER]
+        for record, own in zip(part, row_hashes(collate(part, pad_id)), strict=True):
+            if own is not None and own not in seen:
+                seen.add(own)
+                yield own, record
