@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from studies.estimates.forecast import Forecast
 from studies.plan import Cell, Plan
 
-__all__ = ["Progress", "duration_text"]
+__all__ = ["Progress", "duration_text", "rough_duration"]
+
+_FORECAST_SECONDS = 1.0
 
 _STYLES = {
     "pending": "dim",
@@ -39,16 +42,34 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def rough_duration(seconds: float) -> str:
+    """Returns a duration that is not known to the second.
+
+    >>> rough_duration(20), rough_duration(290), rough_duration(7384)
+    ('less than a minute', 'about 5 min', 'about 2 h 03 min')
+    """
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 60:
+        return f"about {minutes} min"
+    return f"about {minutes // 60} h {minutes % 60:02d} min"
+
+
 class Progress:
     """Shows the cells of a plan; a context manager around the run.
 
     Args:
         plan: The cells to show.
         console: Where to; a live table if it is a terminal.
+        forecast: Expects how long the rest will take; None shows no such time.
     """
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, console: Console, forecast: Forecast | None = None) -> None:
         self.console = console
+        self.forecast = forecast
+        self.time_left = ""
+        self.forecast_at = 0.0
         self.cells = plan.cells
         self.states = {cell.id: "pending" for cell in plan.cells}
         self.seconds: dict[str, float] = {}
@@ -83,7 +104,11 @@ class Progress:
     def done(self, cell: Cell, seconds: float) -> None:
         """A cell whose results are on disk."""
         self.seconds[cell.id] = seconds
-        self._event(cell, "done", duration_text(seconds))
+        self.states[cell.id] = "done"
+        if self.forecast is not None:
+            self.forecast.ended(cell, seconds)
+        left = self._time_left()
+        self._event(cell, "done", duration_text(seconds) + (f"; {left}" if left else ""))
 
     def failed(self, cell: Cell, reason: str, tail: Sequence[str], log: Path) -> None:
         """A cell that ended badly, with its last lines."""
@@ -108,7 +133,21 @@ class Progress:
     def tick(self) -> None:
         """Brings elapsed times up to date."""
         if self.live.is_started:
+            if time.monotonic() >= self.forecast_at + _FORECAST_SECONDS:
+                self.time_left = self._time_left()
             self.live.refresh()
+
+    def _time_left(self) -> str:
+        """Returns the time that the rest will take; empty where it is not known or nothing is."""
+        self.forecast_at = now = time.monotonic()
+        if self.forecast is None:
+            return ""
+        elapsed = {cell_id: now - start for cell_id, start in self.starts.items()}
+        left = self.forecast.remaining(self.states, elapsed)
+        return "" if left is None or not self._is_unfinished() else f"{rough_duration(left)} left"
+
+    def _is_unfinished(self) -> bool:
+        return any(state in ("pending", "running", "elsewhere") for state in self.states.values())
 
     def _event(self, cell: Cell, state: str, text: str) -> None:
         self.states[cell.id] = state
@@ -119,7 +158,7 @@ class Progress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, caption=self.time_left or None)
         table.add_column("cell", overflow="fold")
         table.add_column("state")
         table.add_column("time", justify="right")

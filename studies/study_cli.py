@@ -1,6 +1,6 @@
 """`kd-study`: a whole experiment from one file.
 
-plan    print the cells of a study, their commands and what is done
+plan    print the cells of a study, their commands, what is done, and what each will take
 run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
 report  write one self-contained HTML page, its tables and charts, and print the main table
 claims  print the verdict on each of the five claims, and what it rests on
@@ -16,9 +16,10 @@ import yaml
 from rich.console import Console
 
 from datamodules.errors import UserError
-from studies.cell_state import CellFiles
 from studies.claims import study_findings
 from studies.claims.output import findings_json, print_findings
+from studies.estimate_output import print_plan
+from studies.estimates import Forecast, estimate_cells, time_model
 from studies.executors import Executor, LocalExecutor, RayExecutor, fit_program
 from studies.plan import Plan
 from studies.planner import make_plan
@@ -29,6 +30,8 @@ from studies.study_file import StudyFile, read_study
 from studies.tables import write_study_tables
 
 __all__ = ["main"]
+
+_WORKERS = 2
 
 _OVERRIDE_HELP = """\
 Options of kd-privacy that hold a dot win over the study file, for every cell:
@@ -57,11 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
     study = read_study(options.file)
     out = Path(options.run_dir or Path("runs") / study.name)
-    if options.command == "plan":
-        return _print_plan(make_plan(study, out, overrides, options.threads_per_cell))
-    if options.command == "run":
+    if options.command in ("plan", "run"):
         plan = make_plan(study, out, overrides, options.threads_per_cell)
-        return _run(plan, out, options)
+        return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
     if overrides:
         kind = {"report": "a report takes", "claims": "claims take"}[options.command]
         raise UserError(f"--{next(iter(overrides))}: {kind} no options of kd-privacy")
@@ -79,7 +80,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {
-        "plan": "print cells, commands and states; runs nothing",
+        "plan": "print cells, commands, states, and the parameters, memory and time of each; runs "
+        "nothing",
         "run": "run the cells that are not done",
         "report": "write OUT/report/index.html, its tables (CSV, LaTeX) and its charts (SVG, PNG)",
         "claims": "print the verdicts on the five claims from the cells that are done",
@@ -113,6 +115,17 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             metavar="N",
             help="threads of each cell (default: the file's, else 1); part of a cell's identity",
         )
+        command.add_argument(
+            "--workers",
+            type=_positive,
+            metavar="N",
+            help=f"cells at a time (default: {_WORKERS}"
+            + ("; with ray, as many as the cluster's CPUs allow)" if name == "run" else ")"),
+        )
+        if name == "plan":
+            command.add_argument(
+                "--terms", action="store_true", help="print what each cell's memory is made of"
+            )
         if name == "run":
             _add_run_options(command)
     options, rest = parser.parse_known_args(arguments)
@@ -120,12 +133,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--workers",
-        type=_positive,
-        metavar="N",
-        help="cells at a time (default: 2; with ray, as many as the cluster's CPUs allow)",
-    )
     command.add_argument(
         "--shard",
         metavar="I/N",
@@ -171,14 +178,11 @@ def _overrides(rest: Sequence[str]) -> dict[str, object]:
     return overrides
 
 
-def _print_plan(plan: Plan) -> int:
-    console = Console()
-    for cell in plan.cells:
-        console.print(f"{cell.id}  {CellFiles(cell).state()}", markup=False, highlight=False)
-        for option, needed in cell.needs.items():
-            names = ", ".join(needed)
-            console.print(f"  needs {names} as --{option}", markup=False, highlight=False)
-        console.print(f"  {cell.command}", markup=False, highlight=False, soft_wrap=True)
+def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
+    estimates = estimate_cells(plan.cells)
+    times = time_model(plan, estimates)
+    workers = options.workers or _WORKERS
+    print_plan(plan, estimates, times, workers, Console(), terms=options.terms)
     return 0
 
 
@@ -186,7 +190,9 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     console = Console()
     shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
-    with Progress(plan, console) as progress:
+    cells = plan.cells if shard is None else shard.cells(plan)
+    times = time_model(plan, estimate_cells(plan.cells))
+    with Progress(plan, console, Forecast(cells, times, executor.workers)) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
     done = write_study_tables(plan, out)
     console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
@@ -197,7 +203,9 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
     if options.executor == "local":
         if options.gpus_per_cell:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
-        return LocalExecutor(fit_program(), options.workers or 2, end_holders=not options.shard)
+        return LocalExecutor(
+            fit_program(), options.workers or _WORKERS, end_holders=not options.shard
+        )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
     return RayExecutor(fit_program(), options.workers, options.gpus_per_cell, plan.threads)

@@ -1,10 +1,14 @@
 """The command line of studies: plan, report, and mistakes in one line."""
 
 import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.study_cli import main
 
@@ -17,7 +21,14 @@ def test_the_command_line_plans_and_reports(
     study = "configs/studies/small.yaml"
     assert main(["plan", study, "--run_dir", str(OUT)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("done") == 5
+    assert printed.count("  done\n") == 5
+    assert printed.count("1 min 15 s (measured)") == 5
+    assert printed.count("parameters and memory unknown: ") == 5
+    assert printed.splitlines()[-3:] == [
+        "5 cells, 5 of them done",
+        "memory: unknown",
+        "time: nothing is left to do",
+    ]
     assert finished.cells[3].command in printed.replace("\n", " ")
     assert main(["report", study, "--run_dir", str(OUT)]) == 2
     assert "plan.json: no such file" in capsys.readouterr().err
@@ -30,6 +41,58 @@ def test_the_command_line_plans_and_reports(
     (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
     assert main(["report", study, "--run_dir", str(OUT)]) == 0
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
+
+
+@pytest.fixture
+def known(project: Path) -> Path:
+    """`project` with families of which one knows how large they are."""
+    network = "{family: gpt2, config: {n_layer: 1, n_embd: 8, n_head: 1, n_positions: 512}}"
+    for name in ("mini", "tiny"):
+        (project / f"configs/families/{name}.yaml").write_text(f"model: {{network: {network}}}\n")
+    tokenizer = "data: {source: ./records.jsonl, tokenizer: trained, vocabulary: 300}\n"
+    (project / "configs/data/tiny.yaml").write_text(tokenizer)
+    return project
+
+
+def test_a_run_says_how_long_the_rest_will_take(
+    known: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = [sys.executable, str(Path(__file__).with_name("fake_cell.py"))]
+    monkeypatch.setattr("studies.study_cli.fit_program", lambda: fake)
+    arguments = ["run", "configs/studies/small.yaml", "--run_dir", str(OUT)]
+    assert main([*arguments, "--workers", "1"]) == 0
+    ended = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done ")]
+    assert [line.endswith("; less than a minute left") for line in ended] == [True] * 4 + [False]
+
+
+def test_a_network_that_cannot_be_is_named(known: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "configs/studies/small.yaml", "--model.network.config.n_head", "3"]
+    assert main(arguments) == 2
+    assert "no gpt2 network has such a configuration: " in capsys.readouterr().err
+
+
+def test_a_plan_says_what_its_cells_will_take(
+    known: Path, plan_of: Callable[..., Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = plan_of(trainer__accelerator="cpu").cells[0]
+    CellFiles(replace(teacher, run_dir=f"{OUT}/cells/{teacher.alias}-00000000")).write(
+        "done", {"seconds": 600.0, "resumed": False}
+    )
+    arguments = ["plan", "configs/studies/small.yaml", "--run_dir", str(OUT), "--terms"]
+    assert main([*arguments, "--workers", "5", "--trainer.accelerator", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    # 300 x 8 embeddings, 512 x 8 positions, a block of 12 x 64 + 13 x 8, a final norm.
+    assert printed.count("7.38 k parameters") == 5
+    assert "10 min 00 s (mean of 1 cell like it)" in printed
+    assert "held      optimiser state" in printed
+    assert " at 16 x 512 tokens in 32-true; " in printed
+    last = printed.splitlines()[-3:]
+    assert last[0] == "5 cells, 0 of them done"
+    assert last[1].startswith("memory: at most ")
+    assert "within 5% of what was measured" in last[1]
+    # Supervised cells take as long as the teacher, as shares of the source go, and the students
+    # have their teacher's forward pass beside: 10, and then 10 x 4 / 3.
+    assert last[2] == "time: about 23 min with 5 at a time, about 57 min of cells in all"
 
 
 @pytest.mark.parametrize(
