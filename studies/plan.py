@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 
 import yaml
 
-__all__ = ["Cell", "Plan", "option_text", "thread_variables"]
+__all__ = ["FACTOR_SIGN", "Cell", "Plan", "option_text", "thread_variables"]
+
+# Between objective and source in the label of a product's technique; no other label may hold it.
+FACTOR_SIGN = "+"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Cell:
     output: str
     arguments: tuple[str, ...]
     threads: int
+
+    @property
+    def factors(self) -> tuple[str, str] | None:
+        """Objective and response source of a product's technique; None of any other cell."""
+        objective, sign, source = (self.technique or "").partition(FACTOR_SIGN)
+        return (objective, source) if sign else None
 
     @property
     def command(self) -> str:

@@ -22,7 +22,8 @@ from studies.stages import (
     THREADS_OPTION,
     Stage,
 )
-from studies.study_file import Family, StudyFile, Technique
+from studies.study_file import Family, StudyFile
+from studies.technique_section import Technique
 
 __all__ = ["SEED_STRIDE", "make_plan"]
 

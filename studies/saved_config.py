@@ -1,31 +1,35 @@
 """The resolved configuration of a run: saved once, shown in TensorBoard, compared on resume."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.run import run_folder, run_identity
 from datamodules.errors import UserError
 
 CONFIG_NAME = "config.yaml"
-COMPARED_CURVES = (
-    "membership/private/loss/auroc",
-    "memorization/private/token_accuracy/tokens_32/token_accuracy",
-    "utility/rouge_l_f1",
-    "utility/perplexity",
-)
-"""Curves whose last points stand side by side in TensorBoard's table of runs."""
+COMPARED_CURVES = {
+    "membership/private/loss/auroc": "AUROC (loss)",
+    "memorization/private/token_accuracy/tokens_32/token_accuracy": "Token accuracy (private)",
+    "utility/rouge_l_f1": "ROUGE-L",
+    "utility/perplexity": "Perplexity",
+}
+"""Curves whose last points stand side by side in TensorBoard's table of runs, and their columns."""
+_FIRST = ("role", "seed", "size", "technique")
 _SHOWN = {
     "lr": "model.init_args.optimizer.lr",
     "objective": "model.init_args.kd_loss.class_path",
     "responses": "model.init_args.responses.class_path",
     "split_seed": "data.init_args.splits.seed",
 }
+_CLASSES = ("objective", "responses")
 _NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only")
 
 
@@ -70,10 +74,39 @@ class RunConfig(Callback):
         options = flatten(self.config)
         row = run_identity(trainer).columns(int(options.get("seed_everything", 0)))
         shown = {name: "" if value is None else value for name, value in row.items()}
+        # The columns are those of the first run that is read: a class has one where it is none.
+        shown |= dict.fromkeys(_CLASSES, "")
         shown |= {name: options[option] for name, option in _SHOWN.items() if option in options}
         shown.pop("run")
-        for summary in hparams(shown, dict.fromkeys(COMPARED_CURVES, 0.0)):
+        for summary in table_of_runs(shown):
             logger.experiment.file_writer.add_summary(summary)
+
+
+def table_of_runs(options: Mapping[str, str | int | float]) -> tuple[Any, Any, Any]:
+    """Returns a run's row in TensorBoard's table of runs.
+
+    The table opens with its first five columns, those marked as differing before all others.
+
+    Args:
+        options: What the run is, by column.
+
+    Returns:
+        Three protocol buffers of the class ``Summary``: what the table holds, the run's begin and
+        its end.
+    """
+    named = {
+        name: value.rpartition(".")[2] if name in _CLASSES and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    table, begin, end = hparams(named, dict.fromkeys(COMPARED_CURVES, 0.0))
+    plugin = table.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for option in content.experiment.hparam_infos:
+        option.differs = option.name in _FIRST
+    for curve in content.experiment.metric_infos:
+        curve.display_name = COMPARED_CURVES[curve.name.tag]
+    plugin.content = content.SerializeToString()
+    return table, begin, end
 
 
 def _is_resumed(trainer: Trainer) -> bool:

@@ -30,6 +30,13 @@ is added where there is one; a technique's own `fragments` come after it. A stag
 for an option, the stage whose output it is given, or a list of stages: `needs: {model.teacher:
 [teacher, teacher_2]}` distils an ensemble.
 
+An entry of `techniques` with `objectives` and `sources` is their product: the technique of its
+fragment with each objective on each response source, named `<objective>+<source>`, and all else
+equal. `{fragment: kd, start: init, objectives: [forward_kl, jsd], sources: [dataset, student]}` is
+four techniques. Their fragments are `configs/objectives/x.yaml` and `configs/sources/x.yaml`; one
+with options of its own is `{fragment: jsd, label: jsd-skewed, overrides: {model.kd_loss.beta:
+0.1}}`.
+
 `shadows: k` adds, for every teacher and student of the study, k more whose teachers met the pool
 by other coins: references of the attacks `rmia` and `lira`, named `shadow0`, `shadow1`, ..., which
 are not audited themselves. An audit of one stage alone is a fragment of that stage.
@@ -45,17 +52,15 @@ such students with each other, not with those of another start.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
 
 from datamodules.errors import UserError
 from studies.checked_yaml import CheckedYaml
 from studies.located_yaml import Key, load_located
 from studies.stage_section import CONTROLS, read_stages
 from studies.stages import Stage
+from studies.technique_section import Technique, read_techniques
 
-__all__ = ["Family", "Start", "StudyFile", "Technique", "read_study"]
-
-Start = Literal["network", "init", "teacher"]
+__all__ = ["Family", "StudyFile", "read_study"]
 
 _STUDY_KEYS = (
     "name title description data families techniques controls replicates seeds shadows audits "
@@ -69,25 +74,6 @@ class Family:
 
     teacher: Path
     sizes: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Technique:
-    """A technique in a study.
-
-    Attributes:
-        fragment: The technique's own.
-        label: Its name in the study.
-        start: Which weights its students begin with.
-        fragments: Laid over technique and recipe, in order.
-        overrides: Its own options.
-    """
-
-    fragment: Path
-    label: str
-    start: Start
-    fragments: tuple[Path, ...]
-    overrides: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ def read_study(path: str | Path) -> StudyFile:
         if required not in top:
             raise source.error((), f"the key {required!r} is missing")
     data, data_overrides = _data(check, top["data"])
-    techniques = _techniques(check, top.get("techniques", []))
+    techniques = read_techniques(check, top.get("techniques", []))
     controls = check.items(("controls",), top.get("controls", list(CONTROLS)))
     shadows = check.integer(("shadows",), top.get("shadows", 0), least=0)
     stages = read_stages(
@@ -212,26 +198,3 @@ def _families(check: CheckedYaml, value: object) -> tuple[Family, ...]:
             )
         )
     return tuple(families)
-
-
-def _techniques(check: CheckedYaml, value: object) -> tuple[Technique, ...]:
-    techniques: dict[str, Technique] = {}
-    keys = ("fragment", "label", "start", "fragments", "overrides")
-    for index, item in enumerate(check.items(("techniques",), value)):
-        key: Key = ("techniques", index)
-        given = {"fragment": item} if isinstance(item, str) else item
-        entry = check.mapping(key, given, keys, required="fragment")
-        fragment = check.fragment((*key, "fragment"), entry["fragment"], "techniques")
-        label = check.name((*key, "label"), entry.get("label", fragment.stem))
-        if label in techniques:
-            raise check.source.error(key, f"{label!r} is there twice; give one a `label`")
-        start = check.choice((*key, "start"), entry.get("start", "network"), get_args(Start))
-        more = check.items((*key, "fragments"), entry.get("fragments", []))
-        techniques[label] = Technique(
-            fragment,
-            label,
-            cast(Start, start),
-            check.fragments((*key, "fragments"), more, "presets"),
-            check.options((*key, "overrides"), entry.get("overrides", {})),
-        )
-    return tuple(techniques.values())

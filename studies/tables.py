@@ -14,6 +14,7 @@ from studies.memorization import memorization_rows, read_accuracies
 from studies.plan import Cell, Plan
 from studies.probe_differences import probe_difference_rows
 from studies.relative_leakage import relative_leakage_rows
+from studies.task_rows import task_rows
 
 __all__ = ["write_study_tables"]
 
@@ -26,7 +27,8 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     `inherited` and `control_reference`, which read the scores of both; where students were
     fine-tuned on the private records themselves, `relative_leakage`. Where blocks were probed,
     `probe_difference` at each of them. Where memorization was measured, also what of it came
-    through the teacher, and whether it agrees with membership.
+    through the teacher, whether it agrees with membership, and what tasks differ by at equal
+    numbers of records and lengths of responses.
 
     Returns:
         The cells that are done.
@@ -43,6 +45,7 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     ]
     memorization = read_table(out, "memorization").to_pandas()
     rows += extraction_rows(done, results, memorization)
+    rows += task_rows(done, results, every_score, scores, memorization)
     for accuracies in read_accuracies(done, results, memorization):
         rows += memorization_rows(accuracies)
         rows += decomposition_rows(accuracies)

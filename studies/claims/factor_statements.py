@@ -7,9 +7,10 @@ from studies.claims.factors import factors_matter
 from studies.claims.panel import Panel, panel_of
 from studies.claims.statements import EQUAL_UTILITY, LAST_CHECKPOINT, untested
 from studies.claims.study import ByCell, ClaimsData
-from studies.claims.tasks import record_lengths, record_tasks, task_entries
+from studies.claims.tasks import task_entries
 from studies.claims.verdict import MEMBERSHIP_MARGIN, Evidence, Statement, state
 from studies.plan import Cell
+from studies.task_matching import record_lengths, record_tasks
 
 __all__ = ["factor_statements"]
 

@@ -12,10 +12,9 @@ __all__ = [
     "attack_colours",
     "chart_spec",
     "estimate_tooltips",
-    "heat_map",
     "label_colours",
+    "panels_spec",
     "roc_chart",
-    "task_chart",
     "utility_chart",
 ]
 
@@ -35,6 +34,7 @@ _TECHNIQUES = (
 _TEACHER = "#d55e00"
 NEUTRAL = "#858c96"
 _ATTACKS = ("#2f7fc1", "#d55e00", "#00946c", "#b8629b", "#b07d00", "#7a6fd0", "#3a9db8", "#858c96")
+_INK = {"name": "ink", "value": "#1c2126"}
 _PRIVATE_ROLES = ("teacher", "student")
 
 
@@ -50,59 +50,6 @@ def label_colours(data: StudyData) -> dict[str, tuple[str, list[int]]]:
         dash = [1, 0] if cell.role in (*_PRIVATE_ROLES, "control") else [5, 4]
         colours[data.labels[cell.alias]] = (colour, dash)
     return colours
-
-
-def heat_map(rows: pd.DataFrame) -> Spec:
-    """AUROC by run and attack."""
-    return _grid(rows, "attack", list(dict.fromkeys(rows["attack"])))
-
-
-def task_chart(rows: pd.DataFrame) -> Spec:
-    """AUROC by run and task."""
-    frame = rows.assign(task=rows["task"].str.replace("_", " "))
-    return _grid(frame, "task", sorted(frame["task"].unique()))
-
-
-def _grid(rows: pd.DataFrame, column: str, order: Sequence[str]) -> Spec:
-    frame = rows[["label", column, "value", "lower", "upper", "n_members", "n_nonmembers"]]
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            f"{column}:N",
-            sort=list(order),
-            title=None,
-            axis=alt.Axis(orient="top", labelAngle=0, labelLimit=110, ticks=False, domain=False),
-        ),
-        y=alt.Y(
-            "label:N",
-            sort=list(dict.fromkeys(frame["label"])),
-            title=None,
-            axis=alt.Axis(ticks=False, domain=False),
-        ),
-        tooltip=[
-            alt.Tooltip("label:N", title="Run"),
-            alt.Tooltip(f"{column}:N", title=column.capitalize()),
-            *estimate_tooltips(),
-        ],
-    )
-    cells = base.mark_rect(cornerRadius=3).encode(
-        color=alt.Color(
-            "value:Q",
-            title="AUROC",
-            # The range is the page's: its middle is the paper's colour, light or dark.
-            scale=alt.Scale(domain=[0, 0.5, 1], range="diverging", clamp=True, interpolate="rgb"),
-            legend=alt.Legend(
-                orient="bottom", gradientLength=200, values=[0, 0.25, 0.5, 0.75, 1], format=".2~f"
-            ),
-        )
-    )
-    text = base.mark_text(fontSize=12.5).encode(
-        text=alt.Text("value:Q", format=".2f"),
-        color=alt.condition(
-            "abs(datum.value - 0.5) > 0.3", alt.value("#ffffff"), alt.value(alt.expr("ink"))
-        ),
-    )
-    chart = alt.layer(cells, text)
-    return chart_spec(chart, height=40 + 36 * frame["label"].nunique(), ink=True)
 
 
 def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, log: bool) -> Spec:
@@ -221,12 +168,23 @@ def estimate_tooltips() -> list[alt.Tooltip]:
 
 def chart_spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
     """Returns a chart as the page takes it: as wide as its place, nothing fetched."""
-    if ink:
-        chart = chart.add_params(alt.param(name="ink", value="#1c2126"))
+    spec = _plain(chart.properties(width="container", height=height), ink)
+    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def panels_spec(chart: alt.FacetChart | alt.VConcatChart, *, ink: bool = False) -> Spec:
+    """Returns panels of a fixed size as the page takes them: nothing fetched."""
+    return _plain(chart, ink)
+
+
+def _plain(chart: alt.TopLevelMixin, ink: bool) -> Spec:
     # Altair refuses more than 5,000 rows in a page, which the ROC curves of 15 runs have.
     with alt.data_transformers.enable("default", max_rows=None):
-        spec: Spec = chart.properties(width="container", height=height).to_dict()
+        spec: Spec = chart.to_dict()
     # The address of the schema is not fetched, but a page without network should not hold one.
-    spec.pop("$schema")
-    spec.pop("config", None)
-    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+    spec = {name: part for name, part in spec.items() if name not in ("$schema", "config")}
+    if not ink:
+        return spec
+    # The page gives it the colour of its text, light or dark.
+    named = spec.get("params", [])
+    return spec | {"params": [*(named if isinstance(named, list) else []), _INK]}

@@ -13,6 +13,8 @@ __all__ = ["latex", "write_charts"]
 
 _CONTAINER_WIDTH = 640
 _PIXELS_PER_POINT = 2.0
+# As the page has it on a light screen: cold, none, warm.
+_THEME = {"range": {"diverging": ["#2f7fc1", "#f1f1ed", "#c8501a"]}}
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -78,7 +80,7 @@ def write_charts(specs: dict[str, Spec], folder: Path) -> None:
         fixed = copy.deepcopy(spec)
         if fixed.get("width") == "container":
             fixed["width"] = _CONTAINER_WIDTH
-        text = json.dumps({**fixed, "background": "white"})
+        text = json.dumps({**fixed, "background": "white", "config": _THEME})
         (folder / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(text), encoding="utf-8")
         picture = vl_convert.vegalite_to_png(text, scale=_PIXELS_PER_POINT)
         (folder / f"{name}.png").write_bytes(picture)

@@ -19,15 +19,17 @@ from studies.report.page_tables import (
 from studies.report.study_data import ATTACK_NAMES, StudyData
 
 __all__ = [
+    "disagreement_sentences",
     "memorization_charts",
     "memorization_rows",
     "memorization_sentences",
-    "memorization_table",
+    "memorization_tables",
 ]
 
 _NUMBERS = ["value", "lower", "upper", "p_value", "n_members", "n_nonmembers"]
 _EXPOSED, _COINS = "canary_exposure", "canary_in"
 _COIN_METRICS = ("auroc", "epsilon_lower")
+_DISAGREEMENT = ("overlap", "disagreement")
 _CHANNELS = ("teacher_kl", "transfer_overlap", "transfer_overlap_gap", "relative_leakage")
 _MEASURES = {
     "token_accuracy_excess": "Excess token accuracy",
@@ -92,9 +94,15 @@ def memorization_rows(data: StudyData) -> pd.DataFrame:
     )
 
 
-def memorization_table(data: StudyData) -> PageTable:
-    """Returns every figure of the section with interval and counts."""
+def memorization_tables(data: StudyData) -> dict[str, PageTable]:
+    """Returns the figures of memorization and of its disagreement with membership, if any."""
     rows = memorization_rows(data)
+    apart = rows["name"].isin(_DISAGREEMENT)
+    parts = {"memorization": rows[~apart], "disagreement": rows[apart]}
+    return {name: _table(part) for name, part in parts.items() if len(part)}
+
+
+def _table(rows: pd.DataFrame) -> PageTable:
     columns = [
         *(
             TableColumn(title)
@@ -150,8 +158,12 @@ def memorization_charts(data: StudyData) -> dict[str, Spec]:
 
 def memorization_sentences(data: StudyData) -> list[str]:
     """Returns what a reader must know of the figures, in one sentence each."""
-    rows = memorization_rows(data)
-    return [*_decided(rows), *_agreement(data, rows)]
+    return list(_decided(memorization_rows(data)))
+
+
+def disagreement_sentences(data: StudyData) -> list[str]:
+    """Returns whether membership and memorization rank techniques differently, in a sentence."""
+    return list(_agreement(data, memorization_rows(data)))
 
 
 def _decided(rows: pd.DataFrame) -> Iterator[str]:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from callbacks.statistics import auroc
+from callbacks.verdict import CLEAN_MARGIN, is_clean
 from studies.report.figures import comparison_rows, headline_rows
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
 
-__all__ = ["CLEAN_MARGIN", "Notice", "estimate_text", "headline", "notices"]
-
-# Equivalence margin of "control clean": its 90% interval lies in 0.5 +- 0.05.
-CLEAN_MARGIN = 0.05
+__all__ = ["Notice", "estimate_text", "headline", "notices"]
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def _controls(data: StudyData) -> Iterator[Notice]:
                     f"A model that never met the private records tells them apart (99.9% interval "
                     f"[{wide.lower:.3f}, {wide.upper:.3f}], {counts}): the record sets differ.",
                 )
-            elif 0.5 - CLEAN_MARGIN <= near.lower and near.upper <= 0.5 + CLEAN_MARGIN:
+            elif is_clean(near.lower, near.upper):
                 yield Notice(
                     "good",
                     f"{label} clean",

@@ -13,7 +13,10 @@
       background: "transparent",
       font: "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', Arial, sans-serif",
       view: { stroke: null },
+      // Room for half of a label at the right end of an axis.
+      padding: { left: 5, top: 5, right: 18, bottom: 5 },
       axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: 500, labelLimit: 230, titlePadding: 10 },
+      axisX: { labelSeparation: 8 },
       axisY: { labelPadding: 8 },
       header: { labelColor: ink, labelFontSize: 13, labelFontWeight: 600, labelPadding: 6 },
       legend: { ...text, titleFontWeight: 500, offset: 14 },
@@ -51,18 +54,24 @@
     const table = heading.closest("table");
     const body = table.tBodies[0];
     const column = heading.cellIndex;
-    const down = heading.getAttribute("aria-sort") === "descending";
-    const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
+    const numeric = heading.classList.contains("number");
+    // Numbers begin with the largest, words with A.
+    const first = numeric ? "descending" : "ascending";
+    const second = numeric ? "ascending" : "descending";
+    const direction = heading.getAttribute("aria-sort") === first ? second : first;
+    const key = (row) => {
+      const { dataset, textContent } = row.cells[column];
+      return numeric ? (dataset.key ?? "") : textContent.replace(/^—$/, "");
+    };
     const order = (a, b) => {
       const [left, right] = [key(a), key(b)];
       // What was not measured stays last in both directions.
-      if ((left === "") !== (right === "")) return left === "" ? 1 : -1;
-      const numeric = "key" in a.cells[column].dataset;
-      const difference = numeric ? left - right : left.localeCompare(right);
-      return down ? difference : -difference;
+      if (left === "" || right === "") return (left === "") - (right === "");
+      const difference = numeric ? left - right : left.localeCompare(right, "en", { numeric: true });
+      return direction === "ascending" ? difference : -difference;
     };
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", down ? "ascending" : "descending");
+    heading.setAttribute("aria-sort", direction);
     body.append(...[...body.rows].sort(order));
   };
 

@@ -14,6 +14,7 @@ __all__ = [
     "PageTable",
     "TableCell",
     "TableColumn",
+    "count_cell",
     "estimate_cell",
     "p_value_cell",
     "page_tables",
@@ -119,7 +120,7 @@ def _blind(data: StudyData) -> PageTable:
             TableCell(verdicts.get(same.iloc[0]["shifted"], "not excluded")),
             estimate_cell(same.iloc[0]),
             p_value_cell(same.iloc[0]["p_value"]),
-            _count(same.iloc[0]["needed"]),
+            count_cell(same.iloc[0]["needed"]),
             *_counts(same.iloc[0]),
         ]
         for _, same in frame.groupby([*_NUMBERS, "p_value", "needed"], dropna=False, sort=False)
@@ -162,7 +163,7 @@ def _utility(data: StudyData) -> PageTable:
             TableCell(row["label"]),
             TableCell(METRIC_NAMES[row["measure"]]),
             estimate_cell(row, "utility_", value="utility"),
-            _count(row["utility_n"]),
+            count_cell(row["utility_n"]),
         ]
         for _, row in frame.iterrows()
     ]
@@ -205,7 +206,7 @@ def _runs(data: StudyData) -> PageTable:
                 TableCell(ROLE_NAMES[cell.role]),
                 TableCell(cell.size),
                 TableCell(state),
-                *(_count(number) for number in (cell.replicate, cell.seed, cell.threads)),
+                *(count_cell(number) for number in (cell.replicate, cell.seed, cell.threads)),
                 TableCell("—", "")
                 if shown is None
                 else TableCell(duration_text(shown), f"{shown}"),
@@ -238,7 +239,7 @@ def _count_columns() -> list[TableColumn]:
 
 
 def _counts(row: pd.Series) -> list[TableCell]:
-    return [_count(row["n_members"]), _count(row["n_nonmembers"])]
+    return [count_cell(row["n_members"]), count_cell(row["n_nonmembers"])]
 
 
 def p_value_cell(number: float) -> TableCell:
@@ -246,7 +247,8 @@ def p_value_cell(number: float) -> TableCell:
     return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:.2g}", f"{number:.9g}")
 
 
-def _count(number: float) -> TableCell:
+def count_cell(number: float) -> TableCell:
+    """Returns a whole number, or a dash where there is none."""
     return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:,.0f}", f"{number:.0f}")
 
 

@@ -45,6 +45,9 @@ ATTACK_NAMES = {
     "lira": "LiRA",
     "inherited": "Inherited (difference of losses)",
     "control_reference": "Control as reference",
+    "as_released_zlib": "Zlib, as released",
+    "as_released_min_k": "Min-K%, as released",
+    "as_released_min_k_plus_plus": "Min-K%++, as released",
     BLIND: "Blind baseline (text alone)",
     "balance": "Balance of the sides",
 }
@@ -58,6 +61,10 @@ METRIC_NAMES = {
     "perplexity": "Perplexity",
     "auroc_difference": "AUROC difference",
     "swap_estimate": "Swap estimate",
+    "auroc_at_equal_lengths": "AUROC at equal lengths",
+    "swap_estimate_at_equal_lengths": "Swap estimate at equal lengths",
+    "token_accuracy_gap_at_equal_lengths": "Gap in token accuracy at equal lengths",
+    "token_accuracy_gap_excess_at_equal_lengths": "Excess of the gap at equal lengths",
 }
 ROLE_NAMES = {
     "base": "Base",
@@ -80,7 +87,9 @@ class StudyData:
         cells: Its finished cells: teachers, students, controls, counterfactuals.
         states: State of every cell, by id.
         labels: Label of each run on the page, by alias.
+        plain_labels: Role and technique alone, which runs of a kind share.
         results: Rows of each finished run's last step, with `label`, `label_b` and `attack`.
+        history: The same at every step.
         technique_rows: Results about techniques, which belong to no run.
         scores: Scores at the last step: alias -> (attack, params) -> scores.
         facts: Content of each finished cell's state file, by alias.
@@ -90,7 +99,9 @@ class StudyData:
     cells: tuple[Cell, ...]
     states: dict[str, str]
     labels: dict[str, str]
+    plain_labels: dict[str, str]
     results: pd.DataFrame
+    history: pd.DataFrame
     technique_rows: pd.DataFrame
     scores: dict[str, dict[tuple[str, str], AttackScores]]
     facts: dict[str, dict[str, object]]
@@ -134,27 +145,29 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
     cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
     labels = _labels(plan)
     every = read_table(out, "results").to_pandas()
-    results = every[every["run"].isin([cell.alias for cell in cells])]
-    last = results.groupby(["run", "audit"])["step"].transform("max")
-    results = results[results["step"] == last].copy()
+    history = every[every["run"].isin([cell.alias for cell in cells])].copy()
     order = {cell.alias: index for index, cell in enumerate(cells)}
-    results["order"] = results["run"].map(order)
-    results["label"] = results["run"].map(labels)
-    results["label_b"] = results["run_b"].map(labels)
-    results["attack"] = _attack_labels(results)
+    history["order"] = history["run"].map(order)
+    history["label"] = history["run"].map(labels)
+    history["label_b"] = history["run_b"].map(labels)
+    history["attack"] = _attack_labels(history)
+    history = history.sort_values("order", kind="stable")
+    last = history.groupby(["run", "audit"])["step"].transform("max")
     return StudyData(
         plan=plan,
         cells=cells,
         states=dict(states),
         labels=labels,
-        results=results.sort_values("order", kind="stable"),
+        plain_labels=_labels(plan, plain=True),
+        results=history[history["step"] == last],
+        history=history,
         technique_rows=every[every["run"] == STUDY_RUN],
         scores=attack_scores(read_table(out, "scores").to_pandas()),
         facts={cell.alias: CellFiles(cell).read() for cell in cells},
     )
 
 
-def _labels(plan: Plan) -> dict[str, str]:
+def _labels(plan: Plan, *, plain: bool = False) -> dict[str, str]:
     several = {
         name: len({getattr(cell, name) for cell in plan.cells if cell.role != "teacher"}) > 1
         for name in ("family", "replicate")
@@ -173,6 +186,7 @@ def _labels(plan: Plan) -> dict[str, str]:
             f"r{cell.replicate}" if several["replicate"] else None,
             f"s{cell.seed // 10_000}" if several["seed"] and sized else None,
         ]
+        parts = parts[:2] if plain else parts
         labels[cell.alias] = " · ".join(part for part in parts if part)
     return labels
 

@@ -47,3 +47,19 @@ def test_charts_are_written_as_vector_and_as_pixels(tmp_path: Path) -> None:
     width, _ = struct.unpack(">II", (tmp_path / "figures/squares.png").read_bytes()[16:24])
     assert width > 2 * 640
     assert spec["width"] == "container"
+
+
+def test_pictures_have_the_page_s_colours_of_cold_and_warm(tmp_path: Path) -> None:
+    scale = {"domain": [0, 0.5, 1], "range": "diverging", "interpolate": "rgb"}
+    spec = {
+        "mark": "rect",
+        "data": {"values": [{"value": 0.0}, {"value": 1.0}]},
+        "encoding": {
+            "y": {"field": "value", "type": "nominal"},
+            "color": {"field": "value", "type": "quantitative", "scale": scale, "legend": None},
+        },
+    }
+    write_charts({"heat": spec}, tmp_path)
+    svg = (tmp_path / "heat.svg").read_text(encoding="utf-8")
+    filled = re.findall(r'aria-label="value: ([01])"[^>]*fill="(rgb[^"]*|#\w+)"', svg)
+    assert filled == [("0", "rgb(47, 127, 193)"), ("1", "rgb(200, 80, 26)")]

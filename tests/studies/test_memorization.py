@@ -167,7 +167,8 @@ def test_the_page_has_a_section_on_memorization(one_seed: Plan) -> None:
     assert "undecided (R = 1)" in text
     assert '"conditional":{' in text
     table = pd.read_csv(OUT / "report/tables/memorization.csv")
-    assert set(table["name"]) >= {"token_accuracy", "conditional", "decomposition", "overlap"}
+    assert set(table["name"]) >= {"token_accuracy", "conditional", "decomposition"}
+    assert set(pd.read_csv(OUT / "report/tables/disagreement.csv")["name"]) == {"overlap"}
 
 
 def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Plan) -> None:

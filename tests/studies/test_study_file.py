@@ -100,5 +100,5 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     assert expected <= set(study.stages)
 
 
-def test_there_are_eight_shipped_studies() -> None:
-    assert len(list(REAL.glob("*.yaml"))) == 8
+def test_there_are_ten_shipped_studies() -> None:
+    assert len(list(REAL.glob("*.yaml"))) == 10

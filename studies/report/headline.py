@@ -1,0 +1,46 @@
+"""The page's first figures: teacher, students and control, and what the private records added."""
+
+import pandas as pd
+
+from studies.report.figures import comparison_rows, headline_rows
+from studies.report.notices import headline
+from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData
+
+__all__ = ["headline_values"]
+
+
+def headline_values(data: StudyData) -> dict[str, object]:
+    """Returns what the section `result` reads: the sentence, its figures, and of which attack."""
+    return {
+        "headline": headline(data),
+        "cards": _cards(data),
+        "primary": ATTACK_NAMES[PRIMARY_ATTACK],
+    }
+
+
+def _cards(data: StudyData) -> list[dict[str, str]]:
+    runs = headline_rows(data)
+    runs = runs[runs["role"].isin(("teacher", "student", "control"))]
+    cards = [_card(row, f"{row['label']}: AUROC") for _, row in runs.iterrows()]
+    for metric, what in (
+        ("auroc_difference", "minus its counterfactual"),
+        ("swap_estimate", "swap estimate"),
+    ):
+        rows = comparison_rows(data, metric)
+        rows = rows[
+            (rows["name"] == PRIMARY_ATTACK)
+            & (rows["role"] == "student")
+            & rows["label_b"].str.startswith("Counterfactual")
+        ]
+        cards += [_card(row, f"{row['label']}: {what}") for _, row in rows.iterrows()]
+    return cards
+
+
+def _card(row: pd.Series, what: str) -> dict[str, str]:
+    measured = pd.notna(row["value"]) and pd.notna(row["lower"])
+    return {
+        "what": what,
+        "value": f"{row['value']:.3f}" if pd.notna(row["value"]) else "—",
+        "interval": f"[{row['lower']:.3f}, {row['upper']:.3f}]" if measured else "not measurable",
+        "note": f"n = {row['n_members']:.0f} private + {row['n_nonmembers']:.0f}",
+    }

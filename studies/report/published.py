@@ -1,0 +1,167 @@
+"""Published figures beside those of a study that trains the same networks on the same records.
+
+The figures are facts of "Membership and Memorization in LLM Knowledge Distillation" (arXiv
+2508.07054), in `published_tables.json`. What its code computes differs from what it is named after
+(docs/as_released.md), so that only runs and statistics of the `as_released` presets compare.
+"""
+
+import json
+from functools import cache
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS, REFERENCE
+from studies.memorization import HELD_OUT, PRIVATE
+from studies.plan import Cell
+from studies.report.study_data import StudyData
+
+__all__ = ["AS_RELEASED", "CORRECTED", "published_rows", "published_source"]
+
+AS_RELEASED, CORRECTED = "as released", "corrected"
+_FILE = Path(__file__).parent / "published_tables.json"
+_DATA = "dolly"
+_TECHNIQUES = {
+    "kd": "KD",
+    "seqkd": "SeqKD",
+    "gkd": "GKD",
+    "imitkd": "ImitKD",
+    "minillm": "MiniLLM",
+    "distillm": "DistillM",
+}
+# Techniques of which the published code computes what their recipe says.
+_UNCHANGED = ("kd",)
+# Our attack -> its published name, and whether ours computes what the published code does.
+_ATTACKS = {
+    "loss": ("Loss", AS_RELEASED),
+    "zlib": ("Zlib", CORRECTED),
+    "as_released_zlib": ("Zlib", AS_RELEASED),
+    "min_k": ("Min-k%", CORRECTED),
+    "as_released_min_k": ("Min-k%", AS_RELEASED),
+    "min_k_plus_plus": ("Min-k%++", CORRECTED),
+    "as_released_min_k_plus_plus": ("Min-k%++", AS_RELEASED),
+    "mope": ("MoPe", CORRECTED),
+}
+_REFERENCE_ATTACK = "REF (Pretrain)"
+# Metric -> published table, parameters that count (None: any), name on the page, statistic.
+_MEASURES = {
+    "rouge_l_f1": ("rouge_l", None, "ROUGE-L F1", CORRECTED),
+    "token_accuracy": ("token_accuracy", ACCURACY_PARAMS, "Token accuracy", CORRECTED),
+    "token_accuracy_gap": ("token_accuracy_gap", GAP_PARAMS, "Gap of token accuracy", CORRECTED),
+    "token_accuracy_as_released": ("token_accuracy", None, "Token accuracy", AS_RELEASED),
+    "token_accuracy_as_released_gap": (
+        "token_accuracy_gap",
+        None,
+        "Gap of token accuracy",
+        AS_RELEASED,
+    ),
+}
+_UTILITY = "rouge_l_f1"
+Figures = dict[str, dict[str, float | dict[str, float]]]
+
+
+def published_source() -> str:
+    """Returns where the figures are from."""
+    return str(_facts()["source"])
+
+
+def published_rows(data: StudyData) -> pd.DataFrame:
+    """Returns our rows that have a published figure, with it; none where no cell matches.
+
+    Further columns: `published` in our unit, `measure`, and `training` and `statistic`, each
+    `AS_RELEASED` or `CORRECTED`.
+    """
+    rows = data.results
+    whole = rows["task"].isna() & rows["block"].isna() & rows["run_b"].isna()
+    rows = rows[whole & rows["value"].notna()]
+    found = []
+    for cell in data.cells:
+        figures, column = _figures(cell), _column(cell)
+        if not figures or column is None:
+            continue
+        for index, row in rows[rows["run"] == cell.alias].iterrows():
+            match = _match(row, figures, column, cell)
+            if match is not None:
+                found.append(rows.loc[[index]].assign(**match, training=_training(cell, column)))
+    return pd.concat(found) if found else rows.iloc[:0]
+
+
+@cache
+def _facts() -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return facts
+
+
+def _figures(cell: Cell) -> Figures:
+    """Returns the published tables of a cell's network; empty where it or its records differ."""
+    if not any(path.parent.name == "data" and path.stem == _DATA for path in _fragments(cell)):
+        return {}
+    figures: Figures = _facts()["figures"].get(cell.family, {}).get(cell.size, {})
+    return figures
+
+
+def _column(cell: Cell) -> str | None:
+    """Returns what published tables call a cell; None where they have none like it."""
+    if cell.role in ("teacher", "control"):
+        return "Teacher" if cell.role == "teacher" else "No KD"
+    if cell.role != "student" or cell.factors:
+        return None
+    # A label is the study's own; the fragment says which technique it is.
+    stems = [path.stem for path in _fragments(cell) if path.parent.name == "techniques"]
+    return next((_TECHNIQUES[stem] for stem in stems if stem in _TECHNIQUES), None)
+
+
+def _match(
+    row: pd.Series, figures: Figures, column: str, cell: Cell
+) -> dict[str, float | str] | None:
+    """Returns the figure, measure and statistic that belong to one of our rows, if any does."""
+    if row["metric"] == "auroc":
+        return _membership(row, figures, column, cell)
+    table, params, measure, statistic = _MEASURES.get(row["metric"], (None, None, "", ""))
+    figure = figures.get(table or "", {}).get(column)
+    of_members = row["metric"] == _UTILITY or row["population"] == PRIVATE
+    if not isinstance(figure, float | int) or not of_members or params not in (None, row["params"]):
+        return None
+    if row["metric"] == _UTILITY and row["population"] == HELD_OUT:
+        statistic = AS_RELEASED
+    share = 0.01 if _facts()["units"][table] == "percent" else 1.0
+    return {"published": figure * share, "measure": measure, "statistic": statistic}
+
+
+def _membership(
+    row: pd.Series, figures: Figures, column: str, cell: Cell
+) -> dict[str, float | str] | None:
+    if row["audit"] != "membership" or row["population"] != PRIVATE:
+        return None
+    params = json.loads(row["params"])
+    published, statistic = _ATTACKS.get(row["name"], (None, CORRECTED))
+    if (row["name"], row["params"]) == REFERENCE:
+        published = _REFERENCE_ATTACK
+        released = any(path.stem.startswith("reference") for path in _presets(cell))
+        statistic = AS_RELEASED if released else CORRECTED
+    if row["name"] == "mope" and params.get("antithetic") is False:
+        statistic = AS_RELEASED
+    attacks = figures["auroc"].get(column)
+    if published is None or not isinstance(attacks, dict):
+        return None
+    return {"published": attacks[published], "measure": published, "statistic": statistic}
+
+
+def _training(cell: Cell, column: str) -> str:
+    """Returns which preset trained a cell: its technique's, on records split as released."""
+    presets = {path.stem for path in _presets(cell)}
+    words = pairwise(cell.arguments)
+    split = ("--data.splits.protocol", "as_released") in words or "splits" in presets
+    stems = [stem for stem, name in _TECHNIQUES.items() if name == column]
+    changed = [stem for stem in stems if stem not in _UNCHANGED and stem not in presets]
+    return AS_RELEASED if split and not changed else CORRECTED
+
+
+def _fragments(cell: Cell) -> list[PurePosixPath]:
+    return [PurePosixPath(word) for before, word in pairwise(cell.arguments) if before == "-c"]
+
+
+def _presets(cell: Cell) -> list[PurePosixPath]:
+    return [path for path in _fragments(cell) if path.parent.name == "as_released"]

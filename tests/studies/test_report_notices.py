@@ -1,0 +1,92 @@
+"""What a reader is told first: only what was measured, and the gravest before the rest."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from studies.cell_state import CellFiles
+from studies.plan import Plan
+from studies.report.notices import notices
+from studies.report.study_data import read_study_data
+from studies.tables import write_study_tables
+from tests.studies.shown_page import add_rows
+
+OUT = Path("runs/small")
+
+
+def notice_titles(plan: Plan) -> list[str]:
+    write_study_tables(plan, OUT)
+    return [one.title for one in notices(read_study_data(plan, OUT), out_of_date=False)]
+
+
+def test_tasks_without_enough_records_take_one_sentence(
+    finished: Plan, planted: ModuleType
+) -> None:
+    rare = {"name": "loss", "metric": "tpr_at_fpr_0.01"}
+    add_rows(finished, planted, [rare | {"task": task} for task in planted.TASKS])
+    write_study_tables(finished, OUT)
+    found = notices(read_study_data(finished, OUT), out_of_date=False)
+    lines = [one for one in found if "not measurable" in one.title]
+    assert [one.title for one in lines] == ["TPR at 1% FPR: not measurable in 20 rows"]
+    (within,) = [one for one in found if one.title.startswith("Within tasks")]
+    assert within.level == "note"
+    assert "3 tasks" in within.text
+    assert "TPR at 1% FPR of some runs (15 rows" in within.text
+
+
+def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
+    finished: Plan,
+) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = data.results
+    blind = rows[rows["audit"] == "membership"].head(1)
+    blind = blind.assign(name="blind", metric="records_needed", value=697.0, shifted=None)
+    unknown = replace(data, results=pd.concat([rows, blind]))
+    texts = {found.title: found for found in notices(unknown, out_of_date=False)}
+    note = texts["Shift between the record sets: not excluded"]
+    assert (note.level, "697 records a side" in note.text) == ("note", True)
+    clear = replace(data, results=rows.assign(shifted=False))
+    assert not any("Shift" in one.title for one in notices(clear, out_of_date=False))
+    shifted = replace(data, results=rows.assign(shifted=True))
+    assert notices(shifted, out_of_date=False)[0].title == "Shifted data"
+
+
+def test_a_control_is_clean_only_where_equivalence_is_shown(
+    finished: Plan, planted: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planted, "RECORDS", 1500)
+    control = next(cell for cell in finished.cells if cell.role == "control")
+    planted.write_planted(CellFiles(control).folder, control.alias, "control", control.seed)
+    assert "Control clean" in notice_titles(finished)
+    planted.write_planted(CellFiles(control).folder, control.alias, "student", control.seed)
+    assert "Control: AUROC differs from 0.5" in notice_titles(finished)
+
+
+def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    changed = {"metric": "epsilon_equivalent_at_fpr_0.01", "value": None, "task": None}
+    row = data.results.head(1).assign(**changed)
+    with_null = replace(data, results=pd.concat([data.results, row], ignore_index=True))
+    titles = [found.title for found in notices(with_null, out_of_date=False)]
+    assert not any("epsilon" in title for title in titles)
+    other = replace(with_null, results=with_null.results.replace(row["metric"].item(), "auroc"))
+    unmeasured = [found.title for found in notices(other, out_of_date=False)]
+    assert any(title.startswith("AUROC: not measurable") for title in unmeasured)
+
+
+def test_skipped_records_are_told_once_for_all_models(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = data.results.assign(skipped=0.0)
+    rows.loc[rows["name"] == "loss", "skipped"] = 3.0
+    one = rows["name"].eq("zlib") & rows["run"].eq(finished.cells[0].alias)
+    rows.loc[one, "skipped"] = 2.0
+    found = notices(replace(data, results=rows), out_of_date=False)
+    (told,) = [one for one in found if one.title == "Records without a score"]
+    label = data.labels[finished.cells[0].alias]
+    assert told.text.endswith(f"Loss 3 (all {len(finished.cells)} models); Zlib 2 ({label}).")
