@@ -4,32 +4,15 @@ A card travels with the weights, so it holds names, counts and figures only: no 
 is given a record, and the folder that a data file lies in is left out of its name.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 import yaml
 
+from callbacks.export.markdown import Row, cell, figure_text, line, options_text, table
+from callbacks.export.privacy_section import memorization_section, privacy_section
 from kdmodules.adapters import Adapter
-
-Row = Mapping[str, object]
-
-_PRIVACY_COLUMNS = (
-    "Attack",
-    "Compared",
-    "AUROC [95% interval]",
-    "TPR at 1% FPR [95% interval]",
-    "Members",
-    "Non-members",
-    "Text alone tells them apart",
-)
-_CLAIM = (
-    "AUROC is the chance that a random member scores above a random non-member: 0.5 is no "
-    "leak, 1 is complete. It is what these attacks recovered, a lower bound on what is there; "
-    "intervals hold for these weights. Where the text alone tells members from non-members, a row "
-    "is no evidence of membership."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +59,17 @@ def model_card(
     name = identity.get("run")
     if not name:
         raise ValueError("a model card needs the run's name")
+    membership = _last_rows(rows, "membership")
     sections = [
         _front_matter(identity, base_model),
-        f"# {_cell(name)}",
+        f"# {cell(name)}",
         _introduction(identity, adapter),
-        _table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
-        "## Training data\n\n" + _data(data),
-        "## Privacy\n\n" + _privacy(_last_rows(rows, "membership")),
+        table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
+        "## Training data\n\n" + _data(data, identity),
+        "## Privacy\n\n" + privacy_section(membership),
+        "## Memorization\n\n" + memorization_section(_last_rows(rows, "memorization"), membership),
         "## Utility\n\n" + _utility(_last_rows(rows, "utility")),
-        "## Versions\n\n" + _table(("Package", "Version"), sorted(versions.items())),
+        "## Versions\n\n" + table(("Package", "Version"), sorted(versions.items())),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -92,14 +77,14 @@ def model_card(
 def _front_matter(identity: Mapping[str, str | int | None], base_model: str | None) -> str:
     tags = ["kd-privacy", "knowledge-distillation", "membership-inference"]
     # On one line each: a value with a line of dashes would end the front matter.
-    tags += [_line(identity[key]) for key in ("technique", "role") if identity.get(key)]
+    tags += [line(identity[key]) for key in ("technique", "role") if identity.get(key)]
     fields: dict[str, object] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags,
     }
     if base_model is not None:
-        fields["base_model"] = _line(_public_name(base_model))
+        fields["base_model"] = line(_public_name(base_model))
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
 
 
@@ -123,7 +108,16 @@ def _adapter(adapter: Adapter | None) -> str:
     )
 
 
-def _data(data: DataDescription) -> str:
+def _data(data: DataDescription, identity: Mapping[str, str | int | None]) -> str:
+    told = f"Fitted on the *{data.split}* split"
+    if data.split in data.counts:
+        told += f", {data.counts[data.split]} records"
+    told += "."
+    if identity.get("technique"):
+        told += (
+            " A teacher took part: what it holds of the records that it was trained on can reach "
+            "these weights."
+        )
     facts: list[tuple[object, ...]] = [
         ("source", _public_name(data.source)),
         ("fitted on", data.split),
@@ -132,39 +126,8 @@ def _data(data: DataDescription) -> str:
     facts += [(f"records, {split}", count) for split, count in data.counts.items()]
     if data.manifest is not None:
         facts.append(("split manifest", data.manifest))
-    return _table(("Field", "Value"), facts) + "\n\nNo text of any record is part of this card."
-
-
-def _privacy(rows: Sequence[Row]) -> str:
-    groups: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        attack = f"{row['name']}{_params(row.get('params'))}"
-        compared = f"{row['population']} against non-members"
-        groups.setdefault((attack, compared), {})[str(row["metric"])] = row
-    measured = [(key, metrics) for key, metrics in groups.items() if "auroc" in metrics]
-    if not measured:
-        return "No membership audit was run on these weights: nothing is known about their leakage."
-    lines = []
-    for (attack, compared), metrics in measured:
-        auroc = metrics["auroc"]
-        tpr = metrics.get("tpr_at_fpr_0.01")
-        lines.append(
-            (
-                attack,
-                compared,
-                _interval(auroc),
-                _interval(tpr) if tpr is not None else "not measured",
-                auroc.get("n_members"),
-                auroc.get("n_nonmembers"),
-                {True: "yes", False: "no", None: "not settled"}[_verdict(auroc)],
-            )
-        )
-    return f"{_table(_PRIVACY_COLUMNS, lines)}\n\n{_CLAIM}"
-
-
-def _verdict(row: Row) -> bool | None:
-    shifted = row.get("shifted")
-    return None if shifted is None else bool(shifted)
+    told += f"\n\n{table(('Field', 'Value'), facts)}"
+    return f"{told}\n\nNo text of any record is part of this card."
 
 
 def _utility(rows: Sequence[Row]) -> str:
@@ -172,15 +135,15 @@ def _utility(rows: Sequence[Row]) -> str:
         return "No utility audit was run on these weights."
     lines = [
         (
-            f"{row['name']}{_params(row.get('params'))}",
+            f"{row['name']}{options_text(row)}",
             row["metric"],
             row["population"],
-            _interval(row),
+            figure_text(row),
             row.get("n_nonmembers") or row.get("n_members"),
         )
         for row in rows
     ]
-    return _table(("Measure", "Metric", "Records", "Value [95% interval]", "Count"), lines)
+    return table(("Measure", "Metric", "Records", "Value [95% interval]", "Count"), lines)
 
 
 def _last_rows(rows: Sequence[Row], audit: str) -> list[Row]:
@@ -199,43 +162,9 @@ def _step(row: Row) -> int:
     return int(str(row["step"]))
 
 
-def _params(params: object) -> str:
-    """Return an attack's options as " (k=0.2)", from their JSON."""
-    options = json.loads(str(params)) if params else {}
-    return f" ({', '.join(f'{key}={value}' for key, value in options.items())})" if options else ""
-
-
-def _interval(row: Row) -> str:
-    value, lower, upper = (row.get(column) for column in ("value", "lower", "upper"))
-    if value is None:
-        return "not measurable"
-    if lower is None or upper is None:
-        return f"{_figure(value)} [no interval]"
-    return f"{_figure(value)} [{_figure(lower)}, {_figure(upper)}]"
-
-
-def _figure(number: object) -> str:
-    return f"{float(str(number)):.3f}"
-
-
 def _public_name(source: str) -> str:
     """Return a hub name as it is, and of an absolute path its last part alone."""
     for path in (PurePath(source), PureWindowsPath(source)):
         if path.is_absolute() or source.startswith(("~", "..")):
             return path.name
     return source
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)
-
-
-def _cell(content: object) -> str:
-    """Return a value as one Markdown table cell on one line."""
-    text = "not counted" if content is None else _line(content)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _line(content: object) -> str:
-    return " ".join(str(content).split())

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from callbacks.export.model_card import DataDescription, model_card
 from kdmodules.adapters import Adapter
@@ -61,6 +62,10 @@ def test_the_front_matter_is_yaml_that_the_hub_reads() -> None:
     assert fields["pipeline_tag"] == "text-generation"
     assert fields["base_model"] == "openai-community/gpt2"
     assert {"kd", "student"} <= set(fields["tags"])
+    read = ModelCard(card)
+    assert read.data.to_dict() == fields
+    assert read.data.base_model == "openai-community/gpt2"
+    assert read.text.startswith("\n# student\n")
     hostile = model_card(IDENTITY | {"technique": "a: b\n---\n- c"}, [], VERSIONS, DATA)
     assert front_matter(hostile)["tags"][-2] == "a: b --- - c"
 
@@ -75,19 +80,65 @@ def test_the_privacy_table_holds_the_last_overall_figures() -> None:
         row(metric="tpr_at_fpr_0.01", value=0.1, lower=0.05, upper=0.2),
         row(name="min_k", params='{"k": 0.2}', shifted=False, lower=None, upper=None),
         row(name="zlib", shifted=True),
-        row(name="blind", metric="p_value", value=0.5),
+        row(name="blind", value=0.5),
     ]
     privacy = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Privacy")
     table = [line for line in privacy.splitlines() if line.startswith("|")]
     assert table[2:] == [
         "| loss | private against non-members | 0.712 [0.650, 0.770] | 0.100 [0.050, 0.200] "
-        "| 300 | 290 | not settled |",
+        "| 300 | 290 | not settled | undecided: above chance, and the texts are not shown to be of "
+        "one distribution |",
         "| min_k (k=0.2) | private against non-members | 0.712 [no interval] | not measured "
-        "| 300 | 290 | no |",
+        "| 300 | 290 | no | undecided: no interval |",
         "| zlib | private against non-members | 0.712 [0.650, 0.770] | not measured "
-        "| 300 | 290 | yes |",
+        "| 300 | 290 | yes | undecided: above chance, and the texts alone tell the record sets "
+        "apart |",
     ]
     assert "a lower bound" in privacy
+
+
+def test_a_verdict_stands_beside_its_interval_and_its_rules() -> None:
+    rows = [
+        row(shifted=False),
+        row(name="zlib", value=0.52, lower=0.46, upper=0.58, shifted=False),
+    ]
+    privacy = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Privacy")
+    assert "| no | leaks: above chance |" in privacy
+    assert "| no | nothing shown: an AUROC of 0.585 would have been seen |" in privacy
+    assert "hold for these weights" in privacy
+    assert "*Undecided*" in privacy
+
+
+def test_memorization_is_the_gap_to_held_out_records_over_all_lengths() -> None:
+    def gap(params: str, **columns: object) -> dict[str, object]:
+        columns = {"metric": "token_accuracy_gap", "lower": 0.01, "upper": 0.05} | columns
+        return row(audit="memorization", name="token_accuracy", params=params, value=0.03) | columns
+
+    rows = [
+        gap('{"against": "held_out", "tokens": 32}', n_members=88),
+        gap('{"against": "held_out", "tokens": 32}', step=5, n_members=87),
+        gap('{"against": "never", "tokens": 32}', n_members=86),
+        gap('{"against": "held_out", "length": "32+"}', n_members=85),
+        gap('{"against": "held_out"}', metric="similarity_gap", n_members=84),
+        gap('{"against": "held_out"}', metric="extraction_strength_gap", lower=-0.02),
+    ]
+    shown = section(
+        model_card(IDENTITY, [*rows, row(shifted=False)], VERSIONS, DATA), "Memorization"
+    )
+    table = [line for line in shown.splitlines() if line.startswith("|")]
+    assert table[2:] == [
+        "| token_accuracy (tokens=32) | private minus held_out | 0.030 [0.010, 0.050] | 88 | 290 "
+        "| no | leaks: above chance |",
+        "| extraction_strength | private minus held_out | 0.030 [-0.020, 0.050] | 300 | 290 "
+        "| no | nothing shown: a gap of 0.050 would have been seen |",
+    ]
+    # Without a membership audit nobody has asked whether the texts differ.
+    alone = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Memorization")
+    assert "| not settled | undecided: above chance, and the texts" in alone
+    (last,) = [line for line in alone.splitlines() if line.startswith("| extraction_strength")]
+    assert "; were they, a gap of 0.050 would have been seen" in last
+    only = section(model_card(IDENTITY, rows[2:3], VERSIONS, DATA), "Memorization")
+    assert "No figure of what these weights write" in only
 
 
 def test_a_figure_without_value_is_not_measurable() -> None:
@@ -110,6 +161,7 @@ def test_missing_audits_are_said_to_be_missing() -> None:
     card = model_card(IDENTITY, [], VERSIONS, DATA)
     assert "nothing is known" in section(card, "Privacy")
     assert "No utility audit" in section(card, "Utility")
+    assert "No memorization audit" in section(card, "Memorization")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +189,15 @@ def test_counts_versions_and_identity_are_listed() -> None:
     assert "| torch | 2.13.0 |" in card
     assert "| seed | 7 |" in card
     assert "| size |" not in card
+
+
+def test_the_card_says_what_the_weights_were_fitted_on() -> None:
+    data = DataDescription("corpus.jsonl", "held_out", {"private": 300, "held_out": 290}, "swap")
+    taught = section(model_card(IDENTITY, [], VERSIONS, data), "Training data")
+    assert "Fitted on the *held_out* split, 290 records. A teacher took part" in taught
+    alone = section(model_card(IDENTITY | {"technique": None}, [], VERSIONS, DATA), "Training data")
+    assert "Fitted on the *public* split.\n" in alone
+    assert "teacher" not in alone
 
 
 def test_an_adapter_is_named_with_its_figures() -> None:

@@ -1,0 +1,127 @@
+"""The privacy and memorization sections of a model card: what its audits found, and a verdict."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from callbacks.export.markdown import Row, figure_text, options_text, table
+from callbacks.verdict import RULES, Verdict, auroc_verdict, gap_verdict
+
+__all__ = ["memorization_section", "privacy_section"]
+
+_BLIND = "blind"
+_OPPOSED = "held_out"
+_TEXTS = {True: "yes", False: "no", None: "not settled"}
+_ATTACK_COLUMNS = (
+    "Attack",
+    "Compared",
+    "AUROC [95% interval]",
+    "TPR at 1% FPR [95% interval]",
+    "Members",
+    "Non-members",
+    "Text alone tells them apart",
+    "Verdict",
+)
+_GAP_COLUMNS = (
+    "Measure",
+    "Compared",
+    "Difference [95% interval]",
+    "Members",
+    "Non-members",
+    "Text alone tells them apart",
+    "Verdict",
+)
+# One line each: rates by n and p follow from the probability of one sample, similarities repeat
+# the rate of near matches.
+_GAPS = (
+    "token_accuracy_gap",
+    "extraction_strength_gap",
+    "exact_match_rate_gap",
+    "extraction_probability_gap",
+    "near_match_rate_gap",
+)
+_CLAIM = (
+    "AUROC is the chance that a random member scores above a random non-member: 0.5 is no "
+    "leak, 1 is complete. It is what these attacks recovered, a lower bound on what is there. "
+    "**Intervals and verdicts hold for these weights**: they say nothing of other weights that the "
+    "same technique would give. Where the text alone tells members from non-members, a row is no "
+    "evidence of membership."
+)
+_GAP_CLAIM = (
+    "What the model writes by itself, of members and of held-out records that it never met: short "
+    "or formulaic answers come from any model, so only the difference speaks. Chance is 0."
+)
+
+
+def privacy_section(rows: Sequence[Row]) -> str:
+    """Returns the membership attacks with intervals and verdicts, and the rules of the verdicts.
+
+    Args:
+        rows: The membership audit's at its last step, all tasks and blocks together.
+    """
+    groups: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        if row["name"] != _BLIND:
+            attack = f"{row['name']}{options_text(row)}"
+            compared = f"{row['population']} against non-members"
+            groups.setdefault((attack, compared), {})[str(row["metric"])] = row
+    measured = [(key, metrics) for key, metrics in groups.items() if "auroc" in metrics]
+    if not measured:
+        return "No membership audit was run on these weights: nothing is known about their leakage."
+    lines = [
+        (
+            *key,
+            figure_text(metrics["auroc"]),
+            figure_text(metrics["tpr_at_fpr_0.01"])
+            if "tpr_at_fpr_0.01" in metrics
+            else "not measured",
+            metrics["auroc"].get("n_members"),
+            metrics["auroc"].get("n_nonmembers"),
+            *_judged(metrics["auroc"], auroc_verdict),
+        )
+        for key, metrics in measured
+    ]
+    return f"{table(_ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}"
+
+
+def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
+    """Returns what the model writes of members beyond held-out records, by measure.
+
+    Args:
+        rows: The memorization audit's at its last step, all tasks together.
+        membership: The membership audit's: whether the texts of the same records are shifted.
+    """
+    if not rows:
+        return "No memorization audit was run on these weights."
+    shifted = {row["population"]: row.get("shifted") for row in membership}
+    lines = []
+    for row in rows:
+        options = json.loads(str(row["params"]))
+        # A gap within a length class has few records; one against `never` has no gate.
+        if (
+            row["metric"] in _GAPS
+            and options.get("against") == _OPPOSED
+            and "length" not in options
+        ):
+            measure = f"{str(row['metric']).removesuffix('_gap')}{options_text(row, ('against',))}"
+            lines.append(
+                (
+                    measure,
+                    f"{row['population']} minus {_OPPOSED}",
+                    figure_text(row),
+                    row.get("n_members"),
+                    row.get("n_nonmembers"),
+                    *_judged({**row, "shifted": shifted.get(row["population"])}, gap_verdict),
+                )
+            )
+    if not lines:
+        return "No figure of what these weights write has held-out records beside it."
+    return f"{_GAP_CLAIM}\n\n{table(_GAP_COLUMNS, lines)}"
+
+
+def _judged(row: Row, rule: Callable[[float, float, bool | None], Verdict]) -> tuple[str, str]:
+    """Returns what is known of the texts, and the verdict."""
+    shifted = None if row.get("shifted") is None else bool(row["shifted"])
+    lower, upper = row.get("lower"), row.get("upper")
+    if lower is None or upper is None:
+        return _TEXTS[shifted], "undecided: no interval"
+    return _TEXTS[shifted], str(rule(float(str(lower)), float(str(upper)), shifted))
