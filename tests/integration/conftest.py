@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from studies.cli import main
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL_NETWORK = (
     "--model.network.config={n_layer: 2, n_head: 2, n_embd: 32, n_positions: 512, "
     "resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0}"
@@ -54,8 +54,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def run_process(arguments: list[str], timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
-    """Runs `kd-privacy` as a process of its own, one thread per process."""
+def run_process(arguments: list[str], timeout_s: int = 600) -> subprocess.CompletedProcess[str]:
+    """Runs `kd-privacy` as its user does, one thread per process; `run_command` costs less."""
     return subprocess.run(
         [sys.executable, "-m", "studies.cli", *arguments],
         cwd=ROOT,

@@ -22,11 +22,11 @@ from tests.integration.conftest import (
     SMALL_DATA,
     TRAINING,
     losses,
-    run_process,
     same_bits,
     weights,
 )
 from tests.integration.test_resume import killer
+from tests.processes import run_command
 
 NETWORKS: dict[str, dict[str, int | float | bool | str]] = {
     "gpt2": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 512},
@@ -131,11 +131,11 @@ def test_a_teacher_and_its_student_train_adapters_alone(family: str, tmp_path: P
 def test_a_killed_adapter_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole, broken = (Run("llama", tmp_path / name, seed=0) for name in ("whole", "broken"))
     every = "--recovery.save_every_n_steps=1"
-    finished = run_process([*arguments(whole, "teacher"), every])
+    finished = run_command([*arguments(whole, "teacher"), every])
     assert finished.returncode == 0, finished.stderr
-    killed = run_process([*arguments(broken, "teacher"), every, *killer(4)])
+    killed = run_command([*arguments(broken, "teacher"), every, *killer(4)])
     assert killed.returncode == -9, killed.stderr
-    resumed = run_process([*arguments(broken, "teacher"), every, "--ckpt_path=last"])
+    resumed = run_command([*arguments(broken, "teacher"), every, "--ckpt_path=last"])
     assert resumed.returncode == 0, resumed.stderr
     assert same_bits(weights(whole.folder), weights(broken.folder))
 
@@ -148,7 +148,7 @@ def test_two_processes_train_and_export_the_adapter_of_one(strategy: str, tmp_pa
     still = "--model.network.adapter.dropout=0"
     main([*arguments(one, "teacher"), still])
     several = ["--trainer.devices=2", "-c", f"configs/trainers/{strategy}.yaml"]
-    finished = run_process([*arguments(two, "teacher"), still, *several])
+    finished = run_command([*arguments(two, "teacher"), still, *several], ranks=2)
     assert finished.returncode == 0, finished.stderr
     assert losses(two.folder) == pytest.approx(losses(one.folder), abs=1e-5)
     for name, value in weights(one.folder).items():

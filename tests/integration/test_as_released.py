@@ -9,12 +9,12 @@ from studies.cli import main
 from tests.integration.conftest import (
     fragments,
     losses,
-    run_process,
     same_bits,
     table,
     weights,
 )
 from tests.integration.test_resume import killer
+from tests.processes import run_command
 
 SAMPLING = ["--model.responses.sampling.max_new_tokens=6"]
 OPTIONS = {
@@ -63,10 +63,10 @@ def test_a_preset_trains_and_is_audited(technique: str, teacher: Path, tmp_path:
 def test_a_killed_run_keeps_its_buffer(teacher: Path, tmp_path: Path) -> None:
     every = "--recovery.save_every_n_steps=1"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished = run_process([*arguments("imitkd", teacher, whole), every])
+    finished = run_command([*arguments("imitkd", teacher, whole), every])
     assert finished.returncode == 0, finished.stderr
-    killed = run_process([*arguments("imitkd", teacher, broken), every, *killer(5)])
+    killed = run_command([*arguments("imitkd", teacher, broken), every, *killer(5)])
     assert killed.returncode == -9, killed.stderr
-    resumed = run_process([*arguments("imitkd", teacher, broken), every, "--ckpt_path=last"])
+    resumed = run_command([*arguments("imitkd", teacher, broken), every, "--ckpt_path=last"])
     assert resumed.returncode == 0, resumed.stderr
     assert same_bits(weights(whole), weights(broken))

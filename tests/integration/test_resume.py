@@ -9,11 +9,11 @@ from studies.cli import main
 from tests.integration.conftest import (
     AUDITS,
     fragments,
-    run_process,
     same_bits,
     table,
     weights,
 )
+from tests.processes import run_command
 
 DROPOUT = "--model.network.config.resid_pdrop=0.1"
 
@@ -38,16 +38,16 @@ def killer(before: int) -> list[str]:
 
 def test_three_kills_change_nothing(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished = run_process(arguments("teacher", whole))
+    finished = run_command(arguments("teacher", whole))
     assert finished.returncode == 0, finished.stderr
     # An epoch has 2 x 6 micro-batches: in mid-epoch before any validation, at a step's second
     # micro-batch, and in the second epoch.
     resume: list[str] = []
     for before in (5, 8, 15):
-        killed = run_process([*arguments("teacher", broken), *killer(before), *resume])
+        killed = run_command([*arguments("teacher", broken), *killer(before), *resume])
         assert killed.returncode == -9, killed.stderr
         resume = ["--ckpt_path=last"]
-    resumed = run_process([*arguments("teacher", broken), *resume])
+    resumed = run_command([*arguments("teacher", broken), *resume])
     assert resumed.returncode == 0, resumed.stderr
     assert same_bits(weights(whole), weights(broken))
     for name in ("results", "scores"):

@@ -12,6 +12,7 @@ from kdmodules.network import load_model
 from studies.cli import main
 from tests.integration.conftest import (
     AUDITS,
+    ROOT,
     fragments,
     losses,
     same_bits,
@@ -33,6 +34,15 @@ def student(teacher: Path, run_dir: Path, *more: str) -> Path:
         ]
     )
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def taught(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a student of the toy teacher, with a membership audit."""
+    run_dir = tmp_path_factory.mktemp("student") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return student(teacher, run_dir, *AUDITS)
 
 
 def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
@@ -77,6 +87,12 @@ def test_tensorboard_s_table_of_runs_points_at_curves_of_the_run(teacher: Path) 
     names = [one.name.tag for one in metrics]
     assert "membership/private/loss/auroc" in names
     assert "utility/rouge_l_f1" in names
+    columns = [one.display_name for one in metrics]
+    assert columns == ["AUROC (loss)", "Token accuracy (private)", "ROUGE-L", "Perplexity"]
+    differing = [
+        one.name for one in contents[metadata.EXPERIMENT_TAG].experiment.hparam_infos if one.differs
+    ]
+    assert sorted(differing) == ["role", "seed", "size", "technique"]
     row = contents[metadata.SESSION_START_INFO_TAG].session_start_info.hparams
     assert row["role"].string_value == "teacher"
     assert row["lr"].number_value > 0
@@ -95,29 +111,27 @@ def test_the_export_is_the_trained_network(teacher: Path) -> None:
     assert "private against non-members" in card
 
 
-def test_a_student_approaches_its_teacher(teacher: Path, tmp_path: Path) -> None:
-    run_dir = student(teacher, tmp_path / "student")
-    divergence = losses(run_dir, "val/teacher_kl")
+def test_a_student_approaches_its_teacher(taught: Path) -> None:
+    divergence = losses(taught, "val/teacher_kl")
     assert len(divergence) == 2
     assert divergence[1] < divergence[0]
-    saved = weights(run_dir)
+    saved = weights(taught)
     assert all(name.startswith("lm.model.") for name in saved)
-    config = json.loads((run_dir / "export" / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((taught / "export" / "config.json").read_text(encoding="utf-8"))
     total = sum(
-        p.numel() for p in AutoModelForCausalLM.from_pretrained(run_dir / "export").parameters()
+        p.numel() for p in AutoModelForCausalLM.from_pretrained(taught / "export").parameters()
     )
     assert config["n_layer"] == 2
     assert total < 2 * sum(value.numel() for value in saved.values())
 
 
-def test_the_same_seed_gives_the_same_bits(teacher: Path, tmp_path: Path) -> None:
-    first = student(teacher, tmp_path / "a", *AUDITS)
-    second = student(teacher, tmp_path / "b", *AUDITS)
-    other = student(teacher, tmp_path / "c", *AUDITS, "--seed_everything=1")
-    assert losses(first) == losses(second)
-    assert same_bits(weights(first), weights(second))
-    pd.testing.assert_frame_equal(table(first, "scores"), table(second, "scores"))
-    assert losses(first) != losses(other)
+def test_the_same_seed_gives_the_same_bits(teacher: Path, taught: Path, tmp_path: Path) -> None:
+    again = student(teacher, tmp_path / "again", *AUDITS)
+    other = student(teacher, tmp_path / "other", "--trainer.max_epochs=1", "--seed_everything=1")
+    assert losses(taught) == losses(again)
+    assert same_bits(weights(taught), weights(again))
+    pd.testing.assert_frame_equal(table(taught, "scores"), table(again, "scores"))
+    assert losses(other)[0] not in losses(taught)
 
 
 def test_accumulation_is_one_big_batch(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -27,6 +26,7 @@ from kdmodules.sharding import shard_language_model
 from tests.callbacks.blocks.conftest import no_reference
 from tests.callbacks.membership.signals.conftest import RESPONSES, access_of, record
 from tests.kdmodules.conftest import tokenizer
+from tests.processes import start_ranks
 
 __all__ = ["tokenizer"]
 
@@ -152,8 +152,7 @@ def test_two_ranks_disturb_the_model_of_one(
     alone = {name: measure() for name, measure in case.signals().items()}
     assert alone["mope"].shape == (5, 3)
     assert alone["block_mope"].shape == (5, 2, 3)
-    # Not forked: what gathers shards takes locks that a fork of a busy process may find held.
-    mp.spawn(measure_on_one_rank, (str(tmp_path),), nprocs=2)
+    start_ranks(measure_on_one_rank, (str(tmp_path),))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         for name, expected in alone.items():
