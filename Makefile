@@ -32,6 +32,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.memorization
 	$(BIN)/python -m benchmarks.blocks
 	$(BIN)/python -m benchmarks.scoring_memory
+	$(BIN)/python -m benchmarks.teacher_cache
+	$(BIN)/python -m benchmarks.estimates
+	$(BIN)/python -m benchmarks.scaling
 
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals

@@ -14,7 +14,6 @@ _BY_NAME = {
     "ddp": "ddp",
     "fsdp": "fsdp",
     "deepspeed_stage_2": "deepspeed_2",
-    "deepspeed_stage_3": "deepspeed_3",
 }
 _BY_CLASS = {
     "SingleDeviceStrategy": "single",
@@ -34,7 +33,7 @@ class Layout:
     """Where state lies and in which type.
 
     Attributes:
-        strategy: single, ddp, fsdp, fsdp2, deepspeed_2 or deepspeed_3.
+        strategy: single, ddp, fsdp, fsdp2 or deepspeed_2.
         devices: Of all nodes.
         precision: Lightning's name.
         on_cpu: Whether the devices are processes on CPUs.
@@ -50,7 +49,7 @@ class Layout:
     @property
     def weight_shards(self) -> int:
         """Over how many devices the weights lie."""
-        return self.devices if self.strategy in ("fsdp", "fsdp2", "deepspeed_3") else 1
+        return self.devices if self.strategy in ("fsdp", "fsdp2") else 1
 
     @property
     def state_shards(self) -> int:
@@ -83,7 +82,7 @@ class Layout:
     @property
     def gathered_bytes(self) -> int:
         """Bytes of a weight that a sharded strategy has gathered for a block's turn."""
-        return 2 if self.strategy in ("fsdp", "deepspeed_3") and self.is_half else self.weight_bytes
+        return 2 if self.strategy == "fsdp" and self.is_half else self.weight_bytes
 
     @property
     def casts(self) -> bool:
@@ -142,7 +141,7 @@ def _strategy(settings: Settings) -> str:
         name = settings.class_name("trainer.strategy")
         if name == "DeepSpeedStrategy":
             stage = settings.count("trainer.strategy.stage", 2)
-            found = {2: "deepspeed_2", 3: "deepspeed_3"}.get(stage)
+            found = "deepspeed_2" if stage == 2 else None
         else:
             found = _BY_CLASS.get(name)
     else:

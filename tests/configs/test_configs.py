@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from callbacks import MembershipAudit, Throughput
 from callbacks.audit import AuditCallback
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
@@ -40,7 +41,7 @@ FOLDERS = {
         *("membership_weights", "membership_canaries"),
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_swap", "blocks_tuned"),
-        *("memorization_last", "utility_last", "throughput"),
+        *("memorization_last", "utility_last"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext"},
@@ -77,7 +78,7 @@ FOLDERS = {
         *("kd", "seqkd", "seqkd_soft", "seqkd_beam", "imitkd", "imitkd_paper"),
         *("gkd", "minillm", "distillm", "distillm_sfkl"),
     },
-    "trainers": {"cpu", "gpu", "ddp", "fsdp", "fsdp2", "deepspeed_2", "multinode"},
+    "trainers": {*("cpu", "gpu", "ddp", "fsdp", "fsdp2", "deepspeed_2", "multinode"), "throughput"},
 }
 
 
@@ -228,7 +229,7 @@ def test_audits_append(parser: LightningArgumentParser) -> None:
     assert found == ["membership", "utility"]
 
 
-@pytest.mark.parametrize("trainer", names("trainers"))
+@pytest.mark.parametrize("trainer", sorted(FOLDERS["trainers"] - {"throughput"}))
 def test_trainer(parser: LightningArgumentParser, trainer: str) -> None:
     fragment = f"trainers/{trainer}"
     config = compose(parser, "base/teacher", "data/builtin", "families/gpt2-mini", fragment)
@@ -240,6 +241,13 @@ def test_trainer(parser: LightningArgumentParser, trainer: str) -> None:
     strategy = build(parser, config).trainer.strategy
     named = strategy if isinstance(strategy, str) else type(strategy).__name__
     assert named == STRATEGIES.get(trainer, "auto")
+
+
+def test_throughput_is_watched_beside_the_audits(parser: LightningArgumentParser) -> None:
+    listed = ["families/gpt2-mini", "audits/membership", "trainers/throughput"]
+    config = compose(parser, "base/teacher", "data/builtin", *listed)
+    callbacks = build(parser, config).trainer.callbacks
+    assert [type(callback) for callback in callbacks] == [MembershipAudit, Throughput]
 
 
 def test_several_machines_are_laid_over_a_strategy(

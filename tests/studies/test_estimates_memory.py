@@ -133,7 +133,6 @@ def terms(run: TrainingRun) -> dict[tuple[str, str], float]:
     [
         ("ddp", 4.0, 4.0, 8.0),
         ("deepspeed_2", 4.0, 1.0, 2.0),
-        ("deepspeed_3", 1.0, 1.0, 2.0),
         ("fsdp", 1.0, 1.0, 2.0),
         ("fsdp2", 1.0, 1.0, 2.0),
     ],
@@ -148,7 +147,7 @@ def test_state_is_divided_as_the_strategy_divides_it(
     assert found["forward", "gradients"] == gradients * parameters
     assert (("held", "buckets of gradients") in found) == (strategy == "ddp")
     gathered = 4 * (run.student.root + 2 * run.student.block)
-    sharded = strategy in ("fsdp", "fsdp2", "deepspeed_3")
+    sharded = strategy in ("fsdp", "fsdp2")
     assert found.get(("forward", "gathered weights"), 0) == (gathered if sharded else 0)
 
 
@@ -273,15 +272,16 @@ def test_layouts_are_read_from_the_trainers_options() -> None:
         return layout_of(Settings({"trainer": {"accelerator": "gpu", **trainer}}))
 
     model_parallel = {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}
-    stage_3 = {"class_path": "x.DeepSpeedStrategy", "init_args": {"stage": 3}}
+    stages = {n: {"class_path": "x.DeepSpeedStrategy", "init_args": {"stage": n}} for n in (2, 3)}
     assert found(devices=1, strategy="fsdp") == Layout("single", 1)
     assert found(devices=4, num_nodes=2) == Layout("ddp", 8)
     assert found(devices="4", strategy=model_parallel) == Layout("fsdp2", 4)
-    assert found(devices=[0, 1], strategy=stage_3).strategy == "deepspeed_3"
+    assert found(devices=[0, 1], strategy=stages[2]).strategy == "deepspeed_2"
     assert found(devices=2, precision="bf16").precision == "bf16-mixed"
     assert "--trainer.devices" in found().assumed
-    with pytest.raises(UnknownLayoutError, match="xla"):
-        found(devices=2, strategy="xla")
+    for refused in ("xla", stages[3]):
+        with pytest.raises(UnknownLayoutError, match="not modelled"):
+            found(devices=2, strategy=refused)
 
 
 def test_what_is_not_known_offline_is_said() -> None:
