@@ -40,7 +40,7 @@ FOLDERS = {
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         *("membership_weights", "membership_canaries"),
         *("memorization", "exposure", "transfer", "released_memorization"),
-        *("blocks", "blocks_all", "blocks_sample", "blocks_swap", "blocks_tuned"),
+        *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
         *("memorization_last", "utility_last"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
