@@ -41,7 +41,7 @@ FOLDERS = {
         *("membership_weights", "membership_canaries"),
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
-        *("memorization_last", "utility_last"),
+        *("memorization_last", "utility_quick"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext"},
