@@ -1,5 +1,6 @@
 """What a reader must know before the figures: warnings, gaps, and the headline."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -138,7 +139,8 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
     # Null exactly where its TPR is, which has a line of its own.
     derived = rows["metric"].str.startswith("epsilon_equivalent")
     rows = rows[rows["value"].isna() & ~derived]
-    for metric, group in rows[rows["task"].isna()].groupby("metric"):
+    of_a_part = rows["task"].notna() | rows["params"].map(lambda text: "length" in json.loads(text))
+    for metric, group in rows[~of_a_part].groupby("metric"):
         few = group["n_nonmembers"].min()
         count = "" if pd.isna(few) else f", with as few as {int(few)} non-members"
         yield Notice(
@@ -146,14 +148,19 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
             f"{METRIC_NAMES.get(str(metric), metric)}: not measurable in {len(group)} rows",
             f"{', '.join(group['label'].unique())}{count}.",
         )
-    within = rows[rows["task"].notna()]
+    within = rows[of_a_part]
     if len(within):
         names = dict.fromkeys(within["metric"].map(lambda metric: METRIC_NAMES.get(metric, metric)))
+        shown = ", ".join(name.replace("_", " ") for name in names)
+        n_tasks = within["task"].nunique()
+        places = [f"{n_tasks} tasks"] if n_tasks else []
+        if within["task"].isna().any():
+            places.append("some lengths of response")
         yield Notice(
             "note",
-            "Within tasks: not everything is measurable",
-            f"In {within['task'].nunique()} tasks there are too few records for {', '.join(names)} "
-            f"of some runs ({len(within)} rows without a value).",
+            "Within tasks and lengths: not everything is measurable",
+            f"In {' and '.join(places)} there are too few records for {shown} of some runs "
+            f"({len(within)} rows without a value).",
         )
 
 

@@ -33,8 +33,21 @@ def test_tasks_without_enough_records_take_one_sentence(
     assert [one.title for one in lines] == ["TPR at 1% FPR: not measurable in 20 rows"]
     (within,) = [one for one in found if one.title.startswith("Within tasks")]
     assert within.level == "note"
-    assert "3 tasks" in within.text
-    assert "TPR at 1% FPR of some runs (15 rows" in within.text
+    assert "In 3 tasks there are too few records for TPR at 1% FPR of some" in within.text
+    assert "(15 rows" in within.text
+
+
+def test_lengths_without_enough_records_are_in_that_sentence_too(
+    finished: Plan, planted: ModuleType
+) -> None:
+    few = {"name": "token_accuracy", "metric": "token_accuracy", "audit": "memorization"}
+    add_rows(finished, planted, [few | {"params": {"length": "1-15", "tokens": 32}}])
+    write_study_tables(finished, OUT)
+    found = notices(read_study_data(finished, OUT), out_of_date=False)
+    assert not any("token" in one.title for one in found)
+    (within,) = [one for one in found if one.title.startswith("Within tasks and lengths")]
+    assert within.text.startswith("In some lengths of response there are too few records for ")
+    assert "token accuracy of some runs (5 rows" in within.text
 
 
 def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
