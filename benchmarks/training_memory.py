@@ -121,7 +121,7 @@ def _line(prompt: str, response: str) -> str:
 def _save(
     family: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
-    build_network(Network(family, config=config), tokenizer, seed=0).save_pretrained(folder)  # type: ignore[arg-type]
+    build_network(Network(family, config=config), tokenizer, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -154,7 +154,7 @@ def fit(case: Case, folder: Path) -> _Shapes:
 
 def _module(case: Case, folder: Path) -> LanguageModelModule:
     network = Network(
-        case.family,  # type: ignore[arg-type]
+        case.family,
         source=str(folder / "student"),
         activation_checkpointing=case.recomputed,
     )

@@ -32,7 +32,7 @@ _DEFAULT_TEACHER_WEIGHTS = TeacherWeights()
 class StudentModule(LanguageModelModule):
     """Distils frozen teachers into a student on the public split.
 
-    After every training step, ``trained_on`` is the micro-batch with the responses that it used.
+    After a training step ``trained_on`` is the micro-batch as it was used, ``text`` its plain text.
 
     The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
     the scored tokens of the global batch, CE_text one over the tokens of as many blocks of plain
@@ -90,7 +90,7 @@ class StudentModule(LanguageModelModule):
         self.trained_on: InstructionBatch | None = None
         self._cached: CachedTeachers | None = None
         self._blocks: PlainTextBlocks | None = None
-        self._text = NO_TEXT
+        self.text = NO_TEXT
         self._scored_tokens = 0
 
     @property
@@ -202,7 +202,7 @@ class StudentModule(LanguageModelModule):
         with self.clock.part("sampling", of="student"):
             batch = self.responses.replace(batch, self._context(batch_idx))
         self.trained_on = batch
-        self._text = self._text_step(batch, batch_idx)
+        self.text = self._text_step(batch, batch_idx)
         return super().training_step(batch, batch_idx)
 
     def _text_step(self, batch: InstructionBatch, batch_idx: int) -> TextStep:
@@ -225,7 +225,7 @@ class StudentModule(LanguageModelModule):
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""
         progress = self.global_step / int(self.trainer.estimated_stepping_batches)
-        return self._sums(batch, self.kd_loss, self.reduction, progress, self._text)
+        return self._sums(batch, self.kd_loss, self.reduction, progress, self.text)
 
     def _sums(
         self,

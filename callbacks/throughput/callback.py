@@ -15,6 +15,7 @@ from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.student import StudentModule
+from kdmodules.text_loss import text_batch
 
 AUDIT = "throughput"
 PARTS = ("data", "sampling", "teacher", "student", "validation")
@@ -29,8 +30,8 @@ class Throughput(Callback):
     its resume on. No row is the same in two runs, so no study of this project asks for them.
 
     Utilisation is that of PaLM's definition: operations that the step needs by arithmetic, of
-    student and teachers (`callbacks.throughput.flops`), over what all devices could have done in
-    the time of the steps. Sampling counts as time and not as work.
+    student and teachers, plain text included (`callbacks.throughput.flops`), over what all devices
+    could have done in the time of the steps. Sampling counts as time and not as work.
 
     Args:
         every_n_steps: Optimiser steps from one point of the curves to the next.
@@ -110,11 +111,16 @@ class Throughput(Callback):
     def _operations(self, module: LanguageModelModule, size: PassSize) -> float:
         assert self._student is not None
         needed = self._student.training(size)
-        if isinstance(module, StudentModule) and module.reduction.kd_ratio > 0:
-            if not self._teachers:
-                self._teachers = [ModelCost.of(one) for one in module.teachers.models]
-            needed += sum(one.forward(size) for one in self._teachers)
-        return needed
+        if not isinstance(module, StudentModule):
+            return needed
+        if not self._teachers:
+            self._teachers = [ModelCost.of(one) for one in module.teachers.models]
+        taught = size if module.reduction.kd_ratio > 0 else NOTHING
+        for part in module.text.parts:
+            text = PassSize.of(text_batch(part))
+            needed += self._student.training(text)
+            taught += text if module.text.kd_ratio > 0 else NOTHING
+        return needed + sum(one.forward(taught) for one in self._teachers)
 
     def _log(self, trainer: Trainer, module: LanguageModelModule) -> None:
         seconds = module.clock.seconds()

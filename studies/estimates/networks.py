@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
@@ -196,12 +197,12 @@ def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:
     return replace(found, adapter=_filled(adapter))
 
 
-def _filled(adapter: dict[str, object]) -> str:
+def _filled(adapter: dict[str, Any]) -> str:
     """Returns an adapter's options with its defaults, as JSON; empty without an adapter."""
     if not adapter:
         return ""
     try:
-        return json.dumps(asdict(Adapter(**adapter)), sort_keys=True)  # type: ignore[arg-type]
+        return json.dumps(asdict(Adapter(**adapter)), sort_keys=True)
     except TypeError as error:
         raise UserError(f"model.network.adapter: {error}") from error
 

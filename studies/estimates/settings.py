@@ -137,8 +137,9 @@ def _merge(tree: dict[str, object], more: Mapping[str, object]) -> None:
         elif isinstance(mine, dict) and isinstance(value, Mapping):
             _merge(mine, value)
         elif isinstance(value, Mapping):
-            tree[name] = {}
-            _merge(tree[name], value)  # type: ignore[arg-type]
+            inner: dict[str, object] = {}
+            _merge(inner, value)
+            tree[name] = inner
         else:
             tree[name] = value
 

@@ -121,7 +121,7 @@ def run_of(network: NetworkSpec, **changes: object) -> TrainingRun:
         records=2,
         tokens=16,
     )
-    return replace(run, **changes)  # type: ignore[arg-type]
+    return replace(run, **changes)
 
 
 def terms(run: TrainingRun) -> dict[tuple[str, str], float]:

@@ -30,7 +30,7 @@ def cell(name: str, needs: tuple[str, ...] = (), stage: str = "student", **more:
     given = {"option": needs} if needs else {}
     return replace(
         Cell(name, name, stage, stage, None, "f", "s", 1, 1, given, f"cells/{name}", "e", (), 1),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -96,13 +96,13 @@ def test_the_nearest_kind_of_cell_counts() -> None:
     other = cell("other", technique="gkd")
     assert times.expect(first) is None
     times.add(cell("far", technique="gkd", size="l"), 50.0)
-    assert times.expect(first).seconds == pytest.approx(100)  # type: ignore[union-attr]
+    assert times.expect(first).seconds == pytest.approx(100)
     times.add(same, 7.0)
     times.add(cell("c", technique="kd", size="s"), 9.0)
-    assert times.expect(first).seconds == 8  # type: ignore[union-attr]
-    assert times.expect(big).seconds == pytest.approx(28)  # type: ignore[union-attr]
-    assert times.expect(other).seconds == pytest.approx(200)  # type: ignore[union-attr]
-    assert times.expect(same).basis == "measured"  # type: ignore[union-attr]
+    assert times.expect(first).seconds == 8
+    assert times.expect(big).seconds == pytest.approx(28)
+    assert times.expect(other).seconds == pytest.approx(200)
+    assert times.expect(same).basis == "measured"
     assert times.expect(cell("odd", technique="new")) is None
     assert times.expect(cell("new", technique="new")) is None
 
@@ -112,7 +112,7 @@ def test_cells_with_other_audits_are_not_of_a_kind() -> None:
     times = TimeModel(work, {"a": "none", "b": "all", "c": "all"})
     times.add(cell("a", technique="kd", size="1"), 1.0)
     times.add(cell("b", technique="kd", size="2"), 9.0)
-    assert times.expect(cell("c", technique="kd", size="3")).seconds == 9  # type: ignore[union-attr]
+    assert times.expect(cell("c", technique="kd", size="3")).seconds == 9
 
 
 def test_recorded_times_are_of_uninterrupted_cells_of_the_name(

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 
 from callbacks.audit import RunTables
 from callbacks.results import read_table
@@ -14,6 +15,7 @@ from kdmodules.phase_clock import PhaseClock
 from kdmodules.responses import StudentResponses
 from kdmodules.sampling import SamplingSettings
 from kdmodules.student import StudentModule
+from kdmodules.text_loss import TextStep
 from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
 
 SPENT = {"data": 1.0, "sampling": 2.0, "teacher": 3.0, "student": 4.0, "validation": 10.0}
@@ -72,6 +74,21 @@ def test_rates_are_of_the_time_of_steps_and_shares_of_all(
     operations = sum(learnt.training(one) + taught.forward(one) for one in callback.sizes)
     assert found["model_flop_utilisation"] == pytest.approx(operations / 30.0 / 1e9)
     assert 100 < found["peak_memory_mb"] < 1e6
+
+
+def test_plain_text_is_work_of_the_student_and_of_those_who_teach_it(tmp_path: Path) -> None:
+    callback = Recording(None)
+    student, _ = fit(tmp_path, callback)
+    taught, learnt = (
+        ModelCost.of(lm) for lm in (student.teachers.models[0], student.language_model)
+    )
+    alone = callback._operations(student, callback.sizes[0])
+    blocks, text = torch.zeros(2, 8, dtype=torch.int64), PassSize(16, 128, 14)
+    student.text = TextStep((blocks, blocks), 1.0)
+    assert callback._operations(student, callback.sizes[0]) == alone + 2 * learnt.training(text)
+    student.text = TextStep((blocks,), 1.0, kd_ratio=0.5)
+    expected = alone + learnt.training(text) + taught.forward(text)
+    assert callback._operations(student, callback.sizes[0]) == pytest.approx(expected)
 
 
 def test_every_part_of_a_step_is_seen(tmp_path: Path) -> None:
