@@ -21,9 +21,19 @@ from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
 from kdmodules.network import METADATA_KEY, Network, checkpoint_metadata
-from kdmodules.optimization import OptimizerSettings, build_optimizer, build_schedule
+from kdmodules.optimization import (
+    OptimizerSettings,
+    build_optimizer,
+    build_schedule,
+    keyed_by_model,
+)
 from kdmodules.phase_clock import PhaseClock
-from kdmodules.strategies import clip_fsdp_gradients, keeps_gradients, require_supported
+from kdmodules.strategies import (
+    clip_fsdp_gradients,
+    keeps_gradients,
+    require_supported,
+    saves_its_own_way,
+)
 from kdmodules.token_means import TokenSums
 from kdmodules.training_blocks import prepare_blocks
 
@@ -208,8 +218,11 @@ class LanguageModelModule(LightningModule):
         self.trained_steps = int(checkpoint["global_step"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to rebuild the network from the checkpoint alone."""
+        """Adds what is needed to rebuild the network, and to resume under any strategy."""
         checkpoint[METADATA_KEY] = checkpoint_metadata(self.language_model.model, self.tokenizer)
+        if "optimizer_states" in checkpoint and not saves_its_own_way(self.trainer.strategy):
+            pairs = zip(checkpoint["optimizer_states"], self.trainer.optimizers, strict=True)
+            checkpoint["optimizer_states"] = [keyed_by_model(*pair, self) for pair in pairs]
 
 
 def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The optimiser and learning-rate schedule of every training stage."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -64,6 +64,39 @@ def build_optimizer(
     return torch.optim.AdamW(
         groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused
     )
+
+
+def keyed_by_model(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer, model: nn.Module
+) -> dict[str, Any]:
+    """Numbers an optimiser's state by the order of the model's parameters.
+
+    PyTorch numbers parameters by their order in the groups, sharding strategies by their order in
+    the model. Loading into a plain optimiser goes by the lists of the groups, whatever the numbers;
+    a sharding strategy takes the numbers at their word.
+
+    Args:
+        state: ``optimizer.state_dict()``.
+        optimizer: Whose state it is.
+        model: Its ``parameters()`` are counted from 0, frozen ones included.
+
+    Returns:
+        The same state under other numbers.
+    """
+    order = {parameter: number for number, parameter in enumerate(model.parameters())}
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    number = {
+        old: order[parameter]
+        for saved, own in groups
+        for old, parameter in zip(saved["params"], own["params"], strict=True)
+    }
+    return {
+        "state": {number[old]: moments for old, moments in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [number[old] for old in group["params"]]}
+            for group in state["param_groups"]
+        ],
+    }
 
 
 def build_schedule(

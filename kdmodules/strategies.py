@@ -4,7 +4,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+)
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from datamodules.errors import UserError
@@ -35,6 +40,11 @@ def keeps_gradients(trainer: Trainer) -> bool:
     be known before its backward pass.
     """
     return isinstance(trainer.strategy, DeepSpeedStrategy)
+
+
+def saves_its_own_way(strategy: Strategy) -> bool:
+    """Tells whether a strategy writes the optimiser's state itself, from all of its shards."""
+    return isinstance(strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy)
 
 
 def require_supported(trainer: Trainer) -> None:

@@ -25,6 +25,7 @@ from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.attack_cli import COMMAND, run_attacks
+from studies.orphans import end_with_parent
 from studies.saved_config import RunConfig, refuse_used_folder, report_disagreement
 
 DESCRIPTION = (
@@ -131,7 +132,7 @@ class PrivacyCLI(LightningCLI):
         run_dir = Path(config.run_dir)
         if config.ckpt_path == "last":
             config.ckpt_path = str(run_dir / "checkpoints" / "last.ckpt")
-        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+        if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
             raise UserError(
                 f"checkpoint {config.ckpt_path} does not exist: leave --ckpt_path out to start anew"
             )
@@ -199,6 +200,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Loading and saving a model's shards is no long work; the runs have bars of their own.
     transformers.utils.logging.disable_progress_bar()
     given = sys.argv[1:] if arguments is None else arguments
+    if not _launches_processes():
+        end_with_parent()
     try:
         if given[:1] == [COMMAND]:
             run_attacks(given[1:])

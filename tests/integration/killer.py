@@ -1,4 +1,4 @@
-"""A callback that kills its own process, as a machine that goes down would."""
+"""A callback that ends its own process, as a machine that goes down or a defect would."""
 
 import os
 import signal
@@ -8,17 +8,24 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Killer(Callback):
-    """Sends SIGKILL to the process before a micro-batch.
+    """Sends SIGKILL to the process before a micro-batch, or raises an error there.
 
     Args:
         before: Micro-batch of the whole run, from 0, that is never trained on.
+        rank: The only rank that this happens to.
+        error: Text of a RuntimeError that is raised instead.
     """
 
-    def __init__(self, before: int) -> None:
+    def __init__(self, before: int, rank: int = 0, error: str | None = None) -> None:
         self.before = before
+        self.rank = rank
+        self.error = error
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.before:
+        due = trainer.fit_loop.epoch_loop.total_batch_idx == self.before
+        if due and trainer.global_rank == self.rank:
+            if self.error is not None:
+                raise RuntimeError(self.error)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,12 @@ import torch
 from transformers import PreTrainedModel
 
 from datamodules.errors import UserError
-from kdmodules.optimization import OptimizerSettings, build_optimizer, build_schedule
+from kdmodules.optimization import (
+    OptimizerSettings,
+    build_optimizer,
+    build_schedule,
+    keyed_by_model,
+)
 
 
 def rates(settings: OptimizerSettings, steps: int) -> list[float]:
@@ -55,3 +60,22 @@ def test_constant() -> None:
 def test_warmup_longer_than_the_run_is_refused() -> None:
     with pytest.raises(UserError, match="warmup_steps is 100 but the run has 20"):
         rates(OptimizerSettings(warmup_steps=100), 20)
+
+
+def test_a_state_is_numbered_by_the_models_order_and_loads_into_the_same_optimiser() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    model[0].weight.requires_grad_(False)
+    optimizer = build_optimizer(model, OptimizerSettings())
+    model(torch.ones(1, 2)).square().sum().backward()
+    optimizer.step()
+    numbered = keyed_by_model(optimizer.state_dict(), optimizer, model)
+    for number, parameter in enumerate(model.parameters()):
+        if parameter.requires_grad:
+            assert numbered["state"][number]["exp_avg"].equal(optimizer.state[parameter]["exp_avg"])
+    assert sorted(numbered["state"]) == [1, 2, 3]  # number 0 is frozen
+    fresh = build_optimizer(model, OptimizerSettings())
+    fresh.load_state_dict(numbered)
+    for parameter, moments in optimizer.state.items():
+        assert fresh.state[parameter]["exp_avg"].equal(moments["exp_avg"])
+    again = keyed_by_model(numbered, optimizer, model)
+    assert again["param_groups"] == numbered["param_groups"]
