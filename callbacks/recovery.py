@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from callbacks.atomic_file import beside, put_in_place
 from callbacks.run import run_folder
 
 
@@ -53,5 +54,10 @@ class RecoveryCheckpoint(Checkpoint):
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path(trainer), weights_only=False)
+        # Lightning writes to the machine's temporary folder and moves the file, which is a copy
+        # where the run lies on another file system: a kill would leave half of it.
+        path = self.path(trainer)
+        trainer.save_checkpoint(beside(path), weights_only=False)
+        if trainer.is_global_zero:
+            put_in_place(beside(path), path)
         self._saved_step = trainer.global_step
