@@ -92,6 +92,25 @@ class BlindVerdict:
 
 
 @dataclass(frozen=True)
+class SplitsVerdict:
+    """What the blind baselines of several splits say together; see `BlindVerdict`.
+
+    Attributes:
+        auroc: Mean over the splits.
+        standard_error: Of the mean.
+        p_value: One-sided.
+        upper_bound: One-sided 95% upper bound.
+        shifted: Whether the sides of such splits differ; None where neither answer is shown.
+    """
+
+    auroc: float
+    standard_error: float
+    p_value: float
+    upper_bound: float
+    shifted: bool | None
+
+
+@dataclass(frozen=True)
 class BlindSide:
     """One side of an audit.
 
@@ -165,15 +184,41 @@ def judge(
     """Turns the AUROC and those of the permuted labellings [P] into a verdict."""
     error = float(np.std(permuted, ddof=1))
     p_value = (1 + int(np.sum(permuted >= auroc))) / (1 + permuted.size)
-    upper = float(max(auroc, 0.5) + stats.norm.isf(_BOUND_TAIL) * error)
-    shifted: bool | None = None
-    if p_value < _ALPHA and auroc > 0.5:
-        shifted = True
-    elif upper < 0.5 + margin:
-        shifted = False
+    upper = _upper_bound(auroc, error)
+    shifted = _shifted(auroc, p_value, upper, margin)
     a_side = 2.0 / (1.0 / sizes[0] + 1.0 / sizes[1])
     needed = _needed(error**2 * a_side, margin)
     return BlindVerdict(float(auroc), error, p_value, upper, shifted, needed, *sizes)
+
+
+def judge_splits(
+    aurocs: NDArray[np.float64], errors: NDArray[np.float64], margin: float
+) -> SplitsVerdict:
+    """Judges a source of records by several splits of it, each dealt by coins of its own.
+
+    What tells the sides apart in one split alone is the luck of its coins, which are independent of
+    the other splits'. The mean is judged as one split's AUROC is, with a normal p-value.
+
+    Args:
+        aurocs: [R] AUROC of each split.
+        errors: [R] their standard errors.
+        margin: As in `BlindOptions`.
+    """
+    auroc = float(aurocs.mean())
+    error = float(np.sqrt(np.square(errors).sum()) / aurocs.size)
+    p_value = float(stats.norm.sf((auroc - 0.5) / error))
+    upper = _upper_bound(auroc, error)
+    return SplitsVerdict(auroc, error, p_value, upper, _shifted(auroc, p_value, upper, margin))
+
+
+def _upper_bound(auroc: float, error: float) -> float:
+    return float(max(auroc, 0.5) + stats.norm.isf(_BOUND_TAIL) * error)
+
+
+def _shifted(auroc: float, p_value: float, upper: float, margin: float) -> bool | None:
+    if p_value < _ALPHA and auroc > 0.5:
+        return True
+    return False if upper < 0.5 + margin else None
 
 
 def _needed(variance_of_one: float, margin: float) -> int:

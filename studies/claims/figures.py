@@ -14,6 +14,7 @@ from callbacks.results import params_json
 from studies.comparisons import comparison_pairs
 from studies.memorization import HELD_OUT, PRIVATE
 from studies.plan import Cell, Plan
+from studies.shift import shift_of_splits
 
 __all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "LOSS", "REFERENCE", "StudyFigures"]
 
@@ -105,13 +106,22 @@ class StudyFigures:
         return found
 
     def shift_excluded(self) -> bool:
-        """Whether the blind baseline says `shifted = false` of every finished student."""
-        done = [cell.alias for cell in self.students if self.states[cell.id] == "done"]
+        """Whether the texts of private and held-out records are known to be alike.
+
+        By the blind baseline of every finished student, or by those of all replicates together
+        where none of them found a shift.
+        """
+        done = {cell.alias: cell for cell in self.students if self.states[cell.id] == "done"}
         rows = self.results[
-            self.results["run"].isin(done) & (self.results["audit"] == "membership")
+            self.results["run"].isin(list(done)) & (self.results["audit"] == "membership")
         ]
         rows = rows[rows["run_b"].isna() & (rows["population"] == PRIVATE)]
-        return bool(len(rows)) and bool(rows["shifted"].eq(False).all())
+        if not len(rows) or rows["shifted"].eq(True).any():
+            return False
+        if rows["shifted"].eq(False).all():
+            return True
+        together = shift_of_splits(self.results, done)
+        return together is not None and together.shifted is False
 
     def _figure(
         self, cell: Cell, figures: Mapping[tuple[str, str], float], reason: str

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from callbacks.membership.blind import SplitsVerdict
 from callbacks.statistics import auroc
 from callbacks.verdict import CLEAN_MARGIN, is_clean
 from studies.report.figures import comparison_rows, headline_rows
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
+from studies.shift import shift_of_splits
 
 __all__ = ["Notice", "estimate_text", "headline", "notices"]
 
@@ -98,6 +100,10 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
             "private against held-out then measures the data, not the model. Read the swap "
             "estimates alone.",
         )
+        return
+    together = shift_of_splits(data.results, {cell.alias: cell for cell in data.cells})
+    if together is not None and together.shifted is not None:
+        yield _together(together)
     elif len(members) and members["shifted"].isna().any():
         needed = members[members["metric"].eq("records_needed") & members["shifted"].isna()]
         enough = (
@@ -112,6 +118,22 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
             f"{enough} A shift would leave a swap estimate of nothing at 0.5, and pull one of a "
             "partial leak towards it.",
         )
+
+
+def _together(found: SplitsVerdict) -> Notice:
+    figures = f"mean AUROC of the texts alone {found.auroc:.3f}, at most {found.upper_bound:.3f}"
+    if found.shifted:
+        return Notice(
+            "alert",
+            "Shifted data",
+            "Over the splits of all replicates, a classifier that sees only the text tells "
+            f"members from non-members ({figures}). Read the swap estimates alone.",
+        )
+    return Notice(
+        "note",
+        "Shift between the record sets: excluded over all replicates",
+        f"No split alone has enough records to show it; all together do ({figures}).",
+    )
 
 
 def _skipped(data: StudyData) -> Iterator[Notice]:

@@ -68,6 +68,31 @@ def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
     assert notices(shifted, out_of_date=False)[0].title == "Shifted data"
 
 
+@pytest.mark.parametrize(
+    ("auroc", "level", "words"),
+    [(0.5, "note", "excluded over all replicates"), (0.7, "alert", "Shifted data")],
+)
+def test_the_splits_of_all_replicates_are_judged_together(
+    finished: Plan, auroc: float, level: str, words: str
+) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    cells = [replace(data.cells[0], alias=f"r{one}", replicate=one) for one in range(5)]
+    texts = {"name": "blind", "metric": "auroc", "params": '{"margin": 0.05}', "shifted": None}
+    whole = {"task": None, "run_b": None, "population": "private"}
+    line = data.results[data.results["audit"] == "membership"].head(1)
+    rows = []
+    for one in cells:
+        value = auroc + 0.01 * ((one.replicate or 0) - 2)
+        figures = {"run": one.alias, "value": value, "lower": value - 0.1, "upper": value + 0.1}
+        rows.append(line.assign(**texts, **whole, **figures))
+    study = replace(data, cells=tuple(cells), results=pd.concat(rows))
+    (found,) = [one for one in notices(study, out_of_date=False) if "hift" in one.title]
+    assert found.level == level
+    assert words in found.title
+    assert f"mean AUROC of the texts alone {auroc:.3f}" in found.text
+
+
 def test_a_control_is_clean_only_where_equivalence_is_shown(
     finished: Plan, planted: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

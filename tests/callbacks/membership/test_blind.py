@@ -14,7 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from callbacks.membership import text_folds
-from callbacks.membership.blind import BlindOptions, BlindSide, BlindVerdict, blind_baseline, judge
+from callbacks.membership.blind import (
+    BlindOptions,
+    BlindSide,
+    BlindVerdict,
+    blind_baseline,
+    judge,
+    judge_splits,
+)
 from callbacks.membership.text_folds import TextFeatures, fold_aurocs, grouped_folds, log_odds
 from datamodules.errors import UserError
 from datamodules.keys import key
@@ -165,6 +172,20 @@ def test_the_verdict_follows_from_p_value_and_bound() -> None:
     assert (below.shifted, below.p_value) == (False, 1 / 200)
     lucky = judge(0.3, 0.5 + 0.06 * null, (100, 100), 0.05)
     assert lucky.shifted is None
+
+
+def test_splits_are_judged_by_their_mean() -> None:
+    aurocs, errors = np.array([0.47, 0.55, 0.49, 0.53, 0.52]), np.full(5, 0.038)
+    found = judge_splits(aurocs, errors, 0.05)
+    draws = np.random.default_rng(0).normal(0.5, errors, (200_000, 5)).mean(1)
+    assert found.standard_error == pytest.approx(draws.std(), rel=0.01)
+    assert found.p_value == pytest.approx(np.mean(draws >= aurocs.mean()), abs=0.005)
+    above = found.upper_bound - aurocs.mean()
+    assert above == pytest.approx(1.6449 * found.standard_error, abs=1e-5)
+    assert found.shifted is False
+    assert judge_splits(aurocs[:2], errors[:2], 0.05).shifted is None
+    assert judge_splits(aurocs + 0.05, errors, 0.05).shifted is True
+    assert judge_splits(aurocs - 0.2, 4 * errors, 0.05).shifted is None
 
 
 def test_non_members_of_another_template_are_found() -> None:
