@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import yaml
 
-__all__ = ["FACTOR_SIGN", "Cell", "Plan", "option_text", "thread_variables"]
+__all__ = ["FACTOR_SIGN", "Cell", "Plan", "cell_folder", "option_text", "thread_variables"]
 
 # Between objective and source in the label of a product's technique; no other label may hold it.
 FACTOR_SIGN = "+"
@@ -71,6 +72,14 @@ class Plan:
     overrides: dict[str, object]
     cells: tuple[Cell, ...]
 
+    def moved_to(self, out: Path) -> "Plan":
+        """Returns the plan of a study whose folder lies elsewhere now, its cells inside.
+
+        What the cells' commands say stays: that is how they were run.
+        """
+        cells = (replace(cell, run_dir=str(cell_folder(out, cell.id))) for cell in self.cells)
+        return replace(self, cells=tuple(cells))
+
     def as_dict(self) -> dict[str, object]:
         """Returns plain values, for JSON."""
         return asdict(self)
@@ -93,6 +102,11 @@ class Plan:
             for cell in listed
         ]
         return Plan(cells=tuple(cells), **fields)  # type: ignore[arg-type]
+
+
+def cell_folder(out: Path, identity: str) -> Path:
+    """Returns the folder of a cell in the folder of its study."""
+    return out / "cells" / identity
 
 
 def thread_variables(threads: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datamodules.errors import UserError
 from studies.content_hash import ContentHasher
-from studies.plan import Cell, Plan, option_text
+from studies.plan import Cell, Plan, cell_folder, option_text
 from studies.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
@@ -152,7 +152,7 @@ class _Planner:
             }
         )
         alias = self._alias(point)
-        run_dir = self.out / "cells" / f"{alias}-{digest[:8]}"
+        run_dir = cell_folder(self.out, f"{alias}-{digest[:8]}")
         cell = Cell(
             id=run_dir.name,
             alias=alias,

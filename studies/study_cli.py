@@ -215,7 +215,7 @@ def _last_plan(study: StudyFile, out: Path) -> Plan:
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
-    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))).moved_to(out)
 
 
 def _claims(study: StudyFile, out: Path, as_json: bool) -> int:

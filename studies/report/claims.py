@@ -54,10 +54,16 @@ def findings_table(findings: Sequence[Finding]) -> PageTable:
 
 
 def _lead(finding: Finding) -> Statement:
-    """Returns the statement whose figure stands in the row: the first that decides and has one."""
+    """Returns the statement whose figure stands in the row.
+
+    That is the first with a figure that says what the finding says; where none does, the first of
+    those that decide.
+    """
     deciding = [one for one in finding.statements if one.decides]
     measured = [one for one in deciding if one.outcome.effect is not None]
-    return (measured or deciding)[0]
+    said = finding.these_weights or finding.verdict
+    agreeing = [one for one in measured if one.outcome.verdict == said]
+    return (agreeing or measured or deciding)[0]
 
 
 def _effect(statement: Statement) -> TableCell:

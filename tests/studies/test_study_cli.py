@@ -43,6 +43,19 @@ def test_the_command_line_plans_and_reports(
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
 
 
+def test_a_study_folder_can_be_moved(
+    finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
+    moved = OUT.rename(project / "kept")
+    assert main(["report", "configs/studies/small.yaml", "--run_dir", str(moved)]) == 0
+    printed = capsys.readouterr().out
+    assert "Student · kd" in printed
+    page = (moved / "report/index.html").read_text()
+    assert " cells are not done" not in page
+    assert "changed since the last run" not in page
+
+
 @pytest.fixture
 def known(project: Path) -> Path:
     """`project` with families of which one knows how large they are."""
