@@ -207,7 +207,8 @@ class LanguageModelModule(LightningModule):
         """Logs the development loss: token-mean cross-entropy in nats."""
         means, _ = self._development_sums.means(self._sum_over_ranks)
         for name, mean in means.items():
-            self.log(f"val/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
+            # Equal on all ranks, any of which may stop early or choose a checkpoint by it.
+            self.log(f"val/{name}", mean, prog_bar=name == "loss", sync_dist=True)
         self.on_development_loss(means["loss"])
 
     def on_development_loss(self, loss: float) -> None:
