@@ -10,7 +10,6 @@ allocator's high-water mark above the inputs, each form in a fresh process.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.objective_forms import Case, Form, Setting, all_forms
+from benchmarks.scoring import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 TIME_TARGETS = {
@@ -278,14 +278,10 @@ def main(arguments: list[str] | None = None) -> None:
         rows += new_rows
         comparisons += new_comparisons
     machine: dict[str, object] = {
-        "B": options.batch,
-        "T": options.tokens,
-        "V": options.vocabulary,
+        **{"B": options.batch, "T": options.tokens, "V": options.vocabulary},
         "widths": f"{options.student_width} and {options.teacher_width}",
-        "threads": options.threads,
         "rounds": options.rounds,
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
+        **describe_machine(),
     }
     table = as_markdown(rows, comparisons, machine)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.scaling import AXES, Axis, fit, measure
+from benchmarks.scaling import fit, measure
+from benchmarks.scaling_axes import AXES, Axis
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
