@@ -45,6 +45,7 @@ def _readings(figures: StudyFigures, students: Sequence[Cell]) -> list[Reading]:
     """Returns name and parameters of what was measured, noise of one sign left out."""
     rows = [figures.rows(cell, "auroc", _WHERE) for cell in students]
     every = pd.concat(rows) if rows else figures.results.iloc[:0]
+    every = every[every["block"].notna()]
     pairs = dict.fromkeys(zip(every["name"], every["params"], strict=True))
     return sorted(one for one in pairs if json.loads(one[1]).get("antithetic") is not False)
 

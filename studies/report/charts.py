@@ -1,6 +1,6 @@
 """The page's charts as Vega-Lite specifications; the theme's colours are the page's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -38,8 +38,16 @@ _INK = {"name": "ink", "value": "#1c2126"}
 _PRIVATE_ROLES = ("teacher", "student")
 
 
-def label_colours(data: StudyData) -> dict[str, tuple[str, list[int]]]:
-    """Returns each label's colour and dash: a colour per technique, dashes for counterfactuals."""
+def label_colours(
+    data: StudyData, labels: Mapping[str, str] | None = None
+) -> dict[str, tuple[str, list[int]]]:
+    """Returns each label's colour and dash: a colour per technique, dashes for counterfactuals.
+
+    Args:
+        data: The study.
+        labels: Label of each run; the study's `labels` if None.
+    """
+    labels = data.labels if labels is None else labels
     techniques = list(dict.fromkeys(cell.technique for cell in data.cells if cell.technique))
     colours = {}
     for cell in data.cells:
@@ -48,7 +56,7 @@ def label_colours(data: StudyData) -> dict[str, tuple[str, list[int]]]:
         else:
             colour = _TEACHER if "teacher" in cell.role else NEUTRAL
         dash = [1, 0] if cell.role in (*_PRIVATE_ROLES, "control") else [5, 4]
-        colours[data.labels[cell.alias]] = (colour, dash)
+        colours[labels[cell.alias]] = (colour, dash)
     return colours
 
 

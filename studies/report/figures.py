@@ -1,14 +1,18 @@
 """The rows behind each figure, as plain numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from callbacks.membership.roc import roc_points
+from studies.comparisons import AttackScores
 from studies.report.study_data import PRIMARY_ATTACK, StudyData
 
 __all__ = [
     "comparison_rows",
     "headline_rows",
+    "mean_roc",
     "roc_points",
     "roc_rows",
     "task_rows",
@@ -40,21 +44,45 @@ def thinned_roc(members: np.ndarray, nonmembers: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"fpr": fpr[kept], "tpr": tpr[kept]})
 
 
+def mean_roc(sides: Sequence[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Returns the mean of several ROC curves at the same FPRs (Fawcett 2006, vertical averaging).
+
+    Args:
+        sides: Scores of members [n] and of non-members [m] of each run, float64.
+    """
+    fewest = min(len(nonmembers) for _, nonmembers in sides)
+    fpr = np.union1d(
+        np.linspace(0, 1, _ROC_POINTS // 2), np.geomspace(1 / fewest, 1, _ROC_POINTS // 2)
+    )
+    curves = []
+    for members, nonmembers in sides:
+        own_fpr, own_tpr = roc_points(members, nonmembers)
+        curves.append(own_tpr[np.searchsorted(own_fpr, fpr, side="right") - 1])
+    return pd.DataFrame({"fpr": fpr, "tpr": np.mean(curves, axis=0)})
+
+
 def roc_rows(data: StudyData) -> pd.DataFrame:
-    """Returns ROC points of each run and attack: label, attack, fpr, tpr and the counts."""
+    """Returns ROC points of each kind of run and attack: label, attack, fpr, tpr and the counts.
+
+    Of several replicates the curve is their mean, and the counts are the fewest of any.
+    """
     names = data.results.drop_duplicates(["name", "params"]).set_index(["name", "params"])["attack"]
-    frames = []
+    repeats: dict[tuple[str, tuple[str, str]], list[AttackScores]] = {}
     for cell in data.cells:
         for key, scores in data.scores.get(cell.alias, {}).items():
-            points = thinned_roc(scores.members.to_numpy(), scores.nonmembers.to_numpy())
-            frames.append(
-                points.round(5).assign(
-                    label=data.labels[cell.alias],
-                    attack=names.get(key, key[0]),
-                    n_members=len(scores.members),
-                    n_nonmembers=len(scores.nonmembers),
-                )
+            repeats.setdefault((data.kinds[cell.alias], key), []).append(scores)
+    frames = []
+    for (kind, key), runs in repeats.items():
+        sides = [(one.members.to_numpy(), one.nonmembers.to_numpy()) for one in runs]
+        points = thinned_roc(*sides[0]) if len(sides) == 1 else mean_roc(sides)
+        frames.append(
+            points.round(5).assign(
+                label=kind,
+                attack=names.get(key, key[0]),
+                n_members=min(len(members) for members, _ in sides),
+                n_nonmembers=min(len(nonmembers) for _, nonmembers in sides),
             )
+        )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from studies.report.figures import comparison_rows, headline_rows
 from studies.report.notices import headline
+from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData
 
 __all__ = ["headline_values"]
@@ -15,12 +16,14 @@ def headline_values(data: StudyData) -> dict[str, object]:
         "headline": headline(data),
         "cards": _cards(data),
         "primary": ATTACK_NAMES[PRIMARY_ATTACK],
+        "replicates": len({cell.replicate for cell in data.cells}) if data.replicated else 1,
     }
 
 
 def _cards(data: StudyData) -> list[dict[str, str]]:
     runs = headline_rows(data)
     runs = runs[runs["role"].isin(("teacher", "student", "control"))]
+    runs = over_replicates(data, runs)
     cards = [_card(row, f"{row['label']}: AUROC") for _, row in runs.iterrows()]
     for metric, what in (
         ("auroc_difference", "minus its counterfactual"),
@@ -32,15 +35,18 @@ def _cards(data: StudyData) -> list[dict[str, str]]:
             & (rows["role"] == "student")
             & rows["label_b"].str.startswith("Counterfactual")
         ]
-        cards += [_card(row, f"{row['label']}: {what}") for _, row in rows.iterrows()]
+        firsts = over_replicates(data, rows.drop(columns="pair"))
+        cards += [_card(row, f"{row['label']}: {what}") for _, row in firsts.iterrows()]
     return cards
 
 
 def _card(row: pd.Series, what: str) -> dict[str, str]:
     measured = pd.notna(row["value"]) and pd.notna(row["lower"])
+    records = f"{row['n_members']:.0f} private + {row['n_nonmembers']:.0f}"
+    repeated = row["replicates"] > 1
     return {
         "what": what,
         "value": f"{row['value']:.3f}" if pd.notna(row["value"]) else "—",
         "interval": f"[{row['lower']:.3f}, {row['upper']:.3f}]" if measured else "not measurable",
-        "note": f"n = {row['n_members']:.0f} private + {row['n_nonmembers']:.0f}",
+        "note": f"n = {row['replicates']} replicates" if repeated else f"n = {records}",
     }

@@ -2,27 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pandas as pd
 
 from callbacks.membership.blind import SplitsVerdict
-from callbacks.statistics import auroc
-from callbacks.verdict import CLEAN_MARGIN, is_clean
+from studies.claims.verdict import FEWEST_REPLICATES
+from studies.report.controls import control_notices
 from studies.report.figures import comparison_rows, headline_rows
+from studies.report.notice import Notice, listed
+from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
 from studies.shift import shift_of_splits
 
-__all__ = ["Notice", "estimate_text", "headline", "notices"]
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A line above the figures; `level` is alert, caution, note or good."""
-
-    level: str
-    title: str
-    text: str
+__all__ = ["estimate_text", "headline", "notices"]
 
 
 def estimate_text(row: pd.Series) -> str:
@@ -41,7 +33,7 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
         *_shifted(data),
         *_skipped(data),
         *_not_measurable(data),
-        *_controls(data),
+        *control_notices(data),
         *_replicates(data),
     ]
     order = ("alert", "caution", "note", "good")
@@ -50,7 +42,7 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
 
 def headline(data: StudyData) -> str:
     """Returns the study's result in one or two sentences with figures, as far as its runs allow."""
-    runs = headline_rows(data)
+    runs = over_replicates(data, headline_rows(data), ["role"])
     parts = []
     for role, name in (("teacher", "The teacher's"), ("control", "the control's")):
         rows = runs[runs["role"] == role]
@@ -60,6 +52,7 @@ def headline(data: StudyData) -> str:
     swaps = comparison_rows(data, "swap_estimate")
     swaps = swaps[(swaps["name"] == PRIMARY_ATTACK) & (swaps["role"] == "student")]
     if len(swaps):
+        swaps = over_replicates(data, swaps.drop(columns="pair"))
         worst = swaps.sort_values("value").iloc[-1]
         sentence += (
             " What came through the teacher: by the swap estimate, which no difference between the "
@@ -76,7 +69,7 @@ def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:
         if data.states[cell.id] != "done"
     }
     if open_cells:
-        text = ", ".join(f"{alias} ({state})" for alias, state in open_cells.items())
+        text = listed([f"{alias} ({state})" for alias, state in open_cells.items()])
         yield Notice(
             "alert", f"{len(open_cells)} of {len(data.plan.cells)} cells are not done", text
         )
@@ -142,12 +135,14 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
     most = counted.groupby(["name", "label"], sort=False)["skipped"].max().reset_index()
     parts = []
     for name, own in most.groupby("name", sort=False):
-        for count in sorted(set(own["skipped"]) - {0.0}):
-            same = own[own["skipped"] == count]
-            every = len(same) == len(own) > 1
-            who = f"all {len(own)} models" if every else ", ".join(same["label"])
+        some = own[own["skipped"] > 0]
+        if len(some):
+            few, many = some["skipped"].min(), some["skipped"].max()
+            every = len(some) == len(own) > 1
+            who = f"all {len(own)} models" if every else listed(list(some["label"]))
             known = ATTACK_NAMES.get(str(name), str(name).replace("_", " "))
-            parts.append(f"{known} {count:.0f} ({who})")
+            count = f"{few:.0f}" if few == many else f"{few:.0f} to {many:.0f}"
+            parts.append(f"{known} {count} ({who})")
     if parts:
         yield Notice(
             "caution",
@@ -168,7 +163,7 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
         yield Notice(
             "caution",
             f"{METRIC_NAMES.get(str(metric), metric)}: not measurable in {len(group)} rows",
-            f"{', '.join(group['label'].unique())}{count}.",
+            f"{listed(list(group['label'].unique()))}{count}.",
         )
     within = rows[of_a_part]
     if len(within):
@@ -186,47 +181,15 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
         )
 
 
-def _controls(data: StudyData) -> Iterator[Notice]:
-    for cell in data.cells:
-        if cell.role != "control":
-            continue
-        for (name, _), scores in data.scores.get(cell.alias, {}).items():
-            if name != PRIMARY_ATTACK:
-                continue
-            sides = (scores.members.to_numpy(), scores.nonmembers.to_numpy())
-            near, wide = auroc(*sides, level=0.90), auroc(*sides, level=0.999)
-            counts = f"n = {near.n_members} + {near.n_nonmembers}"
-            shown = f"90% interval [{near.lower:.3f}, {near.upper:.3f}], {counts}"
-            label = data.labels[cell.alias]
-            contains = f"The 99.9% interval [{wide.lower:.3f}, {wide.upper:.3f}] contains 0.5"
-            if not wide.lower <= 0.5 <= wide.upper:
-                yield Notice(
-                    "alert",
-                    f"{label}: AUROC differs from 0.5",
-                    f"A model that never met the private records tells them apart (99.9% interval "
-                    f"[{wide.lower:.3f}, {wide.upper:.3f}], {counts}): the record sets differ.",
-                )
-            elif is_clean(near.lower, near.upper):
-                yield Notice(
-                    "good",
-                    f"{label} clean",
-                    f"{contains}; {shown}, inside 0.5 ± {CLEAN_MARGIN}.",
-                )
-            else:
-                yield Notice(
-                    "note",
-                    f"{label}: not shown to be clean",
-                    f"{contains}: no sign of a leak, but too few records to exclude one: {shown}, "
-                    f"not inside 0.5 ± {CLEAN_MARGIN}.",
-                )
-
-
 def _replicates(data: StudyData) -> Iterator[Notice]:
     count = len({cell.replicate for cell in data.cells})
-    if count < 5:
+    needed = "needs at least five replicates (fresh split, teacher and student)."
+    if count == 1:
         yield Notice(
             "note",
-            f"{count} replicate{'s' if count != 1 else ''}: about these weights",
+            "1 replicate: about these weights",
             "Intervals are over records, given these trained models. A statement about a technique "
-            "needs at least five replicates (fresh split, teacher and student).",
+            + needed,
         )
+    elif count < FEWEST_REPLICATES:
+        yield Notice("note", f"{count} replicates", f"A statement about techniques {needed}")

@@ -1,11 +1,14 @@
 """One figure of several runs: the mean over replicates, or a single run's own."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from callbacks.statistics import replicate_mean
+from studies.report.study_data import StudyData
 
-__all__ = ["FIGURE", "figure_of"]
+__all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates"]
 
 FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
 
@@ -37,3 +40,41 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
         "upper": np.nan if alone else mean.upper,
         "replicates": mean.n_replicates,
     }
+
+
+def figures_by(rows: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """Returns a row per key in the order of their first rows: the key, and `figure_of` its rows.
+
+    Args:
+        rows: What `figure_of` takes.
+        key: Columns; a null is a value of its own.
+    """
+    return pd.DataFrame(
+        [
+            dict(zip(key, values, strict=True)) | dict(figure_of(own))
+            for values, own in rows.groupby(list(key), sort=False, dropna=False)
+        ],
+        columns=[*key, *FIGURE],
+    )
+
+
+def over_replicates(data: StudyData, rows: pd.DataFrame, key: Sequence[str] = ()) -> pd.DataFrame:
+    """Returns rows of runs as rows of what the runs repeat, where a study repeats anything.
+
+    Args:
+        data: The study.
+        rows: `run` and `figure_of`'s columns; with `pair` they compare runs to those of `run_b`.
+        key: Further columns that tell rows apart.
+
+    Returns:
+        The rows themselves where nothing is repeated; else a row per kind of run (`label`, or
+        `pair` of two kinds) and key.
+    """
+    if not data.replicated:
+        return rows.assign(replicates=1)
+    replicates = {cell.alias: cell.replicate for cell in data.cells}
+    kinds = rows.assign(label=rows["run"].map(data.kinds), replicate=rows["run"].map(replicates))
+    if "pair" not in rows:
+        return figures_by(kinds, ["label", *key])
+    others = rows["run_b"].map(data.kinds)
+    return figures_by(kinds.assign(pair=kinds["label"] + " − " + others), ["pair", *key])

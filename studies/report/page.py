@@ -35,6 +35,8 @@ from studies.tables import write_study_tables
 __all__ = ["print_main_table", "write_report"]
 
 _HERE = Path(__file__).parent
+# Of "0.981]", the longest word of an estimate.
+_FIGURE_WIDTH = 7
 
 
 def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bool = False) -> Path:
@@ -81,8 +83,12 @@ def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     content = page_tables(read_study_data(plan, out))["membership"]
     shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
+        # On a narrow screen a number takes two lines; none is cut.
         shown.add_column(
-            column.title, justify="right" if column.numeric else "left", no_wrap=not column.numeric
+            column.title,
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            min_width=_FIGURE_WIDTH if column.numeric else None,
         )
     for row in content.rows:
         shown.add_row(*(cell.text for cell in row))

@@ -1,7 +1,10 @@
 """Which charts of membership and utility a study has rows for, and the legends they share."""
 
+import pandas as pd
+
 from studies.report import charts, forest, heat_maps
 from studies.report.figures import comparison_rows, roc_rows, task_rows, utility_rows
+from studies.report.over_replicates import over_replicates
 from studies.report.sizes import attack_heat
 from studies.report.study_data import ATTACK_NAMES, BLIND, StudyData
 
@@ -17,17 +20,18 @@ def membership_charts(data: StudyData) -> dict[str, charts.Spec]:
     specs: dict[str, charts.Spec] = {}
     if len(aurocs):
         blind = data.blind_rows()
-        specs["attacks"] = forest.attack_chart(aurocs, blind[blind["value"].notna()])
+        blind = over_replicates(data, blind[blind["value"].notna()], ["attack"])
+        specs["attacks"] = forest.attack_chart(over_replicates(data, aurocs, ["attack"]), blind)
         specs["heat"] = attack_heat(data, aurocs)
     specs |= _comparison_charts(data) | _roc_charts(data)
     if len(tasks):
-        specs["tasks"] = heat_maps.task_map(tasks)
+        specs["tasks"] = heat_maps.task_map(over_replicates(data, tasks, ["task"]))
     return specs
 
 
 def utility_charts(data: StudyData) -> dict[str, charts.Spec]:
     """Returns the charts of AUROC beside ROUGE-L and beside perplexity."""
-    colours = charts.label_colours(data)
+    colours = charts.label_colours(data, data.kinds)
     rows = utility_rows(data)
     specs = {}
     for name, measure, title in (
@@ -38,7 +42,10 @@ def utility_charts(data: StudyData) -> dict[str, charts.Spec]:
         if len(chosen):
             records = " and ".join(sorted(set(chosen["measured_on"])))
             specs[name] = charts.utility_chart(
-                chosen, colours, f"{title}, {records} records", log=measure == "perplexity"
+                _mean_utility(data, chosen),
+                colours,
+                f"{title}, {records} records",
+                log=measure == "perplexity",
             )
     return specs
 
@@ -46,13 +53,24 @@ def utility_charts(data: StudyData) -> dict[str, charts.Spec]:
 def attack_values(data: StudyData) -> dict[str, object]:
     """Returns the attacks by name and the legends (label, colour, dashed) of attacks and runs."""
     attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
-    runs = charts.label_colours(data).items()
+    runs = charts.label_colours(data, data.kinds).items()
     return {
         "attacks": attacks,
         "attack_entries": [(name, c, False) for name, c in charts.attack_colours(attacks).items()],
         "blind_entry": (ATTACK_NAMES[BLIND], charts.NEUTRAL, False),
         "run_entries": [(label, c, dash != [1, 0]) for label, (c, dash) in runs],
     }
+
+
+def _mean_utility(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows with means over replicates, of utility too, where there are several."""
+    means = over_replicates(data, rows)
+    if not data.replicated:
+        return means
+    utility = rows.groupby(rows["run"].map(data.kinds))[["utility", "utility_n"]]
+    return means.merge(
+        utility.agg({"utility": "mean", "utility_n": "min"}), left_on="label", right_index=True
+    )
 
 
 def _comparison_charts(data: StudyData) -> dict[str, charts.Spec]:
@@ -63,6 +81,7 @@ def _comparison_charts(data: StudyData) -> dict[str, charts.Spec]:
     ):
         rows = comparison_rows(data, metric)
         if len(rows):
+            rows = over_replicates(data, rows, ["attack"])
             specs[name] = forest.difference_chart(rows, title, null)
     return specs
 
@@ -71,7 +90,7 @@ def _roc_charts(data: StudyData) -> dict[str, charts.Spec]:
     rows = roc_rows(data)
     if not len(rows):
         return {}
-    colours = charts.label_colours(data)
+    colours = charts.label_colours(data, data.kinds)
     return {
         "roc": charts.roc_chart(rows, colours, log=False),
         "roc_log": charts.roc_chart(rows, colours, log=True),

@@ -6,7 +6,7 @@ from studies.claims.figures import GAP_PARAMS
 from studies.report.charts import Spec
 from studies.report.figures import utility_rows
 from studies.report.heat_maps import Shade, attack_map, attack_panels, size_map
-from studies.report.over_replicates import figure_of
+from studies.report.over_replicates import figures_by, over_replicates
 from studies.report.study_data import StudyData
 
 __all__ = ["attack_heat", "family_sizes", "size_charts"]
@@ -33,7 +33,7 @@ def attack_heat(data: StudyData, rows: pd.DataFrame) -> Spec:
     """
     sizes = family_sizes(data)
     if sum(map(len, sizes.values())) < 2:
-        return attack_map(rows)
+        return attack_map(over_replicates(data, rows, ["attack"]))
     panels = {
         family: {size: f"{family} → {size}" for size in listed} for family, listed in sizes.items()
     }
@@ -45,7 +45,7 @@ def attack_heat(data: StudyData, rows: pd.DataFrame) -> Spec:
         placed = {"family": cell.family, "label": data.plain_labels[cell.alias]}
         found = rows[rows["run"] == cell.alias].assign(**placed, replicate=cell.replicate)
         parts += [found.assign(panel=panel) for panel in shown]
-    frame = _over_replicates(pd.concat(parts), ["family", "panel", "label", "attack"])
+    frame = figures_by(pd.concat(parts), ["family", "panel", "label", "attack"])
     return attack_panels(frame, {family: list(own.values()) for family, own in panels.items()})
 
 
@@ -92,16 +92,6 @@ def _by_size(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
     ]
     if not parts:
         return rows.iloc[:0]
-    return _over_replicates(pd.concat(parts), ["place", "label", "technique"]).sort_values(
+    return figures_by(pd.concat(parts), ["place", "label", "technique"]).sort_values(
         "place", kind="stable"
-    )
-
-
-def _over_replicates(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """Returns a row per key: a run's own figure, or the mean over replicates."""
-    return pd.DataFrame(
-        [
-            dict(zip(key, values, strict=True)) | dict(figure_of(own))
-            for values, own in rows.groupby(key, sort=False)
-        ]
     )

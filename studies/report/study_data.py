@@ -87,7 +87,8 @@ class StudyData:
         cells: Its finished cells: teachers, students, controls, counterfactuals.
         states: State of every cell, by id.
         labels: Label of each run on the page, by alias.
-        plain_labels: Role and technique alone, which runs of a kind share.
+        kinds: The same without replicate and seed: runs that repeat each other share it.
+        plain_labels: Role and technique alone, whatever the size.
         results: Rows of each finished run's last step, with `label`, `label_b` and `attack`.
         history: The same at every step.
         technique_rows: Results about techniques, which belong to no run.
@@ -99,12 +100,18 @@ class StudyData:
     cells: tuple[Cell, ...]
     states: dict[str, str]
     labels: dict[str, str]
+    kinds: dict[str, str]
     plain_labels: dict[str, str]
     results: pd.DataFrame
     history: pd.DataFrame
     technique_rows: pd.DataFrame
     scores: dict[str, dict[tuple[str, str], AttackScores]]
     facts: dict[str, dict[str, object]]
+
+    @property
+    def replicated(self) -> bool:
+        """Whether runs repeat each other, with other splits or other seeds."""
+        return len(set(self.kinds.values())) < len(set(self.labels.values()))
 
     def rows(self, **values: object) -> pd.DataFrame:
         """Returns the results whose columns have these values; None asks for null."""
@@ -158,6 +165,7 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
         cells=cells,
         states=dict(states),
         labels=labels,
+        kinds=_labels(plan, repeats=False),
         plain_labels=_labels(plan, plain=True),
         results=history[history["step"] == last],
         history=history,
@@ -167,7 +175,7 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
     )
 
 
-def _labels(plan: Plan, *, plain: bool = False) -> dict[str, str]:
+def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[str, str]:
     several = {
         name: len({getattr(cell, name) for cell in plan.cells if cell.role != "teacher"}) > 1
         for name in ("family", "replicate")
@@ -183,8 +191,8 @@ def _labels(plan: Plan, *, plain: bool = False) -> dict[str, str]:
             cell.technique,
             cell.size if several["size"] and sized else None,
             cell.family if several["family"] and not sized else None,
-            f"r{cell.replicate}" if several["replicate"] else None,
-            f"s{cell.seed // 10_000}" if several["seed"] and sized else None,
+            f"r{cell.replicate}" if several["replicate"] and repeats else None,
+            f"s{cell.seed // 10_000}" if several["seed"] and sized and repeats else None,
         ]
         parts = parts[:2] if plain else parts
         labels[cell.alias] = " · ".join(part for part in parts if part)

@@ -45,6 +45,7 @@ def study(cells: list[Cell], rows: list[dict[str, object]]) -> StudyData:
     order = {one.alias: index for index, one in enumerate(cells)}
     roles = {one.alias: one.role for one in cells}
     plain = {one.alias: " · ".join(filter(None, (one.role, one.technique))) for one in cells}
+    kinds = {one.alias: one.alias.replace(f"-r{one.replicate}", "") for one in cells}
     history = pd.DataFrame(rows, columns=COLUMNS)
     history = history.assign(
         order=history["run"].map(order),
@@ -59,6 +60,7 @@ def study(cells: list[Cell], rows: list[dict[str, object]]) -> StudyData:
         cells=tuple(cells),
         states={one.id: "done" for one in cells},
         labels={one.alias: one.alias for one in cells},
+        kinds=kinds,
         plain_labels=plain,
         results=history[history["step"] == last],
         history=history,

@@ -26,6 +26,7 @@ def study_data(cells: list[Cell], rows: list[dict[str, object]]) -> StudyData:
         cells=tuple(cells),
         states={one.id: "done" for one in cells},
         labels=labels,
+        kinds=labels,
         plain_labels=labels,
         results=frame,
         history=frame,

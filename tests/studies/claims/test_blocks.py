@@ -50,6 +50,8 @@ def test_one_replicates_blocks_are_judged_by_their_audits() -> None:
         row("student-kd-r1", "block_mope", "max_minus_min", 0.2, **wide, **shared),
         row("student-kd-r1", "block_mope", "equal_blocks_wald", 30.0, p_value=0.001, **shared),
     ]
+    # The texts of the audit's own records, which is no block's.
+    more.append(row("student-kd-r1", "blind", "auroc", 0.5, **shared))
     (found,) = block_statements(study({("kd", 1): 0.7}, more=more).figures)
     assert (found.about, found.outcome.verdict) == ("these weights", "confirmed")
     (gated,) = block_statements(study({("kd", 1): 0.7}, more=more, shifted=None).figures)

@@ -1,0 +1,119 @@
+"""What a page shows of runs that repeat each other: means with intervals over replicates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_curve
+
+from studies.comparisons import AttackScores
+from studies.report.controls import control_notices
+from studies.report.figures import mean_roc, roc_rows
+from studies.report.headline import headline_values
+from studies.report.over_replicates import over_replicates
+from studies.report.study_data import StudyData
+from tests.studies.planted_report import cell, row, study
+
+AUROCS = {1: 0.81, 2: 0.74, 3: 0.86}
+
+
+@pytest.fixture
+def repeated() -> StudyData:
+    """A student, its counterfactual and a control under three replicates."""
+    cells, rows = [], []
+    for replicate, value in AUROCS.items():
+        student, other, control = (
+            cell(role, technique, replicate=replicate)
+            for role, technique in (
+                ("student", "kd"),
+                ("counterfactual", "kd"),
+                ("control", None),
+            )
+        )
+        cells += [student, other, control]
+        rows += [
+            row(student, "auroc", value),
+            row(control, "auroc", 0.5 + (value - 0.8) / 4),
+            row(student, "swap_estimate", value - 0.05, run_b=other.alias),
+        ]
+    return study(cells, rows)
+
+
+def test_rows_of_a_kind_become_their_mean(repeated: StudyData) -> None:
+    rows = over_replicates(repeated, repeated.auroc_rows(), ["attack"])
+    student = rows.set_index("label").loc["student-kd-gpt2-base"]
+    values = np.array(list(AUROCS.values()))
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert student[["value", "lower", "upper"]].tolist() == pytest.approx(
+        [values.mean(), low, high]
+    )
+    assert (student["attack"], student["replicates"]) == ("loss", 3)
+    assert len(rows) == 2
+
+
+def test_runs_that_nothing_repeats_stay_as_they_are(repeated: StudyData) -> None:
+    alone = replace(repeated, kinds=repeated.labels)
+    rows = over_replicates(alone, alone.auroc_rows(), ["attack"])
+    pd.testing.assert_frame_equal(rows.drop(columns="replicates"), alone.auroc_rows())
+
+
+def test_cards_name_kinds_and_replicates(repeated: StudyData) -> None:
+    found = headline_values(repeated)
+    cards = {one["what"]: one for one in found["cards"]}  # type: ignore[attr-defined]
+    assert cards["student-kd-gpt2-base: AUROC"]["value"] == "0.803"
+    assert cards["student-kd-gpt2-base: AUROC"]["note"] == "n = 3 replicates"
+    assert found["replicates"] == 3
+    assert "The control's AUROC is 0.501 [" in str(found["headline"])
+
+
+def test_a_mean_curve_is_the_mean_of_scikit_learns() -> None:
+    draw = np.random.default_rng(0)
+    sides = [(draw.normal(shift, 1, 90), draw.normal(0, 1, 80)) for shift in (0.5, 1.0, 2.0)]
+    found = mean_roc(sides)
+    expected = np.zeros(len(found))
+    for members, nonmembers in sides:
+        labels = np.r_[np.ones(90), np.zeros(80)]
+        fpr, tpr, _ = roc_curve(labels, np.r_[members, nonmembers], drop_intermediate=False)
+        expected += [tpr[fpr <= wanted + 1e-12].max() / 3 for wanted in found["fpr"]]
+    assert found["tpr"].to_numpy() == pytest.approx(expected)
+    assert (found["fpr"].iloc[0], found["fpr"].iloc[-1]) == (0, 1)
+
+
+def with_scores(data: StudyData, shift: float, records: int) -> StudyData:
+    """The study with normal scores of its controls, whose private records lie so much higher."""
+    draw = np.random.default_rng(1)
+    scores = {
+        one.alias: {
+            ("loss", "{}"): AttackScores(
+                pd.Series(draw.normal(shift, 1, records)), pd.Series(draw.normal(0, 1, records))
+            )
+        }
+        for one in data.cells
+        if one.role == "control"
+    }
+    return replace(data, scores=scores)
+
+
+def test_a_curve_per_kind(repeated: StudyData) -> None:
+    data = with_scores(repeated, 0.0, 50)
+    curves = roc_rows(data)
+    assert set(curves["label"]) == {"control-gpt2-base"}
+    sides = [
+        (own["loss", "{}"].members.to_numpy(), own["loss", "{}"].nonmembers.to_numpy())
+        for own in data.scores.values()
+    ]
+    assert curves["tpr"].to_numpy() == pytest.approx(mean_roc(sides)["tpr"].to_numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shift", "records", "level"), [(0.0, 2000, "good"), (0.0, 40, "note"), (1.0, 2000, "alert")]
+)
+def test_controls_are_judged_over_their_replicates(
+    repeated: StudyData, shift: float, records: int, level: str
+) -> None:
+    (found,) = control_notices(with_scores(repeated, shift, records))
+    assert found.level == level
+    assert "R = 3 replicates" in found.text
+    assert found.title.startswith("control-gpt2-base")
