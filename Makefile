@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint bench simulate tensorboard clean
+.PHONY: demo test lint bench bench-gpu simulate tensorboard clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.teacher_cache
 	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.scaling
+
+bench-gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/pytest -n 0 -m gpu
 
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals

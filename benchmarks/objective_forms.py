@@ -50,13 +50,21 @@ class Setting:
 
 
 class Case:
-    """One micro-batch's hidden states, heads and mask, from seed 0."""
+    """One micro-batch's hidden states, heads and mask, from seed 0.
 
-    def __init__(self, setting: Setting) -> None:
+    Args:
+        setting: Its shape.
+        device: Where it lies.
+        dtype: Of states and heads.
+    """
+
+    def __init__(
+        self, setting: Setting, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator)
+            return torch.randn(*shape, generator=generator).to(device, dtype)
 
         positions = (setting.batch, setting.tokens)
         self.hidden = normal(*positions, setting.student_width).requires_grad_()
@@ -65,10 +73,11 @@ class Case:
         self.teacher_hidden = normal(*positions, setting.teacher_width)
         self.teacher_weight = normal(setting.vocabulary, setting.teacher_width)
         self.teacher_weight.mul_(3 * setting.teacher_width**-0.5)
-        self.targets = torch.randint(0, setting.vocabulary, positions, generator=generator)
+        targets = torch.randint(0, setting.vocabulary, positions, generator=generator)
+        self.targets = targets.to(device)
         # The tail of every record, as responses are.
         first = round(setting.tokens * (1 - setting.scored))
-        self.mask = (torch.arange(setting.tokens) >= first).expand(positions)
+        self.mask = (torch.arange(setting.tokens, device=device) >= first).expand(positions)
 
     def logits(self) -> tuple[Tensor, Tensor]:
         """Student's and teacher's logits of every position, [B, T, V]."""
@@ -151,6 +160,13 @@ def liger_js(case: Case) -> Tensor:
     )
 
 
+def liger_triton_js(case: Case) -> Tensor:
+    """Liger's generalised JSD in one Triton kernel, at beta 0.5, where conventions agree."""
+    loss = import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=0.5)
+    rows = case.mask
+    return loss(case.hidden[rows], case.weight, case.teacher_hidden[rows], case.teacher_weight)
+
+
 class AutogradOnly(KDLoss):
     """An objective without its closed form, as a user's own first draft would be."""
 
@@ -210,6 +226,7 @@ def all_forms(chunk_tokens: int | None) -> list[Form]:
     """
     jsd = JensenShannon(BETA)
     no_liger = None if find_spec("liger_kernel") else "liger_kernel is not installed"
+    no_triton = no_liger or (None if torch.cuda.is_available() else "needs a GPU")
     return [
         Form("two head products", "floor", head_products),
         Form("forward_kl", "published", published_forward_kl),
@@ -220,5 +237,7 @@ def all_forms(chunk_tokens: int | None) -> list[Form]:
         Form("js", "TRL", trl_js),
         Form("js", "ours", ours(jsd, chunk_tokens)),
         Form("js", "ours, autograd in the chunk", ours(AutogradOnly(jsd), chunk_tokens)),
+        Form("js at 0.5", "ours", ours(JensenShannon(0.5), chunk_tokens)),
         Form("js at 0.5", "Liger", liger_js, skipped=no_liger),
+        Form("js at 0.5", "Liger, Triton", liger_triton_js, skipped=no_triton),
     ]

@@ -40,17 +40,17 @@ def build_model() -> PreTrainedModel:
     return model
 
 
-def build_prompts() -> list[list[int]]:
+def build_prompts(vocabulary_size: int = VOCABULARY_SIZE) -> list[list[int]]:
     """Return prompts of 40 to 200 tokens, as Dolly's in the Alpaca template."""
     draw = np.random.default_rng(0)
     lengths = draw.integers(40, 200, size=PROMPTS)
-    return [draw.integers(0, VOCABULARY_SIZE, size=length).tolist() for length in lengths]
+    return [draw.integers(0, vocabulary_size, size=length).tolist() for length in lengths]
 
 
 def ways(model: PreTrainedModel, prompts: list[list[int]]) -> dict[str, Callable[[], object]]:
     """Return what is timed, by name."""
     names = [f"record-{index}" for index in range(len(prompts))]
-    vocabulary = Vocabulary(VOCABULARY_SIZE, eos_id=NO_END, pad_id=0)
+    vocabulary = Vocabulary(model.config.vocab_size, eos_id=NO_END, pad_id=0)
     ids, mask = left_pad(prompts, 0, model.device)
 
     def ours(settings: SamplingSettings) -> Callable[[], object]:

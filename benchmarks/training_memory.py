@@ -101,16 +101,27 @@ class _Shapes(Callback):
 
 def prepare(case: Case, folder: Path) -> None:
     """Writes records whose prompt and response are longer than the case's, and both models."""
+    tokenizer = prepare_texts(case.vocabulary, folder)
+    _save(case.family, case.student, tokenizer, folder / "student")
+    if case.teacher is not None:
+        _save(case.family, case.teacher, tokenizer, folder / "teacher")
+
+
+def prepare_texts(vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
+    """Writes ``records.jsonl``, prompts and responses of more than 512 tokens each.
+
+    Args:
+        vocabulary: Tokens of the tokenizer; most of them no text uses.
+        folder: Where to.
+    """
     corpus = [one.response for one in generate_records(2 * JOINED * RECORDS, seed=1)]
     texts = [" ".join(corpus[start::RECORDS]) for start in range(RECORDS)]
     lines = [_line(text[: len(text) // 2], text[len(text) // 2 :]) for text in texts]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
     tokenizer = train_tokenizer(corpus, TRAINED_VOCABULARY)
-    tokenizer.add_tokens([f"<unused {i}>" for i in range(case.vocabulary - TRAINED_VOCABULARY)])
-    _save(case.family, case.student, tokenizer, folder / "student")
-    if case.teacher is not None:
-        _save(case.family, case.teacher, tokenizer, folder / "teacher")
+    tokenizer.add_tokens([f"<unused {i}>" for i in range(vocabulary - TRAINED_VOCABULARY)])
+    return tokenizer
 
 
 def _line(prompt: str, response: str) -> str:
