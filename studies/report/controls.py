@@ -17,17 +17,24 @@ Interval = tuple[float, float]
 
 
 def control_notices(data: StudyData) -> Iterator[Notice]:
-    """Yields a notice for every kind of control, over records or over its replicates."""
-    runs: dict[str, list[Sides]] = {}
+    """Yields a notice for every kind of control over its replicates, or for each of one replicate.
+
+    Seeds of one replicate share its split and are none of their own: each is judged over records.
+    """
+    kinds: dict[str, dict[str, tuple[int, Sides]]] = {}
     for cell in data.cells:
         if cell.role != "control":
             continue
         for (name, _), scores in data.scores.get(cell.alias, {}).items():
             if name == PRIMARY_ATTACK:
                 sides = (scores.members.to_numpy(), scores.nonmembers.to_numpy())
-                runs.setdefault(data.kinds[cell.alias], []).append(sides)
-    for kind, own in runs.items():
-        yield _judged(kind, *(_over_records(own[0]) if len(own) == 1 else _over_replicates(own)))
+                kinds.setdefault(data.kinds[cell.alias], {})[cell.alias] = (cell.replicate, sides)
+    for kind, runs in kinds.items():
+        if len({replicate for replicate, _ in runs.values()}) > 1:
+            yield _judged(kind, *_over_replicates(list(runs.values())))
+        else:
+            for alias, (_, sides) in runs.items():
+                yield _judged(data.labels[alias], *_over_records(sides))
 
 
 def _over_records(sides: Sides) -> tuple[Interval, Interval, str]:
@@ -36,10 +43,13 @@ def _over_records(sides: Sides) -> tuple[Interval, Interval, str]:
     return (near.lower, near.upper), (wide.lower, wide.upper), counts
 
 
-def _over_replicates(runs: Sequence[Sides]) -> tuple[Interval, Interval, str]:
-    values = [auroc(*sides).value for sides in runs]
-    near, wide = (replicate_mean(values, level) for level in (_NEAR, _WIDE))
-    return (near.lower, near.upper), (wide.lower, wide.upper), f"R = {len(runs)} replicates"
+def _over_replicates(runs: Sequence[tuple[int, Sides]]) -> tuple[Interval, Interval, str]:
+    values: dict[int, list[float]] = {}
+    for replicate, sides in runs:
+        values.setdefault(replicate, []).append(auroc(*sides).value)
+    means = [np.mean(own) for own in values.values()]
+    near, wide = (replicate_mean(means, level) for level in (_NEAR, _WIDE))
+    return (near.lower, near.upper), (wide.lower, wide.upper), f"R = {len(means)} replicates"
 
 
 def _judged(label: str, near: Interval, wide: Interval, counts: str) -> Notice:

@@ -41,12 +41,15 @@ def _cards(data: StudyData) -> list[dict[str, str]]:
 
 
 def _card(row: pd.Series, what: str) -> dict[str, str]:
-    measured = pd.notna(row["value"]) and pd.notna(row["lower"])
+    measured = pd.notna(row["value"])
+    interval = "no interval" if measured else "not measurable"
+    if measured and pd.notna(row["lower"]):
+        interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
     records = f"{row['n_members']:.0f} private + {row['n_nonmembers']:.0f}"
     repeated = row["replicates"] > 1
     return {
         "what": what,
-        "value": f"{row['value']:.3f}" if pd.notna(row["value"]) else "—",
-        "interval": f"[{row['lower']:.3f}, {row['upper']:.3f}]" if measured else "not measurable",
+        "value": f"{row['value']:.3f}" if measured else "—",
+        "interval": interval,
         "note": f"n = {row['replicates']} replicates" if repeated else f"n = {records}",
     }

@@ -107,6 +107,18 @@ def test_a_curve_per_kind(repeated: StudyData) -> None:
     assert curves["tpr"].to_numpy() == pytest.approx(mean_roc(sides)["tpr"].to_numpy(), abs=1e-5)
 
 
+def test_seeds_of_one_replicate_are_no_replicates(repeated: StudyData) -> None:
+    cells = tuple(replace(one, replicate=1) for one in repeated.cells)
+    data = with_scores(replace(repeated, cells=cells), 0.0, 40)
+    found = list(control_notices(data))
+    assert [one.title.split(":")[0] for one in found] == [
+        f"control-gpt2-base-r{number}" for number in AUROCS
+    ]
+    assert all("n = 40 + 40" in one.text for one in found)
+    cards = headline_values(data)["cards"]
+    assert {one["interval"] for one in cards} == {"no interval"}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("shift", "records", "level"), [(0.0, 2000, "good"), (0.0, 40, "note"), (1.0, 2000, "alert")]
 )
