@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from callbacks import scoring_pass
 from callbacks.membership import AuditView, StatisticsFile
 from callbacks.membership import attacks as package
 from callbacks.membership.attacks import (
@@ -35,6 +35,7 @@ from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
 from kdmodules.causal_lm import CausalLM
+from tests.processes import start_ranks
 
 REFERENCES = ["base", "shadow0", "shadow1"]
 RECORDS = generate_records(90, seed=5)
@@ -143,6 +144,7 @@ LIKELIHOOD = (*CHOSEN[:3], package.Loss(), package.MinKPlusPlus(), package.Refer
 def collect_in_one_process(process: int, folder: str) -> None:
     """The first two processes are the ranks of a group, the third one is alone."""
     torch.set_num_threads(1)
+    scoring_pass._GATHERED_BATCHES = 2
     ranks = Ranks(process, 2) if process < 2 else Ranks()
     if process < 2:
         where = f"file://{folder}/store"
@@ -154,9 +156,8 @@ def collect_in_one_process(process: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_ranks_give_the_scores_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callbacks.scoring_pass._GATHERED_BATCHES", 2)
-    mp.start_processes(collect_in_one_process, (str(tmp_path),), nprocs=3, start_method="fork")
+def test_two_ranks_give_the_scores_of_one(tmp_path: Path) -> None:
+    start_ranks(collect_in_one_process, (str(tmp_path),), ranks=3)
     first, second, alone = (torch.load(tmp_path / f"{process}.pt") for process in range(3))
     for ours, theirs, expected in zip(first, second, alone, strict=True):
         assert torch.equal(ours, expected)

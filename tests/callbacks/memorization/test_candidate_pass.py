@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from callbacks.memorization.candidate_pass import CandidateSet, candidate_log_likelihoods
@@ -18,6 +17,7 @@ from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.canaries import CanaryPlan, draw_canaries
 from datamodules.prompts import PromptTemplate
 from kdmodules.causal_lm import CausalLM
+from tests.processes import start_ranks
 
 TEMPLATE = PromptTemplate("{instruction} {context}:", "{instruction}:")
 
@@ -141,7 +141,7 @@ def test_two_ranks_score_what_one_does(
     sets = [CandidateSet.of(each) for each in candidates[:3]]
     alone = scores(family_model, sets, 7, 1000)
     torch.save((family_model, sets), tmp_path / "case.pt")
-    mp.start_processes(score_on_one_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    start_ranks(score_on_one_rank, (str(tmp_path),))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert [len(own) for own in found] == [len(own) for own in alone]

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed as dist
-from torch import multiprocessing as mp
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from callbacks.memorization.callback import default_metrics
@@ -24,6 +23,7 @@ from tests.callbacks.memorization.slow_reference import (
     with_frequent_end,
 )
 from tests.kdmodules.conftest import TINY
+from tests.processes import start_ranks
 
 PREFIXES = (0, 10)
 
@@ -179,6 +179,6 @@ def test_two_ranks_recite_what_one_does(tokenizer: PreTrainedTokenizerFast, tmp_
     with torch.no_grad():
         alone = [(one.forced, one.written) for one in recite(access, records, requests)]
     torch.save((access, records), tmp_path / "case.pt")
-    mp.start_processes(recite_on_one_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    start_ranks(recite_on_one_rank, (str(tmp_path),))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=False) == alone

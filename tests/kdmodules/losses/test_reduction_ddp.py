@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from kdmodules.losses import JensenShannon, KDStep, Reduction
+from tests.processes import start_ranks
 
 N, V, D = 24, 30, 6
 # Where the tokens are cut between the two ranks.
@@ -49,8 +49,7 @@ def work(rank: int, folder: str) -> None:
 def test_two_processes_equal_one_with_even_uneven_and_empty_parts(tmp_path):
     alone = Tiny()
     alone(slice(0, N)).backward()
-    # A fork needs no second import of everything, which would be most of this test's time.
-    mp.start_processes(work, (str(tmp_path),), nprocs=2, start_method="fork")
+    start_ranks(work, (str(tmp_path),))
     for i in range(len(CUTS)):
         # DDP averages over ranks; sums over ranks are what one process has.
         torch.testing.assert_close(torch.load(tmp_path / f"{i}.pt") * 2, alone.table.grad)
