@@ -113,6 +113,9 @@ def prepare_texts(vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
     Args:
         vocabulary: Tokens of the tokenizer; most of them no text uses.
         folder: Where to.
+
+    Returns:
+        The tokenizer, trained on the texts.
     """
     corpus = [one.response for one in generate_records(2 * JOINED * RECORDS, seed=1)]
     texts = [" ".join(corpus[start::RECORDS]) for start in range(RECORDS)]

@@ -10,14 +10,14 @@ from callbacks.membership.blind import SplitsVerdict, judge_splits
 from studies.memorization import PRIVATE
 from studies.plan import Cell
 
-__all__ = ["blind_rows", "shift_of_splits"]
+__all__ = ["shift_of_splits"]
 
 _NAME = "blind"
 _HALF_WIDTH = float(stats.norm.ppf(0.975))
 
 
-def blind_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns what the text alone tells of each run's private records, every step."""
+def _whole_aurocs(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the AUROC of the text alone over each run's private records, every step."""
     rows = results[(results["audit"] == "membership") & (results["name"] == _NAME)]
     whole = rows["task"].isna() & rows["run_b"].isna() & (rows["population"] == PRIVATE)
     return rows[whole & (rows["metric"] == "auroc") & rows["value"].notna()]
@@ -35,7 +35,7 @@ def shift_of_splits(results: pd.DataFrame, cells: Mapping[str, Cell]) -> SplitsV
     Returns:
         The verdict; None where fewer than two splits were judged, or by other options.
     """
-    rows = blind_rows(results)
+    rows = _whole_aurocs(results)
     rows = rows[rows["run"].isin(list(cells))]
     splits = rows.assign(replicate=[cells[run].replicate for run in rows["run"]])
     # All runs of a replicate are audited on the same records, and say the same.

@@ -63,14 +63,19 @@ def attack_values(data: StudyData) -> dict[str, object]:
 
 
 def _mean_utility(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows with means over replicates, of utility too, where there are several."""
+    """Returns the rows with means over replicates, of utility too, where there are several.
+
+    Seeds are averaged within their replicate first, as those of the AUROC are.
+    """
     means = over_replicates(data, rows)
     if not data.replicated:
         return means
-    utility = rows.groupby(rows["run"].map(data.kinds))[["utility", "utility_n"]]
-    return means.merge(
-        utility.agg({"utility": "mean", "utility_n": "min"}), left_on="label", right_index=True
-    )
+    replicates = {cell.alias: cell.replicate for cell in data.cells}
+    kind, replicate = rows["run"].map(data.kinds), rows["run"].map(replicates)
+    within = rows.groupby([kind.rename("kind"), replicate.rename("replicate")])
+    each = within.agg({"utility": "mean", "utility_n": "min"})
+    utility = each.groupby("kind").agg({"utility": "mean", "utility_n": "min"})
+    return means.merge(utility, left_on="label", right_index=True)
 
 
 def _comparison_charts(data: StudyData) -> dict[str, charts.Spec]:

@@ -13,6 +13,7 @@ from studies.report.controls import control_notices
 from studies.report.figures import mean_roc, roc_rows
 from studies.report.headline import headline_values
 from studies.report.over_replicates import over_replicates
+from studies.report.result_charts import _mean_utility
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
 
@@ -61,7 +62,7 @@ def test_runs_that_nothing_repeats_stay_as_they_are(repeated: StudyData) -> None
 
 def test_cards_name_kinds_and_replicates(repeated: StudyData) -> None:
     found = headline_values(repeated)
-    cards = {one["what"]: one for one in found["cards"]}  # type: ignore[attr-defined]
+    cards = {one["what"]: one for one in found["cards"]}
     assert cards["student-kd-gpt2-base: AUROC"]["value"] == "0.803"
     assert cards["student-kd-gpt2-base: AUROC"]["note"] == "n = 3 replicates"
     assert found["replicates"] == 3
@@ -107,6 +108,28 @@ def test_a_curve_per_kind(repeated: StudyData) -> None:
     assert curves["tpr"].to_numpy() == pytest.approx(mean_roc(sides)["tpr"].to_numpy(), abs=1e-5)
 
 
+def test_utility_is_averaged_by_replicate_too(repeated: StudyData) -> None:
+    """The first replicate has a second seed, which must not count twice."""
+    students = [one for one in repeated.cells if one.role == "student"]
+    second = replace(students[0], id="more", alias="more")
+    runs = [*students, second]
+    named = {one.alias: "student" for one in runs}
+    data = replace(repeated, cells=tuple(runs), kinds=named, labels={one: one for one in named})
+    rows = pd.DataFrame(
+        {
+            "run": [one.alias for one in runs],
+            "value": [0.8, 0.7, 0.6, 0.9],
+            "utility": [0.1, 0.2, 0.3, 0.5],
+            "utility_n": [60, 50, 40, 60],
+            **dict.fromkeys(("lower", "upper", "n_members", "n_nonmembers"), 1.0),
+        }
+    )
+    [found] = _mean_utility(data, rows).to_dict("records")
+    assert found["value"] == pytest.approx((0.85 + 0.7 + 0.6) / 3)
+    assert found["utility"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
+    assert found["utility_n"] == 40
+
+
 def test_seeds_of_one_replicate_are_no_replicates(repeated: StudyData) -> None:
     cells = tuple(replace(one, replicate=1) for one in repeated.cells)
     data = with_scores(replace(repeated, cells=cells), 0.0, 40)
@@ -116,7 +139,7 @@ def test_seeds_of_one_replicate_are_no_replicates(repeated: StudyData) -> None:
     ]
     assert all("n = 40 + 40" in one.text for one in found)
     cards = headline_values(data)["cards"]
-    assert {one["interval"] for one in cards} == {"no interval"}  # type: ignore[attr-defined]
+    assert {one["interval"] for one in cards} == {"no interval"}
 
 
 @pytest.mark.parametrize(
