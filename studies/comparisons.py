@@ -1,5 +1,6 @@
 """Rows that compare two runs of a study on the same records."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,13 +174,22 @@ def _values(side: pd.Series) -> NDArray[np.float64]:
 
 
 def record_clusters(cell: Cell) -> dict[str, int] | None:
-    """Returns the number of each record's cluster, from the manifest of the cell's split."""
+    """Returns the number of each record's cluster, from the manifest of the cell's split.
+
+    Clusters are found before records are dealt, and their number is a hash of their name, so a
+    number means the same cluster in every split of a study.
+    """
     manifest = Path(cell.run_dir) / "private" / MANIFEST_NAME
     if not manifest.is_file():
         return None
     rows = read_manifest(manifest)
-    numbers = {name: number for number, name in enumerate({row.cluster for row in rows})}
+    numbers = {name: _number(name) for name in {row.cluster for row in rows}}
     return {row.id: numbers[row.cluster] for row in rows}
+
+
+def _number(name: str) -> int:
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
 
 
 def run_identities(results: pa.Table) -> dict[str, dict[str, object]]:

@@ -5,10 +5,11 @@ memorized only by what a model produces beyond its counterfactual, on average ov
 more, and the same share of records that no run trains on is subtracted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from callbacks.memorization.estimates import gap
 from callbacks.utility.estimates import UtilityEstimate, share_interval
@@ -45,9 +46,14 @@ def decomposition_rows(accuracies: Accuracies) -> Iterator[Row]:
             population: record_sets(accuracies, teachers, students, population)
             for population in (PRIVATE, NEVER)
         }
+        runs = [run for pair in (*teachers, *students) for run in pair]
+        clusters = {
+            population: accuracies.cluster_ids(runs, sets.index)
+            for population, sets in decided.items()
+        }
         for name in SETS:
             row = accuracies.row(cell, "decomposition", name, params=params, run_b=other.alias)
-            yield from _set_rows(accuracies, cell, row, name, decided)
+            yield from _set_rows(row, name, decided, clusters)
 
 
 def record_sets(
@@ -92,14 +98,17 @@ def _mean_excess(accuracies: Accuracies, pairs: Sequence[Pair], population: str)
 
 
 def _set_rows(
-    accuracies: Accuracies, cell: Cell, row: Row, name: str, decided: dict[str, pd.Series]
+    row: Row,
+    name: str,
+    decided: Mapping[str, pd.Series],
+    clusters: Mapping[str, NDArray[np.int64] | None],
 ) -> Iterator[Row]:
     found: dict[str, UtilityEstimate] = {}
     for population, count in ((PRIVATE, "n_members"), (NEVER, "n_nonmembers")):
         sets = decided[population]
         columns: Row = {"population": population, count: len(sets)}
         if len(sets):
-            ids = accuracies.cluster_ids(cell, sets.index)
+            ids = clusters[population]
             share = share_interval(
                 (sets == name).to_numpy(dtype=np.float64), None if ids is None else ids.tolist()
             )

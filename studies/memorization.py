@@ -5,7 +5,7 @@ part of a fit (audits.md, Memorization; corrections, items 1, 2 and 13).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,8 +50,8 @@ class Accuracies:
         params: Parameters of the measure, such as the number of tokens.
         values: Share by record, of each run and population.
         identities: Identity columns of each run.
-        clusters: Number of each record's near-duplicate cluster, of each run; None where its
-            private folder is not at hand, and records count as independent.
+        clusters: Number of each record's near-duplicate cluster, of each run, alike in all splits;
+            None where its private folder is not at hand, and records count as independent.
     """
 
     cells: tuple[Cell, ...]
@@ -83,10 +83,20 @@ class Accuracies:
         """Returns a run's accuracy by record; empty where it was not measured."""
         return self.values[cell.alias].get(population, pd.Series(dtype=np.float64))
 
-    def cluster_ids(self, cell: Cell, records: pd.Index) -> NDArray[np.int64] | None:
-        """Returns the clusters of records in the order given."""
-        known = self.clusters[cell.alias]
-        return None if known is None else np.array([known[one] for one in records], dtype=np.int64)
+    def cluster_ids(self, cells: Iterable[Cell], records: pd.Index) -> NDArray[np.int64] | None:
+        """Returns the clusters of records in the order given.
+
+        Args:
+            cells: Runs whose splits together hold the records.
+            records: Their ids.
+        """
+        known: dict[str, int] = {}
+        for cell in cells:
+            own = self.clusters[cell.alias]
+            if own is None:
+                return None
+            known |= own
+        return np.array([known[one] for one in records], dtype=np.int64)
 
     def row(self, cell: Cell, name: str, metric: str, **more: object) -> Row:
         """Starts a row of the results table."""
@@ -173,7 +183,7 @@ def mean_excess(
     interval has no width: the intervals of both runs' means then stand for their errors.
     """
     excess = accuracies.excess(cell, other, population)
-    ids = accuracies.cluster_ids(cell, excess.index)
+    ids = accuracies.cluster_ids([cell], excess.index)
     clusters = None if ids is None else ids.tolist()
     if excess.nunique() > 1:
         return ratio_interval(excess.to_numpy(), np.ones(len(excess)), clusters)
@@ -235,7 +245,7 @@ def _taught(
     return TaughtRecords(
         values[common].to_numpy(dtype=np.float64),
         teacher[common].to_numpy(dtype=np.float64),
-        accuracies.cluster_ids(cell, common),
+        accuracies.cluster_ids([cell], common),
     )
 
 

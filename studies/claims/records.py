@@ -116,7 +116,7 @@ def _mean_excesses(
     )
     if not len(excess):
         return None
-    ids = accuracies.cluster_ids(next(iter(pairs.values()))[0][0], excess.index)
+    ids = accuracies.cluster_ids(next(iter(pairs.values()))[0], excess.index)
     values = excess.to_numpy(dtype=np.float64)  # [n, K]
     means = values.mean(axis=0)
     units = np.arange(len(excess)) if ids is None else np.unique(ids, return_inverse=True)[1]
