@@ -8,6 +8,7 @@ import pandas as pd
 from studies.claims.factors import levels_differ
 from studies.claims.figures import StudyFigures
 from studies.claims.panel import Entry, panel_of
+from studies.claims.statements import untested
 from studies.claims.verdict import ALPHA, BLOCK_MARGIN, Evidence, Outcome, Statement, Verdict, state
 from studies.memorization import PRIVATE
 from studies.plan import Cell
@@ -26,8 +27,8 @@ def block_statements(figures: StudyFigures) -> list[Statement]:
     """Returns a statement for every family, size and reading; those of the signal decide.
 
     Over replicates the figure of a block is the mean over techniques of (A + 1 - B)/2, A and B its
-    AUROC under the student and under the counterfactual. One replicate is judged by what its block
-    audits say of each student, over records.
+    AUROC under the student and under the counterfactual. A study of one replicate is judged by what
+    its block audits say of each student, over records.
     """
     found = []
     for family, size in figures.strata:
@@ -63,6 +64,8 @@ def _statement(
         outcome = levels_differ(sample, BLOCK_MARGIN)
         evidence = panel.evidence(shift_excluded=figures.shift_excluded())
         return state(outcome, measure, evidence, decides=decides)
+    if len(panel.replicates) > 1:
+        return state(untested(panel), measure, panel.evidence(), decides=decides)
     outcome, records = _of_weights(figures, students, reading)
     evidence = panel.evidence(shift_excluded=figures.shift_excluded(), records=records)
     return state(outcome, measure, evidence, decides=decides)

@@ -34,7 +34,9 @@ def levels_differ(sample: Sample, margin: float) -> Outcome:
 
     Confirmed where the variance component is above 0 (F test) and the largest difference of two
     levels lies above the margin: over all ordered pairs, Bonferroni. Refuted where every difference
-    of two levels lies below the margin, each at 5%: an intersection-union test.
+    of two levels lies below the margin, each at 5%: an intersection-union test. The bounds of the
+    largest difference are those of the two rules: its own after Bonferroni below, the highest of
+    all differences' own above.
 
     Args:
         sample: One column per level.
@@ -74,7 +76,7 @@ def _test(
         effect=largest.value,
         what=f"largest difference of two levels, {high} − {low}",
         lower=largest.bounds(share)[0],
-        upper=max(one.bounds(share)[1] for one in contrasts.values()),
+        upper=max(one.bounds()[1] for one in contrasts.values()),
         p_value=float(confirm),
         mde=margin + max(contrasts.values(), key=lambda one: one.error).mde(share / factors),
         why=why,

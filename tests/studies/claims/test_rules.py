@@ -123,6 +123,20 @@ def test_a_factors_largest_difference_pays_for_all_pairs() -> None:
     ]
     outcome = levels_differ(sample, 0.02)
     assert outcome.p_value == pytest.approx(max(12 * min(p_values), sample.p_equal()))
+    intervals = [
+        stats.ttest_rel(values[:, i], values[:, j], alternative="less").confidence_interval()
+        for i, j in pairs
+    ]
+    # Whatever pair is truly the largest, its own bound holds it: the highest is below no margin
+    # that the refutation does not reject.
+    assert outcome.upper == pytest.approx(max(one.high for one in intervals))
+
+
+def test_a_refuted_factor_has_its_upper_bound_below_the_margin() -> None:
+    sample = table({"a": 0.6, "b": 0.602, "c": 0.601}, sd=0.01)
+    upper = float(str(levels_differ(sample, 0.02).upper))
+    assert levels_differ(sample, upper + 1e-6).verdict == "refuted"
+    assert levels_differ(sample, upper - 1e-6).verdict == "undecided"
 
 
 def test_three_factors_are_a_family_of_three() -> None:
