@@ -3,11 +3,13 @@
 import pandas as pd
 
 from studies.claims.verdict import BLOCK_MARGIN
-from studies.report.blocks import block_rows, probe_rows
+from studies.report.blocks import PLACE, block_rows, mean_profiles, probe_rows
+from studies.report.over_replicates import over_replicates
 from studies.report.page_tables import (
     PageTable,
     TableCell,
     TableColumn,
+    count_cell,
     estimate_cell,
     p_value_cell,
 )
@@ -23,22 +25,22 @@ def block_tables(data: StudyData) -> dict[str, PageTable]:
     tables: dict[str, PageTable] = {}
     rows = block_rows(data)
     if len(rows):
-        tables["block_tests"] = _tests_table(rows)
-        tables["blocks"] = _areas_table(rows)
+        tables["block_tests"] = _tests_table(data, rows)
+        tables["blocks"] = _areas_table(data, rows)
     probes = probe_rows(data)
     if len(probes):
-        tables["block_probes"] = _probes_table(probes)
+        tables["block_probes"] = _probes_table(data, probes)
     return tables
 
 
-def _areas_table(rows: pd.DataFrame) -> PageTable:
-    """AUROC of every block with interval, corrected p-value and counts."""
+def _areas_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+    """AUROC of every block with interval, and its corrected p-value."""
     rows = rows[rows["metric"] == "auroc"]
     columns = [
         *(TableColumn(title) for title in ("Model", "Signal")),
         TableColumn("Block", numeric=True),
         TableColumn("AUROC", numeric=True),
-        TableColumn("p, corrected over blocks", numeric=True),
+        TableColumn(_last(data), numeric=True),
     ]
     cells = [
         [
@@ -46,16 +48,20 @@ def _areas_table(rows: pd.DataFrame) -> PageTable:
             TableCell(row["signal"]),
             _block_cell(row),
             estimate_cell(row),
-            p_value_cell(row["p_value"]),
+            _last_cell(data, row),
         ]
-        for _, row in rows.iterrows()
+        for _, row in mean_profiles(data, rows).iterrows()
     ]
     names = ["label", "run", "signal", "name", "params", "block", "n_blocks", "depth", "metric"]
     return PageTable(columns, cells, rows[[*names, *_NUMBERS, "shifted"]])
 
 
-def _tests_table(rows: pd.DataFrame) -> PageTable:
-    """Whether blocks differ: max - min with its interval and tests, a row per model and signal."""
+def _tests_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+    """Whether blocks differ: max - min with its interval, a row per model and signal.
+
+    A single model has tests of its own. Of several replicates the table counts those of which a
+    large difference is shown; what they say together is a claim of the study's.
+    """
     key = ["run", "name", "params"]
     tests = rows[rows["metric"] == "max_minus_min"]
     for metric, part, name in (
@@ -64,41 +70,53 @@ def _tests_table(rows: pd.DataFrame) -> PageTable:
     ):
         other = rows.loc[rows["metric"] == metric, [*key, part]].rename(columns={part: name})
         tests = tests.merge(other, on=key, how="left")
+    numeric = ["Max − min", "Less bias", *([] if data.replicated else ["p (1)", "p (2)"])]
     columns = [
         *(TableColumn(title) for title in ("Model", "Signal", "Large")),
-        *(
-            TableColumn(title, numeric=True)
-            for title in (
-                "Max − min",
-                "Less bias",
-                "p (1)",
-                "p (2)",
-            )
-        ),
+        *(TableColumn(title, numeric=True) for title in numeric),
     ]
+    p_values = [] if data.replicated else ["p_value", "wald_p_value"]
     cells = [
         [
             TableCell(row["label"]),
             TableCell(row["signal"]),
-            TableCell("shown" if row["lower"] > BLOCK_MARGIN else "not shown"),
+            TableCell(row["large"]),
             estimate_cell(row),
             TableCell(f"{row['corrected']:.3f}", f"{row['corrected']:.9g}"),
-            p_value_cell(row["p_value"]),
-            p_value_cell(row["wald_p_value"]),
+            *(p_value_cell(row[name]) for name in p_values),
         ]
-        for _, row in tests.iterrows()
+        for _, row in _judged(data, tests).iterrows()
     ]
     names = ["label", "run", "signal", "name", "params", "n_blocks", "corrected", "wald_p_value"]
     return PageTable(columns, cells, tests[[*names, *_NUMBERS, "shifted"]])
 
 
-def _probes_table(rows: pd.DataFrame) -> PageTable:
+def _judged(data: StudyData, tests: pd.DataFrame) -> pd.DataFrame:
+    """Returns the tests with `large` in words, over replicates where there are several."""
+    large = tests["lower"] > BLOCK_MARGIN
+    if not data.replicated:
+        return tests.assign(large=large.map({True: "shown", False: "not shown"}))
+    key = ["label", "signal"]
+    kinds = pd.DataFrame(
+        {"label": tests["run"].map(data.kinds), "signal": tests["signal"], "large": large}
+    )
+    counts = kinds.groupby(key)["large"].agg(["sum", "size"]).astype(str)
+    words = (counts["sum"] + " of " + counts["size"]).rename("large")
+    corrected = over_replicates(data, tests.assign(value=tests["corrected"]), ["signal"])
+    less_bias = corrected.set_index(key)["value"].rename("corrected")
+    return over_replicates(data, tests, ["signal"]).join(words, on=key).join(less_bias, on=key)
+
+
+def _probes_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
     """What a probe finds in a model beyond another, at every block."""
+    shown = rows
+    if data.replicated:
+        shown = rows.assign(label_b=rows["run_b"].map(data.kinds))
     columns = [
         *(TableColumn(title) for title in ("Model", "Compared with")),
         TableColumn("Block", numeric=True),
         TableColumn("Difference of AUROC", numeric=True),
-        TableColumn("p, corrected over blocks", numeric=True),
+        TableColumn(_last(data), numeric=True),
     ]
     cells = [
         [
@@ -106,12 +124,20 @@ def _probes_table(rows: pd.DataFrame) -> PageTable:
             TableCell(row["label_b"]),
             _block_cell(row),
             estimate_cell(row),
-            p_value_cell(row["p_value"]),
+            _last_cell(data, row),
         ]
-        for _, row in rows.iterrows()
+        for _, row in over_replicates(data, shown, ["label_b", *PLACE]).iterrows()
     ]
     names = ["label", "run", "label_b", "run_b", "name", "params", "block", "n_blocks", "depth"]
     return PageTable(columns, cells, rows[[*names, *_NUMBERS, "shifted"]])
+
+
+def _last(data: StudyData) -> str:
+    return "Replicates" if data.replicated else "p, corrected over blocks"
+
+
+def _last_cell(data: StudyData, row: pd.Series) -> TableCell:
+    return count_cell(row["replicates"]) if data.replicated else p_value_cell(row["p_value"])
 
 
 def _block_cell(row: pd.Series) -> TableCell:

@@ -10,17 +10,21 @@ from studies.claims.verdict import BLOCK_MARGIN
 from studies.probe_differences import PROBE_DIFFERENCE
 from studies.report import block_charts as drawn
 from studies.report.charts import Spec, label_colours
+from studies.report.over_replicates import over_replicates
 from studies.report.study_data import BLIND, ROLE_NAMES, StudyData
 
 __all__ = [
+    "PLACE",
     "block_charts",
     "block_entries",
     "block_rows",
     "block_sentences",
+    "mean_profiles",
     "probe_rows",
 ]
 
 _RELIABLE = 0.8
+PLACE = ["block", "n_blocks", "depth"]
 # What the audit says of the records' texts before it says anything of blocks.
 _OF_THE_TEXTS = (BLIND, "balance")
 _SIGNALS = {
@@ -71,25 +75,30 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
 def block_charts(data: StudyData) -> dict[str, Spec]:
     """Returns the profiles and a heat map of every signal, and probes' differences, if measured."""
     rows = block_rows(data)
-    rows = rows[(rows["metric"] == "auroc") & rows["value"].notna()]
-    colours = label_colours(data)
+    rows = mean_profiles(data, rows[(rows["metric"] == "auroc") & rows["value"].notna()])
+    colours = label_colours(data, data.kinds)
     specs = {}
     if len(rows):
         signals = list(dict.fromkeys(rows["signal"]))
         specs["block_profiles"] = drawn.profiles(rows, signals, colours)
         specs["block_heat"] = drawn.heat_maps(rows, signals)
     probes = probe_rows(data)
-    probes = probes[probes["value"].notna()]
+    probes = over_replicates(data, probes[probes["value"].notna()], ["compared", *PLACE])
     if len(probes):
         compared = list(dict.fromkeys(probes["compared"]))
         specs["block_probes"] = drawn.probe_differences(probes, compared, colours)
     return specs
 
 
+def mean_profiles(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows of blocks as means over replicates, where there are several."""
+    return over_replicates(data, rows, ["role", "signal", *PLACE])
+
+
 def block_entries(data: StudyData) -> list[tuple[str, str, bool]]:
     """Returns the legend of the section: label, colour and whether its line is dashed."""
-    shown = set(block_rows(data)["label"])
-    colours = label_colours(data)
+    shown = set(block_rows(data)["run"].map(data.kinds))
+    colours = label_colours(data, data.kinds)
     return [(label, c, dash != [1, 0]) for label, (c, dash) in colours.items() if label in shown]
 
 
@@ -103,7 +112,7 @@ def block_sentences(data: StudyData) -> list[str]:
         "A block's AUROC says how well an attacker does who reads or disturbs that block, not "
         "where a record is stored.",
         *_differences(rows),
-        *_unreliable(rows),
+        *_unreliable(data, rows),
         *_calibration(rows),
         *_probes(data),
     ]
@@ -146,18 +155,26 @@ def _differences(rows: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _unreliable(rows: pd.DataFrame) -> Iterator[str]:
+def _unreliable(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
     """Yields one line on what weight noise says too shakily, models of the same blocks together."""
-    found = rows[(rows["metric"] == "reliability") & ~(rows["value"] >= _RELIABLE)]
-    models: dict[tuple[str, str], list[str]] = {}
-    for (signal, label), own in found.groupby(["signal", "label"], sort=False):
-        models.setdefault((str(signal), _places(own)), []).append(str(label))
-    if models:
+    every = rows[rows["metric"] == "reliability"]
+    found = every[~(every["value"] >= _RELIABLE)]
+    if not len(found):
+        return
+    if data.replicated:
+        each = [
+            f"{signal} at block {block:.0f} of {len(own)} of "
+            f"{((every['signal'] == signal) & (every['block'] == block)).sum()} models"
+            for (signal, block), own in found.groupby(["signal", "block"])
+        ]
+    else:
+        models: dict[tuple[str, str], list[str]] = {}
+        for (signal, label), own in found.groupby(["signal", "label"], sort=False):
+            models.setdefault((str(signal), _places(own)), []).append(str(label))
         each = [f"{signal} at {at} of {', '.join(of)}" for (signal, at), of in models.items()]
-        yield (
-            f"Not to be ranked, as the reliability over draws is below {_RELIABLE}: "
-            f"{'; '.join(each)}."
-        )
+    yield (
+        f"Not to be ranked, as the reliability over draws is below {_RELIABLE}: {'; '.join(each)}."
+    )
 
 
 def _places(rows: pd.DataFrame) -> str:

@@ -9,10 +9,12 @@ import pandas as pd
 from callbacks.memorization.exposure import CHANCE_BITS
 from studies.decomposition import FEWEST_SEEDS
 from studies.report.charts import Spec, attack_colours, chart_spec
+from studies.report.over_replicates import over_replicates
 from studies.report.page_tables import (
     PageTable,
     TableCell,
     TableColumn,
+    count_cell,
     estimate_cell,
     p_value_cell,
 )
@@ -99,10 +101,21 @@ def memorization_tables(data: StudyData) -> dict[str, PageTable]:
     rows = memorization_rows(data)
     apart = rows["name"].isin(_DISAGREEMENT)
     parts = {"memorization": rows[~apart], "disagreement": rows[apart]}
-    return {name: _table(part) for name, part in parts.items() if len(part)}
+    return {name: _table(data, part) for name, part in parts.items() if len(part)}
 
 
-def _table(rows: pd.DataFrame) -> PageTable:
+def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows over replicates; those about all techniques, which belong to no run, as is."""
+    if not data.replicated:
+        return rows
+    own = rows["run"].isin(list(data.kinds))
+    runs = rows[own].assign(label_b=rows["run_b"].map(data.kinds))
+    key = ["label_b", "population", "name", "metric", "params", "measure", "detail"]
+    means = pd.concat([over_replicates(data, runs, key), rows[~own]])
+    return means.reindex(columns=[*dict.fromkeys([*rows.columns, "replicates"])])
+
+
+def _table(data: StudyData, rows: pd.DataFrame) -> PageTable:
     columns = [
         *(
             TableColumn(title)
@@ -110,6 +123,7 @@ def _table(rows: pd.DataFrame) -> PageTable:
         ),
         TableColumn("Estimate", numeric=True),
         TableColumn("p", numeric=True),
+        *([TableColumn("Replicates", numeric=True)] if data.replicated else []),
         TableColumn("Records counted", numeric=True),
     ]
     cells = [
@@ -121,9 +135,10 @@ def _table(rows: pd.DataFrame) -> PageTable:
             TableCell(row["detail"]),
             estimate_cell(row),
             p_value_cell(row["p_value"]),
+            *([count_cell(row["replicates"])] if data.replicated else []),
             _records(row),
         ]
-        for _, row in rows.iterrows()
+        for _, row in _means(data, rows).iterrows()
     ]
     names = ["label", "run", "label_b", "run_b", "population", "name", "params", "metric"]
     return PageTable(columns, cells, rows[[*names, *_NUMBERS]])
@@ -132,7 +147,7 @@ def _table(rows: pd.DataFrame) -> PageTable:
 def memorization_charts(data: StudyData) -> dict[str, Spec]:
     """Returns the conditional curves, their DiD, and exposure, as far as measured."""
     rows = memorization_rows(data)
-    rows = rows[rows["value"].notna()]
+    rows = _means(data, rows[rows["value"].notna()])
     found = {
         name: rows["params"].map(lambda params, name=name: json.loads(params).get(name))
         for name in ("tau", "repetitions", "format")
@@ -205,7 +220,9 @@ def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | N
     scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
     base = alt.Chart(frame).encode(
         x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
-        color=alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom")),
+        color=alt.Color(
+            "line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=3)
+        ),
         tooltip=[
             alt.Tooltip("line:N", title="Run"),
             alt.Tooltip(f"{x}:O", title=x_title),

@@ -11,6 +11,12 @@ from studies.report.study_data import StudyData
 __all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates"]
 
 FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
+# Metrics that lie in [0, 1], whatever Student's t says of them.
+_SHARES = (
+    *("auroc", "auroc_at_equal_lengths", "swap_estimate", "swap_estimate_at_equal_lengths"),
+    *("rouge_l_f1", "token_accuracy", "top_overlap", "top_overlap_chance"),
+    *("top_overlap_ceiling_membership", "top_overlap_ceiling_memorization"),
+)
 
 
 def figure_of(rows: pd.DataFrame) -> dict[str, object]:
@@ -18,10 +24,11 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
 
     A single run has its interval over records. Several have Student's t over replicates, those of
     one replicate averaged first; `n_members` and `n_nonmembers` are then the fewest of any. Runs of
-    a single replicate have no interval.
+    a single replicate have no interval. The interval of a share ends at 0 and 1.
 
     Args:
-        rows: `value`, `lower`, `upper`, `n_members`, `n_nonmembers`, `replicate`; one at least.
+        rows: `value`, `lower`, `upper`, `n_members`, `n_nonmembers`, `replicate`, one at least;
+            `metric` tells whether it is a share.
     """
     figure: dict[str, object] = {
         "replicates": rows["replicate"].nunique(),
@@ -33,11 +40,13 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
     if not len(means):
         return figure | dict.fromkeys(("value", "lower", "upper"), np.nan)
     mean = replicate_mean(means)
-    alone = mean.n_replicates == 1
+    ends = np.array([np.nan, np.nan] if mean.n_replicates == 1 else [mean.lower, mean.upper])
+    if "metric" in rows and rows["metric"].isin(_SHARES).all():
+        ends = ends.clip(0.0, 1.0)
     return figure | {
         "value": mean.value,
-        "lower": np.nan if alone else mean.lower,
-        "upper": np.nan if alone else mean.upper,
+        "lower": ends[0],
+        "upper": ends[1],
         "replicates": mean.n_replicates,
     }
 

@@ -21,7 +21,8 @@ from studies.report.charts import Spec
 from studies.report.claims import findings_table, shown_findings
 from studies.report.exports import latex, write_charts
 from studies.report.notices import notices
-from studies.report.page_tables import PageTable, page_tables
+from studies.report.page_tables import PageTable
+from studies.report.result_tables import membership_table
 from studies.report.sections import SECTIONS, section_charts, section_tables, section_values
 from studies.report.study_data import StudyData, read_study_data
 from studies.report.worst_records import (
@@ -80,7 +81,7 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
 
 def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     """Prints the membership table of a study."""
-    content = page_tables(read_study_data(plan, out))["membership"]
+    content = membership_table(read_study_data(plan, out))
     shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
         # On a narrow screen a number takes two lines; none is cut.

@@ -70,12 +70,10 @@ def _mean_utility(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
     means = over_replicates(data, rows)
     if not data.replicated:
         return means
-    replicates = {cell.alias: cell.replicate for cell in data.cells}
-    kind, replicate = rows["run"].map(data.kinds), rows["run"].map(replicates)
-    within = rows.groupby([kind.rename("kind"), replicate.rename("replicate")])
-    each = within.agg({"utility": "mean", "utility_n": "min"})
-    utility = each.groupby("kind").agg({"utility": "mean", "utility_n": "min"})
-    return means.merge(utility, left_on="label", right_index=True)
+    own = rows.assign(metric=rows["measure"], value=rows["utility"], n_members=rows["utility_n"])
+    columns = {"value": "utility", "n_members": "utility_n"}
+    utility = over_replicates(data, own)[["label", *columns]].rename(columns=columns)
+    return means.merge(utility, on="label")
 
 
 def _comparison_charts(data: StudyData) -> dict[str, charts.Spec]:

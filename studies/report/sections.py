@@ -18,9 +18,10 @@ from studies.report.memorization import (
     memorization_tables,
 )
 from studies.report.objectives import objective_charts, objective_tables
-from studies.report.page_tables import PageTable, page_tables
+from studies.report.page_tables import PageTable
 from studies.report.published_page import published_charts, published_tables, published_values
 from studies.report.result_charts import attack_values, membership_charts, utility_charts
+from studies.report.result_tables import result_tables
 from studies.report.risk_utility import risk_utility_charts, risk_utility_tables
 from studies.report.sizes import size_charts
 from studies.report.study_data import StudyData
@@ -110,7 +111,7 @@ CHART_MAKERS: tuple[Callable[[StudyData], dict[str, Spec]], ...] = (
     objective_charts,
 )
 TABLE_MAKERS: tuple[Callable[[StudyData], dict[str, PageTable]], ...] = (
-    page_tables,
+    result_tables,
     block_tables,
     memorization_tables,
     risk_utility_tables,

@@ -118,6 +118,7 @@ def test_utility_is_averaged_by_replicate_too(repeated: StudyData) -> None:
     rows = pd.DataFrame(
         {
             "run": [one.alias for one in runs],
+            "measure": "perplexity",
             "value": [0.8, 0.7, 0.6, 0.9],
             "utility": [0.1, 0.2, 0.3, 0.5],
             "utility_n": [60, 50, 40, 60],
