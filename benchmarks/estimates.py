@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import least_squares
 
 from benchmarks.training_memory import Case, Peak, in_fresh_process
+from datamodules.errors import UserError
 from studies.estimates import estimate_cells, time_model
 from studies.estimates.activations import kept_bytes
 from studies.estimates.fitted import FITTED, Fitted
@@ -150,8 +151,12 @@ def left_out_errors(rows: Sequence[Row]) -> list[float]:
 
 
 def time_rows(out: Path) -> list[TimeRow]:
-    """Expects every cell of a finished study from the others."""
-    plan = Plan.from_dict(json.loads((out / "plan.json").read_text(encoding="utf-8")))
+    """Expects every cell of a finished study from the others.
+
+    Raises:
+        UserError: No cell of the study has ended without interruption.
+    """
+    plan = Plan.from_dict(json.loads((out / "plan.json").read_text(encoding="utf-8"))).moved_to(out)
     model = time_model(plan, estimate_cells(plan.cells))
     rows = []
     for cell in plan.cells:
@@ -162,6 +167,8 @@ def time_rows(out: Path) -> list[TimeRow]:
         model.add(cell, seconds)
         known = (None, "") if expected is None else (expected.seconds, expected.basis)
         rows.append(TimeRow(cell.alias, seconds, *known))
+    if not rows:
+        raise UserError(f"{out}: no cell has ended without interruption")
     return rows
 
 
