@@ -2,9 +2,10 @@
 
 `python -m benchmarks.scaling` writes `benchmarks/results/scaling.json` and `.md`. A figure is the
 processor time of one thread, so that a busy machine matters little; on one axis only its own
-quantity changes. The exponent is the slope of log seconds on log size over the three largest sizes,
-where fixed costs count for least, with Student's 95% interval over all repetitions there. 1 is
-linear. An axis whose interval lies above 1.1 needs a reason, which stands beside it.
+quantity changes; quick axes are repeated more often. The exponent is the slope of log seconds on
+log size over the three largest sizes, where fixed costs count for least, with Student's 95%
+interval over all repetitions there. 1 is linear. An axis whose interval lies above 1.1 needs a
+reason, which stands beside it.
 """
 
 import argparse
@@ -27,6 +28,9 @@ from benchmarks.scoring import describe_machine
 RESULTS = Path(__file__).parent / "results"
 LINEAR = 1.1
 LARGEST = 3
+# An axis is repeated again while all of it has taken less than this, so many times at most.
+QUICK_S, MOST_REPEATS = 60.0, 10
+RANKS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,16 @@ def fit(sizes: Sequence[int], seconds: Sequence[Sequence[float]]) -> tuple[float
 
 
 def measure(axis: Axis, repeats: int) -> Growth:
-    """Runs every size, all of them in turn in every repetition."""
+    """Runs every size, all of them in turn in every repetition.
+
+    Args:
+        axis: What grows.
+        repeats: Fewest repetitions.
+    """
     seconds: list[list[float]] = [[] for _ in axis.sizes]
-    for _ in range(repeats):
+    while len(seconds[0]) < repeats or (
+        len(seconds[0]) < MOST_REPEATS and sum(map(sum, seconds)) < QUICK_S
+    ):
         for place, size in enumerate(axis.sizes):
             work = axis.prepare(size)
             began = time.process_time()
@@ -88,7 +99,7 @@ def measure(axis: Axis, repeats: int) -> Growth:
     return Growth(axis.name, axis.sizes, figures, slope, lower, upper, axis.reason)
 
 
-def as_markdown(found: Sequence[Growth], ranks: dict[int, float], machine: str) -> str:
+def as_markdown(found: Sequence[Growth], ranks: Sequence[dict[int, float]], machine: str) -> str:
     """The table of exponents, and what several ranks cost together."""
     lines = [
         "# How cost grows",
@@ -106,8 +117,12 @@ def as_markdown(found: Sequence[Growth], ranks: dict[int, float], machine: str) 
         "",
         "Processor seconds of one thread; the exponent is that of the three largest sizes.",
         "",
-        "A scoring pass dealt to ranks, processor seconds of all together over those of one:",
-        ", ".join(f"{seconds / ranks[1]:.2f} with {n}" for n, seconds in ranks.items()) + ".",
+        "A scoring pass dealt to ranks, processor seconds of all together over those of one, median"
+        f" of {len(ranks)} rounds:",
+        ", ".join(
+            f"{np.median([one[n] / one[1] for one in ranks]):.2f} with {n}" for n in RANKS[1:]
+        )
+        + ".",
     ]
     return "\n".join(lines) + "\n"
 
@@ -117,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=3, help="repetitions of every size")
+    parser.add_argument("--repeats", type=int, default=3, help="fewest repetitions of every size")
     parser.add_argument("--only", default="", help="axes whose name holds this")
     parser.add_argument("--most", type=float, default=math.inf, help="largest size of an axis")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for both files")
@@ -132,7 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
     if few or not chosen:
         parser.error(f"fewer than {LARGEST} sizes of {few}" if few else f"no axis {options.only}")
     found = [measure(axis, options.repeats) for axis in chosen]
-    ranks = {n: processor_seconds_of_ranks(n) for n in (1, 2)}
+    ranks = [
+        {n: processor_seconds_of_ranks(n) for n in RANKS} for _ in range(max(options.repeats, 5))
+    ]
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     content = {"machine": machine, "axes": [asdict(one) for one in found], "ranks": ranks}
     (options.out / "scaling.json").write_text(json.dumps(content, indent=1) + "\n")
