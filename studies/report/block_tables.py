@@ -40,7 +40,7 @@ def _areas_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
         *(TableColumn(title) for title in ("Model", "Signal")),
         TableColumn("Block", numeric=True),
         TableColumn("AUROC", numeric=True),
-        TableColumn(_last(data), numeric=True),
+        TableColumn(_support_title(data), numeric=True),
     ]
     cells = [
         [
@@ -48,7 +48,7 @@ def _areas_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
             TableCell(row["signal"]),
             _block_cell(row),
             estimate_cell(row),
-            _last_cell(data, row),
+            _support_cell(data, row),
         ]
         for _, row in mean_profiles(data, rows).iterrows()
     ]
@@ -96,15 +96,13 @@ def _judged(data: StudyData, tests: pd.DataFrame) -> pd.DataFrame:
     large = tests["lower"] > BLOCK_MARGIN
     if not data.replicated:
         return tests.assign(large=large.map({True: "shown", False: "not shown"}))
-    key = ["label", "signal"]
-    kinds = pd.DataFrame(
-        {"label": tests["run"].map(data.kinds), "signal": tests["signal"], "large": large}
-    )
+    key = ["label", "signal", "params"]
+    kinds = tests.assign(label=tests["run"].map(data.kinds), large=large)
     counts = kinds.groupby(key)["large"].agg(["sum", "size"]).astype(str)
     words = (counts["sum"] + " of " + counts["size"]).rename("large")
-    corrected = over_replicates(data, tests.assign(value=tests["corrected"]), ["signal"])
+    corrected = over_replicates(data, tests.assign(value=tests["corrected"]), key[1:])
     less_bias = corrected.set_index(key)["value"].rename("corrected")
-    return over_replicates(data, tests, ["signal"]).join(words, on=key).join(less_bias, on=key)
+    return over_replicates(data, tests, key[1:]).join(words, on=key).join(less_bias, on=key)
 
 
 def _probes_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
@@ -116,7 +114,7 @@ def _probes_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
         *(TableColumn(title) for title in ("Model", "Compared with")),
         TableColumn("Block", numeric=True),
         TableColumn("Difference of AUROC", numeric=True),
-        TableColumn(_last(data), numeric=True),
+        TableColumn(_support_title(data), numeric=True),
     ]
     cells = [
         [
@@ -124,19 +122,20 @@ def _probes_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
             TableCell(row["label_b"]),
             _block_cell(row),
             estimate_cell(row),
-            _last_cell(data, row),
+            _support_cell(data, row),
         ]
-        for _, row in over_replicates(data, shown, ["label_b", *PLACE]).iterrows()
+        for _, row in over_replicates(data, shown, ["label_b", "params", *PLACE]).iterrows()
     ]
     names = ["label", "run", "label_b", "run_b", "name", "params", "block", "n_blocks", "depth"]
     return PageTable(columns, cells, rows[[*names, *_NUMBERS, "shifted"]])
 
 
-def _last(data: StudyData) -> str:
+def _support_title(data: StudyData) -> str:
+    """What stands beside an estimate: its replicates, or the test of a single model."""
     return "Replicates" if data.replicated else "p, corrected over blocks"
 
 
-def _last_cell(data: StudyData, row: pd.Series) -> TableCell:
+def _support_cell(data: StudyData, row: pd.Series) -> TableCell:
     return count_cell(row["replicates"]) if data.replicated else p_value_cell(row["p_value"])
 
 

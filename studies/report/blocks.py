@@ -83,7 +83,7 @@ def block_charts(data: StudyData) -> dict[str, Spec]:
         specs["block_profiles"] = drawn.profiles(rows, signals, colours)
         specs["block_heat"] = drawn.heat_maps(rows, signals)
     probes = probe_rows(data)
-    probes = over_replicates(data, probes[probes["value"].notna()], ["compared", *PLACE])
+    probes = over_replicates(data, probes[probes["value"].notna()], ["compared", "params", *PLACE])
     if len(probes):
         compared = list(dict.fromkeys(probes["compared"]))
         specs["block_probes"] = drawn.probe_differences(probes, compared, colours)
@@ -92,7 +92,7 @@ def block_charts(data: StudyData) -> dict[str, Spec]:
 
 def mean_profiles(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of blocks as means over replicates, where there are several."""
-    return over_replicates(data, rows, ["role", "signal", *PLACE])
+    return over_replicates(data, rows, ["role", "signal", "params", *PLACE])
 
 
 def block_entries(data: StudyData) -> list[tuple[str, str, bool]]:

@@ -105,14 +105,25 @@ def memorization_tables(data: StudyData) -> dict[str, PageTable]:
 
 
 def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns rows over replicates; those about all techniques, which belong to no run, as is."""
+    """Returns rows over replicates; those that speak of all of them stay, and have no number.
+
+    These are tests about techniques, and sets of records, which stand at a technique's first run.
+    """
     if not data.replicated:
         return rows
-    own = rows["run"].isin(list(data.kinds))
-    runs = rows[own].assign(label_b=rows["run_b"].map(data.kinds))
+    own = rows["run"].isin(list(data.kinds)) & (rows["name"] != "decomposition")
+    runs = _of_kinds(data, rows[own])
     key = ["label_b", "population", "name", "metric", "params", "measure", "detail"]
-    means = pd.concat([over_replicates(data, runs, key), rows[~own]])
+    means = pd.concat([over_replicates(data, runs, key), _of_kinds(data, rows[~own])])
     return means.reindex(columns=[*dict.fromkeys([*rows.columns, "replicates"])])
+
+
+def _of_kinds(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows under the labels of kinds of runs; tests about techniques keep theirs."""
+    return rows.assign(
+        label=rows["run"].map(data.kinds).fillna(rows["label"]),
+        label_b=rows["run_b"].map(data.kinds),
+    )
 
 
 def _table(data: StudyData, rows: pd.DataFrame) -> PageTable:

@@ -47,6 +47,7 @@ def objective_rows(data: StudyData) -> pd.DataFrame:
     found = pd.concat([rows.assign(measure=name) for name, rows in _measured(data)])
     figures = ["run", "measure", *FIGURE[:-1]]
     found = pd.DataFrame(cells).merge(found[figures], on="run")
+    found = found.assign(metric=found["measure"])
     rows = [
         dict(zip(["measure", *_KEY], key, strict=True)) | figure_of(own)
         for key, own in found.groupby(["measure", *_KEY], sort=False)

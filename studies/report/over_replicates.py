@@ -14,6 +14,7 @@ FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
 # Metrics that lie in [0, 1], whatever Student's t says of them.
 _SHARES = (
     *("auroc", "auroc_at_equal_lengths", "swap_estimate", "swap_estimate_at_equal_lengths"),
+    *("tpr_at_fpr_0.1", "tpr_at_fpr_0.01"),
     *("rouge_l_f1", "token_accuracy", "top_overlap", "top_overlap_chance"),
     *("top_overlap_ceiling_membership", "top_overlap_ceiling_memorization"),
 )

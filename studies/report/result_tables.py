@@ -64,7 +64,7 @@ def membership_table(data: StudyData) -> PageTable:
             TableCell(row["label"]),
             TableCell(row["attack"]),
             estimate_cell(row),
-            *(estimate_cell(row, f"{metric}_", percent=True) for metric in _TPR_METRICS),
+            *(_tpr_cell(row, metric) for metric in _TPR_METRICS),
             *_counts(data, row),
         ]
         for _, row in _means(data, wide, ["attack"], _TPR_METRICS).iterrows()
@@ -84,10 +84,21 @@ def _means(
         return means
     for name in more:
         own = {part: rows[f"{name}_{part}"] for part in _ESTIMATE}
-        part = over_replicates(data, rows.assign(**own), key)[["label", *key, *_ESTIMATE]]
-        renamed = {one: f"{name}_{one}" for one in _ESTIMATE}
+        columns = [*_ESTIMATE, "replicates"]
+        part = over_replicates(data, rows.assign(metric=name, **own), key)
+        part = part[["label", *key, *columns]]
+        renamed = {one: f"{name}_{one}" for one in columns}
         means = means.merge(part.rename(columns=renamed), on=["label", *key])
     return means
+
+
+def _tpr_cell(row: pd.Series, metric: str) -> TableCell:
+    """Returns a TPR, with the number of its replicates where some have too few records for it."""
+    cell = estimate_cell(row, f"{metric}_", percent=True)
+    measured = row.get(f"{metric}_replicates")
+    if measured is None or measured == row["replicates"] or pd.isna(row[f"{metric}_value"]):
+        return cell
+    return TableCell(f"{cell.text} (R = {measured})", cell.key)
 
 
 def _blind(data: StudyData) -> PageTable:

@@ -46,6 +46,20 @@ def test_fixed_costs_at_small_sizes_do_not_hide_a_square(monkeypatch: pytest.Mon
     assert replace(found, lower=1.05).verdict == "linear or less"
 
 
+@pytest.mark.parametrize(("cost", "times"), [(1.0, 10), (4.0, 5), (50.0, 2)])
+def test_a_quick_axis_is_repeated_for_a_minute_or_ten_times(
+    cost: float, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = {"seconds": 0.0}
+    monkeypatch.setattr(time, "process_time", lambda: spent["seconds"])
+
+    def work() -> None:
+        spent["seconds"] += cost
+
+    found = measure(Axis("constant", (1, 2, 3), lambda size: work), repeats=2)
+    assert [len(one) for one in found.seconds] == [times] * 3
+
+
 def test_every_axis_has_enough_sizes_and_its_smallest_one_runs() -> None:
     quick = [axis for axis in AXES if axis.name.startswith(("objective", "training", "token"))]
     assert len(quick) == 4

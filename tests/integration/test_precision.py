@@ -45,6 +45,6 @@ def test_scores_in_bfloat16(
         scores = rounded.loc[rows.index, "score"].to_numpy()
         apart = np.abs(scores - rows.score.to_numpy())
         # Rounded products move a score, by far less than records differ from each other.
-        assert 0 < apart.max() < 0.02 * rows.score.std(), name
+        assert 0 < apart.max() < 0.05 * rows.score.std(), name
         # A score that had been bfloat16 anywhere would still be: none is.
         assert not np.any(torch.from_numpy(scores).bfloat16().double().numpy() == scores), name

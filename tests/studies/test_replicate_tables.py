@@ -18,6 +18,7 @@ from tests.studies.planted_report import cell, row, study
 AUROCS = np.array([0.93, 0.99, 0.90])
 ACCURACIES = np.array([0.11, 0.19, 0.12])
 BLOCK = {"audit": "blocks", "name": "block_mope", "params": '{"n_blocks": 2}'}
+OTHER = '{"n_blocks": 2, "sigma": 0.5}'
 RECORD = {"audit": "memorization", "name": "token_accuracy", "params": '{"tokens": 32}'}
 
 
@@ -40,6 +41,8 @@ def repeated() -> StudyData:
             row(student, "rouge_l_f1", 0.2, audit="utility", population="never"),
             row(student, "perplexity", 50.0 + number, audit="utility", population="never"),
             row(student, "token_accuracy_excess", ACCURACIES[number], **against, **RECORD),
+            # The same signal with other parameters is another figure.
+            row(student, "auroc", 0.1, block=0.0, **{**BLOCK, "params": OTHER}),
             row(student, "max_minus_min", 0.1 * number, **BLOCK),
             row(student, "max_minus_min_corrected", 0.05 * number, **BLOCK),
             row(student, "equal_blocks_wald", 3.0, p_value=0.2, **BLOCK),
@@ -75,7 +78,7 @@ def test_membership_is_a_mean_that_stays_a_share(repeated: StudyData) -> None:
     assert student["AUROC"].endswith("1.000]")
     assert (student["Model"], student["Replicates"]) == ("student-kd-gpt2-base", "3")
     # One replicate had too few records for it: the mean of the others.
-    assert student["TPR at 10% FPR"].startswith("90.0% [90.0%")
+    assert student["TPR at 10% FPR"] == "90.0% [90.0%, 90.0%] (R = 2)"
     assert table.frame["run"].tolist() == [f"student-kd-gpt2-base-r{r}" for r in (1, 2, 3)]
     assert student["AUROC"] in latex(table, "").replace("{", "").replace("}", "")
 
@@ -99,16 +102,30 @@ def test_memorization_is_a_mean_with_its_replicates(repeated: StudyData) -> None
     (excess, *curves) = shown(memorization_tables(repeated)["memorization"])
     assert (excess["Estimate"], excess["Replicates"]) == (over(ACCURACIES), "3")
     assert [one["Estimate"] for one in curves] == [over(ACCURACIES * tau) for tau in (0.5, 0.9)]
+    assert len(curves) == 2
     drawn = memorization_charts(repeated)["did"]
     values = [one["value"] for part in drawn["datasets"].values() for one in part if "value" in one]
     assert values == pytest.approx([ACCURACIES.mean() * tau for tau in (0.5, 0.9)])
 
 
+def test_sets_of_records_speak_of_all_replicates(repeated: StudyData) -> None:
+    student, other = repeated.cells[:2]
+    sets = {**RECORD, "name": "decomposition", "run_b": other.alias, "n_members": 7.0}
+    data = study(list(repeated.cells), [row(student, "inherited", 0.4, **sets)])
+    (found,) = shown(memorization_tables(replace(data, kinds=repeated.kinds))["memorization"])
+    assert (found["Model"], found["Replicates"]) == ("student-kd-gpt2-base", "—")
+    assert found["Estimate"] == "0.400 [0.380, 0.420]"
+    assert found["Records counted"].startswith("7")
+
+
 def test_blocks_are_profiles_of_kinds(repeated: StudyData) -> None:
     tables = block_tables(repeated)
-    profile = {one["Block"]: one for one in shown(tables["blocks"])}
-    assert profile["0 of 2"]["AUROC"] == over(AUROCS)
-    assert profile["1 of 2"]["AUROC"] == over(AUROCS - 0.2)
+    profile = [(one["Block"], one["AUROC"]) for one in shown(tables["blocks"])]
+    assert sorted(profile) == [
+        ("0 of 2", "0.100 [0.100, 0.100]"),
+        ("0 of 2", over(AUROCS)),
+        ("1 of 2", over(AUROCS - 0.2)),
+    ]
     (test,) = shown(tables["block_tests"])
     # 0, 0.1 and 0.2, each less 0.02: two lie above the margin of 0.05.
     assert (test["Large"], test["Less bias"]) == ("2 of 3", "0.050")
