@@ -144,9 +144,8 @@ def _row(record: InstructionRecord) -> dict[str, str]:
 def _scratch(shape: tuple[int, int, int]) -> Network:
     n_layer, n_embd, n_head = shape
     sizes = {"n_layer": n_layer, "n_embd": n_embd, "n_head": n_head, "n_positions": 1024}
-    activation = {"activation_function": "gelu_pytorch_tanh"}
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    return Network("gpt2", config={**sizes, **activation, **dropout})
+    return Network("gpt2", config={**sizes, **dropout})
 
 
 class StepClock(Callback):

@@ -22,7 +22,7 @@ class CausalLM(nn.Module):
     @ lm.head_weight.T)``.
 
     Args:
-        model: A GPT-2, OPT or LLaMA causal language model.
+        model: A GPT-2, OPT or LLaMA causal language model. Its activations are fused in place.
         vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
             probability.
     """
@@ -30,6 +30,7 @@ class CausalLM(nn.Module):
     def __init__(self, model: PreTrainedModel, vocabulary_size: int) -> None:
         super().__init__()
         families.family_of(model)
+        families.fuse_activations(model)
         self.model = model
         self.vocabulary_size = vocabulary_size
 

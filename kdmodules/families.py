@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from datamodules.errors import UserError
 
@@ -136,6 +137,20 @@ def head(model: PreTrainedModel) -> nn.Module:
         getattr(_resolve(model, family_of(model).trunk), "decoder", None), "project_out", None
     )
     return lm_head if projection is None else nn.Sequential(projection, lm_head)
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """Lets PyTorch's own kernel compute GELU's tanh form, in place.
+
+    The published GPT-2 configurations name ``gelu_new``, which transformers writes as eight tensor
+    operations: autograd keeps four tensors of the block's inner width for it where the kernel keeps
+    one, and in bfloat16 each operation rounds. The function is the same, and so is the
+    configuration, which exports carry on.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, (NewGELUActivation, FastGELUActivation)):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def context_window(model: PreTrainedModel) -> int:

@@ -1,8 +1,11 @@
 """The one entry to a model: its rows are the model's own logits, whatever the padding."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from datamodules.batches import EncodedRecord, collate
 from datamodules.errors import UserError
@@ -53,6 +56,42 @@ def test_places_of_each_family(family_model: PreTrainedModel) -> None:
             families.head(family_model)(norm(states) if module is not norm else states), logits
         )
     assert families.context_window(family_model) == 128
+
+
+def test_published_gelu_is_fused_and_stays_itself(tmp_path: Path) -> None:
+    config = GPT2Config(
+        **{"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 40, "n_positions": 32},
+        **{"bos_token_id": 0, "eos_token_id": 0},
+        activation_function="gelu_new",
+    )
+    plain = GPT2LMHeadModel(config).double().eval()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.mul_(8)  # Beyond the range where the function is all but linear.
+    fused = CausalLM(copy.deepcopy(plain), 40)
+    ids = torch.arange(32)[None]
+    direction = torch.randn(1, 32, 64, generator=torch.Generator().manual_seed(1)).double()
+    states, kept = [], []
+    for run in (
+        lambda: plain.transformer(ids, use_cache=False).last_hidden_state,
+        lambda: fused.states(ids, torch.ones_like(ids)),
+    ):
+        seen: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, seen: dict[int, int] = seen) -> torch.Tensor:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            states.append(run())
+        (states[-1] * direction).sum().backward()
+        kept.append(sum(seen.values()))
+    torch.testing.assert_close(states[1], states[0], atol=1e-10, rtol=1e-8)
+    for own, theirs in zip(fused.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, theirs.grad, atol=1e-8, rtol=1e-6)
+    assert kept[0] - kept[1] == 2 * 3 * 32 * 256 * 8, "three tensors [T, 4 D] less in each block"
+    fused.model.save_pretrained(tmp_path)
+    assert GPT2Config.from_pretrained(tmp_path).activation_function == "gelu_new"
 
 
 def test_unknown_structure_is_refused(family_model: PreTrainedModel) -> None:
