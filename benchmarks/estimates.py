@@ -241,6 +241,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     path = options.out / "estimates.json"
+    if options.reread and not path.is_file():
+        parser.error(f"--reread: there is no {path}")
+    options.out.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if options.reread else {}
     rows = [Row(Case(**one["case"]), Peak(**one["peak"])) for one in before.get("memory", [])] or [
         Row(case, in_fresh_process(case, _say)) for case in cases()

@@ -137,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--most", type=float, default=math.inf, help="largest size of an axis")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for both files")
     options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     chosen = [
         replace(axis, sizes=tuple(size for size in axis.sizes if size <= options.most))

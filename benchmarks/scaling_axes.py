@@ -181,7 +181,10 @@ AXES = (
     Axis("scoring, vocabulary", (4_096, 8_192, 16_384, 32_768, 65_536), scoring_vocabulary),
     Axis("objective, scored tokens", (128, 256, 512, 1024, 2048), lambda n: objective(n, 8_192)),
     Axis(
-        "objective, vocabulary", (4_096, 8_192, 16_384, 32_768, 65_536), lambda n: objective(256, n)
+        "objective, vocabulary",
+        (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144),
+        lambda n: objective(256, n),
+        "the heads outgrow the processor's cache on the way",
     ),
     Axis("training pass, blocks", (2, 4, 8, 16, 32), trunk),
     Axis(

@@ -280,6 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.worker:
         sys.stdout.write(json.dumps(asdict(measure(options.worker))) + "\n")
         return
+    options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for size in options.sizes:
         sys.stderr.write(f"{size} records\n")
