@@ -184,7 +184,6 @@ AXES = (
         "objective, vocabulary",
         (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144),
         lambda n: objective(256, n),
-        "the heads outgrow the processor's cache on the way",
     ),
     Axis("training pass, blocks", (2, 4, 8, 16, 32), trunk),
     Axis(

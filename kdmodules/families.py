@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.activations import FastGELUActivation, NewGELUActivation
+from transformers.activations import NewGELUActivation
 
 from datamodules.errors import UserError
 
@@ -149,7 +149,7 @@ def fuse_activations(model: nn.Module) -> None:
     """
     for module in model.modules():
         for name, child in module.named_children():
-            if isinstance(child, (NewGELUActivation, FastGELUActivation)):
+            if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
