@@ -5,6 +5,7 @@
 
 from kdmodules.losses.adaptive_kl import AdaptiveKL
 from kdmodules.losses.alpha_beta import AlphaBeta
+from kdmodules.losses.dataset_targets import DatasetTargets
 from kdmodules.losses.divergence import KDLoss
 from kdmodules.losses.forward_kl import ForwardKL
 from kdmodules.losses.jsd import JensenShannon
@@ -39,6 +40,7 @@ __all__ = [
     "AdaptiveKL",
     "AlphaBeta",
     "Chunk",
+    "DatasetTargets",
     "ForwardKL",
     "HeadRows",
     "JensenShannon",

@@ -15,8 +15,8 @@ class TeacherTopK(KDLoss):
     """An objective against the teacher's k most likely tokens, renormalised to sum to 1.
 
     What the student could have learnt from the rest of the distribution never reaches it. With k =
-    1 and forward KL this is the cross-entropy against the teacher's argmax (ImitKD, Lin et al.
-    2020).
+    1 and forward KL this is the cross-entropy against the teacher's argmax, ImitKD's on the
+    student's text (Lin et al. 2020; see `DatasetTargets`).
 
     Args:
         objective: Must stay finite where the teacher's probability is 0.

@@ -1,6 +1,10 @@
 """Student text for a share of the training, the data set's own for the rest."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
+
+import torch
 
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
@@ -22,7 +26,9 @@ class MixedResponses(StudentResponses):
 
     GKD (Agarwal et al. 2024, algorithm 1) tosses one coin per step: all ranks and micro-batches of
     a global batch agree. ImitKD (Lin et al. 2020, section 3.2) tosses one per record, and the data
-    set's share falls as ``dataset_decay ** (-t / N)`` over N steps, with a decay of 200.
+    set's share falls as ``dataset_decay ** (-t / N)`` over N steps; its configurations have a decay
+    of 200 for WMT and IWSLT and of 10 for CNN/DailyMail. Each batch says in the extra
+    ``from_dataset``, [B], whose text a row is: 1 the data set's, 0 the student's.
 
     Args:
         probability: Of student samples, in [0, 1]; unused where ``dataset_decay`` is given.
@@ -34,6 +40,8 @@ class MixedResponses(StudentResponses):
     Raises:
         UserError: If an option is out of range.
     """
+
+    extras = ("from_dataset",)
 
     def __init__(
         self,
@@ -65,7 +73,15 @@ class MixedResponses(StudentResponses):
         share = self.student_share(context)
         parts = (context.seed, "student or data set", context.step)
         if self.coin == "record":
-            return self.sampled(
-                batch, context, [keyed_coin(share, *parts, name) for name in batch.record_ids]
-            )
-        return super().replace(batch, context) if keyed_coin(share, *parts) else batch
+            chosen = [keyed_coin(share, *parts, name) for name in batch.record_ids]
+        else:
+            chosen = [keyed_coin(share, *parts)] * len(batch.record_ids)
+        if self.coin == "record" or any(chosen):
+            batch = self.sampled(batch, context, chosen)
+        return _with_origin(batch, chosen)
+
+
+def _with_origin(batch: InstructionBatch, chosen: Sequence[bool]) -> InstructionBatch:
+    """Returns the batch with the extra that tells the data set's rows from the student's."""
+    own = torch.tensor([0.0 if one else 1.0 for one in chosen], device=batch.input_ids.device)
+    return replace(batch, extras={**batch.extras, "from_dataset": own})
