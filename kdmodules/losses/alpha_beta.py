@@ -13,7 +13,8 @@ class AlphaBeta(KDLoss):
     `D = -1/(ab) sum_v [p^a q^b - a/(a+b) p^(a+b) - b/(a+b) q^(a+b)]`, continued to a = 0 and b = 0
     (Cichocki et al. 2011, eq. 20). (1, 0) is the forward KL, (0, 1) the reverse KL, (0.5, 0.5) four
     times the squared Hellinger distance, and b = 1 - a the alpha divergences. Larger alpha lets the
-    teacher's likely tokens count for more, larger beta the student's.
+    teacher's likely tokens count for more, larger beta the student's. ABKD's code divides by s
+    where the limit for exponents s and 0 has s squared: s times this, the same at s = 1 alone.
 
     Args:
         alpha: At least 0; ABKD's instruction setting is 0.2.

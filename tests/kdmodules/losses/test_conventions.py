@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from kdmodules.losses import (
+    AlphaBeta,
     JensenShannon,
     KDLoss,
     SkewForwardKL,
@@ -84,3 +85,13 @@ def test_near_equality_jsd_one_tenth_is_nine_hundredths_of_a_kl():
     rows = student.log_softmax(-1), teacher.log_softmax(-1)
     ratio = JensenShannon(0.1).per_token(*rows) / SymmetricKL(0.5).per_token(*rows)
     torch.testing.assert_close(ratio, torch.full_like(ratio, 0.09), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_abkd_divides_its_ends_once(logits, power):
+    """Their beta = 0 and alpha = 0 branches, by exponents of the probabilities."""
+    student, teacher = (t.softmax(-1) ** power for t in logits)
+    forward = (teacher * (teacher / student).log() - teacher + student).sum(-1) / power
+    reverse = (student * (student / teacher).log() - student + teacher).sum(-1) / power
+    equal(AlphaBeta(power, 0), *logits, forward / power)
+    equal(AlphaBeta(0, power), *logits, reverse / power)
