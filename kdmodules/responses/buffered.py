@@ -6,7 +6,7 @@ from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.mixed import keyed_coin
-from kdmodules.responses.rewriting import is_filler, records_of
+from kdmodules.responses.rewriting import is_filler, records_of, without_first_token
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
 from kdmodules.sampling import SamplingSettings
@@ -27,9 +27,16 @@ class BufferedResponses(StudentResponses):
     replacement, so that the number of ranks changes nothing. With accumulation a micro-batch draws
     from what it and those before it have pushed.
 
+    That code also writes the labels of sampled text without shifting them (`distillm/sampler.py`):
+    what counts of a response of R tokens are the distributions *at* its tokens, which predict
+    tokens 2 to R and then the stop, but not the one before it, which predicts token 1. The stop is
+    distilled although eos is taken out of the text, because a divergence needs no label. Of a
+    response that was cut, the distribution after its last token counts there too; here it does not.
+
     Args:
         probability: Share of steps with student text, in [0, 1]: 1 for ImitKD, 0.5 for GKD.
         capacity: Sequences in the buffer.
+        unshifted: Leave the first token of every drawn response unscored, as that code does.
         sampling: How the student decodes; by default at temperature 1, up to 256 tokens.
         sampling_batch_size: Most prompts that are decoded together.
 
@@ -41,6 +48,7 @@ class BufferedResponses(StudentResponses):
         self,
         probability: float = 0.5,
         capacity: int = 1000,
+        unshifted: bool = False,
         sampling: SamplingSettings | None = None,
         sampling_batch_size: int = 64,
     ) -> None:
@@ -48,6 +56,7 @@ class BufferedResponses(StudentResponses):
         if not 0 <= probability <= 1:
             raise UserError(f"probability is {probability}: give a number from 0 to 1")
         self.probability = probability
+        self.unshifted = unshifted
         self.buffer = ReplayBuffer(capacity)
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
@@ -58,7 +67,8 @@ class BufferedResponses(StudentResponses):
         fresh = super().replace(batch, context)
         own = [record for record in records_of(fresh) if not is_filler(record)]
         self.buffer.push(context.gather(own))
-        return self.buffer.draw(batch, context)
+        drawn = self.buffer.draw(batch, context)
+        return without_first_token(drawn) if self.unshifted else drawn
 
     def metrics(self) -> dict[str, float]:
         """Returns the number of sequences in the buffer."""

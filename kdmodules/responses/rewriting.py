@@ -46,3 +46,9 @@ def replace_responses(
             raise ValueError(f"row {index} is a filler and takes no response")
         rows[index] = replace(rows[index], response_ids=tuple(response))
     return collate(rows, pad_id).to(batch.input_ids.device)
+
+
+def without_first_token(batch: InstructionBatch) -> InstructionBatch:
+    """Returns the batch with the first scored token of each row unscored, so part of its prompt."""
+    mask = batch.response_mask
+    return replace(batch, response_mask=mask & (mask.cumsum(dim=1) > 1))

@@ -38,6 +38,7 @@ CHANGES: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any]]]] = {
             SOURCE: (STUDENT, BUFFERED),
             f"{MODEL}responses.init_args.probability": (ABSENT, 1.0),
             f"{MODEL}responses.init_args.capacity": (ABSENT, 1000),
+            f"{MODEL}responses.init_args.unshifted": (ABSENT, True),
         },
     ),
     ("gkd", "opt-125m"): (
@@ -45,6 +46,7 @@ CHANGES: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any]]]] = {
         {
             SOURCE: (MIXED, BUFFERED),
             f"{MODEL}responses.init_args.capacity": (ABSENT, 1000),
+            f"{MODEL}responses.init_args.unshifted": (ABSENT, True),
         },
     ),
     ("distillm", "opt-350m"): ("distillm", {SOURCE: (REPLAY, DATASET)}),
@@ -156,6 +158,7 @@ def test_the_objects_are_the_released_ones(parser: LightningArgumentParser) -> N
         source = built(parser, technique, size).responses
         assert isinstance(source, BufferedResponses)
         assert (source.probability, source.buffer.capacity) == (share, 1000)
+        assert source.unshifted
     minillm = built(parser, "minillm", "gpt2-base")
     assert isinstance(minillm.kd_loss, PolicyGradient)
     assert isinstance(minillm.responses, TeacherMixedRollouts)

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from datamodules.batches import EncodedRecord
 from datamodules.errors import UserError
+from kdmodules.losses import ForwardKL, KDStep
 from kdmodules.responses import BufferedResponses, MixedResponses, StudentResponses
 from kdmodules.sampling import SamplingSettings
 from tests.kdmodules.responses.conftest import (
@@ -59,7 +61,7 @@ def test_the_coin_is_that_of_mixed_responses(make_context: MakeContext) -> None:
     for step in range(12):
         batch, context = batch_of(records), make_context(records, step)
         kept.append(buffered.replace(batch, context) is batch)
-        assert kept[-1] == (mixed.replace(batch, context) is batch)
+        assert kept[-1] == bool(mixed.replace(batch, context).extras["from_dataset"].all())
     assert len(set(kept)) == 2
     assert len(buffered.buffer) == 4 * kept.count(False)
 
@@ -109,6 +111,69 @@ def test_state_continues_identically(make_context: MakeContext) -> None:
     saved.seek(0)
     second.load_state_dict(torch.load(saved, weights_only=True))
     assert found + run(second, range(5, 12)) == expected
+
+
+def released_loss(context, ids: list[tuple[int, ...]], prompt: list[int], eos: int) -> Tensor:
+    """Forward KL of sampled text by the released layout: a table of ids and one of labels.
+
+    Padding and eos are one id, taken out of the text; a label stands *at* its own token; what is
+    averaged is every position that has a label, by the logits of that position.
+    """
+    width = max(len(one) for one in ids)
+    table = torch.full((len(ids), width), eos)
+    labels = torch.full((len(ids), width), -100)
+    for row, (one, start) in enumerate(zip(ids, prompt, strict=True)):
+        kept = torch.tensor([token for token in one if token != eos])
+        table[row, : len(kept)] = kept
+        labels[row, start : len(kept)] = kept[start:]
+    q, p = (
+        lm.model(input_ids=table).logits[..., : lm.vocabulary_size].double().log_softmax(-1)
+        for lm in (context.student, context.teachers[0])
+    )
+    per_token = (p.exp() * (p - q)).sum(-1)
+    return per_token[labels != -100].mean()
+
+
+def test_unshifted_labels_distil_the_stop_and_not_the_first_token(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, eos = random_records(6), 0
+    context = make_context(records)
+    monkeypatch.setattr(BufferedResponses, "sampled", lambda self, batch, *_: batch)
+    source = BufferedResponses(1.0, unshifted=True, sampling=SAMPLING)
+    batch = source.replace(batch_of(records), context)
+    targets = [
+        ids[mask].tolist() for ids, mask in zip(batch.input_ids, batch.response_mask, strict=True)
+    ]
+    by_sequence = {record.prompt_ids: record for record in records}
+    drawn = [by_sequence[ids[:-1]] for ids in prompts(batch)]
+    assert targets == [list(record.response_ids[1:]) for record in drawn]
+    assert all(found[-1] == eos for found in targets)
+    lm, teacher = context.student, context.teachers[0]
+    sums = ForwardKL()(
+        KDStep(
+            student_hidden=lm.hidden(batch),
+            student_weight=lm.head_weight,
+            targets=batch.targets(),
+            teachers=((teacher.hidden(batch), teacher.head_weight),),
+            vocabulary_size=lm.vocabulary_size,
+        )
+    )
+    expected = released_loss(
+        context,
+        [record.prompt_ids + record.response_ids for record in drawn],
+        [len(record.prompt_ids) for record in drawn],
+        eos,
+    )
+    assert sums.total.item() / sums.n_tokens == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_shifted_labels_score_all_of_a_response(make_context: MakeContext) -> None:
+    records = random_records(6)
+    drawn = BufferedResponses(1.0, sampling=SAMPLING).replace(
+        batch_of(records), make_context(records)
+    )
+    assert set(prompts(drawn)) <= {record.prompt_ids for record in records}
 
 
 @pytest.mark.parametrize("options", [{"probability": 1.5}, {"capacity": 0}])
