@@ -45,7 +45,11 @@ class ReferenceModels(Callback):
             blueprint = source_blueprint(source)
             tokenizer = encoder.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
             own = RecordEncoder(
-                tokenizer, encoder.template, encoder.max_prompt_tokens, encoder.max_tokens
+                tokenizer,
+                encoder.template,
+                encoder.max_prompt_tokens,
+                encoder.max_tokens,
+                encoder.options,
             )
         else:
             raise UserError(self._unknown(name))

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datamodules.encoding import EncodedRecord, RecordEncoder
+from datamodules.encoding import EncodedRecord, EncodingOptions, RecordEncoder
 
 __all__ = [
     "FILLER_ID",
     "EncodedRecord",
+    "EncodingOptions",
     "InstructionBatch",
     "RecordEncoder",
     "collate",

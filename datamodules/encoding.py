@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +24,8 @@ class EncodedRecord:
             cut; empty where the record has no response.
         prompt_cut: context or instruction lost their end.
         response_cut: the response lost its end, or only its eos.
+        boundary_merged: tokenised together, prompt and response share a token; see
+            `EncodingOptions.joint`.
     """
 
     record_id: str
@@ -31,13 +34,47 @@ class EncodedRecord:
     response_ids: tuple[int, ...]
     prompt_cut: bool
     response_cut: bool
+    boundary_merged: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
+@dataclass(frozen=True)
+class EncodingOptions:
+    """Where published codes turn the same record into other tokens.
+
+    Attributes:
+        add_bos: Begin a prompt with the token that the tokenizer begins texts with (OPT's `</s>`,
+            LLaMA's `<s>`; GPT-2 has none).
+        joint: Tokenise a response behind the prompt's last words instead of by itself. The tokens
+            after as many as the prompt has by itself count as the response. Where the last of the
+            prompt and the first of the response merge, the prompt keeps its own tokens, so that it
+            is the same whatever follows, and the response loses the characters that went into the
+            merged one; such records are counted (`EncodedRecord.boundary_merged`).
+        cut: What a prompt that is too long loses: "content" is its context, then its instruction,
+            each from the end; "end" is its end, the cue for the response first of all.
+    """
+
+    add_bos: bool = True
+    joint: bool = False
+    cut: Literal["content", "end"] = "content"
+
+    def __post_init__(self) -> None:
+        """Check the choice.
+
+        Raises:
+            UserError: `cut` is something else.
+        """
+        if self.cut not in ("content", "end"):
+            raise UserError(f"data.encoding.cut is {self.cut!r}: choose content or end")
+
+
+DEFAULT_ENCODING = EncodingOptions()
+
+
 class RecordEncoder:
-    """Tokenises prompts and responses, separately, within a window.
+    """Tokenises prompts and responses, by default separately, within a window.
 
     The tokenizer's own beginning token (OPT's `</s>`, LLaMA's `<s>`, none for GPT-2) comes once,
     before the prompt. A SentencePiece tokenizer puts its word-start mark before any text it is
@@ -54,9 +91,11 @@ class RecordEncoder:
         template: prompt template.
         max_prompt_tokens: most tokens of a prompt, beginning token included.
         max_tokens: most tokens of prompt, response and eos together.
+        options: where published codes do otherwise.
 
     Raises:
         UserError: no eos token, or a window too small for the template and one token.
+        ValueError: joint tokens, and prompts of the template do not all end alike.
     """
 
     def __init__(
@@ -65,6 +104,7 @@ class RecordEncoder:
         template: PromptTemplate = ALPACA,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
+        options: EncodingOptions = DEFAULT_ENCODING,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise UserError(
@@ -76,7 +116,10 @@ class RecordEncoder:
         self.max_tokens = max_tokens
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id = pad_id(tokenizer)
-        self.beginning_ids = tuple(beginning_ids(tokenizer))
+        self.options = options
+        self.beginning_ids = tuple(beginning_ids(tokenizer)) if options.add_bos else ()
+        self._cue = template.cue if options.joint else ""
+        self._cue_ids = self._ids([self._cue])[0] if options.joint else []
         self._check_window()
 
     def encode(self, record: InstructionRecord) -> EncodedRecord:
@@ -86,14 +129,16 @@ class RecordEncoder:
     def encode_all(self, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
         """Token ids of many records, tokenised together."""
         prompts = self._ids([self.template.render(r.instruction, r.context) for r in records])
-        responses = self._ids([record.response for record in records])
+        responses = self._response_ids([record.response for record in records])
         encoded = []
-        for record, prompt, response in zip(records, prompts, responses, strict=True):
+        for record, prompt, (response, merged) in zip(records, prompts, responses, strict=True):
             whole = (*self.beginning_ids, *prompt)
             cut = len(whole) > self.max_prompt_tokens
-            kept = self._cut_prompt(record) if cut else whole
+            kept = self._cut_prompt(record, whole) if cut else whole
             target, response_cut = self._target(kept, record.response, response)
-            encoded.append(EncodedRecord(record.id, record.task, kept, target, cut, response_cut))
+            encoded.append(
+                EncodedRecord(record.id, record.task, kept, target, cut, response_cut, merged)
+            )
         return encoded
 
     def encode_text(
@@ -108,8 +153,9 @@ class RecordEncoder:
             response_text: the other response; empty text has no response ids.
         """
         prompt = tuple(prompt_ids)
-        target, cut = self._target(prompt, response_text, self._ids([response_text])[0])
-        return EncodedRecord(record_id, task, prompt, target, prompt_cut=False, response_cut=cut)
+        ids, merged = self._response_ids([response_text])[0]
+        target, cut = self._target(prompt, response_text, ids)
+        return EncodedRecord(record_id, task, prompt, target, False, cut, merged)
 
     def _target(
         self, prompt: Sequence[int], text: str, ids: Sequence[int]
@@ -121,6 +167,15 @@ class RecordEncoder:
             return tuple(ids[:room]), True
         return (*ids, self.eos_id), False
 
+    def _response_ids(self, texts: list[str]) -> list[tuple[list[int], bool]]:
+        """Ids of responses, and whether one shares a token with the prompt.
+
+        Behind the cue alone, since no token reaches over it: every prompt ends in the same words.
+        """
+        n_cue = len(self._cue_ids)
+        together = self._ids([self._cue + text for text in texts])
+        return [(ids[n_cue:], ids[:n_cue] != self._cue_ids) for ids in together]
+
     def _ids(self, texts: list[str]) -> list[list[int]]:
         """Ids without special tokens; text that spells one ("</s>") is read as text."""
         if not texts:
@@ -129,7 +184,9 @@ class RecordEncoder:
             "input_ids"
         ]
 
-    def _cut_prompt(self, record: InstructionRecord) -> tuple[int, ...]:
+    def _cut_prompt(self, record: InstructionRecord, whole: tuple[int, ...]) -> tuple[int, ...]:
+        if self.options.cut == "end":
+            return whole[: self.max_prompt_tokens]
         has_context = bool(record.context)
 
         def with_context(text: str) -> tuple[int, ...]:
@@ -166,6 +223,8 @@ class RecordEncoder:
                 f"max_prompt_tokens ({self.max_prompt_tokens}) must be at least 1 and below "
                 f"max_tokens ({self.max_tokens}), which holds prompt and response"
             )
+        if self.options.cut == "end":
+            return
         needed = max(len(self._prompt("", "", has_context)) for has_context in (False, True)) + 1
         if needed > self.max_prompt_tokens:
             raise UserError(

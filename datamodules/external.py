@@ -1,5 +1,6 @@
 """Records for the audit of a model that was trained elsewhere."""
 
+from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
 from datamodules.errors import UserError
 from datamodules.near_duplicates import cluster_records
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
@@ -27,6 +28,7 @@ class ExternalDataModule(RecordDataModule):
         max_tokens: most tokens of prompt, response and end together.
         num_workers: processes that build batches beside the main one.
         near_duplicate_threshold: Jaccard similarity from which two texts are in one cluster.
+        encoding: how the audited model's training turned records into tokens.
     """
 
     member_population = "external"
@@ -43,8 +45,9 @@ class ExternalDataModule(RecordDataModule):
         max_tokens: int = 512,
         num_workers: int = 0,
         near_duplicate_threshold: float = 0.7,
+        encoding: EncodingOptions = DEFAULT_ENCODING,
     ) -> None:
-        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers)
+        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
         self.sources = {"external": members, "held_out": nonmembers}
         self.tokenizer_source = tokenizer
         self.hub_split = hub_split

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries, draw_canaries, planted_records
 from datamodules.canaries import write_manifest as write_canary_manifest
+from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
 from datamodules.errors import UserError
 from datamodules.keys import key
 from datamodules.manifest import write_manifest
@@ -57,6 +58,7 @@ class InstructionDataModule(RecordDataModule):
         eval_batch_size: most records in a development batch of one rank.
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
+        encoding: where published codes turn records into other tokens.
         seed: of the order of batches.
         group_by_length: fill batches with records of similar length, for speed.
         num_workers: processes that build batches beside the main one.
@@ -83,12 +85,13 @@ class InstructionDataModule(RecordDataModule):
         eval_batch_size: int = 16,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
+        encoding: EncodingOptions = DEFAULT_ENCODING,
         seed: int = 0,
         group_by_length: bool = False,
         num_workers: int = 0,
         manifest_folder: str | None = None,
     ) -> None:
-        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers)
+        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
         if private_part is not None and not 0 <= private_part < splits.private_parts:

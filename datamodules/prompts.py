@@ -26,6 +26,19 @@ class PromptTemplate:
                 if text.count(field) != count:
                     raise ValueError(f"{name} must hold {field} {count} time(s): {text!r}")
 
+    @property
+    def cue(self) -> str:
+        """The text between the last field and the response.
+
+        Raises:
+            ValueError: records with and without a context have different ones, or none.
+        """
+        _, _, tail = self.without_context.partition("{instruction}")
+        both = self.with_context.replace("{instruction}", "{context}")
+        if not tail or tail != both.rpartition("{context}")[2]:
+            raise ValueError(f"prompts do not all end alike: {self}")
+        return tail
+
     def render(self, instruction: str, context: str) -> str:
         """The prompt's text; an empty context takes the template without one."""
         return self.fill(instruction, context, has_context=bool(context))

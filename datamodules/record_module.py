@@ -7,7 +7,7 @@ from typing import ClassVar
 from lightning.pytorch import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.batches import EncodedRecord, RecordEncoder
+from datamodules.batches import EncodedRecord, EncodingOptions, RecordEncoder
 from datamodules.errors import UserError
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.records import InstructionRecord
@@ -27,13 +27,19 @@ class RecordDataModule(LightningDataModule):
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
         num_workers: processes that build batches beside the main one.
+        encoding: where published codes turn records into other tokens.
     """
 
     member_population: ClassVar[str]
     opposed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
-        self, eval_batch_size: int, max_prompt_tokens: int, max_tokens: int, num_workers: int
+        self,
+        eval_batch_size: int,
+        max_prompt_tokens: int,
+        max_tokens: int,
+        num_workers: int,
+        encoding: EncodingOptions,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -46,6 +52,7 @@ class RecordDataModule(LightningDataModule):
         self.max_prompt_tokens = max_prompt_tokens
         self.max_tokens = max_tokens
         self.num_workers = num_workers
+        self.encoding = encoding
         self._encoder: RecordEncoder | None = None
         self._cluster_of: dict[str, str] = {}
         self._tokens: dict[str, list[EncodedRecord]] = {}
@@ -155,6 +162,7 @@ class RecordDataModule(LightningDataModule):
             tokenizer,
             max_prompt_tokens=self.max_prompt_tokens,
             max_tokens=self.max_tokens,
+            options=self.encoding,
         )
 
 

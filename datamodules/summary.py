@@ -19,6 +19,7 @@ class SplitSummary:
         audited: distinct records that audits read.
         prompts_cut: records whose prompt was cut; None where this run has not tokenised the split.
         responses_cut: the same of responses.
+        boundaries_merged: records whose prompt and response share a token when tokenised together.
     """
 
     split: str
@@ -27,6 +28,7 @@ class SplitSummary:
     audited: int
     prompts_cut: int | None
     responses_cut: int | None
+    boundaries_merged: int | None
 
 
 def summarise(
@@ -43,4 +45,5 @@ def summarise(
         audited=audited,
         prompts_cut=None if encoded is None else sum(e.prompt_cut for e in encoded),
         responses_cut=None if encoded is None else sum(e.response_cut for e in encoded),
+        boundaries_merged=None if encoded is None else sum(e.boundary_merged for e in encoded),
     )

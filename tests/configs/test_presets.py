@@ -3,16 +3,22 @@
 Expected values are those of techniques.md, section 7, and corrections.md, items 15, 16 and 21.
 """
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks import UtilityAudit
 from callbacks.references import BASE
+from datamodules.batches import EncodingOptions
 from kdmodules.losses import PolicyGradient
 from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts
 from kdmodules.student import StudentModule
+from studies.planner import make_plan
+from studies.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
 MODEL = "model.init_args."
@@ -121,9 +127,24 @@ def test_the_published_split(parser: LightningArgumentParser, base: str) -> None
     before = resolved(parser, *listed)
     after = compose(parser, *listed, "presets/as_released/splits")
     found = changed(before, dict(leaves(after.fit.as_dict())))
-    assert found == {"data.init_args.splits.protocol": ("swap", "as_released")}
-    splits = build(parser, after).data.splits
-    assert (splits.protocol, splits.held_out_rows) == ("as_released", 4000)
+    assert found == {
+        "data.init_args.splits.protocol": ("swap", "as_released"),
+        "data.init_args.encoding.add_bos": (True, False),
+        "data.init_args.encoding.joint": (False, True),
+        "data.init_args.encoding.cut": ("content", "end"),
+    }
+    data = build(parser, after).data
+    assert (data.splits.protocol, data.splits.held_out_rows) == ("as_released", 4000)
+    assert data.encoding == EncodingOptions(add_bos=False, joint=True, cut="end")
+
+
+def test_the_study_of_the_published_runs_has_the_same_data(tmp_path: Path) -> None:
+    preset = read_fragment("presets/as_released/splits")["data"]["init_args"]
+    wanted = {f"--data.{name}": value for name, value in leaves(preset)}
+    plan = make_plan(read_study(CONFIGS / "studies/gpt2-as-released.yaml"), tmp_path)
+    for cell in plan.cells:
+        given = dict(pairwise(cell.arguments))
+        assert {name: yaml.safe_load(given[name]) for name in wanted} == wanted, cell.alias
 
 
 @pytest.mark.parametrize("family", REFERENCES)
