@@ -45,6 +45,9 @@ class Adapter:
         targets: Names of the projections inside the blocks that are adapted; None takes the
             family's query and value projections. GPT-2 has query, key and value in one projection,
             so there the key is adapted with them.
+        continued: Go on with the adapter that the source holds, which must have this form, on that
+            adapter's own base. By default a new one starts on the source, an adapter in which is
+            merged into the frozen weights: the same network, another subspace to move in.
 
     Raises:
         UserError: A value is out of range.
@@ -54,6 +57,7 @@ class Adapter:
     alpha: int = 64
     dropout: float = 0.1
     targets: list[str] | None = None
+    continued: bool = False
 
     def __post_init__(self) -> None:
         option = "model.network.adapter"

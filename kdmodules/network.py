@@ -26,6 +26,7 @@ from kdmodules.adapters import (
     merge_adapter,
     merge_adapter_folder,
 )
+from kdmodules.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.depth_pruning import prune_depth
 from kdmodules.families import FAMILIES, family_of
 
@@ -81,15 +82,19 @@ def build_network(
     Raises:
         UserError: If the source cannot be loaded, is of another family or size than said, or has
             another vocabulary than the tokenizer; if there are no blocks to keep every n-th of; if
-            the adapter's targets are not there.
+            the adapter's targets are not there, or the source holds none to go on with.
     """
+    continued = network.adapter is not None and network.adapter.continued
+    going_on = adapter_folder(network.source) if continued else None
     if network.source is None:
         model = _build_from_scratch(network, tokenizer, seed)
     else:
         require_same_vocabulary(network.source, tokenizer)
-        model = _build_from_source(network, network.source)
+        model = _build_from_source(network, adapter_base(going_on) if going_on else network.source)
     if network.adapter is not None:
         add_adapter(model, network.adapter, key(seed, "adapter"))
+    if going_on is not None:
+        continue_adapter(model, going_on)
     # A loaded model comes in evaluation mode, in which its dropout would stay off in training.
     return model.train()
 

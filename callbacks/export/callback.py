@@ -12,7 +12,14 @@ from callbacks.export.model_card import DataDescription, model_card
 from callbacks.results import merge_parts, read_table
 from callbacks.run import Scene, run_folder, run_identity
 from datamodules import InstructionDataModule
-from kdmodules.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
+from kdmodules.adapters import (
+    adapter_base,
+    adapter_of,
+    add_adapter,
+    merge_adapter,
+    save_adapter,
+)
+from kdmodules.continued_adapter import adapter_folder
 from kdmodules.network import Network
 from kdmodules.sharding import whole_weights
 
@@ -96,4 +103,6 @@ def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTra
 
 def _adapter_base(network: Network) -> str | None:
     """Returns the name under which an adapter's base can be loaded; a pruned one has none."""
+    if network.source is not None and network.adapter is not None and network.adapter.continued:
+        return adapter_base(adapter_folder(network.source))
     return network.source if network.depth_stride == 1 else None

@@ -53,7 +53,7 @@ FOLDERS = {
     },
     "presets/as_released": {
         *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),
-        *("reference_gpt2", "reference_opt", "reference_llama", "utility"),
+        *("reference_gpt2", "reference_opt", "reference_llama", "utility", "continued_adapter"),
     },
     "recipes/teacher": MINI | PUBLISHED_TEACHERS,
     "recipes/init": TINY | PUBLISHED_STUDENTS,

@@ -116,7 +116,7 @@ def test_a_preset_changes_what_it_claims(
 
 def test_every_preset_is_tried() -> None:
     tried = {preset for preset, _ in CHANGES.values()} | {"splits"}
-    tried |= {f"reference_{family}" for family in REFERENCES} | {"utility"}
+    tried |= {f"reference_{family}" for family in REFERENCES} | {"utility", "continued_adapter"}
     assert tried == {path.stem for path in (CONFIGS / "presets/as_released").glob("*.yaml")}
 
 
