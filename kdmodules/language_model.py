@@ -136,11 +136,12 @@ class LanguageModelModule(LightningModule):
         self._step_sums.add(sums)
         if not keeps_gradients(self.trainer):
             return sums["loss"]
-        tokens = float(self._sum_over_ranks(sums["tokens"].double()))
-        return sums["loss"] * (self.trainer.world_size / max(tokens, 1.0))
+        own = sums.get("sequences", sums["tokens"])
+        divisor = float(self._sum_over_ranks(own.double()))
+        return sums["loss"] * (self.trainer.world_size / max(divisor, 1.0))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Turns the accumulated gradient of sums into the gradient of the global token mean.
+        """Turns the accumulated gradient of sums into the gradient of the global mean.
 
         Lightning has divided every micro-batch by the accumulation steps and the strategy has
         averaged over ranks; both are undone here.
@@ -148,7 +149,7 @@ class LanguageModelModule(LightningModule):
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        means, tokens = self._step_sums.means(self._sum_over_ranks)
+        means, divisor, tokens = self._step_sums.means(self._sum_over_ranks)
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
                 f"the training loss of optimiser step {self.global_step} is {means['loss']}: lower "
@@ -159,7 +160,7 @@ class LanguageModelModule(LightningModule):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        parameter.grad.mul_(scale / max(tokens, 1.0))
+                        parameter.grad.mul_(scale / max(divisor, 1.0))
         for name, mean in means.items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss", rank_zero_only=True)
         self.log("train/scored_tokens", tokens, rank_zero_only=True)
@@ -176,7 +177,7 @@ class LanguageModelModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_step_means(self, means: Mapping[str, float]) -> None:
-        """Receives the token means of every optimiser step, the same on all ranks."""
+        """Receives the means of every optimiser step, the same on all ranks."""
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(values, reduce_op="sum")
@@ -186,8 +187,9 @@ class LanguageModelModule(LightningModule):
         """Returns sums over the scored tokens of a training micro-batch.
 
         Returns:
-            ``loss`` (scalar with gradient, nats), ``tokens`` (scored tokens), and any further sum
-            that is to be logged as a token mean under its own name.
+            ``loss`` (scalar with gradient, nats), ``tokens`` (scored tokens), ``sequences`` where
+            the others are sums over responses, and any further sum that is to be logged as a mean
+            under its own name.
         """
 
     def development_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
@@ -205,7 +207,7 @@ class LanguageModelModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the development loss: token-mean cross-entropy in nats."""
-        means, _ = self._development_sums.means(self._sum_over_ranks)
+        means, *_ = self._development_sums.means(self._sum_over_ranks)
         for name, mean in means.items():
             # Equal on all ranks, any of which may stop early or choose a checkpoint by it.
             self.log(f"val/{name}", mean, prog_bar=name == "loss", sync_dist=True)

@@ -35,8 +35,9 @@ class StudentModule(LanguageModelModule):
     After a training step ``trained_on`` is the micro-batch as it was used, ``text`` its plain text.
 
     The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
-    the scored tokens of the global batch, CE_text one over the tokens of as many blocks of plain
-    text (techniques.md, section 3). A technique is a YAML file that sets the plug points.
+    the scored tokens of the global batch, or over its responses (`Reduction.normalisation`),
+    CE_text one over the tokens of as many blocks of plain text. A technique is a YAML file that
+    sets the plug points.
 
     Args:
         network: The student.
@@ -91,7 +92,7 @@ class StudentModule(LanguageModelModule):
         self._cached: CachedTeachers | None = None
         self._blocks: PlainTextBlocks | None = None
         self.text = NO_TEXT
-        self._scored_tokens = 0
+        self._averaged_over = 0
 
     @property
     def training_data(self) -> InstructionDataModule:
@@ -210,16 +211,17 @@ class StudentModule(LanguageModelModule):
         if self._blocks is None:
             return NO_TEXT
         accumulate = self.trainer.accumulate_grad_batches
-        self._scored_tokens += int(batch.response_mask.sum())
+        by_sequence = self.reduction.normalisation == "sequence"
+        self._averaged_over += int((sequences(batch) if by_sequence else batch.response_mask).sum())
         if (batch_idx + 1) % accumulate:
             return TextStep((), 0.0, self.text_kd_ratio)
-        own = torch.tensor(self._scored_tokens, dtype=torch.float64, device=self.device)
-        self._scored_tokens = 0
-        tokens = float(self._sum_over_ranks(own))
+        own = torch.tensor(self._averaged_over, dtype=torch.float64, device=self.device)
+        self._averaged_over = 0
+        averaged_over = float(self._sum_over_ranks(own))
         blocks = self._blocks.blocks(self.global_step, self.training_data.batch_size)
         n_targets = blocks.numel() - len(blocks)
         mine = blocks[self.global_rank :: self.trainer.world_size].to(self.device)
-        weight = max(tokens, 1.0) / n_targets
+        weight = max(averaged_over, 1.0) / n_targets
         return TextStep(mine.chunk(accumulate), weight, self.text_kd_ratio, self.teachers.rows)
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
@@ -237,6 +239,7 @@ class StudentModule(LanguageModelModule):
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
         taught_by = self._cached or self.teachers
+        by_sequence = reduction.normalisation == "sequence"
         with self.clock.part("teacher", of="student"):
             teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
@@ -261,6 +264,7 @@ class StudentModule(LanguageModelModule):
                 "cross_entropy": sums.ce_sum,
                 **dict(sums.terms),
                 "tokens": batch.response_mask.sum(),
+                **({"sequences": sequences(batch).sum()} if by_sequence else {}),
             }
 
         found = self.language_model(compute)
@@ -297,3 +301,8 @@ class StudentModule(LanguageModelModule):
         """Restores the response source's state."""
         super().on_load_checkpoint(checkpoint)
         self.responses.load_state_dict(checkpoint[_RESPONSES_KEY])
+
+
+def sequences(batch: InstructionBatch) -> Tensor:
+    """Returns which rows of a batch have a scored response, [B] bool."""
+    return batch.response_mask.any(dim=1)

@@ -98,7 +98,8 @@ class TextStep:
 
     Attributes:
         parts: Blocks [b, block_tokens] each; none before the last micro-batch.
-        weight: Scored tokens of the global batch over text targets of the global batch.
+        weight: What the step's sums are divided by (scored tokens, or sequences, of the global
+            batch) over text targets of the global batch.
         kd_ratio: Weight of forward KL from the teachers beside the cross-entropy, in [0, 1].
         teacher_rows: The teachers on a batch; not asked where ``kd_ratio`` is 0.
     """

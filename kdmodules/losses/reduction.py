@@ -145,7 +145,8 @@ class _ChunkedPass:
     """One pass over the scored tokens, its buffers and what it accumulates.
 
     Attributes:
-        values: [1 + terms, N] cross-entropy, then each term of the objective.
+        values: [1 + terms, N] cross-entropy, then each term of the objective, each token by its
+            weight.
         grad_hidden: [N, Ds] gradient of the summed loss, or None where it is not wanted.
         grad_weight: [V, Ds] the same of the head, zero in padded rows, or None.
     """
@@ -162,6 +163,8 @@ class _ChunkedPass:
         hidden, weight = step.student_hidden, step.student_weight
         wide = torch.promote_types(hidden.dtype, weight.dtype)
         self.dtype = torch.float64 if wide == torch.float64 else torch.float32
+        weights = step.token_weights
+        self.token_weights = None if weights is None else weights.to(self.dtype)
         self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
         taught = step.teachers if self.objective is not None else ()
         self.teachers = [
@@ -193,6 +196,8 @@ class _ChunkedPass:
         self.tile = self._fitting_rows(CPU_TILE_BYTES, ACCELERATOR_CHUNK_BYTES)
         for start in range(0, self.step.n_tokens, size):
             self._add_chunk(slice(start, min(start + size, self.step.n_tokens)))
+        if self.token_weights is not None:
+            self.values *= self.token_weights
         self.buffers.clear()
 
     def _fitting_rows(self, cpu_bytes: int, accelerator_bytes: int) -> int:
@@ -240,6 +245,8 @@ class _ChunkedPass:
             if kd_grad is not None:
                 grad = kd_grad if grad is None else grad.add_(kd_grad)
         if grad is not None:
+            if self.token_weights is not None:
+                grad.mul_(self.token_weights[rows].unsqueeze(1))
             logits.copy_(grad)
 
     def _add_objective(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ class Reduction:
         rescale: Multiply D by temperature squared in the loss (Hinton et al. 2015, section 2.1),
             which keeps the size of its gradient. Reported sums are never rescaled.
         chunk_tokens: Scored tokens per chunk; None chooses by vocabulary and device.
+        normalisation: What the loss of the global batch is a mean over. "token": its scored tokens,
+            so that long responses count for more; TRL's GKD and the released code, which takes the
+            mean of each device's. "sequence": its responses, each the mean over its own tokens, as
+            GKD's paper defines it (Agarwal et al. 2024, section 3).
 
     Raises:
         UserError: A value is out of range.
@@ -38,6 +43,7 @@ class Reduction:
     temperature: float = 1.0
     rescale: bool = False
     chunk_tokens: int | None = None
+    normalisation: Literal["token", "sequence"] = "token"
 
     def __post_init__(self) -> None:
         if not 0 <= self.kd_ratio <= 1:
@@ -46,6 +52,8 @@ class Reduction:
             raise UserError(f"temperature is {self.temperature}: give a positive number")
         if self.chunk_tokens is not None and self.chunk_tokens < 1:
             raise UserError(f"chunk_tokens is {self.chunk_tokens}: give 1 or more, or leave it out")
+        if self.normalisation not in ("token", "sequence"):
+            raise UserError(f"normalisation is {self.normalisation!r}: choose token or sequence")
 
     @property
     def ce_weight(self) -> float:
@@ -71,15 +79,15 @@ class KDStep:
             Several form an ensemble: their probabilities are averaged. None of them receives a
             gradient.
         extras: Named [N] tensors that a response source left for the objective.
-        record_index: [N] int64 record of each scored token, or None; only used to name a record in
-            an error.
+        record_index: [N] int64 record of each scored token, or None; names a record in an error,
+            and tells the sequences apart where the loss is normalised by them.
         vocabulary_size: Rows of every head that are tokens; later rows are padding and get no
             probability and no gradient. None: all rows, which must then be equally many.
         progress: Fraction of training done, in [0, 1], for objectives with a schedule.
         reduction: Weights, temperature and chunk size.
 
     Raises:
-        ValueError: Shapes disagree.
+        ValueError: Shapes disagree, or sequences are not told apart.
     """
 
     student_hidden: Tensor
@@ -102,6 +110,8 @@ class KDStep:
         named = {"targets": self.targets, **self.extras}
         if self.record_index is not None:
             named["record_index"] = self.record_index
+        elif self.reduction.normalisation == "sequence":
+            raise ValueError("normalisation by sequence needs record_index")
         for name, tensor in named.items():
             if tensor.shape != (self.n_tokens,):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({self.n_tokens},)")
@@ -135,6 +145,13 @@ class KDStep:
         return self.student_hidden.shape[0]
 
     @property
+    def token_weights(self) -> Tensor | None:
+        """[N] one over the scored tokens of each token's record; None where every token is 1."""
+        if self.reduction.normalisation == "token" or self.record_index is None:
+            return None
+        return 1.0 / torch.bincount(self.record_index)[self.record_index]
+
+    @property
     def n_valid(self) -> int:
         """Rows of a head that are tokens."""
         return self.vocabulary_size or self.student_weight.shape[0]
@@ -159,14 +176,17 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class LossSums:
-    """Sums over the scored tokens of one micro-batch, in nats; never means.
+    """Sums over the scored tokens of one micro-batch, in nats; never means over it.
+
+    Normalised by sequence, each token is weighed by one over the scored tokens of its record, so
+    that the sums are over sequences.
 
     Attributes:
         total: Scalar `(1 - kd_ratio) ce_sum + kd_weight kd_sum`; the only one with a gradient.
         ce_sum: Scalar, cross-entropy at temperature 1.
         kd_sum: Scalar, the objective; 0 where kd_ratio is 0.
         terms: The parts of `kd_sum` by the objective's own names.
-        n_tokens: N; divide by its sum over the global batch to have means.
+        n_tokens: N; divide by its sum over the global batch to have token means.
     """
 
     total: Tensor

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from kdmodules.families import blocks
-from kdmodules.losses import ForwardKL, PolicyGradient
+from kdmodules.losses import ForwardKL, PolicyGradient, Reduction
 from kdmodules.mixture_sampling import MixtureSettings
 from kdmodules.responses import (
     AdaptiveReplay,
@@ -34,6 +34,7 @@ SAMPLING = SamplingSettings(max_new_tokens=5)
 RUNS = {
     "kd": ("kd", "ddp", True),
     "mixed": ("mixed", "ddp", None),
+    "by sequence": ("by sequence", "ddp", None),
     "replay": ("replay", "ddp", None),
     "kd sharded": ("kd", "fsdp2", None),
     "mixed sharded": ("mixed", "fsdp2", None),
@@ -53,7 +54,7 @@ def make_source(name: str) -> ResponseSource:
 
     A buffer of 9 is full in the middle of a step, and drops what its order says.
     """
-    if name == "kd":
+    if name in ("kd", "by sequence"):
         return DatasetResponses()
     if name == "mixed":
         return MixedResponses(0.6, coin="record", sampling=SAMPLING)
@@ -87,6 +88,8 @@ def train(
     source.replace = spy
     student = make_student(teacher, source, PolicyGradient() if name == "minillm" else ForwardKL())
     student.teachers = Teachers(student.teachers.sources, TeacherWeights(sharded=sharded))
+    if name == "by sequence":
+        student.reduction = Reduction(kd_ratio=0.5, normalisation="sequence")
     student.on_step_means = lambda means: found["losses"].append(means["loss"])
     parallel = ModelParallelStrategy(save_distributed_checkpoint=False)
     devices = {} if strategy is None else {"strategy": strategy, "devices": 2}

@@ -61,7 +61,7 @@ class FirstStep(Callback):
 
 
 def first_step(
-    corpus: Path, folder: Path, accumulate: int, text_kd_ratio: float
+    corpus: Path, folder: Path, accumulate: int, text_kd_ratio: float, normalisation: str = "token"
 ) -> tuple[FirstStep, StudentModule]:
     module = StudentModule(
         NETWORK,
@@ -69,7 +69,7 @@ def first_step(
         teacher=[],
         kd_loss=ForwardKL(),
         responses=DatasetResponses(),
-        reduction=Reduction(kd_ratio=0.0),
+        reduction=Reduction(kd_ratio=0.0, normalisation=normalisation),
         plain_text=PlainText(str(corpus), block_tokens=BLOCK_TOKENS),
         lm_coef=0.7,
         text_kd_ratio=text_kd_ratio,
@@ -94,7 +94,11 @@ def first_step(
 
 
 def naive_gradients(
-    module: StudentModule, seen: FirstStep, corpus: Path, text_kd_ratio: float
+    module: StudentModule,
+    seen: FirstStep,
+    corpus: Path,
+    text_kd_ratio: float,
+    normalisation: str = "token",
 ) -> tuple[dict[str, torch.Tensor], float, float]:
     """Gradients of CE + 0.7 text loss by PyTorch's own losses, record by record, float64.
 
@@ -111,8 +115,10 @@ def naive_gradients(
             length = int(attended.sum())
             labels = ids.masked_fill(~mask, -100)[1:length]
             logits = model(ids[None, :length]).logits[0, :-1]
-            total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            n_tokens += int(mask.sum())
+            by_sequence = normalisation == "sequence"
+            reduction = "mean" if by_sequence else "sum"
+            total = total + torch.nn.functional.cross_entropy(logits, labels, reduction=reduction)
+            n_tokens += 1 if by_sequence else int(mask.sum())
     blocks = read_plain_text(
         str(corpus), module.tokenizer, block_tokens=BLOCK_TOKENS, seed=module.seed
     ).blocks(0, 8)
@@ -145,6 +151,24 @@ def test_the_texts_gradient_is_exact(tmp_path: Path, accumulate: int, text_kd_ra
         assert "train/text_kd" not in seen.logged
     else:
         assert seen.logged["train/text_kd"] == pytest.approx(divergence, rel=1e-4)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_mean_over_sequences_is_exact(tmp_path: Path, accumulate: int) -> None:
+    corpus = tmp_path / "corpus.txt"
+    lines = [f"A lighthouse number {i} stands on rock {i * 31 % 17}.\n\n" for i in range(200)]
+    corpus.write_text("".join(lines), encoding="utf-8")
+    seen, module = first_step(corpus, tmp_path, accumulate, 0.0, "sequence")
+    expected, text, _ = naive_gradients(module, seen, corpus, 0.0, "sequence")
+    by_token, _, _ = naive_gradients(module, seen, corpus, 0.0)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(seen.gradients[name].double(), gradient, atol=2e-6, rtol=2e-4)
+    # Responses differ in length, so that the two are not the same mean.
+    assert max((expected[name] - by_token[name]).abs().max() for name in expected) > 1e-4
+    assert seen.logged["train/text_cross_entropy"] == pytest.approx(text, rel=1e-5)
+    assert seen.logged["train/scored_tokens"] == sum(
+        int(b.response_mask.sum()) for b in seen.batches
+    )
 
 
 def test_parts_that_are_recomputed_change_nothing(
