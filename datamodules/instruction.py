@@ -55,6 +55,9 @@ class InstructionDataModule(RecordDataModule):
         private_part: train on this 0-based part of the private split (splits.private_parts); None
             takes all.
         batch_size: records per optimiser step over all ranks and accumulation steps.
+        published_devices: multiplies batch_size. A recipe whose batch was published for each device
+            has the published global batch with the published number of devices here, on however
+            many it runs.
         eval_batch_size: most records in a development batch of one rank.
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
@@ -82,6 +85,7 @@ class InstructionDataModule(RecordDataModule):
         canaries: CanaryPlan | None = None,
         private_part: int | None = None,
         batch_size: int = 16,
+        published_devices: int = 1,
         eval_batch_size: int = 16,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
@@ -92,8 +96,9 @@ class InstructionDataModule(RecordDataModule):
         manifest_folder: str | None = None,
     ) -> None:
         super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, found {batch_size}")
+        for name, value in (("batch_size", batch_size), ("published_devices", published_devices)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, found {value}")
         if private_part is not None and not 0 <= private_part < splits.private_parts:
             raise UserError(
                 f"private_part must be in 0..{splits.private_parts - 1} (splits.private_parts is "
@@ -108,7 +113,7 @@ class InstructionDataModule(RecordDataModule):
         self.vocabulary = vocabulary
         self.splits = splits
         self.private_part = private_part
-        self.batch_size = batch_size
+        self.batch_size = batch_size * published_devices
         self.seed = seed
         self.group_by_length = group_by_length
         self.manifest_folder = manifest_folder

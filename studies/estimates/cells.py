@@ -21,7 +21,7 @@ from studies.estimates.networks import (
 )
 from studies.estimates.settings import Settings, default_of, read_settings
 from studies.estimates.training_run import Audit, Sampling, TeacherHome, TrainingRun
-from studies.estimates.work import Work, work_of
+from studies.estimates.work import Work, global_batch, work_of
 from studies.plan import Cell
 from studies.stages import INIT_OPTION, REFERENCES_OPTION, TEACHER_OPTION
 
@@ -110,7 +110,7 @@ def _estimate(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) 
     student = spec.figures()
     teachers = tuple(one.figures() for one in _teachers(cell, settings, known))
     accumulate = settings.count("trainer.accumulate_grad_batches", 1)
-    batch = settings.count("data.batch_size", default_of(InstructionDataModule, "batch_size"))
+    batch = global_batch(settings)
     tokens = settings.count("data.max_tokens", default_of(InstructionDataModule, "max_tokens"))
     records = math.ceil(batch / (layout.devices * accumulate))
     asked = settings.number("model.reduction.kd_ratio", 1.0) > 0

@@ -35,6 +35,12 @@ def trained_split(settings: Settings) -> str:
     return settings.text("model.split", _SPLIT_OF.get(settings.class_name("model"), "public"))
 
 
+def global_batch(settings: Settings) -> int:
+    """Returns the records of an optimiser step over all devices."""
+    batch = settings.count("data.batch_size", default_of(InstructionDataModule, "batch_size"))
+    return batch * settings.count("data.published_devices", 1)
+
+
 def work_of(settings: Settings, student: Figures, teachers: tuple[Figures, ...]) -> Work | None:
     """Measures a run: parameters x tokens x updates, its tokens in records of one mean length.
 
@@ -49,8 +55,7 @@ def work_of(settings: Settings, student: Figures, teachers: tuple[Figures, ...])
     passes = 3 * student.parameters + sum(one.parameters for one in teachers)
     steps = settings.count("trainer.max_steps", -1)
     if steps > 0:
-        batch = settings.count("data.batch_size", default_of(InstructionDataModule, "batch_size"))
-        return Work("records", float(passes * steps * batch))
+        return Work("records", float(passes * steps * global_batch(settings)))
     size = _split_size(settings, trained_split(settings))
     if size is None:
         return None

@@ -1,8 +1,13 @@
 """Recipes of the published pairs against the tables of techniques.md, sections 2, 4 and 6."""
 
 import pytest
+from lightning.pytorch.cli import LightningArgumentParser
 
-from tests.configs.conftest import CONFIGS, read_fragment
+from datamodules import InstructionDataModule
+from datamodules.errors import UserError
+from studies.estimates.settings import Settings
+from studies.estimates.work import global_batch
+from tests.configs.conftest import CONFIGS, build, compose, read_fragment
 
 STUDENTS = (
     ("gpt2-large", "gpt2-medium", "gpt2-base"),
@@ -103,3 +108,30 @@ def test_every_recipe_states_its_global_batch() -> None:
         recipe = read_fragment(str(path.relative_to(CONFIGS).with_suffix("")))
         assert recipe["data"]["init_args"]["batch_size"] >= 1, path
         assert "accumulate_grad_batches" not in recipe["trainer"], path
+
+
+@pytest.mark.parametrize(("technique", "batch"), [("distillm", 4), ("kd", 16)])
+def test_the_published_global_batch(
+    parser: LightningArgumentParser, technique: str, batch: int
+) -> None:
+    listed = ["base/student", "data/dolly", "data/openwebtext", "families/gpt2-base"]
+    listed += [f"techniques/{technique}", f"recipes/{technique}/gpt2-base"]
+    assert build(parser, compose(parser, *listed)).data.batch_size == batch
+    laid_over = build(parser, compose(parser, *listed, "data/published_batch"))
+    assert laid_over.data.batch_size == 16 * batch
+
+
+def test_estimates_know_the_published_global_batch() -> None:
+    given = {"data": {"batch_size": 8, "published_devices": 4}}
+    assert global_batch(Settings(given)) == 32
+    with pytest.raises(UserError, match="published_devices must be at least 1"):
+        InstructionDataModule(published_devices=0)
+
+
+def test_heads_say_which_batch_is_published() -> None:
+    for folder in ("init", "kd", "seqkd", "imitkd", "gkd", "distillm"):
+        for student in [name for family in STUDENTS for name in family]:
+            text = (CONFIGS / f"recipes/{folder}/{student}.yaml").read_text(encoding="utf-8")
+            head = text.partition("model:")[0]
+            assert "published_batch.yaml" in head, (folder, student)
+            assert "DistiLLM's own script" in head, (folder, student)
