@@ -44,6 +44,9 @@ class TeacherMixedRollouts(ResponseSource):
     probabilities. Inner epochs pass over it in global batches. **The loader's batches only set the
     pace: their records are ignored.** Prompts come in a keyed endless order, each once per pass.
 
+    Steps run without dropout, as in the authors' code: with it the ratio of a rollout's tokens
+    would not be their weight before any update, and the clip would hold back what never moved.
+
     Rewards, returns and advantages are made once per round over all its rollouts (`losses/
     returns.py`); the objective is ``kdmodules.losses.PolicyGradient``. A round is the same on every
     rank and part of the checkpoint. Source: Gu et al. 2024, section 2.2 and algorithm 1.
@@ -63,6 +66,7 @@ class TeacherMixedRollouts(ResponseSource):
     """
 
     extras = _EXTRAS
+    steps_in_evaluation_mode = True
 
     def __init__(
         self,
