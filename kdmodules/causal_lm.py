@@ -1,6 +1,7 @@
 """A Hugging Face causal language model behind one forward entry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from datamodules.batches import InstructionBatch
 from kdmodules import families
+from kdmodules.modes import evaluation_mode
 
 Result = TypeVar("Result")
 
@@ -25,6 +27,9 @@ class CausalLM(nn.Module):
         model: A GPT-2, OPT or LLaMA causal language model. Its activations are fused in place.
         vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
             probability.
+
+    Attributes:
+        stepping: Whether a training step is running; see :meth:`in_step`.
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int) -> None:
@@ -33,6 +38,22 @@ class CausalLM(nn.Module):
         families.fuse_activations(model)
         self.model = model
         self.vocabulary_size = vocabulary_size
+        self.stepping = False
+
+    @contextmanager
+    def in_step(self, dropout: bool) -> Iterator[None]:
+        """Makes a training step of what is computed within: blocks run as they were prepared.
+
+        Args:
+            dropout: False runs it in evaluation mode, gradients on. Afterwards, errors or not, all
+                modes are what they were.
+        """
+        before, self.stepping = self.stepping, True
+        try:
+            with evaluation_mode(self, entered=not dropout):
+                yield
+        finally:
+            self.stepping = before
 
     def forward(self, compute: Callable[["CausalLM"], Result]) -> Result:
         """Runs ``compute(self)`` with every parameter whole.

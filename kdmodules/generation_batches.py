@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from datamodules.batches import length_buckets
 from datamodules.encoding import EncodedRecord
 from datamodules.errors import UserError
+from kdmodules.modes import evaluation_mode
 
 Response = TypeVar("Response")
 
@@ -104,21 +105,18 @@ def inference_state(model: PreTrainedModel, bfloat16: bool = False) -> Iterator[
         model: The model; each module's own mode and the defaults come back, errors or not.
         bfloat16: Autocast where the device has it.
     """
-    modes: list[tuple[nn.Module, bool]] = [(part, part.training) for part in model.modules()]
     defaults = model.generation_config
     kind = model.device.type
     enabled = bfloat16 and (
         kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     )
-    model.eval()
+    autocast = torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
     model.generation_config = GenerationConfig()
     try:
-        with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled):
+        with evaluation_mode(model), torch.no_grad(), autocast:
             yield
     finally:
         model.generation_config = defaults
-        for part, mode in modes:
-            part.training = mode
 
 
 def check_window(

@@ -67,6 +67,11 @@ class LanguageModelModule(LightningModule):
         self._development_sums = TokenSums()
 
     @property
+    def dropout_in_steps(self) -> bool:
+        """Whether training steps run with the network's dropout."""
+        return True
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the run's data."""
         return self.data.tokenizer
@@ -98,7 +103,7 @@ class LanguageModelModule(LightningModule):
         self.lm = self.built(
             network_blueprint(self.network, self.tokenizer, key(self.seed, "weights"))
         )
-        prepare_blocks(self.lm.model, self.network.activation_checkpointing, self.network.compiled)
+        prepare_blocks(self.lm, self.network.activation_checkpointing, self.network.compiled)
 
     def built(self, blueprint: Blueprint) -> CausalLM:
         """Builds the model that is trained or audited, sharded where the strategy shards.
@@ -131,7 +136,7 @@ class LanguageModelModule(LightningModule):
 
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
         """Returns the summed loss of a micro-batch; see :meth:`on_before_optimizer_step`."""
-        with naming_records(batch):
+        with naming_records(batch), self.language_model.in_step(self.dropout_in_steps):
             sums = self.loss_sums(batch)
         self._step_sums.add(sums)
         if not keeps_gradients(self.trainer):

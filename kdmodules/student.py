@@ -16,6 +16,7 @@ from kdmodules.causal_lm import CausalLM
 from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
+from kdmodules.modes import evaluation_mode
 from kdmodules.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
@@ -112,6 +113,11 @@ class StudentModule(LanguageModelModule):
             self._load_teachers()
 
     @property
+    def dropout_in_steps(self) -> bool:
+        """Whether steps run with dropout, as the response source has it."""
+        return not self.responses.steps_in_evaluation_mode
+
+    @property
     def _asks_teachers(self) -> bool:
         """Whether steps of a fit need the teachers themselves."""
         return self.teacher_cache is None or (self.lm_coef > 0 and self.text_kd_ratio > 0)
@@ -166,13 +172,9 @@ class StudentModule(LanguageModelModule):
     def _initial_loss(self) -> float:
         """Returns the development loss of the student as it is, as a validation would."""
         sums = TokenSums()
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        with self.trainer.precision_plugin.val_step_context():
+        with evaluation_mode(self), self.trainer.precision_plugin.val_step_context():
             for batch in self.data.val_dataloader():
                 sums.add(self.development_sums(batch.to(self.device)))
-        for module, mode in modes.items():
-            module.training = mode
         return sums.means(self._sum_over_ranks)[0]["loss"]
 
     def on_validation_start(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -125,10 +126,18 @@ class TextStep:
                     total = total + self._part(lm, batch, teachers)
                 else:
                     # The teachers' rows are kept, so that no teacher runs again in the backward.
-                    total = total + checkpoint(self._part, lm, batch, teachers, use_reentrant=False)
+                    part = partial(self._part_in_step, lm.training)
+                    total = total + checkpoint(part, lm, batch, teachers, use_reentrant=False)
         loss, cross_entropy, divergence = (total * self.weight).unbind()
         found = {"loss": loss, "text_cross_entropy": cross_entropy}
         return found | ({"text_kd": divergence} if self.kd_ratio > 0 else {})
+
+    def _part_in_step(
+        self, dropout: bool, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows
+    ) -> Tensor:
+        """Returns :meth:`_part` in the backward pass as in the forward, when the step is over."""
+        with lm.in_step(dropout):
+            return self._part(lm, batch, teachers)
 
     def _part(self, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows) -> Tensor:
         """Returns loss, cross-entropy and divergence of one part, [3]."""

@@ -14,6 +14,7 @@ from kdmodules.losses.reduction import cross_entropy, reduce_step
 from kdmodules.losses.returns import (
     mixture_weight,
     moment_sums,
+    padded_moment_sums,
     returns_to_go,
     rewards,
     whiten,
@@ -62,6 +63,7 @@ __all__ = [
     "cross_entropy",
     "mixture_weight",
     "moment_sums",
+    "padded_moment_sums",
     "reduce_step",
     "returns_to_go",
     "rewards",

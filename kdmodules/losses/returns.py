@@ -4,6 +4,7 @@ Everything here is per rollout round and without a gradient; rows are rollouts, 
 positions. `mask` is True for response tokens and the first end of sequence, one run per row.
 """
 
+from collections.abc import Sequence
 from math import log
 
 import torch
@@ -98,6 +99,26 @@ def moment_sums(values: Tensor, mask: Tensor) -> Tensor:
     return torch.stack((torch.full_like(kept.sum(), kept.numel()), kept.sum(), kept.square().sum()))
 
 
+def padded_moment_sums(rows: Sequence[Tensor], width: int) -> Tensor:
+    """`moment_sums` of rows that are padded with zeros, the zeros counted among the values.
+
+    So the authors' code whitens: over a micro-batch whose responses are all padded to the longest
+    that may be. Short responses thus pull the mean towards 0, and the sign of what is whitened by
+    it with it.
+
+    Args:
+        rows: Values of each row, of any lengths up to `width`.
+        width: Columns.
+
+    Returns:
+        [3] float64.
+    """
+    padded = torch.zeros(len(rows), width)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return moment_sums(padded, torch.ones_like(padded, dtype=torch.bool))
+
+
 def whiten(values: Tensor, mask: Tensor, sums: Tensor | None = None) -> Tensor:
     """Advantages: values less their masked mean, over their masked standard deviation.
 
@@ -107,7 +128,7 @@ def whiten(values: Tensor, mask: Tensor, sums: Tensor | None = None) -> Tensor:
     Args:
         values: [B, T].
         mask: [B, T] bool.
-        sums: `moment_sums` of the whole round where these are only a part of it.
+        sums: `moment_sums` to whiten by, where they are not those of these values alone.
 
     Returns:
         [B, T] whitened values, 0 where `mask` is False; the variance is the population's, plus

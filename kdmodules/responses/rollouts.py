@@ -1,39 +1,22 @@
 """Rounds of rollouts from the teacher-mixed student, with rewards and advantages (MiniLLM)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, collate
+from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.errors import UserError
 from datamodules.keys import key
 from kdmodules.causal_lm import together
 from kdmodules.keyed_choice import RandomScope
-from kdmodules.losses.returns import returns_to_go, rewards, whiten
+from kdmodules.losses.returns import padded_moment_sums, returns_to_go, rewards, whiten
 from kdmodules.mixture_sampling import MixtureResponse, MixtureSettings, mixture_responses
+from kdmodules.responses.rollout import EXTRAS, Rollout, rollout_batch
 from kdmodules.responses.source import ResponseContext, ResponseSource
 
-_EXTRAS = ("old_logp", "mixture_weight", "advantages")
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A sampled response with what the policy gradient needs of it.
-
-    Attributes:
-        record: The prompt's record with the sampled response.
-        old_logp: float32 [n] log q of each token when it was sampled, nats.
-        mixture_weight: float32 [n] w = q / ((1 - a) q + a p) of each token.
-        advantages: float32 [n] whitened returns.
-    """
-
-    record: EncodedRecord
-    old_logp: Tensor
-    mixture_weight: Tensor
-    advantages: Tensor
+Whitening = Literal["round", "micro_batch"]
 
 
 class TeacherMixedRollouts(ResponseSource):
@@ -44,9 +27,13 @@ class TeacherMixedRollouts(ResponseSource):
     probabilities. Inner epochs pass over it in global batches. **The loader's batches only set the
     pace: their records are ignored.** Prompts come in a keyed endless order, each once per pass.
 
+    Steps run without dropout, as in the authors' code: with it the ratio of a rollout's tokens
+    would not be their weight before any update, and the clip would hold back what never moved.
+
     Rewards, returns and advantages are made once per round over all its rollouts (`losses/
-    returns.py`); the objective is ``kdmodules.losses.PolicyGradient``. A round is the same on every
-    rank and part of the checkpoint. Source: Gu et al. 2024, section 2.2 and algorithm 1.
+    returns.py`), save that ``whitening: micro_batch`` whitens with each step; the objective is
+    ``kdmodules.losses.PolicyGradient``. A round is the same on every rank and part of the
+    checkpoint. Source: Gu et al. 2024, section 2.2 and algorithm 1.
 
     Args:
         mixture: The teacher's share a, the longest rollout, the temperature of the mixture.
@@ -54,7 +41,9 @@ class TeacherMixedRollouts(ResponseSource):
         inner_epochs: Passes over a round.
         reward_scaling: Divides rewards.
         length_normalised: Divide returns by the tokens that remain.
-        whitened: Whiten the returns of a round; otherwise advantages are the returns.
+        whitened: Whiten the returns; otherwise advantages are the returns.
+        whitening: Over what: the tokens of a round, or, as the authors' code does, every
+            micro-batch of all ranks with each response padded to the longest that may be.
         as_released: Returns as the authors' code computes them.
         sampling_batch_size: Most prompts that are rolled out together.
 
@@ -62,7 +51,8 @@ class TeacherMixedRollouts(ResponseSource):
         UserError: If an option is out of range.
     """
 
-    extras = _EXTRAS
+    extras = EXTRAS
+    steps_in_evaluation_mode = True
 
     def __init__(
         self,
@@ -72,6 +62,7 @@ class TeacherMixedRollouts(ResponseSource):
         reward_scaling: float = 0.5,
         length_normalised: bool = True,
         whitened: bool = True,
+        whitening: Whitening = "round",
         as_released: bool = False,
         sampling_batch_size: int = 64,
     ) -> None:
@@ -85,12 +76,15 @@ class TeacherMixedRollouts(ResponseSource):
                 raise UserError(f"{name} is {value}: give at least 1")
         if not reward_scaling > 0:
             raise UserError(f"reward_scaling is {reward_scaling}: give a positive number")
+        if whitening not in ("round", "micro_batch"):
+            raise UserError(f"whitening is {whitening!r}: choose round or micro_batch")
         self.mixture = mixture or MixtureSettings()
         self.rollouts = rollouts
         self.inner_epochs = inner_epochs
         self.reward_scaling = reward_scaling
         self.length_normalised = length_normalised
         self.whitened = whitened
+        self.whitening = whitening
         self.as_released = as_released
         self.sampling_batch_size = sampling_batch_size
         self.round = -1
@@ -128,10 +122,16 @@ class TeacherMixedRollouts(ResponseSource):
             range(self.rollouts), key=lambda i: key(context.seed, "inner", number, epoch, i)
         )
         rows = order[step * context.global_batch : (step + 1) * context.global_batch]
-        first = context.micro_batch % context.accumulate * context.world_size + context.rank
-        mine = [self.current[i] for i in rows[first :: context.accumulate * context.world_size]]
+        first = context.micro_batch % context.accumulate * context.world_size
+        stride = context.accumulate * context.world_size
+        of_ranks = [rows[first + rank :: stride] for rank in range(context.world_size)]
+        mine = [self.current[i] for i in of_ranks[context.rank]]
+        if self.whitened and self.whitening == "micro_batch":
+            returns = [self.current[i].advantages for own in of_ranks for i in own]
+            sums = padded_moment_sums(returns, self.mixture.max_new_tokens)
+            mine = [rollout.whitened_by(sums) for rollout in mine]
         return rollout_batch(
-            mine or [_filler(self.current[rows[0]])], context.vocabulary.pad_id
+            mine or [self.current[rows[0]].filler()], context.vocabulary.pad_id
         ).to(batch.input_ids.device)
 
     def prompts(self, number: int, context: ResponseContext) -> dict[int, list[EncodedRecord]]:
@@ -188,7 +188,8 @@ class TeacherMixedRollouts(ResponseSource):
         mask = torch.arange(student.shape[1]) < lengths.unsqueeze(1)
         reward = rewards(student, teacher, mask, self.reward_scaling)
         values = returns_to_go(reward, mask, self.length_normalised, self.as_released)
-        advantages = whiten(values, mask) if self.whitened else values
+        now = self.whitened and self.whitening == "round"
+        advantages = whiten(values, mask) if now else values
         self._metrics = {
             "reward": (reward.sum() / mask.sum()).item(),
             "rollout_tokens": lengths.double().mean().item(),
@@ -233,31 +234,8 @@ class TeacherMixedRollouts(ResponseSource):
             self.current.append(Rollout(record, *values.cpu().unbind()))
 
 
-def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> InstructionBatch:
-    """Returns rollouts as a batch whose extras lie on the tokens that they belong to, [B, T]."""
-    batch = collate([rollout.record for rollout in rollouts], pad_id)
-    columns = (
-        [rollout.old_logp for rollout in rollouts],
-        [rollout.mixture_weight for rollout in rollouts],
-        [rollout.advantages for rollout in rollouts],
-    )
-    for name, values in zip(_EXTRAS, columns, strict=True):
-        extra = torch.zeros(batch.input_ids.shape, dtype=torch.float32)
-        extra[batch.response_mask] = torch.cat(values)
-        batch.extras[name] = extra
-    return batch
-
-
 def _shuffled(records: Sequence[EncodedRecord], seed: int, passes: int) -> list[EncodedRecord]:
     return sorted(records, key=lambda record: key(seed, "prompts", passes, record.record_id))
-
-
-def _filler(rollout: Rollout) -> Rollout:
-    """Returns a row with a rollout's prompt and nothing to score."""
-    prompt = rollout.record.prompt_ids
-    record = EncodedRecord(FILLER_ID, rollout.record.task, prompt, (), False, False)
-    nothing = torch.zeros(0, dtype=torch.float32)
-    return Rollout(record, nothing, nothing, nothing)
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

@@ -105,11 +105,14 @@ class ResponseSource(ABC):
         fixed_text: Whether a record gets the same response whenever it is asked for, from
             :meth:`prepare` on.
         prepares_with_teachers: Whether :meth:`prepare` asks the teachers.
+        steps_in_evaluation_mode: Whether steps run without dropout, because they weigh what the
+            student says of its text against what it said when the text was sampled.
     """
 
     extras: tuple[str, ...] = ()
     fixed_text: bool = False
     prepares_with_teachers: bool = False
+    steps_in_evaluation_mode: bool = False
 
     @property
     def needs_initial_loss(self) -> bool:

@@ -52,12 +52,13 @@ class Kept:
     attention: float
 
 
-def kept_bytes(spec: NetworkSpec, precision: str) -> Kept:
+def kept_bytes(spec: NetworkSpec, precision: str, dropout: bool = True) -> Kept:
     """Counts what a training step of a network keeps.
 
     Args:
         spec: The network.
         precision: Lightning's name: 32-true, bf16-mixed, 16-mixed, bf16-true, 16-true.
+        dropout: Whether steps run with the network's dropout.
 
     Returns:
         Bytes under attention that is fused, as everywhere but on a CPU with attention dropout.
@@ -68,10 +69,13 @@ def kept_bytes(spec: NetworkSpec, precision: str) -> Kept:
     sizes = {_WIDTHS[family], _INNERS[family], _ALL_HEADS[family], DEPTH[family]}
     named = {"vocab_size", "head_dim", "word_embed_proj_dim", "num_key_value_heads"}
     rest = {name: value for name, value in options.items() if name not in sizes | named}
-    dropout = options.get(_ATTENTION_DROPOUT[family], 0.1 if family == "gpt2" else 0.0)
+    rate = options.get(_ATTENTION_DROPOUT[family], 0.1 if family == "gpt2" else 0.0)
     kv_heads = max(1, _HEADS * figures.kv_width // figures.width)
     probe = _Probe(
-        NetworkSpec(family, json.dumps(rest, sort_keys=True), spec.adapter), kv_heads, precision
+        NetworkSpec(family, json.dumps(rest, sort_keys=True), spec.adapter),
+        kv_heads,
+        precision,
+        dropout,
     )
     base, narrow = probe.slope(2, _WIDTH, _INNER), probe.slope(3, _WIDTH, _INNER)
     block = narrow - base
@@ -83,7 +87,7 @@ def kept_bytes(spec: NetworkSpec, precision: str) -> Kept:
         block=block + by_width * (figures.width - _WIDTH) + by_inner * (figures.inner - _INNER),
         outside=(base - 2 * block) * figures.width / _WIDTH,
         cast=weights * figures.block / probe.block_parameters(),
-        attention=ATTENTION_DROPOUT_BYTES * figures.heads if dropout else 0.0,
+        attention=ATTENTION_DROPOUT_BYTES * figures.heads if rate and dropout else 0.0,
     )
 
 
@@ -94,6 +98,7 @@ class _Probe:
     spec: NetworkSpec
     kv_heads: int
     precision: str
+    dropout: bool
 
     def slope(self, depth: int, width: int, inner: int) -> float:
         """Bytes that one more token adds."""
@@ -148,7 +153,7 @@ def _count(probe: _Probe, rows: int, depth: int, width: int, inner: int) -> int:
         ids = torch.zeros(rows, _TOKENS, dtype=torch.long)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         mixed = torch.autocast("cpu", torch.bfloat16, enabled=probe.precision.endswith("mixed"))
-        with hooks, mixed:
+        with hooks, mixed, lm.in_step(probe.dropout):
             lm.states(ids, torch.ones_like(ids))
     return sum(
         tensor.untyped_storage().nbytes()

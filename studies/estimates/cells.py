@@ -116,7 +116,8 @@ def _estimate(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) 
     asked = settings.number("model.reduction.kd_ratio", 1.0) > 0
     run = TrainingRun(
         student=student,
-        kept=kept_bytes(spec, layout.precision),
+        # Steps on rollouts run without dropout, and keep no mask of it.
+        kept=kept_bytes(spec, layout.precision, settings.class_name("model.responses") != _BY_BOTH),
         teachers=teachers,
         layout=layout,
         records=records,

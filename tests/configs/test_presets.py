@@ -62,6 +62,7 @@ CHANGES: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any]]]] = {
         {
             f"{MODEL}kd_loss.init_args.as_released": (False, True),
             f"{MODEL}responses.init_args.as_released": (False, True),
+            f"{MODEL}responses.init_args.whitening": ("round", "micro_batch"),
             f"{MODEL}text_kd_ratio": (0.0, 0.5),
             "trainer.max_steps": (5000, 160),
         },

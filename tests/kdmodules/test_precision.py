@@ -14,7 +14,7 @@ from kdmodules.causal_lm import CausalLM
 from kdmodules.joint_decoding import log_mixture
 from kdmodules.network import Network, build_network
 from kdmodules.responses import DatasetResponses
-from kdmodules.responses.rollouts import Rollout, rollout_batch
+from kdmodules.responses.rollout import Rollout, rollout_batch
 from kdmodules.scoring import token_statistics
 from kdmodules.teachers import Teachers, TeacherWeights
 from tests.kdmodules.conftest import TINY

@@ -43,9 +43,9 @@ def family_fragment(name: str) -> NetworkSpec:
     return network_of(Settings(yaml.safe_load(path.read_text())), None)
 
 
-def saved_bytes(network: NetworkSpec, rows: int, tokens: int) -> int:
+def saved_bytes(network: NetworkSpec, rows: int, tokens: int, dropout: bool = True) -> int:
     """Bytes of all distinct tensors but weights that autograd holds after a real forward pass."""
-    model = network.build("cpu")
+    model = network.build("cpu").train(dropout)
     weights = {one.data_ptr() for one in model.parameters()}
     seen: dict[int, Tensor] = {}
 
@@ -92,6 +92,16 @@ def test_kept_bytes_are_those_of_a_real_forward_pass(
     figures = network.figures()
     real = saved_bytes(network, rows=3, tokens=20) / 60
     assert kept.block * figures.depth + kept.outside == pytest.approx(real, rel=tolerance)
+
+
+def test_a_step_without_dropout_keeps_no_mask() -> None:
+    network = spec("opt", OPT)
+    kept = kept_bytes(network, "32-true", dropout=False)
+    real = saved_bytes(network, rows=3, tokens=20, dropout=False) / 60
+    assert kept.block * network.figures().depth + kept.outside == pytest.approx(real, rel=0.005)
+    assert kept.block < kept_bytes(network, "32-true").block
+    attention = kept_bytes(spec("gpt2", GPT2 | {"attn_pdrop": 0.1}), "32-true", dropout=False)
+    assert attention.attention == 0
 
 
 def test_attention_dropout_keeps_square_matrices_on_a_cpu() -> None:

@@ -14,7 +14,7 @@ from datamodules.errors import UserError
 from kdmodules.losses import KDStep, PolicyGradient
 from kdmodules.mixture_sampling import MixtureSettings
 from kdmodules.responses import ResponseContext, TeacherMixedRollouts
-from kdmodules.responses.rollouts import Rollout
+from kdmodules.responses.rollout import Rollout
 from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, tiny
 
 MIXTURE = MixtureSettings(teacher_share=0.2, max_new_tokens=10)
@@ -85,6 +85,50 @@ def test_advantages_are_those_of_a_naive_loop(
         ]
         assert rollout.old_logp.tolist() == pytest.approx(q, abs=1e-4)
         assert rollout.mixture_weight.tolist() == pytest.approx(weights, abs=1e-4)
+
+
+def released_advantages(returns: list[list[float]], width: int) -> list[list[float]]:
+    """A micro-batch as the authors' code whitens it: every row padded to the window's end by zeros,
+    and each cell of the table counts.
+    """
+    table = [row + [0.0] * (width - len(row)) for row in returns]
+    cells = [value for row in table for value in row]
+    mean = sum(cells) / len(cells)
+    variance = sum((value - mean) ** 2 for value in cells) / len(cells)
+    return [[(value - mean) / math.sqrt(variance + 1e-8) for value in row] for row in returns]
+
+
+def test_whitening_by_micro_batch_counts_the_padding_of_all_ranks(
+    make_context: MakeContext,
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    raw, round_ = {}, []
+    for index, length in enumerate((1, 2, 3, 2, 4, 10, 1, 3)):
+        # Nothing that the student says is likelier to the teacher: mean returns are negative.
+        returns = torch.randn(length, generator=draw) - 1.5
+        record = EncodedRecord(f"r{index}", "open_qa", (3, 4), (5,) * length, False, False)
+        raw[record.record_id] = returns.tolist()
+        round_.append(Rollout(record, torch.zeros(length), torch.ones(length), returns))
+    flat = torch.cat([one.advantages for one in round_])
+    by_round = [(value - flat.mean()) / flat.std() for value in flat.tolist()]
+    source = rollouts(as_released=True, whitening="micro_batch")
+    source.round, source.current = 0, round_
+    signs = {}
+    for micro_batch in range(2):
+        context = make_context([], accumulate=2, micro_batch=micro_batch, global_batch=8)
+        found = {}
+        for rank in range(2):
+            batch = source.replace(LOADER, replace(context, rank=rank, world_size=2))
+            for row, name in enumerate(batch.record_ids):
+                found[name] = batch.extras["advantages"][row][batch.response_mask[row]].tolist()
+        assert len(found) == 4
+        expected = released_advantages([raw[name] for name in found], MIXTURE.max_new_tokens)
+        for (name, advantages), values in zip(found.items(), expected, strict=True):
+            assert advantages == pytest.approx(values, abs=1e-5)
+            signs[name] = values
+    released = [value for index in range(8) for value in signs[f"r{index}"]]
+    assert sum(released) / len(released) < -0.5
+    assert sum(a * b < 0 for a, b in zip(released, by_round, strict=True)) > len(released) / 4
 
 
 def test_extras_lie_on_their_tokens(make_context: MakeContext) -> None:
