@@ -3,14 +3,14 @@
 Two disjoint series (Steinke 2023; Carlini 2019):
 
 * `coin`: each canary once, in or out by its own fair coin. The excluded are the non-members;
-  membership and one-run epsilon need nothing else. In the counterfactual world the coins are turned
-  over: its teacher gets the excluded half.
+  membership and one-run epsilon need nothing else. The coins of a shadow world are thrown anew. In
+  the counterfactual world the coins are turned over: its teacher gets the excluded half.
 * `exposure`: all planted, repeated 1 to 16 times, for the rank of the secret among all secrets. A
   record repeated r times is a group (its bound would be r epsilon), hence never used for epsilon.
   None of them is in the counterfactual world.
 
-Coins, secrets and wording are hashes of (seed, purpose, canary id): none depends on another, on the
-number of canaries, or on an order.
+Coins, secrets and wording are hashes of (seed, purpose, canary id), a shadow world's coins of its
+number too: none depends on another, on the number of canaries, or on an order.
 """
 
 import json
@@ -125,13 +125,19 @@ class CanaryPlan:
 
 
 def _draw_canary(
-    seed: int, canary_id: str, series: Series, format_name: str, repetitions: int
+    seed: int,
+    shadow: int | None,
+    canary_id: str,
+    series: Series,
+    format_name: str,
+    repetitions: int,
 ) -> Canary:
     secret_format = SECRET_FORMATS[format_name]
     draw = Draw(seed, "canary-wording", canary_id)
     names = {"person": draw.person(), "firm": draw.organisation(), "place": draw.place()}
     prefix, suffix = draw.one_of(secret_format.answers).split("{secret}")
-    heads = key(seed, "canary-coin", canary_id) % 2 == 1
+    world = () if shadow is None else ("shadow", shadow)
+    heads = key(seed, "canary-coin", canary_id, *world) % 2 == 1
     return Canary(
         id=canary_id,
         series=series,
@@ -146,28 +152,35 @@ def _draw_canary(
     )
 
 
-def draw_canaries(plan: CanaryPlan, seed: int) -> list[Canary]:
+def draw_canaries(plan: CanaryPlan, seed: int, shadow: int | None = None) -> list[Canary]:
     """Draws all canaries of a plan, the excluded ones too: the manifest's content.
 
     Args:
         plan: how many of which kind.
         seed: the data's seed.
+        shadow: number of a shadow world, whose coins are thrown anew; None for the first throw.
 
     Returns:
         The coin series, then the exposure series by level. A canary depends on the seed, the
-        formats and its own series, level and number: more canaries never change the others.
+        formats and its own series, level and number: more canaries never change the others. Worlds
+        differ in `included` of the coin series alone.
     """
 
     def format_of(number: int) -> str:
         return plan.formats[number % len(plan.formats)]
 
     coin = [
-        _draw_canary(seed, f"canary-coin-{number:05d}", "coin", format_of(number), 1)
+        _draw_canary(seed, shadow, f"canary-coin-{number:05d}", "coin", format_of(number), 1)
         for number in range(plan.coin)
     ]
     exposure = [
         _draw_canary(
-            seed, f"canary-exposure-{level:02d}-{number:04d}", "exposure", format_of(number), level
+            seed,
+            shadow,
+            f"canary-exposure-{level:02d}-{number:04d}",
+            "exposure",
+            format_of(number),
+            level,
         )
         for level in plan.repetitions
         for number in range(plan.exposure_per_level)

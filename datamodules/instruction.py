@@ -1,7 +1,6 @@
 """The data module of every training run: splits, tokens, batches, populations."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from transformers import PreTrainedTokenizerBase
 
 from datamodules.batches import EncodedRecord
-from datamodules.canaries import CanaryPlan, coin_canaries, draw_canaries, planted_records
+from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
 from datamodules.errors import UserError
@@ -20,14 +19,13 @@ from datamodules.prompts import ALPACA
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
-from datamodules.splits import POOL, SPLITS, Placement, members_of, pool_coin, split_records
+from datamodules.splits import POOL, SPLITS, Placement, members_of
 from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
+from datamodules.worlds import World, canaries_of
 
 TRAINED = "trained"
-COUNTERFACTUAL = "counterfactual"
-SHADOW = "shadow"
 CANARY_POPULATIONS = ("canary_in", "canary_out")
 CANARY_MANIFEST_NAME = "canaries.jsonl"
 _DEFAULT_SPLITS = SplitOptions()
@@ -117,8 +115,9 @@ class InstructionDataModule(RecordDataModule):
         self.seed = seed
         self.group_by_length = group_by_length
         self.manifest_folder = manifest_folder
-        self.canaries = [] if canaries is None else draw_canaries(canaries, splits.seed)
-        self._placements: list[Placement] = []
+        self.canary_plan = canaries
+        self.canaries = canaries_of(splits, canaries)
+        self._world: World | None = None
 
     def setup(self, stage: str) -> None:
         """Reads, clusters and splits the records and prepares the tokenizer, once.
@@ -127,19 +126,26 @@ class InstructionDataModule(RecordDataModule):
             UserError: an unreadable source, a split with too few records, a window too small for
                 the template.
         """
-        if self._placements:
+        if self._world is not None:
             return
-        self._placements = split_records(self._read(), self.splits)
-        self._cluster_of = {p.content: p.cluster for p in self._placements}
+        self._world = World.of(self._read(), self.splits, self.canary_plan)
+        self._cluster_of = {p.content: p.cluster for p in self._world.placements}
         self._cluster_of |= {record.content: record.id for record in self._coin_records()}
         require_disjoint(self.population("private"), self.population("held_out"))
         self._prepare_encoder(self._tokenizer())
         if self.trainer is None or self.trainer.is_global_zero:
             self._write_manifests()
 
+    @property
+    def world(self) -> World:
+        """Splits and canaries under the coins of this run; there from `setup` on."""
+        if self._world is None:
+            raise RuntimeError("the data module has no records before setup()")
+        return self._world
+
     def placements(self, split: str) -> list[Placement]:
         """Records of a split with cluster, coin and role."""
-        return members_of(self._placements, split, self.splits.protocol)
+        return members_of(self.world.placements, split, self.splits.protocol)
 
     def split(self, name: str) -> list[InstructionRecord]:
         """All records of a split, duplicates included, in the order of the source.
@@ -178,37 +184,13 @@ class InstructionDataModule(RecordDataModule):
         return distinct([p.record for p in self.placements(split) if p.role == role])
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
-        """Whether the teacher behind a reference model trained on each record.
-
-        A reference called ``counterfactual`` has a teacher of the held-out side; one called
-        ``shadow<j>`` has a teacher of the private side in the world of `splits.shadow` j.
-        """
-        sides = {p.content: (p.split, p.cluster) for p in self._placements if p.split in POOL}
-        found = [sides.get(record.content) for record in records]
-        if reference == COUNTERFACTUAL:
-            return [side is not None and side[0] == "held_out" for side in found]
-        number = reference.removeprefix(SHADOW)
-        if number == reference or not number.isdecimal():
-            return super().met(reference, records)
-        world = replace(self.splits, shadow=int(number))
-        return [side is not None and pool_coin(world, side[1]) == 1 for side in found]
+        """Whether the teacher behind a reference model trained on each record (`World.met`)."""
+        found = self.world.met(reference, records)
+        return super().met(reference, records) if found is None else found
 
     def training_records(self, split: str) -> list[InstructionRecord]:
-        """What a module that trains on a split is served.
-
-        Of private, the chosen part, and the canaries; of held_out, where the counterfactual teacher
-        trains, also the coin canaries that private lacks.
-        """
-        part = self.private_part if split == "private" else None
-        records = [p.record for p in self.placements(split) if part is None or p.part == part]
-        if split == "held_out":
-            return records + planted_records(self.canaries, "counterfactual")
-        if split != "private":
-            return records
-        parts, seed = self.splits.private_parts, self.splits.seed
-        return records + planted_records(
-            [c for c in self.canaries if part is None or key(seed, "part", c.id) % parts == part]
-        )
+        """What a module that trains on a split is served (`World.training_records`)."""
+        return self.world.training_records(split, self.private_part if split == "private" else None)
 
     def development_records(self) -> list[InstructionRecord]:
         """The development split."""
@@ -278,7 +260,7 @@ class InstructionDataModule(RecordDataModule):
         if self.manifest_folder is None:
             return
         folder = Path(self.manifest_folder)
-        write_manifest(self._placements, folder)
+        write_manifest(self.world.placements, folder)
         if self.canaries:
             write_canary_manifest(self.canaries, folder / CANARY_MANIFEST_NAME)
 

@@ -210,6 +210,26 @@ def _capped(clusters: Sequence[_Cluster], cap: int, seed: int, purpose: str) -> 
     return kept
 
 
+def in_world(placements: Sequence[Placement], options: SplitOptions) -> list[Placement]:
+    """Throws the coins of the pool anew, as in the world of `options.shadow`, moving nothing else.
+
+    Args:
+        placements: what `split_records` returned for any world of these options.
+        options: protocol, shares, seed and world.
+
+    Returns:
+        What `split_records` returns for `options`, without looking for near-duplicates again.
+    """
+    thrown = [
+        p if p.coin is None else _on_side(p, pool_coin(options, p.cluster)) for p in placements
+    ]
+    return _with_parts(thrown, options)
+
+
+def _on_side(placement: Placement, coin: int) -> Placement:
+    return replace(placement, split=POOL[1 - coin], coin=coin, part=None)
+
+
 def pool_coin(options: SplitOptions, cluster: str) -> int:
     """Throws the fair coin of a cluster of the pool: 1 private, 0 held_out."""
     world = () if options.shadow is None else ("shadow", options.shadow)

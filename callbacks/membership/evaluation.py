@@ -91,6 +91,8 @@ def evaluate(
         gates: What the texts alone tell, by the members' population; may be empty.
     """
     found = Evaluation()
+    scorable = [side.view.scorable_only() for side in sides.values()]
+    attacks = [attack.tuned(scorable) for attack in attacks]
     scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
     members = {pair.members for pair in oppositions}
     for name, ours in scored.items():

@@ -347,18 +347,3 @@ def test_faults(source: str):
     data.setup("fit")
     with pytest.raises(RuntimeError, match="need a Trainer"):
         data.val_dataloader()
-
-
-def test_the_module_knows_what_the_teacher_of_a_reference_met():
-    module = InstructionDataModule(n_records=300, vocabulary=300, splits=SplitOptions(seed=2))
-    module.setup("fit")
-    shadow = InstructionDataModule(
-        n_records=300, vocabulary=300, splits=SplitOptions(seed=2, shadow=1)
-    )
-    shadow.setup("fit")
-    trained_on = {record.content for record in shadow.training_records("private")}
-    for name in ("private", "held_out", "never"):
-        records = module.population(name)
-        assert module.met("shadow1", records) == [r.content in trained_on for r in records]
-        assert module.met("counterfactual", records) == [name == "held_out"] * len(records)
-        assert module.met("base", records) == [False] * len(records)

@@ -1,7 +1,8 @@
 """The plug point of membership attacks: one number per record, higher = more likely a member."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +36,15 @@ class Attack(ABC):
     def requires(self) -> frozenset[Measurement]:
         """What the view must hold; the audit measures the union over its attacks once."""
         return frozenset({Scored()})
+
+    def tuned(self, views: Sequence[AuditView]) -> Self:
+        """Returns the attack with what it learns about its references before it scores anything.
+
+        Args:
+            views: The scorable records of every population of the audit, members and non-members
+                alike: the scores of one population must compare with those of another.
+        """
+        return self
 
     def defined(self, view: AuditView) -> Tensor:
         """Returns where the attack is defined, [B] bool; the others are counted as skipped."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from numpy.typing import ArrayLike
 
 from callbacks.membership import AuditView, TokenStatistics
 from callbacks.membership.measurements import Scored
@@ -72,6 +73,17 @@ def view_of(
     """A view of the records' own text under the audited model and under reference models."""
     passes = {Scored(): own, **{Scored(model=name): t for name, t in references.items()}}
     return AuditView(audited, passes)
+
+
+def planted_confidences(
+    logits: ArrayLike, audited: Sequence[InstructionRecord] | None = None
+) -> TokenStatistics:
+    """One token per record with the given logit-scaled confidence."""
+    logp = torch.nn.functional.logsigmoid(torch.as_tensor(logits, dtype=torch.float64))
+    n = len(logp)
+    ids = [str(i) for i in range(n)] if audited is None else [one.id for one in audited]
+    scores = TokenScores(logp, -torch.ones(n), torch.ones(n), torch.zeros(n, dtype=torch.int64))
+    return TokenStatistics.from_batch(ids, torch.ones(n).long(), scores)
 
 
 def with_own(view: AuditView, own: TokenStatistics) -> AuditView:

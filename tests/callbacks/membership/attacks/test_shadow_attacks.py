@@ -1,7 +1,7 @@
 """RMIA and LiRA against loops over records and references, and on planted Gaussian confidences."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -10,13 +10,19 @@ import torch
 from scipy.stats import norm
 
 from callbacks.membership import AuditView, TokenStatistics
-from callbacks.membership.attacks import RMIA, Attack, LiRA
+from callbacks.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
 from callbacks.membership.attacks.confidence import logit_confidence
+from callbacks.membership.attacks.offline import GRID
 from callbacks.membership.measurements import NEVER, Scored
-from callbacks.statistics import auroc
+from callbacks.statistics import Estimate, auroc
 from datamodules.errors import UserError
-from kdmodules.scoring import TokenScores
-from tests.callbacks.membership.conftest import LENGTHS, as_lists, random_statistics, records
+from tests.callbacks.membership.conftest import (
+    LENGTHS,
+    as_lists,
+    planted_confidences,
+    random_statistics,
+    records,
+)
 
 REFERENCES = ["shadow0", "shadow1", "shadow2"]
 MET = {
@@ -49,14 +55,17 @@ def kept(view: AuditView, attack: Attack) -> tuple[AuditView, list[int]]:
     return view.where(defined), defined.nonzero().flatten().tolist()
 
 
-@pytest.mark.parametrize(("gamma", "a"), [(1.0, 0.3), (1.5, 0.0), (1.0, 1.0)])
-def test_rmia_counts_the_dominated_population(view: AuditView, gamma: float, a: float) -> None:
+@pytest.mark.parametrize(("gamma", "a"), [(1.0, 0.3), (1.5, 0.0), (1.0, 1.0), (1.0, None)], ids=str)
+def test_rmia_counts_the_dominated_population(
+    view: AuditView, gamma: float, a: float | None
+) -> None:
     attack = RMIA(REFERENCES, gamma, a)
     chosen, places = kept(view, attack)
     assert places == [0, 1, 2, 3, 4, 5, 6]  # all three references met record 7
+    weight = 1.0 if a is None else a  # nothing was tuned
 
     def ratio(p: float, out: list[float]) -> float:
-        return p / (((1 + a) * sum(out) / len(out) + (1 - a)) / 2)
+        return p / (((1 + weight) * sum(out) / len(out) + (1 - weight)) / 2)
 
     z = [
         ratio(p, out)
@@ -69,8 +78,137 @@ def test_rmia_counts_the_dominated_population(view: AuditView, gamma: float, a: 
     expected = []
     for b in places:
         x = ratio(own[b], [others[name][b] for name in REFERENCES if not MET[name][b]])
-        expected.append(sum(x / one > gamma for one in z) / len(z))
+        part = 0.5 + math.atan(math.log(x / gamma)) / math.pi
+        expected.append((sum(x / one > gamma for one in z) + part) / (len(z) + 1))
     assert attack.score(chosen).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_rmia_breaks_ties_of_the_share_by_the_ratio() -> None:
+    """Records of 20 ratios against a population of 2: three shares, but the ratios' ranking."""
+    ratios = torch.linspace(-40, 40, 20, dtype=torch.float64)
+    base = records((1,))[0]
+    passes = {
+        Scored(): planted_confidences(ratios - 45),
+        Scored(model="out"): planted_confidences(torch.full((20,), -45.0)),
+        Scored(records=NEVER): planted_confidences([-55.0, -35.0]),
+        Scored(model="out", records=NEVER): planted_confidences([-45.0, -45.0]),
+    }
+    view = AuditView([replace(base, id=str(i)) for i in range(20)], passes)
+    scores = RMIA(["out"]).score(view)
+    assert (scores.diff() > 0).all()
+    dominated = [sum(float(one) > z for z in (-10, 10)) for one in ratios]
+    assert (scores * 3).floor().tolist() == dominated
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Text-like likelihoods of .0005 to .05: LL ~ N(difficulty + leak [met], noise)."""
+
+    leak: float
+    spread: float = 1.0
+    noise: float = 0.15
+    n: int = 600
+
+    def view(self, names: list[str], seed: int = 0) -> tuple[AuditView, np.ndarray]:
+        """A view under an audited model and references of known coins, and who was a member."""
+        rng = np.random.default_rng(seed)
+        difficulty = rng.normal(-5.3, self.spread, self.n)
+        aside = rng.normal(-5.3, self.spread, 60)
+        member = rng.random(self.n) < 0.5
+        met = {name: rng.random(self.n) < 0.5 for name in names}
+        passes = {}
+        for name, inside in {"audited": member, **met}.items():
+            level = difficulty + self.leak * inside + rng.normal(0, self.noise, self.n)
+            passes[Scored(model=name)] = of_likelihoods(level)
+            others = aside + rng.normal(0, self.noise, 60)
+            passes[Scored(model=name, records=NEVER)] = of_likelihoods(others)
+        base = records((1,))[0]
+        audited = [replace(base, id=str(i)) for i in range(self.n)]
+        known = {name: torch.tensor(values) for name, values in met.items()}
+        return AuditView(audited, passes, met=known), member
+
+
+def of_likelihoods(log_likelihoods: np.ndarray) -> TokenStatistics:
+    """One token per record with the given log-probability, at most -1e-6."""
+    capped = np.minimum(log_likelihoods, -1e-6)
+    return planted_confidences(capped - np.log(-np.expm1(capped)))
+
+
+def area(attack: Attack, view: AuditView, member: np.ndarray) -> Estimate:
+    defined = attack.defined(view)
+    scores = attack.score(view.where(defined)).numpy()
+    inside = member[defined.numpy()]
+    return auroc(scores[inside], scores[~inside])
+
+
+def test_rmia_beats_the_loss_behind_a_spread_of_difficulty() -> None:
+    """The published a = 0.3 cannot: it swamps the mean of small likelihoods."""
+    names = [f"shadow{j}" for j in range(4)]
+    view, member = Leak(0.3).view(names)
+    tuned = RMIA(names).tuned([view])
+    found, loss = area(tuned, view, member), area(Loss(), view, member)
+    assert found.lower > loss.upper + 0.1
+    assert area(RMIA(names, a=0.3), view, member).value < loss.value + 0.02
+    chosen = view.where(tuned.defined(view))
+    assert tuned.diagnostics(chosen)["spearman_loss"] < 0.6
+    assert RMIA(names, a=0.3).diagnostics(chosen)["spearman_loss"] > 0.99
+    assert tuned.params == RMIA(names).params != RMIA(names, a=0.9).params
+    areas = []
+    for seed in range(10):
+        clean, nobody = Leak(0.0).view(names, seed)
+        areas.append(area(RMIA(names).tuned([clean]), clean, nobody).value)
+    assert abs(np.mean(areas) - 0.5) < 4 * 0.024 / math.sqrt(10)
+
+
+def naive_correction(view: AuditView, names: list[str]) -> dict[float, float]:
+    """Mean AUROC by a, pair by pair in float64."""
+    p = {name: likelihoods(view, name) for name in names}
+    found = {}
+    for a in GRID:
+        areas = []
+        for target in names:
+            rest = [name for name in names if name != target]
+            sides: dict[bool, list[float]] = {True: [], False: []}
+            for b in range(len(view.records)):
+                out = [p[name][b] for name in rest if not view.met[name][b]]
+                if out:
+                    mean = ((1 + a) * sum(out) / len(out) + (1 - a)) / 2
+                    sides[bool(view.met[target][b])].append(p[target][b] / mean)
+            wins = [(x > y) + (x == y) / 2 for x in sides[True] for y in sides[False]]
+            areas.append(sum(wins) / len(wins))
+        found[a] = sum(areas) / len(areas)
+    return found
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.5, 1.5])
+def test_the_correction_is_the_best_against_the_references_themselves(spread: float) -> None:
+    names = [f"shadow{j}" for j in range(3)]
+    view, _ = Leak(0.3, spread=spread, noise=0.4, n=60).view(names, seed=3)
+    attack = RMIA(names).tuned([view])
+    chosen = attack.diagnostics(view.where(attack.defined(view)))["a"]
+    areas = naive_correction(view, names)
+    assert areas[chosen] == pytest.approx(max(areas.values()), abs=1e-12)
+    assert chosen == max(a for a, one in areas.items() if one > areas[chosen] - 1e-9)
+
+
+def test_the_correction_is_one_where_no_coins_are_known() -> None:
+    """One reference is then `reference` by another name, and the row says so."""
+    names = ["shadow0", "shadow1"]
+    view, _ = Leak(0.3).view(names)
+    for attack, known in (
+        (RMIA(["shadow0"]), view.met),  # nobody to attack it with
+        (RMIA(names), {}),
+        (RMIA(names), {"shadow0": torch.ones(600, dtype=torch.bool)}),
+    ):
+        asked = replace(view, met=known)
+        tuned = attack.tuned([asked])
+        assert tuned.diagnostics(asked.where(tuned.defined(asked)))["a"] == 1.0
+    alone = replace(view, met={})
+    diagnostics = RMIA(["shadow0"]).diagnostics(alone)
+    assert diagnostics["spearman_reference"] == pytest.approx(1.0, abs=1e-12)
+    ours, theirs = RMIA(["shadow0"]).score(alone), Reference("shadow0").score(alone)
+    assert ours.argsort().tolist() == theirs.argsort().tolist()
+    assert RMIA(names).diagnostics(alone)["spearman_reference"] < 1.0
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -102,14 +240,6 @@ def test_lira_is_the_gaussian_likelihood_ratio(view: AuditView, mode: str) -> No
     assert attack.score(chosen).tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def planted(logits: torch.Tensor) -> TokenStatistics:
-    """One token per record with the given logit-scaled confidence."""
-    n = len(logits)
-    logp = torch.nn.functional.logsigmoid(logits)
-    scores = TokenScores(logp, -torch.ones(n), torch.ones(n), torch.zeros(n, dtype=torch.int64))
-    return TokenStatistics.from_batch([str(i) for i in range(n)], torch.ones(n).long(), scores)
-
-
 @pytest.mark.parametrize(("k", "mode"), [(4, "offline"), (32, "offline"), (32, "online")])
 def test_lira_finds_a_planted_shift_and_nothing_without_one(k: int, mode: str) -> None:
     """phi ~ N(hardness + 1.5 [met], 1), hardness ~ N(0, 3): the loss alone hardly sees it."""
@@ -120,7 +250,7 @@ def test_lira_finds_a_planted_shift_and_nothing_without_one(k: int, mode: str) -
 
     def model(met: torch.Tensor) -> TokenStatistics:
         noise = torch.randn(n, generator=generator, dtype=torch.float64)
-        return planted(hardness + 1.5 * met + noise)
+        return planted_confidences(hardness + 1.5 * met + noise)
 
     names = [f"shadow{j}" for j in range(k)]
     met = {name: torch.rand(n, generator=generator) < 0.5 for name in names}
@@ -148,7 +278,7 @@ def test_one_reference_ranks_by_the_difference() -> None:
     base = records((1,))[0]
     view = AuditView(
         [replace(base, id=str(i)) for i in range(6)],
-        {Scored(): planted(own), Scored(model="out"): planted(other)},
+        {Scored(): planted_confidences(own), Scored(model="out"): planted_confidences(other)},
     )
     assert LiRA(["out"]).score(view).tolist() == pytest.approx((own - other).tolist(), rel=1e-6)
 
