@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from callbacks.export.markdown import Row, figure_text, options_text, table
-from callbacks.verdict import RULES, Verdict, auroc_verdict, gap_verdict
+from callbacks.verdict import RULES, TAIL_METRIC, Verdict, auroc_verdict, gap_verdict
 
 __all__ = ["memorization_section", "privacy_section"]
 
@@ -76,7 +77,7 @@ def privacy_section(rows: Sequence[Row]) -> str:
             else "not measured",
             metrics["auroc"].get("n_members"),
             metrics["auroc"].get("n_nonmembers"),
-            *_judged(metrics["auroc"], auroc_verdict),
+            *_judged(metrics["auroc"], _auroc_rule(metrics.get(TAIL_METRIC, {}))),
         )
         for key, metrics in measured
     ]
@@ -118,10 +119,20 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     return f"{_GAP_CLAIM}\n\n{table(_GAP_COLUMNS, lines)}"
 
 
+def _auroc_rule(tail: Row) -> Callable[[float, float, bool | None], Verdict]:
+    """Returns the rule of an AUROC beside the certified TPR, a row that may be empty."""
+    bounds = {f"tpr_{end}": _number(tail.get(end)) for end in ("lower", "upper")}
+    return partial(auroc_verdict, **bounds)
+
+
+def _number(value: object) -> float | None:
+    return None if value is None else float(str(value))
+
+
 def _judged(row: Row, rule: Callable[[float, float, bool | None], Verdict]) -> tuple[str, str]:
     """Returns what is known of the texts, and the verdict."""
     shifted = None if row.get("shifted") is None else bool(row["shifted"])
-    lower, upper = row.get("lower"), row.get("upper")
+    lower, upper = _number(row.get("lower")), _number(row.get("upper"))
     if lower is None or upper is None:
         return _TEXTS[shifted], "undecided: no interval"
-    return _TEXTS[shifted], str(rule(float(str(lower)), float(str(upper)), shifted))
+    return _TEXTS[shifted], str(rule(lower, upper, shifted))

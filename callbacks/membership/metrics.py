@@ -13,11 +13,13 @@ from callbacks.statistics import (
     auroc,
     auroc_over_draws,
     balanced_accuracy,
+    certified_tpr,
     epsilon_equivalent,
     epsilon_lower_bound,
     reliability,
     tpr_at_fpr,
 )
+from callbacks.verdict import TAIL_FPR, TAIL_METRIC
 
 DEFAULT_FPRS = (0.1, 0.01)
 # Fewer could leave a side without a cluster in one of the halves that balanced accuracy needs.
@@ -164,6 +166,7 @@ def _metric_rows(
             {"metric": f"epsilon_equivalent_at_fpr_{rate}", "value": _equivalent(point)}
             for rate, point in zip(rates, points, strict=True)
         ]
+        rows += _certified_rows(members, nonmembers)
     return [{**common, **row} for row in rows]
 
 
@@ -201,6 +204,24 @@ def _reliability_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list
         return []
     value = reliability(np.concatenate([members.draws, nonmembers.draws]))
     return [{"metric": "reliability", "value": None if np.isnan(value) else value}]
+
+
+def _certified_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
+    """The certified TPR that verdicts read: lower bound of 97.5%, upper of 95%.
+
+    None for scores over random draws: a draw moves members against non-members by an amount that no
+    bound over records counts.
+    """
+    if members.draws is not None or nonmembers.draws is not None:
+        return []
+    bounds = certified_tpr(
+        members.scores,
+        nonmembers.scores,
+        TAIL_FPR,
+        member_clusters=members.clusters,
+        nonmember_clusters=nonmembers.clusters,
+    )
+    return [{"metric": TAIL_METRIC, **_estimate_columns(bounds)}]
 
 
 def _accuracy_columns(members: ScoredRecords, nonmembers: ScoredRecords) -> Row:

@@ -1,5 +1,6 @@
 """Statistics of an audit: float64 scores in, figures with intervals out; no I/O, no Lightning."""
 
+from callbacks.statistics.certified import certified_tpr
 from callbacks.statistics.estimates import Estimate
 from callbacks.statistics.multiplicity import holm, max_t
 from callbacks.statistics.one_run_epsilon import (
@@ -33,6 +34,7 @@ __all__ = [
     "auroc",
     "auroc_over_draws",
     "balanced_accuracy",
+    "certified_tpr",
     "epsilon_equivalent",
     "epsilon_lower_bound",
     "hierarchical_bootstrap",

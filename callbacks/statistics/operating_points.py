@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from callbacks.statistics.certified import Sides, certified_bounds
 from callbacks.statistics.estimates import (
     Estimate,
     FloatArray,
@@ -51,25 +51,6 @@ class TprEstimate(Estimate):
     tpr_upper: float
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Sorted scores of both sides and what they are worth in independent records."""
-
-    members: FloatArray  # [n] ascending
-    nonmembers: FloatArray  # [m] descending
-    n_effective: float
-    m_effective: float
-
-    def members_above(self, threshold: float | FloatArray) -> IntArray:
-        """Members strictly above a threshold (or each of several)."""
-        below = np.searchsorted(self.members, threshold, side="right")
-        return np.asarray(self.members.size - below, dtype=np.int64)
-
-    def members_from(self, threshold: float) -> int:
-        """Members at or above a threshold."""
-        return int(self.members.size - np.searchsorted(self.members, threshold, side="left"))
-
-
 def tpr_at_fpr(
     members: ArrayLike,
     nonmembers: ArrayLike,
@@ -90,8 +71,8 @@ def tpr_at_fpr(
 
     fpr * m >= 10: smoothed stratified bootstrap in which each draw has a threshold of its own
     (`_bootstrap_interval`). Below: an operating point with a certified bound
-    (`_certified_interval`). Below 1/m: not measurable. With clusters every count is scaled to the
-    effective number of independent records (`proportions.effective_size`).
+    (`certified.certified_bounds`). Below 1/m: not measurable. With clusters every count is scaled
+    to the effective number of independent records (`proportions.effective_size`).
 
     Args:
         members: [n] scores, higher = more likely a member.
@@ -125,12 +106,12 @@ def tpr_at_fpr(
     threshold = float(descending[allowed])
     n_effective = effective_size(x > threshold, x_clusters)
     m_effective = effective_size(y > threshold, y_clusters)
-    sides = _Sides(np.sort(x), descending, n_effective, m_effective)
+    sides = Sides(np.sort(x), descending, n_effective, m_effective)
     if fpr * m_effective + _ROUNDING >= _BOOTSTRAP_EXPECTED:
         lower, upper = _bootstrap_interval(sides, fpr, tail, n_draws, np.random.default_rng(seed))
         kind: Literal["bootstrap", "operating_point"] = "bootstrap"
     else:
-        lower, upper = _certified_interval(sides, fpr, tail)
+        lower, upper = certified_bounds(sides, fpr, tail)
         kind = "operating_point"
     tpr, realised = float(np.mean(x > threshold)), float(np.mean(y > threshold))
     fpr_ends = clopper_pearson(realised * m_effective, m_effective, tail / 2.0)
@@ -141,7 +122,7 @@ def tpr_at_fpr(
 
 
 def _bootstrap_interval(
-    sides: _Sides, fpr: float, tail: float, n_draws: int, rng: np.random.Generator
+    sides: Sides, fpr: float, tail: float, n_draws: int, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Percentile interval of the TPR at `fpr`, the threshold drawn anew each time.
 
@@ -159,31 +140,6 @@ def _bootstrap_interval(
     rates = rng.beta(hits + 0.5, sides.n_effective - hits + 0.5)
     lower, upper = np.quantile(rates, [tail / 2.0, 1.0 - tail / 2.0])
     return float(lower), float(upper)
-
-
-def _certified_interval(sides: _Sides, fpr: float, tail: float) -> tuple[float, float]:
-    """Bounds of the TPR at `fpr` that hold whatever the two distributions are.
-
-    The FPR of "strictly above the (j + 1)-th largest of m non-members" is Beta(j + 1, m - j), or
-    below it where scores tie. Lower: the largest j with P(Beta <= fpr) >= 1 - tail/2, then the
-    lower Clopper-Pearson end, error tail/2, of the TPR there. Upper: the smallest j with
-    P(Beta >= fpr) >= 1 - tail/2, members at the threshold counted in. Each bound errs with
-    probability at most `tail`; where no j qualifies it is 0 or 1 (corrections.md 5).
-    """
-    m, n = sides.nonmembers.size, sides.members.size
-    scale, trials = sides.m_effective / m, sides.n_effective
-    j = np.arange(m)
-    below = stats.beta.cdf(fpr, j * scale + 1.0, (m - j) * scale)  # [m] falls with j
-    safe = np.flatnonzero(below >= 1.0 - tail / 2.0)
-    beyond = np.flatnonzero(1.0 - below >= 1.0 - tail / 2.0)
-    lower, upper = 0.0, 1.0
-    if safe.size:
-        hits = float(sides.members_above(float(sides.nonmembers[safe[-1]])))
-        lower = clopper_pearson(hits / n * trials, trials, tail)[0]
-    if beyond.size:
-        hits = float(sides.members_from(float(sides.nonmembers[beyond[0]])))
-        upper = clopper_pearson(hits / n * trials, trials, tail)[1]
-    return lower, upper
 
 
 def balanced_accuracy(

@@ -46,13 +46,30 @@ def wilson(share: float, trials: float, tail: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
+def fewest_independent(n: int, clusters: IntArray | None) -> float:
+    """Number of independent records that n are worth where those of a cluster are all alike.
+
+    (sum of sizes)^2 / (sum of squared sizes) (Kish 1965).
+
+    Args:
+        n: Records.
+        clusters: [n] ids, or None for independent records.
+
+    Returns:
+        Between 1 and n; n without clusters.
+    """
+    if clusters is None:
+        return float(n)
+    sizes = np.unique(clusters, return_counts=True)[1].astype(np.float64)
+    return n * n / float(np.sum(sizes**2))
+
+
 def effective_size(hits: NDArray[np.bool_], clusters: IntArray | None) -> float:
     """Number of independent records whose share of hits would vary as much as this one's.
 
     p(1 - p) over the variance of p between clusters (Korn and Graubard 1998), never more than the
-    records there are and never less than (sum of sizes)^2 / (sum of squared sizes), the worth of
-    clusters whose records are all alike; the latter also where p is 0 or 1 and the variance
-    therefore says nothing.
+    records there are and never less than `fewest_independent`; the latter also where p is 0 or 1
+    and the variance therefore says nothing.
 
     Args:
         hits: [n].
@@ -66,7 +83,7 @@ def effective_size(hits: NDArray[np.bool_], clusters: IntArray | None) -> float:
         return float(n)
     _, index = np.unique(clusters, return_inverse=True)
     sizes = np.bincount(index).astype(np.float64)
-    alike = n * n / float(np.sum(sizes**2))
+    alike = fewest_independent(n, clusters)
     share = float(np.mean(hits))
     if sizes.size == 1 or share in (0.0, 1.0):
         return alike

@@ -1,19 +1,94 @@
 """What the controls say: models that never met the private records tell nothing apart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from callbacks.statistics import auroc, replicate_mean
-from callbacks.verdict import CLEAN_MARGIN, is_clean
+from callbacks.statistics import Estimate, auroc, certified_tpr, replicate_mean
+from callbacks.verdict import (
+    CLEAN_CAVEAT,
+    CLEAN_MARGIN,
+    CLEAN_TPR,
+    RECORDS_FOR_CLEAN,
+    TAIL_FPR,
+    is_clean,
+)
+from studies.comparisons import AttackScores, record_clusters
+from studies.plan import Cell
 from studies.report.notice import Notice
 from studies.report.study_data import PRIMARY_ATTACK, StudyData
 
 __all__ = ["control_notices"]
 
 _NEAR, _WIDE = 0.90, 0.999
-Sides = tuple[np.ndarray, np.ndarray]
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What the scores of a control, or of all controls of a kind, say.
+
+    Attributes:
+        near: 90% interval of the AUROC.
+        wide: 99.9% interval of the AUROC.
+        tail: Certified bounds of the TPR at 1% FPR: the lower as rarely wrong as `wide`'s, the
+            upper of 95%.
+        counts: What the intervals are over.
+    """
+
+    near: Interval
+    wide: Interval
+    tail: Interval
+    counts: str
+
+
+@dataclass(frozen=True)
+class _Control:
+    """One control's scores under the primary attack.
+
+    Attributes:
+        cell: The run.
+        scores: By record.
+        clusters: Number of each record's near-duplicate cluster; None where they are not at hand,
+            and records count as independent.
+    """
+
+    cell: Cell
+    scores: AttackScores
+    clusters: Mapping[str, int] | None
+
+    def over_records(self) -> _Bounds:
+        near, wide = self.area(_NEAR), self.area(_WIDE)
+        counts = f"n = {near.n_members} + {near.n_nonmembers}"
+        return _Bounds((near.lower, near.upper), (wide.lower, wide.upper), self.tail(), counts)
+
+    def area(self, level: float) -> Estimate:
+        return auroc(
+            self.scores.members.to_numpy(),
+            self.scores.nonmembers.to_numpy(),
+            level,
+            member_clusters=self._numbers("members"),
+            nonmember_clusters=self._numbers("nonmembers"),
+        )
+
+    def tail(self) -> Interval:
+        found = certified_tpr(
+            self.scores.members.to_numpy(),
+            self.scores.nonmembers.to_numpy(),
+            TAIL_FPR,
+            member_clusters=self._numbers("members"),
+            nonmember_clusters=self._numbers("nonmembers"),
+            lower_tail=(1.0 - _WIDE) / 2.0,
+        )
+        return found.lower, found.upper
+
+    def _numbers(self, side: str) -> NDArray[np.int64] | None:
+        if self.clusters is None:
+            return None
+        records = getattr(self.scores, side).index
+        return np.array([self.clusters[record] for record in records], dtype=np.int64)
 
 
 def control_notices(data: StudyData) -> Iterator[Notice]:
@@ -21,54 +96,64 @@ def control_notices(data: StudyData) -> Iterator[Notice]:
 
     Seeds of one replicate share its split and are none of their own: each is judged over records.
     """
-    kinds: dict[str, dict[str, tuple[int, Sides]]] = {}
+    kinds: dict[str, list[_Control]] = {}
     for cell in data.cells:
         if cell.role != "control":
             continue
         for (name, _), scores in data.scores.get(cell.alias, {}).items():
             if name == PRIMARY_ATTACK:
-                sides = (scores.members.to_numpy(), scores.nonmembers.to_numpy())
-                kinds.setdefault(data.kinds[cell.alias], {})[cell.alias] = (cell.replicate, sides)
-    for kind, runs in kinds.items():
-        if len({replicate for replicate, _ in runs.values()}) > 1:
-            yield _judged(kind, *_over_replicates(list(runs.values())))
+                one = _Control(cell, scores, record_clusters(cell))
+                kinds.setdefault(data.kinds[cell.alias], []).append(one)
+    for kind, controls in kinds.items():
+        if len({one.cell.replicate for one in controls}) > 1:
+            yield _judged(kind, _over_replicates(controls))
         else:
-            for alias, (_, sides) in runs.items():
-                yield _judged(data.labels[alias], *_over_records(sides))
+            for one in controls:
+                yield _judged(data.labels[one.cell.alias], one.over_records())
 
 
-def _over_records(sides: Sides) -> tuple[Interval, Interval, str]:
-    near, wide = (auroc(*sides, level=level) for level in (_NEAR, _WIDE))
-    counts = f"n = {near.n_members} + {near.n_nonmembers}"
-    return (near.lower, near.upper), (wide.lower, wide.upper), counts
+def _over_replicates(controls: Sequence[_Control]) -> _Bounds:
+    """Returns Student's t of the replicates' AUROCs, and the means of their certified bounds.
+
+    The mean of bounds that each hold is a bound of the mean, and a cautious one: what each adds for
+    its own few records is not averaged away.
+    """
+    figures: dict[int, list[tuple[float, float, float]]] = {}
+    for one in controls:
+        figure = (one.area(_NEAR).value, *one.tail())
+        figures.setdefault(one.cell.replicate, []).append(figure)
+    means = np.array([np.mean(own, axis=0) for own in figures.values()])  # [R, 3]
+    near, wide = (replicate_mean(means[:, 0], level) for level in (_NEAR, _WIDE))
+    lower, upper = means[:, 1:].mean(axis=0).tolist()
+    counts = f"R = {len(means)} replicates"
+    return _Bounds((near.lower, near.upper), (wide.lower, wide.upper), (lower, upper), counts)
 
 
-def _over_replicates(runs: Sequence[tuple[int, Sides]]) -> tuple[Interval, Interval, str]:
-    values: dict[int, list[float]] = {}
-    for replicate, sides in runs:
-        values.setdefault(replicate, []).append(auroc(*sides).value)
-    means = [np.mean(own) for own in values.values()]
-    near, wide = (replicate_mean(means, level) for level in (_NEAR, _WIDE))
-    return (near.lower, near.upper), (wide.lower, wide.upper), f"R = {len(means)} replicates"
-
-
-def _judged(label: str, near: Interval, wide: Interval, counts: str) -> Notice:
-    shown = f"90% interval [{near[0]:.3f}, {near[1]:.3f}], {counts}"
-    if not wide[0] <= 0.5 <= wide[1]:
+def _judged(label: str, found: _Bounds) -> Notice:
+    (lower, upper), (tpr_lower, tpr_upper) = found.wide, found.tail
+    wide = f"99.9% interval [{lower:.3f}, {upper:.3f}], {found.counts}"
+    if not lower <= 0.5 <= upper or tpr_lower > TAIL_FPR:
+        tail = f"; TPR at 1% FPR at least {tpr_lower:.3f}" if tpr_lower > TAIL_FPR else ""
+        what = "TPR lies above its FPR" if lower <= 0.5 <= upper else "AUROC differs from 0.5"
         return Notice(
             "alert",
-            f"{label}: AUROC differs from 0.5",
-            "A model that never met the private records tells them apart (99.9% interval "
-            f"[{wide[0]:.3f}, {wide[1]:.3f}], {counts}): the record sets differ.",
+            f"{label}: {what}",
+            f"A model that never met the private records tells them apart ({wide}{tail}): the "
+            "record sets differ, or it has met their text after all.",
         )
-    contains = f"The 99.9% interval [{wide[0]:.3f}, {wide[1]:.3f}] contains 0.5"
-    if is_clean(*near):
-        return Notice(
-            "good", f"{label} clean", f"{contains}; {shown}, inside 0.5 ± {CLEAN_MARGIN}."
-        )
+    contains = f"The 99.9% interval [{lower:.3f}, {upper:.3f}] contains 0.5"
+    shown = (
+        f"90% interval [{found.near[0]:.3f}, {found.near[1]:.3f}], TPR at 1% FPR at most "
+        f"{tpr_upper:.3f}, {found.counts}"
+    )
+    limits = f"0.5 ± {CLEAN_MARGIN} and {CLEAN_TPR:g}"
+    if is_clean(*found.near, tpr_upper):
+        text = f"{contains}; {shown}, within {limits}: clean {CLEAN_CAVEAT}."
+        return Notice("good", f"{label} clean", text)
     return Notice(
         "note",
         f"{label}: not shown to be clean",
         f"{contains}: no sign of a leak, but too few records or replicates to exclude one: "
-        f"{shown}, not inside 0.5 ± {CLEAN_MARGIN}.",
+        f"{shown}, not both within {limits}. About {RECORDS_FOR_CLEAN:,} clusters of records a "
+        "side would show it.",
     )

@@ -4,11 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from datamodules.manifest import write_manifest
+from datamodules.records import InstructionRecord
+from datamodules.splits import Placement
 from studies.cell_state import CellFiles
+from studies.comparisons import AttackScores
 from studies.plan import Plan
+from studies.report.controls import control_notices
+from studies.report.notice import Notice
 from studies.report.notices import notices
 from studies.report.study_data import read_study_data
 from studies.tables import write_study_tables
@@ -102,6 +110,51 @@ def test_a_control_is_clean_only_where_equivalence_is_shown(
     assert "Control clean" in notice_titles(finished)
     planted.write_planted(CellFiles(control).folder, control.alias, "student", control.seed)
     assert "Control: AUROC differs from 0.5" in notice_titles(finished)
+
+
+def alike(n: int) -> np.ndarray:
+    """Returns scores [2, n] of two sides that are the same quantiles of one distribution."""
+    return np.stack([stats.norm.ppf((np.arange(n) + 0.5) / n)] * 2)
+
+
+def control_notice(plan: Plan, sides: np.ndarray, clusters: np.ndarray | None = None) -> Notice:
+    """Returns what is said of the study's control with these scores [2, n] under the loss."""
+    write_study_tables(plan, OUT)
+    data = read_study_data(plan, OUT)
+    control = next(cell for cell in data.cells if cell.role == "control")
+    names = [[f"{side}-{i}" for i in range(sides.shape[1])] for side in ("in", "out")]
+    scores = AttackScores(*(pd.Series(own, index=at) for own, at in zip(sides, names, strict=True)))
+    if clusters is not None:
+        placements = [
+            Placement(InstructionRecord(record, "?", "", "!", "", ""), "", "private", "", one, 1, 0)
+            for record, one in zip(np.ravel(names).tolist(), clusters.ravel().tolist(), strict=True)
+        ]
+        write_manifest(placements, Path(control.run_dir) / "private")
+    study = replace(data, scores={control.alias: {("loss", "{}"): scores}})
+    (found,) = control_notices(study)
+    return found
+
+
+def test_a_control_that_gives_a_few_records_away_whole_is_not_clean(finished: Plan) -> None:
+    sides = alike(3000)
+    assert control_notice(finished, sides).title == "Control clean"
+    few = sides.copy()
+    few[0, ::33] = 99.0  # 3%: the AUROC of 0.515 lies within the margin
+    assert control_notice(finished, few).title == "Control: TPR lies above its FPR"
+    fewer = sides.copy()
+    fewer[0, ::80] = 99.0
+    found = control_notice(finished, fewer)
+    assert found.title == "Control: not shown to be clean"
+    assert "TPR at 1% FPR at most 0.0" in found.text
+
+
+def test_a_control_s_near_duplicates_count_once(finished: Plan) -> None:
+    """Every record four times: 400 records a side, alike in law, do not show what 1,600 would."""
+    sides = alike(400).repeat(4, axis=1)
+    assert control_notice(finished, sides).title == "Control clean"
+    ids = (np.arange(1600) // 4 + np.array([[0], [400]])).astype(str)
+    found = control_notice(finished, sides, ids)
+    assert found.title == "Control: not shown to be clean"
 
 
 def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:

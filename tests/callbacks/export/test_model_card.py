@@ -86,13 +86,13 @@ def test_the_privacy_table_holds_the_last_overall_figures() -> None:
     table = [line for line in privacy.splitlines() if line.startswith("|")]
     assert table[2:] == [
         "| loss | private against non-members | 0.712 [0.650, 0.770] | 0.100 [0.050, 0.200] "
-        "| 300 | 290 | not settled | undecided: above chance, and the texts are not shown to be of "
-        "one distribution |",
+        "| 300 | 290 | not settled | undecided: AUROC above chance, and the texts are not shown to "
+        "be of one distribution |",
         "| min_k (k=0.2) | private against non-members | 0.712 [no interval] | not measured "
         "| 300 | 290 | no | undecided: no interval |",
         "| zlib | private against non-members | 0.712 [0.650, 0.770] | not measured "
-        "| 300 | 290 | yes | undecided: above chance, and the texts alone tell the record sets "
-        "apart |",
+        "| 300 | 290 | yes | undecided: AUROC above chance, and the texts alone tell the record "
+        "sets apart |",
     ]
     assert "a lower bound" in privacy
 
@@ -103,10 +103,33 @@ def test_a_verdict_stands_beside_its_interval_and_its_rules() -> None:
         row(name="zlib", value=0.52, lower=0.46, upper=0.58, shifted=False),
     ]
     privacy = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Privacy")
-    assert "| no | leaks: above chance |" in privacy
-    assert "| no | nothing shown: an AUROC of 0.585 would have been seen |" in privacy
+    assert "| no | leaks: AUROC above chance |" in privacy
+    assert (
+        "| no | nothing shown: an AUROC of 0.585 would have been seen; about 1,400 clu" in privacy
+    )
     assert "hold for these weights" in privacy
     assert "*Undecided*" in privacy
+
+
+def test_a_verdict_reads_the_certified_tail_of_its_own_attack() -> None:
+    def tail(lower: float, upper: float, **columns: object) -> dict[str, object]:
+        bounds = {"value": 0.02, "lower": lower, "upper": upper}
+        return row(metric="tpr_certified_at_fpr_0.01", shifted=False) | bounds | columns
+
+    near = {"value": 0.5, "lower": 0.48, "upper": 0.52, "shifted": False}
+    rows = [
+        row(**near),
+        tail(0.0, 0.028),
+        row(name="zlib", **near),
+        tail(0.031, 0.06, name="zlib"),
+        row(name="min_k", **near),
+    ]
+    privacy = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Privacy")
+    verdicts = [line.split(" | ")[-1] for line in privacy.splitlines() if line.startswith("| ")][2:]
+    assert verdicts[0].startswith("clean: for these attacks; up to 2% of members may be fully exp")
+    assert verdicts[1] == "leaks: TPR at 1% FPR at least 0.031 |"
+    assert verdicts[2].startswith("nothing shown")
+    assert "about 1,400 clusters of records a side" in privacy
 
 
 def test_memorization_is_the_gap_to_held_out_records_over_all_lengths() -> None:

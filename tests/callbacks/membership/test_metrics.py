@@ -10,10 +10,12 @@ from callbacks.membership.metrics import ScoredRecords, attack_rows
 from callbacks.membership.roc import roc_figure, roc_points
 from callbacks.membership.score_rows import ScoreRows
 from callbacks.results import table_from_rows
-from callbacks.statistics import balanced_accuracy, epsilon_lower_bound
+from callbacks.statistics import balanced_accuracy, certified_tpr, epsilon_lower_bound
+from callbacks.verdict import TAIL_METRIC
 
 TASKS = ["open_qa", "closed_qa"]
 EQUIVALENT = "epsilon_equivalent_at_fpr_0.1"
+OF_ALL_TASKS = (EQUIVALENT, TAIL_METRIC)
 
 
 def scored(population: str, shift: float, n: int, seed: int, skipped: int = 0) -> ScoredRecords:
@@ -37,8 +39,8 @@ def test_rows_hold_the_rank_statistic_of_each_task() -> None:
     assert [(row["task"], row["metric"]) for row in rows] == [
         (task, metric)
         for task in (None, "closed_qa", "open_qa")
-        for metric in ("auroc", "tpr_at_fpr_0.1", "balanced_accuracy", EQUIVALENT)
-        if task is None or metric != EQUIVALENT
+        for metric in ("auroc", "tpr_at_fpr_0.1", "balanced_accuracy", *OF_ALL_TASKS)
+        if task is None or metric not in OF_ALL_TASKS
     ]
     for row in rows:
         keep = [
@@ -53,7 +55,7 @@ def test_rows_hold_the_rank_statistic_of_each_task() -> None:
             labels = [1] * len(a) + [0] * len(b)
             assert row["value"] == pytest.approx(roc_auc_score(labels, np.concatenate([a, b])))
             assert float(str(row["lower"])) < float(str(row["value"])) < float(str(row["upper"]))
-    assert [row["skipped"] for row in rows] == [5] * 4 + [0] * 6
+    assert [row["skipped"] for row in rows] == [5] * 5 + [0] * 6
 
 
 def test_balanced_accuracy_and_epsilon_are_those_of_their_functions() -> None:
@@ -72,6 +74,23 @@ def test_balanced_accuracy_and_epsilon_are_those_of_their_functions() -> None:
     assert rows["epsilon_equivalent_at_fpr_0.01"]["value"] is None
     small = attack_rows("loss", {}, scored("a", 1, 19, 1), nonmembers)
     assert all(row.get("value") is None for row in small if row["metric"] == "balanced_accuracy")
+
+
+def test_the_certified_tail_stands_beside_the_auroc_at_any_fprs_but_not_for_random_draws() -> None:
+    sides = [scored("private", 1.2, 900, 1), scored("held_out", 0.0, 700, 2)]
+    paired = [replace(side, clusters=side.clusters // 2) for side in sides]
+    for chosen in (sides, paired):
+        rows = attack_rows("loss", {}, *chosen, fprs=[0.1])
+        (row,) = [row for row in rows if row["metric"] == TAIL_METRIC]
+        ids = {
+            "member_clusters": chosen[0].clusters,
+            "nonmember_clusters": chosen[1].clusters,
+        }
+        bounds = certified_tpr(sides[0].scores, sides[1].scores, 0.01, **ids)
+        assert (row["lower"], row["upper"]) == (bounds.lower, bounds.upper)
+        assert row["task"] is None
+    drawn = [replace(side, draws=np.stack([side.scores] * 2, axis=1)) for side in sides]
+    assert all(row["metric"] != TAIL_METRIC for row in attack_rows("mope", {}, *drawn))
 
 
 TIED, APART = [1.0] * 20, [2.0] * 2 + [1.0] * 18
