@@ -77,7 +77,28 @@ class RecordEncoder:
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id = pad_id(tokenizer)
         self.beginning_ids = tuple(beginning_ids(tokenizer))
+        self._rows: int | None = None
         self._check_window()
+
+    def limit_rows(self, rows: int) -> None:
+        """Says how many tokens a model has rows for; a text that needs another one is refused.
+
+        A tokenizer may have more, such as a padding token that was added and never trained.
+
+        Args:
+            rows: of the model's embedding; of several models the smallest number counts.
+
+        Raises:
+            UserError: if the end token has no row.
+        """
+        self._rows = rows if self._rows is None else min(rows, self._rows)
+        if self.eos_id >= self._rows:
+            raise UserError(
+                f"the end token of {self.tokenizer.name_or_path!r} is number {self.eos_id}, but "
+                f"the model has {self._rows} rows: it was trained with another tokenizer"
+            )
+        if self.pad_id >= self._rows:
+            self.pad_id = self.eos_id
 
     def encode(self, record: InstructionRecord) -> EncodedRecord:
         """Token ids of one record; no response ids where its response is empty."""
@@ -93,6 +114,7 @@ class RecordEncoder:
             cut = len(whole) > self.max_prompt_tokens
             kept = self._cut_prompt(record) if cut else whole
             target, response_cut = self._target(kept, record.response, response)
+            self._require_rows(record.origin, (*kept, *target))
             encoded.append(EncodedRecord(record.id, record.task, kept, target, cut, response_cut))
         return encoded
 
@@ -109,7 +131,17 @@ class RecordEncoder:
         """
         prompt = tuple(prompt_ids)
         target, cut = self._target(prompt, response_text, self._ids([response_text])[0])
+        self._require_rows(f"another response to record {record_id}", target)
         return EncodedRecord(record_id, task, prompt, target, prompt_cut=False, response_cut=cut)
+
+    def _require_rows(self, where: str, ids: Sequence[int]) -> None:
+        missing = next((one for one in ids if self._rows is not None and one >= self._rows), None)
+        if missing is not None:
+            raise UserError(
+                f"{where}: its token {self.tokenizer.convert_ids_to_tokens(missing)!r} is number "
+                f"{missing}, but the model has {self._rows} rows and the tokenizer "
+                f"{len(self.tokenizer)} tokens: remove the text, or give the model's own tokenizer"
+            )
 
     def _target(
         self, prompt: Sequence[int], text: str, ids: Sequence[int]
