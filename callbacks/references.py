@@ -24,10 +24,13 @@ class ReferenceModels(Callback):
         models: Hub name, ``save_pretrained`` folder or checkpoint by name, such as ``base`` (the
             audited model's own base checkpoint) or ``control`` (a model that never met a teacher).
             Without an entry, ``base`` is the checkpoint that the run's network was loaded from.
+        allow_pickle: Read those that have no safetensors from their pickled weights; nothing but
+            tensors is taken from them.
     """
 
-    def __init__(self, models: dict[str, str] | None = None) -> None:
+    def __init__(self, models: dict[str, str] | None = None, allow_pickle: bool = False) -> None:
         self.models = models or {}
+        self.allow_pickle = allow_pickle
 
     def load(self, name: str, module: LanguageModelModule) -> ReferenceModel:
         """Loads a reference model onto the audited model's device.
@@ -42,7 +45,7 @@ class ReferenceModels(Callback):
             own = encoder
         elif name in self.models:
             source = self.models[name]
-            blueprint = source_blueprint(source)
+            blueprint = source_blueprint(source, self.allow_pickle)
             tokenizer = encoder.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
             own = RecordEncoder(
                 tokenizer,
@@ -55,6 +58,7 @@ class ReferenceModels(Callback):
             raise UserError(self._unknown(name))
         lm = realise(blueprint, len(own.tokenizer), Residence(module.device_mesh))
         require_window(lm.model, encoder.max_tokens)
+        own.limit_rows(lm.vocabulary_size)
         return ReferenceModel(lm.requires_grad_(False).eval().to(module.device), own)
 
     def _unknown(self, name: str) -> str:

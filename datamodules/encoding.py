@@ -120,7 +120,28 @@ class RecordEncoder:
         self.beginning_ids = tuple(beginning_ids(tokenizer)) if options.add_bos else ()
         self._cue = template.cue if options.joint else ""
         self._cue_ids = self._ids([self._cue])[0] if options.joint else []
+        self._rows: int | None = None
         self._check_window()
+
+    def limit_rows(self, rows: int) -> None:
+        """Says how many tokens a model has rows for; a text that needs another one is refused.
+
+        A tokenizer may have more, such as a padding token that was added and never trained.
+
+        Args:
+            rows: of the model's embedding; of several models the smallest number counts.
+
+        Raises:
+            UserError: if the end token has no row.
+        """
+        self._rows = rows if self._rows is None else min(rows, self._rows)
+        if self.eos_id >= self._rows:
+            raise UserError(
+                f"the end token of {self.tokenizer.name_or_path!r} is number {self.eos_id}, but "
+                f"the model has {self._rows} rows: it was trained with another tokenizer"
+            )
+        if self.pad_id >= self._rows:
+            self.pad_id = self.eos_id
 
     def encode(self, record: InstructionRecord) -> EncodedRecord:
         """Token ids of one record; no response ids where its response is empty."""
@@ -136,6 +157,7 @@ class RecordEncoder:
             cut = len(whole) > self.max_prompt_tokens
             kept = self._cut_prompt(record, whole) if cut else whole
             target, response_cut = self._target(kept, record.response, response)
+            self._require_rows(record.origin, (*kept, *target))
             encoded.append(
                 EncodedRecord(record.id, record.task, kept, target, cut, response_cut, merged)
             )
@@ -155,7 +177,17 @@ class RecordEncoder:
         prompt = tuple(prompt_ids)
         ids, merged = self._response_ids([response_text])[0]
         target, cut = self._target(prompt, response_text, ids)
+        self._require_rows(f"another response to record {record_id}", target)
         return EncodedRecord(record_id, task, prompt, target, False, cut, merged)
+
+    def _require_rows(self, where: str, ids: Sequence[int]) -> None:
+        missing = next((one for one in ids if self._rows is not None and one >= self._rows), None)
+        if missing is not None:
+            raise UserError(
+                f"{where}: its token {self.tokenizer.convert_ids_to_tokens(missing)!r} is number "
+                f"{missing}, but the model has {self._rows} rows and the tokenizer "
+                f"{len(self.tokenizer)} tokens: remove the text, or give the model's own tokenizer"
+            )
 
     def _target(
         self, prompt: Sequence[int], text: str, ids: Sequence[int]

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from datamodules.errors import UserError
+from datamodules.sources import Place, place_of
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
@@ -63,18 +64,19 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     )
 
 
-def _load(name: str, *, local_only: bool) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(name, local_files_only=local_only)
+def _load(place: Place, *, local_only: bool) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(place.name, local_files_only=local_only, **place.options)
 
 
-def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
+def _load_folder(place: Place) -> PreTrainedTokenizerBase:
+    folder = Path(place.name)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise UserError(
             f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}): "
             "name a folder written by save_pretrained of a tokenizer"
         )
     try:
-        return _load(str(folder), local_only=True)
+        return _load(place, local_only=True)
     except Exception as error:  # the Rust reader raises bare Exception on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from error
@@ -84,7 +86,8 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
     """Loads a tokenizer from a `save_pretrained` folder, the hub's cache, or the hub.
 
     Args:
-        name_or_folder: a folder on disk (this wins), else a hub name such as "gpt2".
+        name_or_folder: a folder on disk (this wins), else a hub name such as "gpt2", or one with
+            a revision and a subfolder, "owner/name@revision:subfolder".
 
     Returns:
         The tokenizer as its files define it; no token is added or changed.
@@ -93,18 +96,17 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         UserError: in one line, if the folder is missing, holds no readable tokenizer, or the hub
             has none or cannot be reached.
     """
-    folder = Path(name_or_folder).expanduser()
-    if name_or_folder and folder.is_dir():
-        return _load_folder(folder)
-    is_path = name_or_folder.count("/") > 1 or name_or_folder[:1] in ("", ".", "/", "~")
-    if is_path or folder.exists():
+    place = place_of(name_or_folder)
+    if place.is_folder:
+        return _load_folder(place)
+    if place.looks_like_a_path or Path(name_or_folder).exists():
         raise UserError(f"there is no tokenizer folder {name_or_folder!r}: correct the path")
     try:
-        return _load(name_or_folder, local_only=True)
+        return _load(place, local_only=True)
     except (OSError, ValueError):  # not in the cache: the hub is asked next
         pass
     try:
-        return _load(name_or_folder, local_only=False)
+        return _load(place, local_only=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer {name_or_folder!r}: there is no such folder, and the hub did not "

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from peft import (
@@ -17,8 +18,11 @@ from peft import (
     PeftModel,
     get_peft_model_state_dict,
     inject_adapter_in_model,
+    load_peft_weights,
+    set_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,6 +30,7 @@ from transformers.pytorch_utils import Conv1D
 
 from datamodules.errors import UserError
 from kdmodules.families import blocks, family_of
+from kdmodules.strict_loading import require_names
 
 _NAME = "default"
 _CONFIG_FILE = "adapter_config.json"
@@ -169,17 +174,42 @@ def adapter_base(folder: Path) -> str:
     return str(config.base_model_name_or_path)
 
 
-def merge_adapter_folder(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def merge_adapter_folder(
+    base: PreTrainedModel, folder: Path, allow_pickle: bool = False
+) -> PreTrainedModel:
     """Returns a base model with the adapter of a PEFT folder merged in.
 
+    Args:
+        base: The base model.
+        folder: PEFT's folder.
+        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
+
     Raises:
-        UserError: If the adapter does not fit the base.
+        UserError: If the adapter does not fit the base, or its weights are not exactly those that
+            its configuration names.
     """
+    what = f"the adapter in {folder}"
+    if not (allow_pickle or (folder / _WEIGHTS_FILE).is_file()):
+        raise UserError(
+            f"{what} cannot be read: there is no {_WEIGHTS_FILE}; allow_pickle: true reads pickled "
+            "weights, if that is all there is"
+        )
     try:
-        wrapped = PeftModel.from_pretrained(base, str(folder))
-    except (OSError, ValueError, RuntimeError) as error:
+        wrapped = PeftModel(base, PeftConfig.from_pretrained(str(folder)), _NAME)
+        stored = load_peft_weights(str(folder), device="cpu")
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"the adapter in {folder} does not fit its base: {first_line}") from error
+        raise UserError(f"{what} does not fit its base: {first_line}") from error
+    mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    # Embeddings may lie there too, under the names that they have in the model.
+    known = {**wrapped.state_dict(), **mine}
+    mismatched = [
+        (name, stored[name].shape, known[name].shape)
+        for name in known.keys() & stored.keys()
+        if stored[name].shape != known[name].shape
+    ]
+    require_names(what, mine.keys() - stored.keys(), stored.keys() - known.keys(), mismatched)
+    set_peft_model_state_dict(wrapped, stored, _NAME)
     # PEFT works on the base itself, and alone knows the modules that were trained whole.
     wrapped.merge_and_unload(safe_merge=True)
     return merge_adapter(base)

@@ -85,9 +85,12 @@ def network_blueprint(network: Network, tokenizer: PreTrainedTokenizerBase, seed
     return Blueprint(partial(build_network, network, tokenizer, seed), find_files)
 
 
-def source_blueprint(source: str) -> Blueprint:
+def source_blueprint(source: str, allow_pickle: bool = False) -> Blueprint:
     """Returns the blueprint of a model as it is stored; errors are those of `load_model`."""
-    return Blueprint(partial(load_model, source), partial(find_weight_files, source, {}))
+    return Blueprint(
+        partial(load_model, source, allow_pickle=allow_pickle),
+        partial(find_weight_files, source, {}),
+    )
 
 
 def realise(

@@ -26,7 +26,7 @@ class CausalLM(nn.Module):
     Args:
         model: A GPT-2, OPT or LLaMA causal language model. Its activations are fused in place.
         vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
-            probability.
+            probability; tokens beyond the head's rows have none either.
 
     Attributes:
         stepping: Whether a training step is running; see :meth:`in_step`.
@@ -37,7 +37,7 @@ class CausalLM(nn.Module):
         families.family_of(model)
         families.fuse_activations(model)
         self.model = model
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = min(vocabulary_size, model.get_output_embeddings().weight.shape[0])
         self.stepping = False
 
     @contextmanager

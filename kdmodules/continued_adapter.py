@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 
 from datamodules.errors import UserError
 from kdmodules.adapters import is_adapter_folder
+from kdmodules.strict_loading import require_weights
 
 _PEFT_PREFIX = "base_model.model."
 _SAME = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
-_NAMED_KEYS = 3
 
 
 def adapter_folder(source: str | None) -> Path:
@@ -48,15 +48,7 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
         if ".lora_" in name
     }
     found = load_peft_weights(str(folder), device="cpu")
-    odd = sorted(own.keys() ^ found.keys()) or [
-        name for name, value in found.items() if value.shape != own[name].shape
-    ]
-    if odd:
-        more = f" and {len(odd) - _NAMED_KEYS} more" if len(odd) > _NAMED_KEYS else ""
-        raise UserError(
-            f"the adapter in {folder} is not this network's: {', '.join(odd[:_NAMED_KEYS])}{more} "
-            "on one side only or of another shape"
-        )
+    require_weights(f"the adapter in {folder}", own, found)
     with torch.no_grad():
         for name, value in found.items():
             own[name].copy_(value)

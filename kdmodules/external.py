@@ -14,20 +14,23 @@ class ExternalModule(LanguageModelModule):
     """Loads somebody else's model so that ``kd-privacy validate`` can audit it.
 
     Args:
-        source: Hub name or ``save_pretrained`` folder of a GPT-2, OPT or LLaMA model.
+        source: Hub name (also ``owner/name@revision:subfolder``) or ``save_pretrained`` folder of a
+            GPT-2, OPT or LLaMA model.
+        allow_pickle: Read a source that has no safetensors from its pickled weights; nothing but
+            tensors is taken from them.
     """
 
     training_split = "none"
 
-    def __init__(self, source: str) -> None:
-        super().__init__(Network(source=source), OptimizerSettings())
+    def __init__(self, source: str, allow_pickle: bool = False) -> None:
+        super().__init__(Network(source=source, allow_pickle=allow_pickle), OptimizerSettings())
         self.source = source
 
     def configure_model(self) -> None:
         """Loads the model, whatever its family and size."""
         if self.lm is not None:
             return
-        self.lm = self.built(source_blueprint(self.source))
+        self.lm = self.built(source_blueprint(self.source, self.network.allow_pickle))
 
     def loss_sums(self, batch: InstructionBatch) -> NoReturn:
         """Refuses to train."""

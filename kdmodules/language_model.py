@@ -18,9 +18,10 @@ from datamodules.keys import key
 from datamodules.record_module import RecordDataModule
 from kdmodules.blueprint import Blueprint, Residence, network_blueprint, realise
 from kdmodules.causal_lm import CausalLM
+from kdmodules.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
 from kdmodules.families import require_window
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
-from kdmodules.network import METADATA_KEY, Network, checkpoint_metadata
+from kdmodules.network import Network
 from kdmodules.optimization import (
     OptimizerSettings,
     build_optimizer,
@@ -113,6 +114,7 @@ class LanguageModelModule(LightningModule):
         """
         lm = realise(blueprint, len(self.tokenizer), Residence(self.device_mesh))
         require_window(lm.model, self.data.max_tokens)
+        self.data.encoder.limit_rows(lm.vocabulary_size)
         return lm
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -222,7 +224,13 @@ class LanguageModelModule(LightningModule):
         """Receives the development loss of every validation, the same on all ranks."""
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remembers the step of the weights, which Lightning does not restore for a validation."""
+        """Remembers the step of the weights, which Lightning does not restore for a validation.
+
+        Raises:
+            UserError: If the checkpoint is of another network.
+        """
+        metadata = checkpoint_metadata(self.language_model.model, self.tokenizer)
+        require_checkpoint_fits(checkpoint, self.state_dict(), metadata)
         self.trained_steps = int(checkpoint["global_step"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

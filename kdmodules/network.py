@@ -1,11 +1,14 @@
 """Building a causal language model: from scratch, a hub name, a folder, or a checkpoint of ours."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -13,28 +16,24 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from datamodules.errors import UserError
 from datamodules.keys import key
+from datamodules.sources import place_of
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
 from kdmodules.adapters import (
     Adapter,
     adapter_base,
-    adapter_of,
     add_adapter,
     is_adapter_folder,
-    merge_adapter,
     merge_adapter_folder,
 )
+from kdmodules.checkpoints import METADATA_KEY, load_checkpoint, read_checkpoint
 from kdmodules.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.depth_pruning import prune_depth
 from kdmodules.families import FAMILIES, family_of
-
-METADATA_KEY = "kd_privacy"
-"""Key of a Lightning checkpoint under which :func:`checkpoint_metadata` is stored."""
-
-WEIGHTS_PREFIX = "lm.model."
-"""Prefix of the network's weights in a Lightning checkpoint's state dict."""
+from kdmodules.strict_loading import require_names, require_tied
 
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
 
@@ -45,9 +44,10 @@ class Network:
 
     Attributes:
         family: gpt2, opt or llama.
-        source: Where the weights come from: a hub name, a ``save_pretrained`` folder, a folder that
-            holds a LoRA adapter alone, or a ``.ckpt`` of ours. Without one the network starts from
-            scratch with seeded random weights.
+        source: Where the weights come from: a hub name, also with a revision and a subfolder
+            (``owner/name@revision:subfolder``), a ``save_pretrained`` folder, a folder that holds a
+            LoRA adapter alone, or a ``.ckpt`` of ours. Without one the network starts from scratch
+            with seeded random weights.
         config: Hyper-parameters by the names of the family's Hugging Face configuration. They
             define a network that starts from scratch and must agree with what ``source`` loads
             (the depth with what is left of it), except dropout rates, which replace the loaded
@@ -58,6 +58,8 @@ class Network:
             activations again in the backward pass.
         compiled: Train with blocks that ``torch.compile`` has fused; what only reads the model runs
             them as they are.
+        allow_pickle: Read a ``source`` that has no safetensors from its pickled weights; nothing
+            but tensors is taken from them.
     """
 
     family: Literal["gpt2", "opt", "llama"] = "gpt2"
@@ -67,6 +69,7 @@ class Network:
     adapter: Adapter | None = None
     activation_checkpointing: bool = False
     compiled: bool = False
+    allow_pickle: bool = False
 
 
 def build_network(
@@ -105,7 +108,8 @@ def dropout_of(network: Network) -> dict[str, int | float | bool | str]:
 
 
 def _build_from_source(network: Network, source: str) -> PreTrainedModel:
-    model = prune_depth(load_model(source, dropout_of(network)), network.depth_stride)
+    loaded = load_model(source, dropout_of(network), network.allow_pickle)
+    model = prune_depth(loaded, network.depth_stride)
     require_agreement(network, model.config)
     return model
 
@@ -148,7 +152,9 @@ def _build_from_scratch(
 
 
 def load_model(
-    source: str, dropout: Mapping[str, int | float | bool | str] = _NO_CHANGE
+    source: str,
+    dropout: Mapping[str, int | float | bool | str] = _NO_CHANGE,
+    allow_pickle: bool = False,
 ) -> PreTrainedModel:
     """Loads a causal language model in float32, plain: an adapter is merged into the weights.
 
@@ -156,88 +162,68 @@ def load_model(
         source: A hub name, a ``save_pretrained`` folder, a folder of PEFT's that holds a LoRA
             adapter alone, or a Lightning checkpoint that a run of this project wrote.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
+        allow_pickle: Whether pickled weights are read where there are no safetensors; our own
+            checkpoints always are. Nothing but tensors and plain values is ever unpickled.
 
     Raises:
-        UserError: If there is nothing to load there, or it belongs to no known family.
+        UserError: If there is nothing to load there, it belongs to no known family, or its weights
+            are not exactly those of its network.
     """
     folder = Path(source).expanduser()
     if source.endswith(".ckpt"):
-        model = _load_checkpoint(source, dropout)
+        model = load_checkpoint(source, dropout)
     elif is_adapter_folder(folder):
-        model = merge_adapter_folder(load_model(adapter_base(folder), dropout), folder)
+        base = load_model(adapter_base(folder), dropout, allow_pickle)
+        model = merge_adapter_folder(base, folder, allow_pickle)
     else:
-        model = _load_pretrained(source, dropout)
+        model = _load_pretrained(source, dropout, allow_pickle)
     family_of(model)
     return model
 
 
-def _load_pretrained(source: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
-    path = Path(source).expanduser()
-    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if looks_local and not path.is_dir():
+def _load_pretrained(
+    source: str, dropout: Mapping[str, Any], allow_pickle: bool
+) -> PreTrainedModel:
+    place = place_of(source)
+    if place.looks_like_a_path and not place.is_folder:
         raise UserError(
             f"model folder {source} does not exist: give a save_pretrained folder or a hub name"
         )
-    name = str(path) if path.is_dir() else source
+    what = f"model {source!r}"
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            name,
-            config=AutoConfig.from_pretrained(name, **dropout),
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-        )
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
+        with _without_reports():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                place.name,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=None if allow_pickle else True,
+                weights_only=True,
+                # Reported with the missing ones, and then refused.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **place.options,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"model {source!r} cannot be loaded: {first_line}") from error
+        pickled = not allow_pickle and SAFE_WEIGHTS_NAME in first_line
+        hint = "; allow_pickle: true reads pickled weights, if that is all there is"
+        raise UserError(f"{what} cannot be loaded: {first_line}{hint * pickled}") from error
+    require_names(what, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))
+    return model
 
 
-def _load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
-    checkpoint = read_checkpoint(path)
-    metadata = checkpoint[METADATA_KEY]
-    config = AutoConfig.for_model(**{**metadata["config"], **dropout})
-    model_class = FAMILIES[metadata["family"]].model_class
-    model = model_class._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
-    weights = {
-        name.removeprefix(WEIGHTS_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(WEIGHTS_PREFIX)
-    }
-    if metadata.get("adapter") is None:
-        model.load_state_dict(weights)
-        return model
-    add_adapter(model, Adapter(**metadata["adapter"]), seed=0)
-    model.load_state_dict(weights)
-    return merge_adapter(model)
-
-
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """Reads a Lightning checkpoint that a run of this project wrote.
-
-    Raises:
-        UserError: If the file is missing or is no checkpoint of ours.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if METADATA_KEY not in checkpoint:
-        raise UserError(
-            f"checkpoint {path} was not written by kd-privacy: export it to a folder first"
-        )
-    return checkpoint
-
-
-def checkpoint_metadata(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """Returns what :func:`load_model` needs to rebuild the network from a checkpoint."""
-    adapter = adapter_of(model)
-    return {
-        "family": family_of(model).name,
-        "config": model.config.to_dict(),
-        "adapter": None if adapter is None else asdict(adapter),
-        "vocabulary_size": len(tokenizer),
-        "vocabulary_hash": vocabulary_hash(tokenizer),
-    }
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Leaves out the library's tables of weights that do not fit: they are refused in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def require_same_vocabulary(source: str, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -126,6 +126,7 @@ class StudentModule(LanguageModelModule):
         root = self.trainer.strategy.root_device
         self.teachers.load(self.tokenizer, self.data.max_tokens, self.device_mesh, root)
         self.teachers.to(self.device)
+        self.teachers.share_tokens(self.language_model, self.data.encoder)
 
     @contextmanager
     def loaded_teachers(self) -> Iterator[Sequence[CausalLM]]:

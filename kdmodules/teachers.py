@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.batches import InstructionBatch
+from datamodules.batches import InstructionBatch, RecordEncoder
 from datamodules.errors import UserError
 from kdmodules.blueprint import Residence, realise, source_blueprint
 from kdmodules.causal_lm import CausalLM
@@ -28,11 +28,14 @@ class TeacherWeights:
         sharded: Whether each rank holds a part of every weight; None: where the strategy shards the
             student.
         offload: Keep the shards in host memory; a block visits the device for its forward.
+        allow_pickle: Read teachers that have no safetensors from their pickled weights; nothing but
+            tensors is taken from them.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     sharded: bool | None = None
     offload: bool = False
+    allow_pickle: bool = False
 
     def residence(self, mesh: DeviceMesh | None, device: torch.device) -> Residence:
         """Returns where the weights lie.
@@ -110,10 +113,22 @@ class Teachers:
         residence = self.weights.residence(mesh, device)
         models = []
         for source in self.sources:
-            lm = realise(source_blueprint(source), len(tokenizer), residence)
+            blueprint = source_blueprint(source, self.weights.allow_pickle)
+            lm = realise(blueprint, len(tokenizer), residence)
             require_window(lm.model, max_tokens)
             models.append(lm.requires_grad_(False).eval())
         self.models = tuple(models)
+
+    def share_tokens(self, student: CausalLM, encoder: RecordEncoder) -> None:
+        """Lets no token count that a teacher has no row for, which may be fewer than the student's.
+
+        Args:
+            student: Told how many tokens are valid.
+            encoder: Told for which tokens there are rows.
+        """
+        for model in self.models:
+            student.vocabulary_size = min(student.vocabulary_size, model.vocabulary_size)
+        encoder.limit_rows(student.vocabulary_size)
 
     def release(self) -> None:
         """Lets the models go, and their memory."""

@@ -1,20 +1,26 @@
 """Weights that lie in safetensors files, read a few rows at a time."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import (
+    CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    cached_file,
+)
 
-from datamodules.errors import UserError
+from datamodules.sources import Place, place_of
 from kdmodules.adapters import Adapter, add_adapter
 from kdmodules.families import FAMILIES
 
@@ -79,24 +85,22 @@ def find_weight_files(
 ) -> WeightFiles | None:
     """Returns where a model's parameters lie; None where they cannot be read one by one.
 
-    That is so for checkpoints, adapters, files of pickles, and files whose names transformers would
-    have to convert.
+    That is so for checkpoints, adapters, files of pickles, files whose names transformers would
+    have to convert, a head beside the embedding that it is tied to, and weights that do not fit,
+    which the whole way of loading refuses.
 
     Args:
         source: A hub name or a ``save_pretrained`` folder.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
-
-    Raises:
-        UserError: If a parameter has another shape than the configuration says.
     """
-    path = Path(source).expanduser()
-    name = str(path) if path.is_dir() else source
-    if source.endswith(".ckpt") or (path.is_dir() and not (path / "config.json").is_file()):
+    place = place_of(source)
+    alone = place.is_folder and not (Path(place.name) / CONFIG_NAME).is_file()
+    if source.endswith(".ckpt") or alone:
         return None
     try:
-        config = AutoConfig.from_pretrained(name, **dropout)
-        stored = _stored_names(name)
-    except (OSError, ValueError):
+        config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
+        stored = _stored_names(place)
+    except (OSError, ValueError, SafetensorError):
         # The whole way of loading fails as well, and says what is wrong.
         return None
     if config.model_type not in FAMILIES or not stored:
@@ -110,32 +114,39 @@ def find_weight_files(
             return None
         places[own] = (stored[known], known)
     files = WeightFiles(config, places)
-    _require_shapes(files, model, source)
-    return files
+    used = {name for _, name in places.values()}
+    return files if _fits(files, model, stored.keys() - used) else None
 
 
-def _stored_names(source: str) -> dict[str, str]:
+def _stored_names(place: Place) -> dict[str, str]:
     """Returns the file of every tensor by its name; none where there are no safetensors."""
-    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **quiet)
-    if index is not None:
-        table = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-        files = {file: cached_file(source, file) for file in sorted(set(table.values()))}
-        return {name: str(files[file]) for name, file in table.items()}
-    single = cached_file(source, SAFE_WEIGHTS_NAME, **quiet)
-    if single is None:
+    options = {key: place.options[key] for key in ("revision", "subfolder") if key in place.options}
+    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False, **options}
+    single = cached_file(place.name, SAFE_WEIGHTS_NAME, **quiet)
+    if single is not None:
+        with safe_open(single, framework="pt") as opened:
+            return dict.fromkeys(opened.keys(), str(single))
+    index = cached_file(place.name, SAFE_WEIGHTS_INDEX_NAME, **quiet)
+    if index is None:
         return {}
-    with safe_open(single, framework="pt") as opened:
-        return dict.fromkeys(opened.keys(), str(single))
+    listed = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+    files = {cached_file(place.name, file, **options) for file in sorted(set(listed.values()))}
+    found = {}
+    for file in map(str, files):
+        # What lies there counts, not what the index says.
+        with safe_open(file, framework="pt") as opened:
+            found |= dict.fromkeys(opened.keys(), file)
+    return found
 
 
-def _require_shapes(files: WeightFiles, model: PreTrainedModel, source: str) -> None:
+def _fits(files: WeightFiles, model: PreTrainedModel, unused: Collection[str]) -> bool:
+    """Tells whether the shapes are the network's, and nothing is left over that it could mean."""
+    ignored = [*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq"]
+    if any(not any(re.search(one, name) for one in ignored) for name in unused):
+        return False
     for name, parameter in model.named_parameters():
         file, own_name = files.places[name]
         with safe_open(file, framework="pt") as opened:
-            found = tuple(opened.get_slice(own_name).get_shape())
-        if found != tuple(parameter.shape):
-            raise UserError(
-                f"model {source!r} cannot be loaded: {name} has the shape {found}, its "
-                f"configuration says {tuple(parameter.shape)}"
-            )
+            if opened.get_slice(own_name).get_shape() != list(parameter.shape):
+                return False
+    return True

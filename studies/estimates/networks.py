@@ -228,7 +228,7 @@ def stored_network(source: str) -> NetworkSpec:
     folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
         raise UnknownNetworkError(f"the configuration of {source} is not on this machine")
-    config = AutoConfig.from_pretrained(str(folder))
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     if config.model_type not in FAMILIES:
         raise UserError(f"{source} is a {config.model_type} model: there are {', '.join(FAMILIES)}")
     return NetworkSpec(config.model_type, json.dumps(config.to_dict(), sort_keys=True, default=str))

@@ -11,12 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from datamodules.keys import key
 from kdmodules.adapters import Adapter
-from kdmodules.network import (
-    WEIGHTS_PREFIX,
-    Network,
-    build_network,
-    load_model,
-)
+from kdmodules.checkpoints import WEIGHTS_PREFIX
+from kdmodules.network import Network, build_network, load_model
 from studies.cli import main
 from tests.integration.conftest import (
     SMALL_DATA,

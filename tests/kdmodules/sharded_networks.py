@@ -13,13 +13,8 @@ from datamodules.errors import UserError
 from kdmodules.adapters import Adapter
 from kdmodules.blueprint import Residence, network_blueprint, realise, source_blueprint
 from kdmodules.causal_lm import CausalLM
-from kdmodules.network import (
-    METADATA_KEY,
-    WEIGHTS_PREFIX,
-    Network,
-    build_network,
-    checkpoint_metadata,
-)
+from kdmodules.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
+from kdmodules.network import Network, build_network
 from kdmodules.sharding import whole_weights
 from kdmodules.weight_files import WeightFiles
 from tests.kdmodules.conftest import TINY

@@ -12,17 +12,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from datamodules.errors import UserError
 from kdmodules.adapters import Adapter, adapter_of, add_adapter, merge_adapter, save_adapter
 from kdmodules.causal_lm import CausalLM
+from kdmodules.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.families import FAMILIES, blocks, trunk
 from kdmodules.losses import ForwardKL, KDStep
-from kdmodules.network import (
-    METADATA_KEY,
-    WEIGHTS_PREFIX,
-    Network,
-    build_network,
-    checkpoint_metadata,
-    load_model,
-    require_same_vocabulary,
-)
+from kdmodules.network import Network, build_network, load_model, require_same_vocabulary
 from kdmodules.optimization import OptimizerSettings, build_optimizer
 from tests.kdmodules.conftest import TINY
 

@@ -9,15 +9,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.errors import UserError
+from kdmodules.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.depth_pruning import prune_depth
 from kdmodules.families import blocks
-from kdmodules.network import (
-    METADATA_KEY,
-    WEIGHTS_PREFIX,
-    Network,
-    build_network,
-    checkpoint_metadata,
-)
+from kdmodules.network import Network, build_network
 from tests.kdmodules.conftest import TINY
 
 DEPTH = {"gpt2": "n_layer", "opt": "num_hidden_layers", "llama": "num_hidden_layers"}

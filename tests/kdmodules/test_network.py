@@ -8,15 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.errors import UserError
 from datamodules.tokenizer import train_tokenizer
+from kdmodules.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.families import family_of
-from kdmodules.network import (
-    METADATA_KEY,
-    WEIGHTS_PREFIX,
-    Network,
-    build_network,
-    checkpoint_metadata,
-    load_model,
-)
+from kdmodules.network import Network, build_network, load_model
 from tests.kdmodules.conftest import TINY
 
 

@@ -11,8 +11,10 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from datamodules.batches import length_buckets
 from datamodules.errors import UserError
 from datamodules.keys import key
+from datamodules.sources import place_of
 from datamodules.tokenizer import load_tokenizer
 from kdmodules.keyed_choice import keyed_choice
+from kdmodules.strict_loading import require_names
 
 _BATCH_SIZE = 64
 _BATCH_TOKENS = 8192
@@ -156,9 +158,20 @@ def load_masked_lm(source: str, device: torch.device) -> MaskedLM:
     tokenizer = load_tokenizer(source)
     if tokenizer.mask_token_id is None:
         raise UserError(f"{source}: its tokenizer has no mask token; name a masked language model")
+    place = place_of(source)
     try:
-        model = AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32)
+        model, found = AutoModelForMaskedLM.from_pretrained(
+            place.name,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **place.options,
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"masked language model {source!r} cannot be loaded: {reason}") from error
+    # Encoders are stored with the other heads of their pre-training, which no mask is filled by.
+    what = f"masked language model {source!r}"
+    require_names(what, found["missing_keys"], (), found["mismatched_keys"])
     return MaskedLM(model.eval().to(device), tokenizer)
