@@ -15,6 +15,8 @@ from callbacks.statistics.estimates import (
     tail_probability,
 )
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class ReplicateEstimate:
@@ -25,7 +27,7 @@ class ReplicateEstimate:
         lower: Lower end of the interval, at the level asked for.
         upper: Upper end of the interval.
         n_replicates: Replicates behind it.
-        standard_error: Standard error of the mean between replicates; NaN with one replicate.
+        standard_error: Standard error of the mean between replicates; NaN where there is none.
     """
 
     value: float
@@ -33,6 +35,11 @@ class ReplicateEstimate:
     upper: float
     n_replicates: int
     standard_error: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the replicates tell how far the mean may be off."""
+        return bool(np.isfinite(self.lower) and np.isfinite(self.upper))
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,21 @@ class Replicate:
     nonmember_clusters: IntArray | None = None
 
 
+def has_variance(standard_error: float, value: float) -> bool:
+    """Whether a standard error is more than the rounding of figures that all agree.
+
+    Args:
+        standard_error: Of the value.
+        value: What it belongs to; its size is that of the rounding.
+    """
+    return standard_error > _ROUNDING * max(1.0, abs(value))
+
+
 def replicate_mean(values: ArrayLike, level: float = 0.95) -> ReplicateEstimate:
     """Mean over replicates with Student's t interval, R - 1 degrees of freedom.
 
-    One replicate says nothing about others: its interval is the whole line.
+    One replicate says nothing about others, nor do several that all agree, which have no variance
+    to tell by: the interval is then the whole line.
 
     Args:
         values: [R] one figure per replicate (a difference, where techniques are compared).
@@ -70,9 +88,9 @@ def replicate_mean(values: ArrayLike, level: float = 0.95) -> ReplicateEstimate:
     tail = tail_probability(level)
     sample = as_scores(values, "values")
     mean, r = float(sample.mean()), sample.size
-    if r == 1:
-        return ReplicateEstimate(mean, -np.inf, np.inf, 1, float("nan"))
-    error = float(sample.std(ddof=1)) / r**0.5
+    error = float(sample.std(ddof=1)) / r**0.5 if r > 1 else 0.0
+    if not has_variance(error, mean):
+        return ReplicateEstimate(mean, -np.inf, np.inf, r, float("nan"))
     half = float(stats.t.isf(tail / 2.0, r - 1)) * error
     return ReplicateEstimate(mean, mean - half, mean + half, r, error)
 

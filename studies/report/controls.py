@@ -7,7 +7,7 @@ import numpy as np
 from callbacks.statistics import auroc, replicate_mean
 from callbacks.verdict import CLEAN_MARGIN, is_clean
 from studies.report.notice import Notice
-from studies.report.study_data import PRIMARY_ATTACK, StudyData
+from studies.report.study_data import StudyData
 
 __all__ = ["control_notices"]
 
@@ -25,8 +25,8 @@ def control_notices(data: StudyData) -> Iterator[Notice]:
     for cell in data.cells:
         if cell.role != "control":
             continue
-        for (name, _), scores in data.scores.get(cell.alias, {}).items():
-            if name == PRIMARY_ATTACK:
+        for attack, scores in data.scores.get(cell.alias, {}).items():
+            if attack == data.primary:
                 sides = (scores.members.to_numpy(), scores.nonmembers.to_numpy())
                 kinds.setdefault(data.kinds[cell.alias], {})[cell.alias] = (cell.replicate, sides)
     for kind, runs in kinds.items():

@@ -12,7 +12,7 @@ from studies.report.controls import control_notices
 from studies.report.figures import comparison_rows, headline_rows
 from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
-from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
+from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
 from studies.shift import shift_of_splits
 
 __all__ = ["estimate_text", "headline", "notices"]
@@ -51,7 +51,7 @@ def headline(data: StudyData) -> str:
             parts.append(f"{name} AUROC is {estimate_text(rows.iloc[0])}")
     sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
     swaps = comparison_rows(data, "swap_estimate")
-    swaps = swaps[(swaps["name"] == PRIMARY_ATTACK) & (swaps["role"] == "student")]
+    swaps = data.of_primary(swaps[swaps["role"] == "student"])
     if len(swaps):
         swaps = over_replicates(data, swaps.drop(columns="pair"))
         worst = swaps.sort_values("value").iloc[-1]
