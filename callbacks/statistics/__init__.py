@@ -16,9 +16,7 @@ from callbacks.statistics.ranking import (
 )
 from callbacks.statistics.reliability import auroc_over_draws, reliability
 from callbacks.statistics.replication import (
-    Replicate,
     ReplicateEstimate,
-    hierarchical_bootstrap,
     minimal_detectable_difference,
     replicate_mean,
 )
@@ -27,7 +25,6 @@ __all__ = [
     "ComparisonEstimate",
     "EpsilonBound",
     "Estimate",
-    "Replicate",
     "ReplicateEstimate",
     "TprEstimate",
     "auroc",
@@ -35,7 +32,6 @@ __all__ = [
     "balanced_accuracy",
     "epsilon_equivalent",
     "epsilon_lower_bound",
-    "hierarchical_bootstrap",
     "holm",
     "max_t",
     "minimal_detectable_difference",

@@ -48,6 +48,7 @@ ATTACK_NAMES = {
     "as_released_min_k": "Min-K%, as released",
     "as_released_min_k_plus_plus": "Min-K%++, as released",
     BLIND: "Blind baseline (text alone)",
+    "any_attack": "Any attack",
     "balance": "Balance of the sides",
 }
 METRIC_NAMES = {
@@ -56,6 +57,7 @@ METRIC_NAMES = {
     "tpr_at_fpr_0.01": "TPR at 1% FPR",
     "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
     "balanced_accuracy": "Balanced accuracy",
+    "max_t": "Max-T over attacks",
     "rouge_l_f1": "ROUGE-L F1",
     "perplexity": "Perplexity",
     "auroc_difference": "AUROC difference",
