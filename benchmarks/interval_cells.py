@@ -7,17 +7,14 @@ import numpy as np
 from scipy import optimize, stats
 
 from callbacks.statistics import (
-    Replicate,
     auroc,
     balanced_accuracy,
     epsilon_lower_bound,
-    hierarchical_bootstrap,
     paired_difference,
     replicate_mean,
     swap_estimate,
     tpr_at_fpr,
 )
-from callbacks.statistics.delong import placements
 
 SIZES = (50, 200, 1000)
 AUROCS = (0.5, 0.7, 0.95, 0.99, 0.999)
@@ -196,17 +193,7 @@ def replicate_cells() -> Iterator[Cell]:
         found = replicate_mean([auroc(x, y).value for x, y in sample(rng, 100)])
         return truth, found.lower, found.upper, "t"
 
-    def by_bootstrap(rng: Rng) -> Outcome:
-        replicates = [Replicate(x[None], y[None]) for x, y in sample(rng, 100)]
-        found = hierarchical_bootstrap(
-            replicates, lambda x, y: float(placements(x[0], y[0]).mean()), n_draws=300, seed=rng
-        )
-        return truth, found.lower, found.upper, "expanded percentile"
-
     yield Cell("replicate_mean", "5 replicates, AUROC", 100, by_t)
-    yield Cell(
-        "hierarchical_bootstrap", "5 replicates, AUROC", 100, by_bootstrap, CONSERVATIVE, 0.3
-    )
 
 
 def epsilon_cells() -> Iterator[Cell]:

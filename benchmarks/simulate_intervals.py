@@ -98,7 +98,7 @@ def markdown(rows: list[Row], noise: str, command: str) -> str:
         "",
         "Targets: 0.93-0.97 for intervals that claim 95% at AUROC up to 0.95; at least 0.90 at",
         "AUROC 0.99 and 0.999; at least 0.93 where the interval is conservative by construction",
-        "(operating points, which is FPR x n < 10; hierarchical bootstrap) and for TPR at AUROC",
+        "(operating points, which is FPR x n < 10) and for TPR at AUROC",
         "0.99 and 0.999; at least 0.95 for the one-sided bound on epsilon. Above its target a",
         "cell is wider than it need be; below it, it is not to be trusted.",
         "",

@@ -23,6 +23,7 @@ from studies.plan import Cell
 __all__ = [
     "AttackScores",
     "attack_scores",
+    "compared",
     "comparison_pairs",
     "comparison_rows",
     "record_clusters",
@@ -136,6 +137,31 @@ def comparison_rows(
             if attack == _LOSS:
                 named = {"name": _DIFFERENCE_ATTACKS[other.role], "params": "{}"}
                 yield common | named | {"metric": "auroc"} | _columns(sides.difference_auroc())
+
+
+def compared(
+    cell: Cell,
+    other: Cell,
+    scores: Mapping[str, Mapping[Attack, AttackScores]],
+    attack: Attack,
+    statistic: Callable[..., ComparisonEstimate],
+) -> ComparisonEstimate | None:
+    """Returns a statistic of two runs on the records of both; None where there are none.
+
+    Args:
+        cell: A run.
+        other: What it is compared with.
+        scores: What :func:`attack_scores` returned.
+        attack: By which scores.
+        statistic: `paired_difference` or `swap_estimate`, at any level.
+    """
+    ours, theirs = (scores.get(one.alias, {}).get(attack) for one in (cell, other))
+    if ours is None or theirs is None:
+        return None
+    a, b, _ = _common_records(ours, theirs)
+    if not (len(a.members) and len(a.nonmembers)):
+        return None
+    return _Sides(a, b, record_clusters(cell)).compared(statistic)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Techniques are compared over replicates (corrections, items 4 and 14): with fewer than two there is
 neither an interval nor a test, and the statement stays undecided. Records are compared within each
-student, by what it has more than its counterfactual.
+student, by what it has more than its counterfactual. Membership is that of the study's primary
+attack, which every row names.
 """
 
 import math
@@ -16,60 +17,60 @@ from callbacks.statistics.replication import ReplicateEstimate
 from studies.comparisons import AttackScores
 from studies.memorization import PRIVATE, Accuracies, Row
 from studies.plan import Cell
+from studies.primary_attack import Attack
 
 __all__ = ["STUDY_RUN", "disagreement_rows", "overlap_rows"]
 
 STUDY_RUN = "study"
 """`run` and `role` of rows about techniques, which belong to no single run."""
 
-# Fixed before looking; the report's primary attack.
-_ATTACK = ("loss", "{}")
 _TOP_SHARES = (0.01, 0.05, 0.1)
 Scores = Mapping[str, Mapping[tuple[str, str], AttackScores]]
 
 
 def disagreement_rows(
-    accuracies: Accuracies, comparisons: Sequence[Mapping[str, object]]
+    accuracies: Accuracies, comparisons: Sequence[Mapping[str, object]], attack: Attack
 ) -> Iterator[Row]:
     """Yields Kendall's tau with its ceilings, and every pair of techniques with its crossing test.
 
     Membership of a technique in a replicate is its swap estimate, memorization its excess of token
-    accuracy on private records, both the mean over student seeds.
+    accuracy on private records, both the mean over student seeds and repeats. Compared are the
+    techniques that have both somewhere, over the replicates in which all of those have both.
 
     Args:
         accuracies: Token accuracies.
         comparisons: Rows of pairs of runs: swap estimates, and excess of the same parameters.
+        attack: The study's primary attack.
     """
-    figures = _technique_figures(accuracies, comparisons)
+    figures = _technique_figures(accuracies, comparisons, attack)
     for (family, size), table in figures.groupby(["family", "size"]):
-        wide = {
-            name: table.pivot_table(index="replicate", columns="technique", values=name)
-            for name in ("membership", "memorization")
-        }
-        both = pd.concat(wide, axis=1).dropna()
-        if both.shape[1] < 4 or not len(both):
+        means = table.groupby(["replicate", "technique"])[["membership", "memorization"]].mean()
+        wide = [means[name].unstack().dropna(axis=1, how="all") for name in means]
+        common = wide[0].columns.intersection(wide[1].columns)
+        both = pd.concat([one[common] for one in wide], axis=1, keys=list(means)).dropna()
+        if len(common) < 2 or not len(both):
             continue
-        techniques = [str(name) for name in both["membership"].columns]
-        x, y = (both[name].to_numpy(dtype=np.float64) for name in wide)
+        techniques = [str(name) for name in common]
+        x, y = (both[name].to_numpy(dtype=np.float64) for name in means)
         shared: Row = {
             **{"run": STUDY_RUN, "role": STUDY_RUN, "family": family, "size": size, "step": 0},
             **{"audit": "memorization", "population": PRIVATE, "name": "disagreement"},
         }
-        params = {**accuracies.params, "attack": _ATTACK[0], "replicates": len(both)}
+        params = {**accuracies.params, "attack": attack[0], "replicates": len(both)}
         for row in [*_ranking_rows(x, y), *_crossing_rows(x, y, techniques)]:
             own = row.pop("params", {})
             yield shared | row | {"params": {**params, **(own if isinstance(own, dict) else {})}}
 
 
 def _technique_figures(
-    accuracies: Accuracies, comparisons: Sequence[Mapping[str, object]]
+    accuracies: Accuracies, comparisons: Sequence[Mapping[str, object]], attack: Attack
 ) -> pd.DataFrame:
     """Returns membership and memorization of every student with a counterfactual."""
     found: dict[tuple[object, object, str], float] = {}
     for row in comparisons:
         value = row.get("value")
         if row["population"] == PRIVATE and isinstance(value, float):
-            if (row["name"], row["params"]) == _ATTACK and row["metric"] == "swap_estimate":
+            if (row["name"], row["params"]) == attack and row["metric"] == "swap_estimate":
                 found[row["run"], row["run_b"], "membership"] = value
             if row["metric"] == "token_accuracy_gap_excess" and row["params"] == accuracies.params:
                 found[row["run"], row["run_b"], "memorization"] = value
@@ -91,8 +92,7 @@ def _technique_figures(
 
 def _ranking_rows(x: np.ndarray, y: np.ndarray) -> Iterator[Row]:
     found = ranking_agreement(x, y)
-    tau = {"value": None} if found.tau is None else _finite(found.tau)
-    yield {"metric": "kendall_tau", **tau}
+    yield {"metric": "kendall_tau", "value": found.tau}
     yield {"metric": "kendall_ceiling_membership", "value": found.membership_ceiling}
     yield {"metric": "kendall_ceiling_memorization", "value": found.memorization_ceiling}
 
@@ -114,35 +114,36 @@ def _crossing_rows(x: np.ndarray, y: np.ndarray, techniques: Sequence[str]) -> I
 
 
 def _finite(found: ReplicateEstimate) -> Row:
-    """Returns an estimate's columns; one replicate has no interval."""
-    single = found.n_replicates < 2
+    """Returns an estimate's columns; one replicate, or several that all agree, has no interval."""
     return {
         "value": found.value,
-        "lower": None if single else found.lower,
-        "upper": None if single else found.upper,
+        "lower": found.lower if found.has_interval else None,
+        "upper": found.upper if found.has_interval else None,
     }
 
 
-def overlap_rows(accuracies: Accuracies, scores: Scores) -> Iterator[Row]:
+def overlap_rows(accuracies: Accuracies, scores: Scores, attack: Attack) -> Iterator[Row]:
     """Yields, per student, how many of its most exposed private records both measures name.
 
     Beside each overlap stand that of chance and, as ceilings, the overlap of each measure with
-    itself between two seeds of the same student; null with one seed.
+    itself between two seeds of the same student, or two repeats of its teacher and itself; null
+    with one of each.
 
     Args:
         accuracies: Token accuracies.
         scores: What `attack_scores` returned.
+        attack: The study's primary attack.
     """
     found = [
         (cell, other, membership, accuracies.excess(cell, other, PRIVATE))
         for cell, other in accuracies.pairs()
         if (cell.role, other.role) == ("student", "counterfactual")
-        and (membership := _membership_excess(scores, cell, other)) is not None
+        and (membership := _membership_excess(scores, cell, other, attack)) is not None
     ]
     for cell, other, membership, memorization in found:
         twins = [one for one in found if _is_twin(one[0], cell)]
         for share in _TOP_SHARES:
-            params = {**accuracies.params, "attack": _ATTACK[0], "share": share}
+            params = {**accuracies.params, "attack": attack[0], "share": share}
             row = accuracies.row(cell, "overlap", "", run_b=other.alias, params=params)
             a, b = _aligned(membership, memorization)
             if not len(a):
@@ -159,9 +160,9 @@ def overlap_rows(accuracies: Accuracies, scores: Scores) -> Iterator[Row]:
                 yield row | {"metric": f"top_overlap_ceiling_{name}", "value": ceiling}
 
 
-def _membership_excess(scores: Scores, cell: Cell, other: Cell) -> pd.Series | None:
+def _membership_excess(scores: Scores, cell: Cell, other: Cell, attack: Attack) -> pd.Series | None:
     """Returns a student's scores of private records minus its counterfactual's."""
-    ours, theirs = (scores.get(one.alias, {}).get(_ATTACK) for one in (cell, other))
+    ours, theirs = (scores.get(one.alias, {}).get(attack) for one in (cell, other))
     if ours is None or theirs is None:
         return None
     common = ours.members.index.intersection(theirs.members.index)
@@ -169,7 +170,7 @@ def _membership_excess(scores: Scores, cell: Cell, other: Cell) -> pd.Series | N
 
 
 def _is_twin(one: Cell, cell: Cell) -> bool:
-    """Whether two students differ in nothing but their own seed."""
+    """Whether two students differ in nothing but their seed, or their teacher's and their own."""
     same = ("family", "size", "technique", "replicate", "stage")
     return one.seed != cell.seed and all(getattr(one, n) == getattr(cell, n) for n in same)
 

@@ -12,6 +12,7 @@ from studies.disagreement import disagreement_rows, overlap_rows
 from studies.extraction import extraction_rows
 from studies.memorization import memorization_rows, read_accuracies
 from studies.plan import Cell, Plan
+from studies.primary_attack import primary_attack
 from studies.probe_differences import probe_difference_rows
 from studies.relative_leakage import relative_leakage_rows
 from studies.task_rows import task_rows
@@ -46,11 +47,12 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     memorization = read_table(out, "memorization").to_pandas()
     rows += extraction_rows(done, results, memorization)
     rows += task_rows(done, results, every_score, scores, memorization)
+    attack = primary_attack(results.select(["name", "params"]).to_pandas())
     for accuracies in read_accuracies(done, results, memorization):
         rows += memorization_rows(accuracies)
         rows += decomposition_rows(accuracies)
-        rows += overlap_rows(accuracies, scores)
-        rows += list(disagreement_rows(accuracies, rows))
+        rows += overlap_rows(accuracies, scores, attack)
+        rows += list(disagreement_rows(accuracies, rows, attack))
     write_table(
         pa.concat_tables([results, table_from_rows("results", rows)]), out / "results.parquet"
     )

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from callbacks.membership.any_leak import any_leak_rows
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions, BlindSide
 from callbacks.membership.gate import Gate, gravest_shift
@@ -163,6 +164,7 @@ def _oppose(
                 number = row.get(column)
                 if row["task"] is None and isinstance(number, float):
                     found.curves[tag + suffix] = number
+    found.results += any_leak_rows(attacks, scored[pair.members], scored[pair.nonmembers], shifted)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
     warning = "SHIFTED DATA: " if shifted else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"

@@ -17,9 +17,7 @@ from callbacks.statistics.ranking import (
 )
 from callbacks.statistics.reliability import auroc_over_draws, reliability
 from callbacks.statistics.replication import (
-    Replicate,
     ReplicateEstimate,
-    hierarchical_bootstrap,
     minimal_detectable_difference,
     replicate_mean,
 )
@@ -28,7 +26,6 @@ __all__ = [
     "ComparisonEstimate",
     "EpsilonBound",
     "Estimate",
-    "Replicate",
     "ReplicateEstimate",
     "TprEstimate",
     "auroc",
@@ -37,7 +34,6 @@ __all__ = [
     "certified_tpr",
     "epsilon_equivalent",
     "epsilon_lower_bound",
-    "hierarchical_bootstrap",
     "holm",
     "max_t",
     "minimal_detectable_difference",

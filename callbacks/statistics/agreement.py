@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from callbacks.statistics.estimates import FloatArray, as_scores
 from callbacks.statistics.multiplicity import holm
-from callbacks.statistics.replication import ReplicateEstimate, replicate_mean
+from callbacks.statistics.replication import ReplicateEstimate, has_variance, replicate_mean
+
+_MOST_HALVINGS = 500
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float | None:
@@ -42,31 +45,37 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float | None:
 class RankingAgreement:
     """Agreement of two rankings of techniques, beside the most that noise allows.
 
+    All three are means over the same halvings of the replicates, and each compares figures of one
+    half with figures of the other. A value is None where there are no two halves, or one side of
+    every comparison is all ties.
+
     Attributes:
-        tau: Mean over replicates of Kendall's tau between the two measures, with its interval; None
-            where a replicate ties all techniques.
-        membership_ceiling: Mean tau of membership with itself between halves of the replicates;
-            None with one replicate.
-        memorization_ceiling: The same of memorization.
+        tau: Kendall's tau of membership with memorization.
+        membership_ceiling: Of membership with itself.
+        memorization_ceiling: Of memorization with itself.
     """
 
-    tau: ReplicateEstimate | None
+    tau: float | None
     membership_ceiling: float | None
     memorization_ceiling: float | None
 
 
 def ranking_agreement(
-    membership: ArrayLike, memorization: ArrayLike, level: float = 0.95
+    membership: ArrayLike, memorization: ArrayLike, seed: int = 0
 ) -> RankingAgreement:
-    """Kendall's tau between techniques ranked by two measures, and its split-half ceiling.
+    """Kendall's tau between techniques ranked by two measures, and its ceilings by split halves.
 
     A low tau is what noise gives: only next to the tau that each measure reaches with itself does
-    it say anything (corrections, item 14). Interval: Student's t over replicates, kept in [-1, 1].
+    it say anything (corrections, items 14 and 40). So all of them come from the same halves, where
+    each mean has as much noise: membership of one half against memorization of the other, both
+    ways round, beside membership against membership and memorization against memorization. With
+    the same true ranking and the same noise the three have the same distribution. There is no
+    interval: tau describes, crossings decide.
 
     Args:
         membership: [R, K], one row per replicate, one column per technique.
         memorization: [R, K].
-        level: Confidence level.
+        seed: Key of the halvings, where there are too many to take all.
 
     Returns:
         tau and both ceilings.
@@ -75,39 +84,33 @@ def ranking_agreement(
         ValueError: Shapes that differ, or fewer than two techniques.
     """
     x, y = _paired(membership, memorization)
-    taus = [kendall_tau(row, other) for row, other in zip(x, y, strict=True)]
-    known = [tau for tau in taus if tau is not None]
-    tau = None
-    if len(known) == len(taus):
-        mean = replicate_mean(known, level)
-        tau = ReplicateEstimate(
-            mean.value,
-            max(-1.0, mean.lower),
-            min(1.0, mean.upper),
-            mean.n_replicates,
-            mean.standard_error,
-        )
-    return RankingAgreement(tau, split_half_tau(x), split_half_tau(y))
-
-
-def split_half_tau(values: ArrayLike) -> float | None:
-    """Mean tau between the means of two halves of the replicates, over all ways to halve them.
-
-    Args:
-        values: [R, K]; with R odd, one half has a replicate more.
-
-    Returns:
-        The mean over the halvings without a side that is all ties; None if there is none.
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    r = len(rows)
     found = []
-    for half in combinations(range(r), r // 2):
-        rest = [row for row in range(r) if row not in half]
-        if half:
-            found.append(kendall_tau(rows[list(half)].mean(axis=0), rows[rest].mean(axis=0)))
-    known = [tau for tau in found if tau is not None]
-    return float(np.mean(known)) if known else None
+    for half in _halvings(len(x), np.random.default_rng(seed)):
+        first, second = ((rows[half].mean(axis=0), rows[~half].mean(axis=0)) for rows in (x, y))
+        crossed = (kendall_tau(first[0], second[1]), kendall_tau(first[1], second[0]))
+        taus = [*crossed, kendall_tau(*first), kendall_tau(*second)]
+        found.append([np.nan if tau is None else tau for tau in taus])
+    table = np.array(found, dtype=np.float64).reshape(len(found), 4)
+    table = np.column_stack([table[:, :2].mean(axis=1), table[:, 2:]])
+    whole = table[~np.isnan(table).any(axis=1)]
+    means = [_mean_known(column) for column in (whole if len(whole) else table).T]
+    return RankingAgreement(*means)
+
+
+def _halvings(r: int, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
+    """All ways to halve R replicates, or as many random ones; with R odd one half has one more."""
+    if r < 2:
+        return []
+    if comb(r, r // 2) > _MOST_HALVINGS:
+        halves = np.array([rng.permutation(r)[: r // 2] for _ in range(_MOST_HALVINGS)])
+    else:
+        halves = np.array(list(combinations(range(r), r // 2)))
+    return list((halves[:, :, None] == np.arange(r)).any(axis=1))
+
+
+def _mean_known(values: FloatArray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Crossing:
         membership: Membership of a minus that of b, over replicates.
         memorization: Memorization of a minus that of b.
         p_value: Of "no crossing beyond the margins", adjusted over all pairs; None with fewer than
-            two replicates.
+            two replicates, or where all agree on a difference, whose variance is then unknown.
     """
 
     a: int
@@ -170,15 +173,16 @@ def crossings(
             b,
             replicate_mean(x[:, a] - x[:, b], level),
             replicate_mean(y[:, a] - y[:, b], level),
-            None if np.isnan(p) else float(p),
+            float(p) if _varies(x[:, a] - x[:, b]) and _varies(y[:, a] - y[:, b]) else None,
         )
         for (a, b), p in zip(pairs, adjusted, strict=True)
     ]
 
 
 def _crossing_p(x: FloatArray, y: FloatArray, x_margin: float, y_margin: float) -> float:
-    if len(x) < 2:
-        return float("nan")
+    """P-value of "no crossing beyond the margins"; 1 where it cannot be tested."""
+    if not (_varies(x) and _varies(y)):
+        return 1.0
     ways = [
         max(_beyond_p(sign * x, x_margin), _beyond_p(-sign * y, y_margin)) for sign in (1.0, -1.0)
     ]
@@ -188,9 +192,14 @@ def _crossing_p(x: FloatArray, y: FloatArray, x_margin: float, y_margin: float) 
 def _beyond_p(differences: FloatArray, margin: float) -> float:
     """One-sided p-value of "the mean difference is at most the margin"."""
     mean, error = differences.mean(), differences.std(ddof=1) / len(differences) ** 0.5
-    if error == 0.0:
-        return 0.0 if mean > margin else 1.0
     return float(stats.t.sf((mean - margin) / error, len(differences) - 1))
+
+
+def _varies(differences: FloatArray) -> bool:
+    """Whether there are replicates enough, and a variance between them, for a test."""
+    r = len(differences)
+    error = float(differences.std(ddof=1)) / r**0.5 if r > 1 else 0.0
+    return has_variance(error, float(differences.mean()))
 
 
 @dataclass(frozen=True)

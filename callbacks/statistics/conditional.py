@@ -104,8 +104,8 @@ def difference_in_differences(
     DiD(tau) = mean[student - counterfactual student | private, T > tau] - mean[the same | never
     seen, T > tau] (corrections, item 2). The second term is what the two students differ by for any
     other reason on records that are as easy. Interval: bootstrap of clusters, the two populations
-    resampled apart; percentiles expanded for the number of clusters, as
-    `hierarchical_bootstrap` does for replicates.
+    resampled apart; percentiles expanded for the number of clusters
+    (Hesterberg 2015, The American Statistician 69, section 4).
 
     Args:
         private: Student minus counterfactual student on private records.

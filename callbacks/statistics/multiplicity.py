@@ -1,6 +1,8 @@
 """Correction for the number of hypotheses in a family: Holm's and the max-T permutation test."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +45,23 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
+@dataclass(frozen=True)
+class MaxT:
+    """What K attacks say together of "none of them tells members from non-members".
+
+    Attributes:
+        p_values: [K] adjusted; the smallest is that of "no attack leaks".
+        statistics: [K] AUROC, standardised by its mean and standard deviation over labellings.
+    """
+
+    p_values: FloatArray
+    statistics: FloatArray
+
+
+# Labellings held at once.
+_CHUNK = 64
+
+
 def max_t(
     members: ArrayLike,
     nonmembers: ArrayLike,
@@ -51,7 +70,7 @@ def max_t(
     member_clusters: ArrayLike | None = None,
     nonmember_clusters: ArrayLike | None = None,
     seed: int | Sequence[int] | np.random.Generator = 0,
-) -> FloatArray:
+) -> MaxT:
     """Single-step max-T p-values of K attacks on the same records: does any of them leak?
 
     Each attack's AUROC is standardised by its mean and standard deviation over the labellings, the
@@ -69,7 +88,7 @@ def max_t(
         seed: Key of the permutations, anything that `numpy.random.default_rng` takes.
 
     Returns:
-        [K] adjusted p-values, at least 1 / (n_permutations + 1).
+        Adjusted p-values, each at least 1 / (n_permutations + 1), and what they belong to.
 
     Raises:
         ValueError: Shapes that do not match, no records on a side, NaN, ids that do not match, or
@@ -83,18 +102,22 @@ def max_t(
         raise ValueError(f"{int(np.isnan(scores).sum())} scores are NaN")
     inside = np.arange(scores.shape[1]) < x.shape[1]
     ids = _joint_clusters(member_clusters, nonmember_clusters, x.shape[1], y.shape[1])
-    labels = permuted_labels(inside, ids, n_permutations, np.random.default_rng(seed))
-    n_members = labels.sum(axis=0)
-    rank_sums = stats.rankdata(scores, axis=1) @ labels  # [K, 1 + P]
-    pairs = n_members * (inside.size - n_members)
-    aurocs = (rank_sums - n_members * (n_members + 1) / 2.0) / pairs
-    spread = aurocs.std(axis=1, keepdims=True)
-    centred = aurocs - aurocs.mean(axis=1, keepdims=True)
+    ranks = stats.rankdata(scores, axis=1)
+    drawn = labellings(inside, ids, n_permutations, np.random.default_rng(seed))
+    aurocs = []
+    while chunk := list(islice(drawn, _CHUNK)):
+        labels = np.stack(chunk).T
+        n_members = labels.sum(axis=0)
+        pairs = n_members * (inside.size - n_members)
+        aurocs.append((ranks @ labels - n_members * (n_members + 1) / 2.0) / pairs)
+    every = np.concatenate(aurocs, axis=1)  # [K, 1 + P]
+    spread = every.std(axis=1, keepdims=True)
+    centred = every - every.mean(axis=1, keepdims=True)
     standardised = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0.0)
     largest = standardised.max(axis=0)  # [1 + P]
     # Rounding must not part the observed labelling from one that is the same.
     reached = largest >= standardised[:, :1] - 1e-12
-    return np.asarray(reached.mean(axis=1))
+    return MaxT(np.asarray(reached.mean(axis=1)), standardised[:, 0].copy())
 
 
 def permuted_labels(

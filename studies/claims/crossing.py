@@ -6,7 +6,7 @@ from itertools import combinations
 
 from callbacks.statistics import holm
 from callbacks.statistics.agreement import crossings, ranking_agreement
-from studies.claims.sample import Contrast, Sample
+from studies.claims.sample import Contrast, Sample, untestable
 from studies.claims.verdict import ALPHA, MEMBERSHIP_MARGIN, MEMORIZATION_MARGIN, Outcome, Verdict
 
 __all__ = ["measures_disagree"]
@@ -36,7 +36,8 @@ def measures_disagree(membership: Sample, memorization: Sample) -> Outcome:
     verdict, why = _verdict(p_values[place], max(_p_none(one) for one in pairs), pair)
     lower, upper = pair.membership.bounds()
     mde = pair.memorization.mde(ALPHA / tests) + MEMORIZATION_MARGIN
-    own = f"memorization of {pair.name}: {_interval(pair.memorization)}; smallest visible {mde:.3f}"
+    own = f"memorization of {pair.name}: {pair.memorization.text('+')}"
+    own += f"; smallest visible {mde:.3f}" if pair.memorization.testable else ""
     return Outcome(
         verdict=verdict,
         effect=pair.membership.value,
@@ -45,7 +46,9 @@ def measures_disagree(membership: Sample, memorization: Sample) -> Outcome:
         upper=upper,
         p_value=p_values[place],
         mde=pair.membership.mde(ALPHA / tests) + MEMBERSHIP_MARGIN,
-        why=why,
+        why=why
+        + untestable({f"membership of {one.name}": one.membership for one in pairs})
+        + untestable({f"memorization of {one.name}": one.memorization for one in pairs}),
         details=(own, *_rankings(membership, memorization), *_lines(pairs, p_values)),
     )
 
@@ -105,25 +108,19 @@ def _rankings(membership: Sample, memorization: Sample) -> list[str]:
     if membership.values is None or memorization.values is None:
         return []
     found = ranking_agreement(membership.values, memorization.values)
-    tau = "not measurable" if found.tau is None else f"{found.tau.value:.2f}"
-    ceilings = [
+    tau, *ceilings = (
         "not measurable" if one is None else f"{one:.2f}"
-        for one in (found.membership_ceiling, found.memorization_ceiling)
-    ]
+        for one in (found.tau, found.membership_ceiling, found.memorization_ceiling)
+    )
     return [
-        f"Kendall's tau of the two rankings: {tau}; of membership with itself between halves of "
-        f"the replicates {ceilings[0]}, of memorization {ceilings[1]}"
+        f"Kendall's tau of the two rankings, between halves of the replicates: {tau}; of "
+        f"membership with itself {ceilings[0]}, of memorization {ceilings[1]}"
     ]
 
 
 def _lines(pairs: Sequence[_Pair], p_values: Sequence[float]) -> list[str]:
     return [
-        f"{one.name}: membership {_interval(one.membership)}, memorization "
-        f"{_interval(one.memorization)}, p = {p:.2g} (Holm over {len(pairs)} pairs)"
+        f"{one.name}: membership {one.membership.text('+')}, memorization "
+        f"{one.memorization.text('+')}, p = {p:.2g} (Holm over {len(pairs)} pairs)"
         for one, p in zip(pairs, p_values, strict=True)
     ]
-
-
-def _interval(one: Contrast) -> str:
-    lower, upper = one.bounds()
-    return f"{one.value:+.3f} [{lower:+.3f}, {upper:+.3f}]"

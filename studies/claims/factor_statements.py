@@ -40,7 +40,8 @@ def factor_statements(data: ClaimsData) -> list[Statement]:
     for name, reason in designs.items():
         if isinstance(reason, str):
             evidence = Evidence(len(data.panel(_MEASURE, _one).complete), missing=(reason,))
-            found.append(state(untested(panel_of([])), f"{_MEASURE} by {name}", evidence))
+            named = f"{data.named(_MEASURE)} by {name}"
+            found.append(state(untested(panel_of([])), named, evidence))
     return found
 
 
@@ -67,7 +68,7 @@ def _judged(
     return [
         state(
             tests.get(name) or untested(panel),
-            f"{_MEASURE} by {name}, {_label(name, where)}",
+            f"{data.named(_MEASURE)} by {name}, {_label(name, where)}",
             evidence[name],
             decides=decides or name == _TASK,
         )

@@ -5,7 +5,7 @@ with the margin of its own).
 """
 
 from callbacks.statistics import holm
-from studies.claims.sample import Contrast, Sample, largest_contrasts
+from studies.claims.sample import Contrast, Sample, largest_contrasts, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
 
 __all__ = ["factors_matter", "levels_differ"]
@@ -32,9 +32,10 @@ def factors_matter(samples: dict[str, Sample], margin: float) -> dict[str, Outco
 def levels_differ(sample: Sample, margin: float) -> Outcome:
     """Tests a single factor.
 
-    Confirmed where the variance component is above 0 (F test) and the largest difference of two
-    levels lies above the margin: over all ordered pairs, Bonferroni. Refuted where every difference
-    of two levels lies below the margin, each at 5%: an intersection-union test. The bounds of the
+    Confirmed where the variance component is above 0 (F test with Box's degrees of freedom) and the
+    largest difference of two levels lies above the margin: over all ordered pairs, Bonferroni.
+    Refuted where every difference of two levels lies below the margin, each at 5%: an
+    intersection-union test. Without a variance nothing is decided. The bounds of the
     largest difference are those of the two rules: its own after Bonferroni below, the highest of
     all differences' own above.
 
@@ -79,11 +80,6 @@ def _test(
         upper=max(one.bounds()[1] for one in contrasts.values()),
         p_value=float(confirm),
         mde=margin + max(contrasts.values(), key=lambda one: one.error).mde(share / factors),
-        why=why,
-        details=tuple(_level(name, sample.contrast({name: 1.0})) for name in sample.columns),
+        why=why + untestable({f"{a} − {b}": one for (a, b), one in contrasts.items() if a < b}),
+        details=tuple(f"{name}: {sample.contrast({name: 1.0}).text()}" for name in sample.columns),
     )
-
-
-def _level(name: str, one: Contrast) -> str:
-    lower, upper = one.bounds()
-    return f"{name}: {one.value:.3f} [{lower:.3f}, {upper:.3f}]"

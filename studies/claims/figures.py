@@ -14,13 +14,11 @@ from callbacks.results import params_json
 from studies.comparisons import comparison_pairs
 from studies.memorization import HELD_OUT, PRIVATE
 from studies.plan import Cell, Plan
+from studies.primary_attack import primary_attack
 from studies.shift import shift_of_splits
 
-__all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "LOSS", "REFERENCE", "StudyFigures"]
+__all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "StudyFigures"]
 
-Attack = tuple[str, str]
-REFERENCE: Attack = ("reference", params_json({"reference": "base"}))
-LOSS: Attack = ("loss", params_json({}))
 ACCURACY_PARAMS = params_json({"tokens": 32})
 GAP_PARAMS = params_json({"tokens": 32, "against": HELD_OUT})
 EXCESS = "token_accuracy_gap_excess"
@@ -39,7 +37,7 @@ class StudyFigures:
         self.plan = plan
         self.states = states
         self.results = results
-        self.attack = _attack(results)
+        self.attack = primary_attack(results)
         self._counterfactuals = {
             cell.id: other
             for cell, other in comparison_pairs(plan.cells)
@@ -130,15 +128,6 @@ class StudyFigures:
         if isinstance(pair, str):
             return pair
         return figures.get((pair[0].alias, pair[1].alias), f"{cell.alias}: {reason}")
-
-
-def _attack(results: pd.DataFrame) -> Attack:
-    """Returns the reference attack against the base where the study runs it, else the loss.
-
-    Which of the two a study runs is in its file: no result decides it.
-    """
-    against_base = (results["name"] == REFERENCE[0]) & (results["params"] == REFERENCE[1])
-    return REFERENCE if against_base.any() else LOSS
 
 
 def _by_pair(rows: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -39,14 +39,16 @@ _TEXTS = {
         "none to confirm (intersection-union: all must reject); Holm over techniques to refute",
         f"confirmed if every technique rejects at {ALPHA:.0%}, one-sided, on both measures; "
         f"refuted if some technique's upper bound lies below {0.5 + MEMBERSHIP_MARGIN:g} "
-        f"({MEMORIZATION_MARGIN:g} for memorization)",
+        f"({MEMORIZATION_MARGIN:g} for memorization), which is called below the margin where some "
+        "technique is shown to leak all the same",
     ),
     "C2": (
         "How much leaks differs by technique",
         f"MiniLLM leaks at most {MEMBERSHIP_MARGIN:g} AUROC less than the mean of ImitKD and "
         "SeqKD, or all techniques leak alike",
         "swap estimate of MiniLLM minus the mean of ImitKD's and SeqKD's, and the variance "
-        "component of techniques (F test, replicate as random effect), at equal held-out loss",
+        "component of techniques (F test with Box's degrees of freedom, replicate as random "
+        "effect), at equal held-out loss",
         "intersection-union of the two; pairs of techniques by Holm",
         f"confirmed if the contrast lies below −{MEMBERSHIP_MARGIN:g} and the variance above 0; "
         f"refuted if the contrast's lower bound lies above −{MEMBERSHIP_MARGIN:g}",
@@ -55,8 +57,8 @@ _TEXTS = {
         "Objective, student data and task each move the risk",
         f"some factor has no variance, or no two of its levels differ by more than "
         f"{MEMBERSHIP_MARGIN:g} AUROC",
-        "per factor, the variance component of its levels (F test, replicate as random effect) and "
-        "the largest difference of two levels, all else equal",
+        "per factor, the variance component of its levels (F test with Box's degrees of freedom, "
+        "replicate as random effect) and the largest difference of two levels, all else equal",
         "Bonferroni over pairs of levels, Holm over the factors tested",
         f"confirmed if every factor's variance lies above 0 and its largest difference above "
         f"{MEMBERSHIP_MARGIN:g}; refuted if all differences of some factor lie below it",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from callbacks.statistics import holm
-from studies.claims.sample import Contrast, Sample
+from studies.claims.sample import Sample, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
 
 __all__ = ["every_technique_leaks"]
@@ -35,9 +35,13 @@ def every_technique_leaks(sample: Sample, floor: float, margin: float) -> Outcom
         lower=lower,
         upper=upper,
         p_value=max(leaks.values()),
+        leaking=tuple(name for name, p in leaks.items() if p <= ALPHA),
         mde=floor + max(found.values(), key=lambda one: one.error).mde(),
-        why=why,
-        details=tuple(_line(name, one, leaks[name]) for name, one in found.items()),
+        why=why + untestable(found),
+        details=tuple(
+            f"{name}: {one.text()}" + (f", p = {leaks[name]:.2g}" if one.testable else "")
+            for name, one in found.items()
+        ),
     )
 
 
@@ -52,8 +56,3 @@ def _verdict(
         return "refuted", f"{', '.join(small)}: below {floor + margin:g}"
     unclear = [name for name, p in leaks.items() if p > ALPHA]
     return "undecided", f"neither a leak nor its absence is shown of {', '.join(unclear)}"
-
-
-def _line(name: str, one: Contrast, p_value: float) -> str:
-    lower, upper = one.bounds()
-    return f"{name}: {one.value:.3f} [{lower:.3f}, {upper:.3f}], p = {p_value:.2g}"

@@ -1,6 +1,7 @@
 """From the panels of a study to the statements of C1 to C4: what each claim's rule is given."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from studies.claims.crossing import measures_disagree
 from studies.claims.leakage import every_technique_leaks
@@ -9,6 +10,7 @@ from studies.claims.sample import Sample
 from studies.claims.study import ByCell, ClaimsData
 from studies.claims.techniques import CONTRAST, technique_matters
 from studies.claims.verdict import (
+    BELOW_MARGIN,
     MEMBERSHIP_MARGIN,
     MEMORIZATION_MARGIN,
     Evidence,
@@ -56,7 +58,7 @@ def judged(
         decides: Whether the claim's verdict hangs on it.
     """
     clear = measure == "memorization" or data.figures.shift_excluded()
-    name = f"{measure}, {where}"
+    name = f"{data.named(measure)}, {where}"
     sample = panel.sample()
     if sample is not None:
         return state(rule(sample), name, panel.evidence(shift_excluded=clear), decides=decides)
@@ -79,8 +81,12 @@ def untested(panel: Panel) -> Outcome:
 
 
 def leakage_statements(data: ClaimsData) -> list[Statement]:
-    """Returns C1's: both measures decide. A technique at each size counts as one of its own."""
-    found = []
+    """Returns C1's: both measures decide. A technique at each size counts as one of its own.
+
+    Where some technique is shown to leak, by either measure, what refutes the claim is called
+    "below the margin": beside a leak the word "refuted" would be read as its absence.
+    """
+    found: list[Statement] = []
     for measure, margin in MARGINS.items():
 
         def rule(
@@ -91,7 +97,16 @@ def leakage_statements(data: ClaimsData) -> list[Statement]:
         column = data.figures.name
         panel = data.panel(measure, column)
         found.append(judged(data, panel, rule, measure, LAST_CHECKPOINT, column=column))
-    return found
+    return beside_leaks(found)
+
+
+def beside_leaks(statements: Sequence[Statement]) -> list[Statement]:
+    """Returns C1's statements with a refutation called "below the margin" where there are leaks."""
+    if not any(one.outcome.leaking for one in statements):
+        return list(statements)
+    below = [replace(one, outcome=replace(one.outcome, verdict=BELOW_MARGIN)) for one in statements]
+    pairs = zip(statements, below, strict=True)
+    return [renamed if one.outcome.verdict == "refuted" else one for one, renamed in pairs]
 
 
 def technique_statements(data: ClaimsData) -> list[Statement]:
@@ -111,7 +126,7 @@ def technique_statements(data: ClaimsData) -> list[Statement]:
             if absent:
                 reasons = tuple(f"{name} is not in this study" for name in absent)
                 evidence = Evidence(len(panel.complete), missing=reasons)
-                name = f"{measure}, {where}"
+                name = f"{data.named(measure)}, {where}"
                 found.append(state(untested(panel), name, evidence, decides=decides))
                 continue
             column = _technique if where == LAST_CHECKPOINT else None
@@ -151,7 +166,8 @@ def _crossing(data: ClaimsData, x: Panel, y: Panel, where: str) -> Statement:
     outcome, (membership, memorization) = untested(x), samples
     if membership is not None and memorization is not None and len(columns) > 1:
         outcome = measures_disagree(membership, memorization)
-    return state(outcome, f"membership and memorization, {where}", evidence, decides=decides)
+    measures = " and ".join(data.named(measure) for measure in MARGINS)
+    return state(outcome, f"{measures}, {where}", evidence, decides=decides)
 
 
 def _technique(cell: Cell) -> str | None:

@@ -40,6 +40,10 @@ class ClaimsData:
     accuracies: tuple[Accuracies, ...]
     record_rows: tuple[pd.DataFrame, pd.DataFrame]
 
+    def named(self, measure: str) -> str:
+        """Returns a measure with the attack that it is conditional on."""
+        return f"{measure} ({self.figures.attack[0]})" if measure == MEASURES[0] else measure
+
     def panel(self, measure: str, column: ByCell) -> Panel:
         """Returns a measure at the last checkpoint, averaged over what shares a column.
 

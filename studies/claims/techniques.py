@@ -3,7 +3,7 @@
 from itertools import combinations
 
 from callbacks.statistics import holm
-from studies.claims.sample import Sample
+from studies.claims.sample import Sample, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
 
 __all__ = ["CONTRAST", "technique_matters"]
@@ -44,7 +44,7 @@ def technique_matters(sample: Sample, margin: float) -> Outcome:
         upper=upper,
         p_value=p_value,
         mde=-(margin + contrast.mde()),
-        why=why,
+        why=why + untestable({"the contrast": contrast}),
         details=_pairs(sample),
     )
 
@@ -56,7 +56,6 @@ def _pairs(sample: Sample) -> tuple[str, ...]:
     adjusted = holm([one.p_zero() for one in found])
     lines = []
     for (a, b), one, p in zip(pairs, found, adjusted, strict=True):
-        lower, upper = one.bounds()
-        shown = f"{one.value:+.3f} [{lower:+.3f}, {upper:+.3f}]"
-        lines.append(f"{a} − {b}: {shown}, p = {p:.2g} (Holm over {len(pairs)} pairs)")
+        tested = f", p = {p:.2g} (Holm over {len(pairs)} pairs)" if one.testable else ""
+        lines.append(f"{a} − {b}: {one.text('+')}{tested}")
     return tuple(lines)

@@ -3,12 +3,14 @@
 Everything here was fixed before looking (corrections, items 4, 13 and 25).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 __all__ = [
     "ALPHA",
+    "BELOW_MARGIN",
     "BLOCK_MARGIN",
     "FEWEST_REPLICATES",
     "MEMBERSHIP_MARGIN",
@@ -22,7 +24,9 @@ __all__ = [
     "state",
 ]
 
-Verdict = Literal["confirmed", "refuted", "undecided"]
+Verdict = Literal["confirmed", "refuted", "below the margin", "undecided"]
+# What refutes C1 where a leak is shown all the same: some technique's is smaller than what counts.
+BELOW_MARGIN: Verdict = "below the margin"
 
 # One-sided error rate of every test.
 ALPHA = 0.05
@@ -42,13 +46,15 @@ class Outcome:
         verdict: By the rule alone.
         effect: The figure that decides; None where it could not be measured.
         what: What the figure is.
-        lower: One-sided 95% lower bound; with `upper` an interval of 90%.
+        lower: One-sided 95% lower bound; with `upper` an interval of 90%. None where there is no
+            variance to make a bound of.
         upper: One-sided 95% upper bound.
         p_value: Of "not confirmed", after correction; None without a test.
         mde: Smallest effect that would be confirmed with a probability of 80%, on the scale of
             `effect`.
         why: The rule applied, in a sentence.
         details: Lines on each technique, pair or level.
+        leaking: Techniques that are shown to leak, where the test is of that.
     """
 
     verdict: Verdict
@@ -60,6 +66,7 @@ class Outcome:
     mde: float | None = None
     why: str = ""
     details: tuple[str, ...] = ()
+    leaking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,9 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
         outcome = replace(
             outcome, verdict="undecided", why="; ".join([*reasons, outcome.why]).rstrip("; ")
         )
+    known = {name: getattr(outcome, name) for name in ("lower", "upper", "mde")}
+    infinite = [name for name, one in known.items() if one is not None and not math.isfinite(one)]
+    outcome = replace(outcome, **dict.fromkeys(infinite))
     if evidence.left_out:
         aside = f"left out, as they start beyond that utility: {', '.join(evidence.left_out)}"
         outcome = replace(outcome, details=(aside, *outcome.details))
@@ -172,14 +182,15 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """Returns the verdict of a conjunction: one refutation refutes it.
+    """Returns the verdict of a conjunction: one refutation refutes it, by its own word.
 
     >>> all_of(["confirmed", "confirmed"]), all_of(["undecided", "refuted"]), all_of([])
     ('confirmed', 'refuted', 'undecided')
     """
     found = list(verdicts)
-    if "refuted" in found:
-        return "refuted"
+    for refutation in ("refuted", BELOW_MARGIN):
+        if refutation in found:
+            return refutation
     return "confirmed" if found and set(found) == {"confirmed"} else "undecided"
 
 

@@ -18,7 +18,7 @@ from callbacks.verdict import (
 from studies.comparisons import AttackScores, record_clusters
 from studies.plan import Cell
 from studies.report.notice import Notice
-from studies.report.study_data import PRIMARY_ATTACK, StudyData
+from studies.report.study_data import StudyData
 
 __all__ = ["control_notices"]
 
@@ -100,8 +100,8 @@ def control_notices(data: StudyData) -> Iterator[Notice]:
     for cell in data.cells:
         if cell.role != "control":
             continue
-        for (name, _), scores in data.scores.get(cell.alias, {}).items():
-            if name == PRIMARY_ATTACK:
+        for attack, scores in data.scores.get(cell.alias, {}).items():
+            if attack == data.primary:
                 one = _Control(cell, scores, record_clusters(cell))
                 kinds.setdefault(data.kinds[cell.alias], []).append(one)
     for kind, controls in kinds.items():

@@ -40,7 +40,8 @@ class Area:
 
     Attributes:
         value: Mean over replicates, in AUROC; NaN where no replicate has a common range.
-        lower: Lower end of the 95% interval over replicates; NaN below five of them.
+        lower: Lower end of the 95% interval over replicates; NaN below five of them, and where they
+            all agree.
         upper: Its upper end.
         width: Mean width of the common range in nats.
         replicates: Replicates that have a common range.
@@ -130,7 +131,8 @@ def _interval(values: list[float]) -> tuple[float, float, float]:
     if len(values) < FEWEST_REPLICATES:
         return float(np.mean(values)) if values else math.nan, math.nan, math.nan
     mean = replicate_mean(values)
-    return mean.value, mean.lower, mean.upper
+    ends = (mean.lower, mean.upper) if mean.has_interval else (math.nan, math.nan)
+    return mean.value, *ends
 
 
 def _known(risk: float | None) -> float:

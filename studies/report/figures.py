@@ -7,7 +7,7 @@ import pandas as pd
 
 from callbacks.membership.roc import roc_points
 from studies.comparisons import AttackScores
-from studies.report.study_data import PRIMARY_ATTACK, StudyData
+from studies.report.study_data import StudyData
 
 __all__ = [
     "comparison_rows",
@@ -95,8 +95,7 @@ def comparison_rows(data: StudyData, metric: str) -> pd.DataFrame:
 
 def headline_rows(data: StudyData) -> pd.DataFrame:
     """Returns each run's AUROC under the primary attack."""
-    rows = data.auroc_rows()
-    return rows[rows["name"] == PRIMARY_ATTACK].drop_duplicates("run")
+    return data.of_primary(data.auroc_rows()).drop_duplicates("run")
 
 
 def utility_rows(data: StudyData) -> pd.DataFrame:
@@ -126,12 +125,7 @@ def utility_rows(data: StudyData) -> pd.DataFrame:
 
 def task_rows(data: StudyData) -> pd.DataFrame:
     """Returns the primary attack's AUROC per run and task."""
-    rows = data.rows(
-        audit="membership",
-        metric="auroc",
-        population="private",
-        name=PRIMARY_ATTACK,
-        block=None,
-        run_b=None,
+    rows = data.of_primary(
+        data.rows(audit="membership", metric="auroc", population="private", block=None, run_b=None)
     )
     return rows[rows["task"].notna()].drop_duplicates(["run", "task"])

@@ -5,7 +5,7 @@ import pandas as pd
 from studies.report.figures import comparison_rows, headline_rows
 from studies.report.notices import headline
 from studies.report.over_replicates import over_replicates
-from studies.report.study_data import ATTACK_NAMES, PRIMARY_ATTACK, StudyData
+from studies.report.study_data import ATTACK_NAMES, StudyData
 
 __all__ = ["headline_values"]
 
@@ -15,7 +15,7 @@ def headline_values(data: StudyData) -> dict[str, object]:
     return {
         "headline": headline(data),
         "cards": _cards(data),
-        "primary": ATTACK_NAMES[PRIMARY_ATTACK],
+        "primary": ATTACK_NAMES[data.primary[0]],
         "replicates": len({cell.replicate for cell in data.cells}) if data.replicated else 1,
     }
 
@@ -30,12 +30,8 @@ def _cards(data: StudyData) -> list[dict[str, str]]:
         ("swap_estimate", "swap estimate"),
     ):
         rows = comparison_rows(data, metric)
-        rows = rows[
-            (rows["name"] == PRIMARY_ATTACK)
-            & (rows["role"] == "student")
-            & rows["label_b"].str.startswith("Counterfactual")
-        ]
-        firsts = over_replicates(data, rows.drop(columns="pair"))
+        rows = rows[(rows["role"] == "student") & rows["label_b"].str.startswith("Counterfactual")]
+        firsts = over_replicates(data, data.of_primary(rows).drop(columns="pair"))
         cards += [_card(row, f"{row['label']}: {what}") for _, row in firsts.iterrows()]
     return cards
 

@@ -9,10 +9,11 @@ import pandas as pd
 from callbacks.membership.blind import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.report.controls import control_notices
-from studies.report.figures import comparison_rows, headline_rows
+from studies.report.figures import headline_rows
 from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
-from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, PRIMARY_ATTACK, StudyData
+from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
+from studies.report.worst_swap import worst_swap
 from studies.shift import shift_of_splits
 
 __all__ = ["estimate_text", "headline", "notices"]
@@ -50,16 +51,18 @@ def headline(data: StudyData) -> str:
         if len(rows):
             parts.append(f"{name} AUROC is {estimate_text(rows.iloc[0])}")
     sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
-    swaps = comparison_rows(data, "swap_estimate")
-    swaps = swaps[(swaps["name"] == PRIMARY_ATTACK) & (swaps["role"] == "student")]
-    if len(swaps):
-        swaps = over_replicates(data, swaps.drop(columns="pair"))
-        worst = swaps.sort_values("value").iloc[-1]
+    worst = worst_swap(data)
+    if worst is not None:
         sentence += (
             " What came through the teacher: by the swap estimate, which no difference between the "
-            f"records can fake, “{worst['label']}” tells private from held-out records with "
-            f"AUROC {estimate_text(worst)}."
+            f"records can fake, “{worst.label}” tells private from held-out records with "
+            f"AUROC {estimate_text(pd.Series(vars(worst)))}."
         )
+        if worst.among > 1:
+            sentence += (
+                f" It is the largest of {worst.among} students', so that its interval is one that "
+                "holds for all of them at once."
+            )
     return sentence[0].upper() + sentence[1:]
 
 

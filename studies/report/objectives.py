@@ -13,7 +13,7 @@ from studies.report.charts import Spec, chart_spec, estimate_tooltips
 from studies.report.heat_maps import Shade
 from studies.report.over_replicates import FIGURE, figure_of
 from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
-from studies.report.study_data import PRIMARY_ATTACK, StudyData
+from studies.report.study_data import StudyData
 
 __all__ = ["objective_charts", "objective_rows", "objective_tables"]
 
@@ -60,8 +60,8 @@ def objective_rows(data: StudyData) -> pd.DataFrame:
 
 def _measured(data: StudyData) -> Iterator[tuple[str, pd.DataFrame]]:
     aurocs = data.auroc_rows()
-    yield _RISK, aurocs[aurocs["name"] == PRIMARY_ATTACK].drop_duplicates("run")
-    excess = data.rows(metric="auroc_difference", name=PRIMARY_ATTACK, task=None)
+    yield _RISK, data.of_primary(aurocs).drop_duplicates("run")
+    excess = data.of_primary(data.rows(metric="auroc_difference", task=None))
     roles = {cell.alias: cell.role for cell in data.cells}
     yield _EXCESS, excess[excess["run_b"].map(roles) == "counterfactual"]
     for metric in _UTILITY:

@@ -25,7 +25,8 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
 
     A single run has its interval over records. Several have Student's t over replicates, those of
     one replicate averaged first; `n_members` and `n_nonmembers` are then the fewest of any. Runs of
-    a single replicate have no interval. The interval of a share ends at 0 and 1.
+    a single replicate have no interval, nor have replicates that all agree. The interval of a share
+    ends at 0 and 1.
 
     Args:
         rows: `value`, `lower`, `upper`, `n_members`, `n_nonmembers`, `replicate`, one at least;
@@ -41,7 +42,7 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
     if not len(means):
         return figure | dict.fromkeys(("value", "lower", "upper"), np.nan)
     mean = replicate_mean(means)
-    ends = np.array([np.nan, np.nan] if mean.n_replicates == 1 else [mean.lower, mean.upper])
+    ends = np.array([mean.lower, mean.upper] if mean.has_interval else [np.nan, np.nan])
     if "metric" in rows and rows["metric"].isin(_SHARES).all():
         ends = ends.clip(0.0, 1.0)
     return figure | {

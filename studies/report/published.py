@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS, REFERENCE
+from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS
 from studies.memorization import HELD_OUT, PRIVATE
 from studies.plan import Cell
+from studies.primary_attack import REFERENCE
 from studies.report.study_data import StudyData
 
 __all__ = ["AS_RELEASED", "CORRECTED", "published_rows", "published_source"]

@@ -7,6 +7,7 @@ whatever makes its charts and tables in `CHART_MAKERS` and `TABLE_MAKERS`.
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
+from studies.report.any_leak import any_leak_tables
 from studies.report.block_tables import block_tables
 from studies.report.blocks import block_charts, block_entries, block_sentences
 from studies.report.charts import Spec
@@ -60,7 +61,7 @@ SECTIONS = (
     Section("findings", "Findings", tables=("findings",)),
     Section("result", "Result", always=True),
     Section("attacks", "Technique by attack", ("heat", "gap_heat", "rouge_heat")),
-    Section("leaks", "Models", ("attacks",), ("membership", "blind")),
+    Section("leaks", "Models", ("attacks",), ("membership", "any_leak", "blind")),
     Section("roc", "ROC curves", ("roc", "roc_log")),
     Section(
         "utility",
@@ -112,6 +113,7 @@ CHART_MAKERS: tuple[Callable[[StudyData], dict[str, Spec]], ...] = (
 )
 TABLE_MAKERS: tuple[Callable[[StudyData], dict[str, PageTable]], ...] = (
     result_tables,
+    any_leak_tables,
     block_tables,
     memorization_tables,
     risk_utility_tables,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -11,19 +12,17 @@ from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
 from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
+from studies.primary_attack import Attack, primary_attack
 
 __all__ = [
     "ATTACK_NAMES",
     "BLIND",
     "METRIC_NAMES",
-    "PRIMARY_ATTACK",
     "ROLE_NAMES",
     "StudyData",
     "read_study_data",
 ]
 
-# Fixed before looking, as every headline needs.
-PRIMARY_ATTACK = "loss"
 # A baseline: it has never seen the model, so it stands beside the attacks and is none.
 BLIND = "blind"
 ATTACK_NAMES = {
@@ -49,6 +48,7 @@ ATTACK_NAMES = {
     "as_released_min_k": "Min-K%, as released",
     "as_released_min_k_plus_plus": "Min-K%++, as released",
     BLIND: "Blind baseline (text alone)",
+    "any_attack": "Any attack",
     "balance": "Balance of the sides",
 }
 METRIC_NAMES = {
@@ -57,6 +57,7 @@ METRIC_NAMES = {
     "tpr_at_fpr_0.01": "TPR at 1% FPR",
     "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
     "balanced_accuracy": "Balanced accuracy",
+    "max_t": "Max-T over attacks",
     "rouge_l_f1": "ROUGE-L F1",
     "perplexity": "Perplexity",
     "auroc_difference": "AUROC difference",
@@ -105,7 +106,7 @@ class StudyData:
     results: pd.DataFrame
     history: pd.DataFrame
     technique_rows: pd.DataFrame
-    scores: dict[str, dict[tuple[str, str], AttackScores]]
+    scores: dict[str, dict[Attack, AttackScores]]
     facts: dict[str, dict[str, object]]
 
     @property
@@ -120,6 +121,15 @@ class StudyData:
             wanted = found[column].isna() if value is None else found[column] == value
             found = found[wanted]
         return found
+
+    @cached_property
+    def primary(self) -> Attack:
+        """The attack that claims and headline read."""
+        return primary_attack(self.history)
+
+    def of_primary(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Returns those of the rows that are the primary attack's."""
+        return rows[(rows["name"] == self.primary[0]) & (rows["params"] == self.primary[1])]
 
     def auroc_rows(self) -> pd.DataFrame:
         """Returns the attacks' whole-model AUROC of private against held-out, tasks together."""

@@ -10,15 +10,15 @@ from studies.plan import Cell
 from studies.report.charts import NEUTRAL, Spec, chart_spec, estimate_tooltips, label_colours
 from studies.report.over_replicates import FIGURE, figure_of
 from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
-from studies.report.study_data import PRIMARY_ATTACK, ROLE_NAMES, StudyData
+from studies.report.study_data import ROLE_NAMES, StudyData
 from studies.task_rows import EQUAL_LENGTHS, RESPONSE_TOKENS
 
 __all__ = ["task_charts", "task_figures", "task_sentences", "task_tables"]
 
-# Chart, metric, whose rows (an attack or a measure), title of the axis, its null.
+# Chart, metric, whose rows (a measure's; None: the primary attack's), title of the axis, its null.
 _MEASURES = {
-    "task_auroc": ("auroc", PRIMARY_ATTACK, "AUROC", 0.5),
-    "task_swap": ("swap_estimate", PRIMARY_ATTACK, "Swap estimate of AUROC", 0.5),
+    "task_auroc": ("auroc", None, "AUROC", 0.5),
+    "task_swap": ("swap_estimate", None, "Swap estimate of AUROC", 0.5),
     "task_gap": (f"{TOKEN_ACCURACY}_gap", TOKEN_ACCURACY, "Gap in token accuracy", 0.0),
     "task_gap_excess": (
         f"{TOKEN_ACCURACY}_gap_excess",
@@ -59,7 +59,8 @@ def _measured(data: StudyData) -> Iterator[tuple[str, pd.DataFrame]]:
         columns=["run", "label", "role", "replicate"],
     )
     for chart, (metric, name, _, _) in _MEASURES.items():
-        rows = data.rows(metric=metric + EQUAL_LENGTHS, name=name)
+        rows = data.rows(metric=metric + EQUAL_LENGTHS)
+        rows = data.of_primary(rows) if name is None else rows[rows["name"] == name]
         others = rows["run_b"].map(roles)
         rows = rows[others.isna() | others.str.startswith("counterfactual").fillna(False)]
         own = [one for one in rows.columns if one not in ("label", "role")]

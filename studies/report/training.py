@@ -9,7 +9,7 @@ from studies.claims.figures import GAP_PARAMS
 from studies.report.charts import NEUTRAL, Spec, estimate_tooltips, label_colours, panels_spec
 from studies.report.page_tables import PageTable, TableCell, TableColumn, count_cell, estimate_cell
 from studies.report.sizes import family_sizes
-from studies.report.study_data import METRIC_NAMES, PRIMARY_ATTACK, StudyData
+from studies.report.study_data import METRIC_NAMES, StudyData
 
 __all__ = ["training_charts", "training_rows", "training_tables"]
 
@@ -34,7 +34,7 @@ def training_rows(data: StudyData) -> pd.DataFrame:
     whole = rows["task"].isna() & rows["block"].isna() & rows["run_b"].isna()
     rows = rows[whole & (rows["population"] == "private") & rows["value"].notna()]
     attack = (rows["metric"] == "auroc") & (rows["audit"] == "membership")
-    attack &= rows["name"] == PRIMARY_ATTACK
+    attack &= rows.index.isin(data.of_primary(rows).index)
     gap = (rows["metric"] == _GAP) & (rows["params"] == GAP_PARAMS)
     rows = rows[attack | gap].drop_duplicates(["run", "metric", "step"])
     rows = rows[rows.groupby(["run", "metric"])["step"].transform("nunique") > 1]

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from callbacks.statistics.agreement import (
+    RankingAgreement,
     crossings,
     kendall_tau,
     ranking_agreement,
-    split_half_tau,
     top_overlap,
 )
 
@@ -27,34 +27,50 @@ def test_tau_equals_scipy(ties: int) -> None:
     assert kendall_tau([1, 1], [1, 2]) is None
 
 
-def test_agreement_over_replicates_stands_beside_its_ceiling() -> None:
+def scipys_tau(a: np.ndarray, b: np.ndarray) -> float:
+    return float(stats.kendalltau(a.mean(axis=0), b.mean(axis=0)).statistic)
+
+
+@pytest.mark.parametrize("r", [2, 4, 5])
+def test_tau_and_its_ceilings_compare_half_with_half(r: int) -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(6.0)
-    x, y = truth + rng.normal(0, 1.0, (4, 6)), -truth + rng.normal(0, 1.0, (4, 6))
+    x, y = truth + rng.normal(0, 1.0, (r, 6)), -truth + rng.normal(0, 1.0, (r, 6))
     found = ranking_agreement(x, y)
-    taus = [stats.kendalltau(*rows).statistic for rows in zip(x, y, strict=True)]
-    lower, upper = stats.t.interval(0.95, 3, loc=np.mean(taus), scale=stats.sem(taus))
-    assert found.tau is not None
-    assert found.tau.value == pytest.approx(np.mean(taus))
-    assert (found.tau.lower, found.tau.upper) == pytest.approx((max(-1, lower), min(1, upper)))
-    halves = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
-    for values, ceiling in ((x, found.membership_ceiling), (y, found.memorization_ceiling)):
-        expected = [
-            stats.kendalltau(values[list(a)].mean(0), values[list(b)].mean(0)).statistic
-            for a, b in halves
-        ]
-        assert ceiling == pytest.approx(np.mean(expected))
-        assert ceiling > found.tau.value
+    rows: list[tuple[float, float, float]] = []
+    for half in itertools.combinations(range(r), r // 2):
+        a, b = list(half), [i for i in range(r) if i not in half]
+        crossed = (scipys_tau(x[a], y[b]) + scipys_tau(x[b], y[a])) / 2
+        rows.append((crossed, scipys_tau(x[a], x[b]), scipys_tau(y[a], y[b])))
+    expected = np.mean(rows, axis=0)
+    assert (found.tau, found.membership_ceiling, found.memorization_ceiling) == pytest.approx(
+        expected.tolist()
+    )
+    assert found.membership_ceiling > 0 > found.tau
 
 
-def test_one_replicate_has_neither_interval_nor_ceiling() -> None:
-    found = ranking_agreement([[1, 2, 3]], [[2, 1, 3]])
-    assert found.tau is not None
-    assert found.tau.value == pytest.approx(1 / 3)
-    assert (found.tau.lower, found.tau.upper) == (-1.0, 1.0)
-    assert found.membership_ceiling is found.memorization_ceiling is None
-    assert split_half_tau(np.ones((3, 4))) is None
-    assert ranking_agreement([[1, 1]], [[1, 2]]).tau is None
+def test_equal_rankings_lie_below_both_ceilings_no_more_often_than_chance() -> None:
+    """One in three where the three come from the same halves; 94 in 100 against half-means."""
+    rng = np.random.default_rng(1)
+    below = 0
+    for _ in range(300):
+        x, y = 0.03 * np.arange(6.0) + 0.06 * rng.normal(size=(2, 5, 6))
+        found = ranking_agreement(x, y)
+        assert found.tau is not None
+        below += found.tau < min(found.membership_ceiling, found.memorization_ceiling)
+    assert below / 300 <= 1 / 3 + 2 * (2 / 9 / 300) ** 0.5
+
+
+def test_many_replicates_are_halved_at_random_and_always_alike() -> None:
+    x, y = np.random.default_rng(2).normal(size=(2, 30, 4))
+    assert ranking_agreement(x, y) == ranking_agreement(x, y)
+    assert ranking_agreement(x, y) != ranking_agreement(x, y, seed=1)
+
+
+def test_one_replicate_has_no_halves_and_ties_have_no_ranking() -> None:
+    assert ranking_agreement([[1, 2, 3]], [[2, 1, 3]]) == RankingAgreement(None, None, None)
+    tied = ranking_agreement(np.ones((3, 4)), np.tile(np.arange(4.0), (3, 1)))
+    assert tied == RankingAgreement(None, None, 1.0)
 
 
 def crossing_by_hand(x: np.ndarray, y: np.ndarray) -> float:
@@ -99,8 +115,16 @@ def test_no_crossing_where_both_measures_agree_or_one_is_within_its_margin() -> 
     y[:, 0] -= 0.3
     assert crossings(x, y)[0].p_value < 1e-6
     assert crossings(x[:1], y[:1])[0].p_value is None
-    exact = crossings([[0.9, 0.5]] * 2, [[0.1, 0.5]] * 2)[0]
-    assert exact.p_value == 0.0
+
+
+def test_replicates_that_all_agree_are_no_proof_of_a_crossing() -> None:
+    exact = crossings([[0.9, 0.5]] * 5, [[0.1, 0.5]] * 5)[0]
+    assert exact.p_value is None
+    assert not exact.membership.has_interval
+    rng = np.random.default_rng(0)
+    half = crossings([[0.9, 0.5]] * 5, [0.1, 0.5] + 0.01 * rng.normal(size=(5, 2)))[0]
+    assert half.p_value is None
+    assert half.memorization.has_interval
 
 
 def test_crossings_are_rarely_found_at_the_edge_of_their_null() -> None:

@@ -7,21 +7,10 @@ import pytest
 from scipy import stats
 
 from callbacks.statistics import (
-    Replicate,
-    auroc,
-    hierarchical_bootstrap,
     holm,
     minimal_detectable_difference,
     replicate_mean,
 )
-
-
-def area(members: np.ndarray, nonmembers: np.ndarray) -> float:
-    return auroc(members[0], nonmembers[0]).value
-
-
-def mean_gap(members: np.ndarray, nonmembers: np.ndarray) -> float:
-    return float(members.mean() - nonmembers.mean())
 
 
 def test_replicate_mean_is_students_interval() -> None:
@@ -37,59 +26,28 @@ def test_one_replicate_says_nothing_about_others() -> None:
     found = replicate_mean([0.7])
     assert (found.value, found.lower, found.upper) == (0.7, -math.inf, math.inf)
     assert math.isnan(found.standard_error)
+    assert not found.has_interval
+
+
+def test_replicates_that_all_agree_have_no_interval() -> None:
+    """Neither 0.3 nor 0.1 + 0.2 five times over is known without an error."""
+    for value in (0.0, 0.3, 0.1 + 0.2):
+        found = replicate_mean([value] * 5)
+        assert (found.value, found.lower, found.upper) == (
+            pytest.approx(value),
+            -math.inf,
+            math.inf,
+        )
+        assert math.isnan(found.standard_error)
+        assert found.n_replicates == 5
+    assert replicate_mean([0.3, 0.3 + 1e-9]).has_interval
+
+
+def test_no_replicate_and_nan_are_refused() -> None:
     with pytest.raises(ValueError, match="no scores"):
         replicate_mean([])
     with pytest.raises(ValueError, match="NaN"):
         replicate_mean([0.1, math.nan])
-
-
-def replicates(seed: int, r: int, n: int, spread: float) -> list[Replicate]:
-    rng = np.random.default_rng(seed)
-    means = 1.0 + spread * rng.normal(size=r)
-    return [Replicate(rng.normal(size=(1, n)) + m, rng.normal(size=(1, n))) for m in means]
-
-
-def test_hierarchical_bootstrap_value_key_and_refusal() -> None:
-    sample = replicates(1, 5, 40, 0.3)
-    found = hierarchical_bootstrap(sample, area, n_draws=60, seed=3)
-    assert found.value == pytest.approx(np.mean([area(s.members, s.nonmembers) for s in sample]))
-    assert found.lower < found.value < found.upper
-    assert found == hierarchical_bootstrap(sample, area, n_draws=60, seed=3)
-    with pytest.raises(ValueError, match="at least 2"):
-        hierarchical_bootstrap(sample[:1], area)
-
-
-def test_hierarchical_bootstrap_has_both_levels_in_its_width() -> None:
-    # Variance of a mean of means under the scheme: between / R + within / (R n), expanded by
-    # sqrt(R / (R - 1)) t / z.
-    r, n = 6, 50
-    sample = replicates(2, r, n, 0.5)
-    gaps = [mean_gap(s.members, s.nonmembers) for s in sample]
-    within = np.mean([(s.members.var() + s.nonmembers.var()) / n for s in sample])
-    error = math.sqrt((np.var(gaps) + within) / r)
-    found = hierarchical_bootstrap(sample, mean_gap, 0.8, n_draws=1500, seed=1)
-    half = error * math.sqrt(r / (r - 1)) * stats.t.ppf(0.9, r - 1)
-    assert (found.upper - found.lower) / 2 == pytest.approx(half, rel=0.08)
-
-
-def test_hierarchical_bootstrap_resamples_whole_clusters() -> None:
-    ids = np.repeat(np.arange(6), [1, 2, 3, 1, 4, 2])
-    seen: list[np.ndarray] = []
-
-    def watch(members: np.ndarray, nonmembers: np.ndarray) -> float:
-        seen.append(members[0])
-        assert np.array_equal(members[1], -members[0])  # models stay paired on records
-        return float(members[0].mean())
-
-    scores = ids * 10.0
-    sample = [Replicate(np.stack([scores, -scores]), np.ones((2, 3)), ids) for _ in range(2)]
-    hierarchical_bootstrap(sample, watch, n_draws=20, seed=0)
-    sizes = np.bincount(ids)
-    for drawn in seen:
-        counts = np.bincount((drawn / 10).astype(int), minlength=6)
-        assert np.all(counts % sizes == 0)
-        assert np.sum(counts // sizes) == 6
-    assert len({tuple(drawn) for drawn in seen}) > 10
 
 
 @pytest.mark.parametrize("df", [4, 9, math.inf])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from studies.claims.figures import GAP_PARAMS, REFERENCE
+from studies.claims.figures import GAP_PARAMS
 from studies.plan import Cell
+from studies.primary_attack import REFERENCE
 from studies.report import published
 from studies.report.published_page import published_charts, published_tables
 from tests.studies.planted_report import cell, row, study

@@ -13,7 +13,7 @@ from callbacks.statistics import swap_estimate
 from studies.claims import Finding
 from studies.claims.blocks import block_statements
 from studies.claims.factor_statements import factor_statements
-from studies.claims.figures import LOSS, REFERENCE, StudyFigures
+from studies.claims.figures import StudyFigures
 from studies.claims.findings import finding_of
 from studies.claims.matching import at_common_utility, matched_figures, membership_curve
 from studies.claims.output import findings_json, verdict_text
@@ -24,6 +24,7 @@ from studies.claims.statements import (
 )
 from studies.claims.study import ClaimsData
 from studies.comparisons import AttackScores
+from studies.primary_attack import LOSS, REFERENCE
 from tests.studies.claims.tables import REPLICATES, plan_of, row, study
 
 LEAKS = {"kd": 0.80, "seqkd": 0.75, "imitkd": 0.70, "minillm": 0.60}
@@ -56,6 +57,19 @@ def test_five_replicates_that_leak_confirm_c1() -> None:
     assert (membership.outcome.lower, membership.outcome.upper) == pytest.approx(
         (interval.low, interval.high)
     )
+
+
+def test_what_refutes_c1_beside_a_leak_is_below_the_margin() -> None:
+    """A finding that all six leak members is not "refuted" by one of them memorizing little."""
+    swaps = leaking()
+    rng = np.random.default_rng(0)
+    tokens = {key: 0.0005 * float(rng.normal()) for key in swaps}
+    finding = finding_of("C1", leakage_statements(study(swaps, tokens)))
+    assert [one.outcome.verdict for one in finding.statements] == ["confirmed", "below the margin"]
+    assert finding.verdict == "below the margin"
+    nothing = {key: 0.5 + 0.001 * float(rng.normal()) for key in swaps}
+    finding = finding_of("C1", leakage_statements(study(nothing, tokens)))
+    assert finding.verdict == "refuted"
 
 
 def test_a_missing_cell_makes_a_claim_undecided_and_is_named() -> None:
@@ -111,7 +125,7 @@ def test_equal_utility_is_read_off_the_curves() -> None:
     # 5 nats are kd's second checkpoint.
     assert found["student-kd-r2"] == pytest.approx(0.5 + 0.1 + 0.002)
     deciding = [one for one in technique_statements(data) if one.decides]
-    assert [one.measure for one in deciding] == ["membership, at equal utility"]
+    assert [one.measure for one in deciding] == ["membership (loss), at equal utility"]
     values = [
         swaps["minillm", r] - (found[f"student-imitkd-r{r}"] + found[f"student-seqkd-r{r}"]) / 2
         for r in REPLICATES

@@ -12,10 +12,11 @@ from callbacks.utility.estimates import ratio_interval
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
-from studies.claims.figures import LOSS, StudyFigures
+from studies.claims.figures import StudyFigures
 from studies.claims.records import membership_sample, memorization_sample
 from studies.comparisons import AttackScores
 from studies.memorization import Accuracies
+from studies.primary_attack import LOSS
 from tests.studies.claims.tables import cell, study
 
 PAIR = (cell("student", "kd", 1), cell("counterfactual", "kd", 1))

@@ -59,6 +59,30 @@ def test_c1_needs_every_technique_and_names_the_weakest() -> None:
     assert unclear.verdict == "undecided"
 
 
+def test_c1_is_undecided_where_all_replicates_agree() -> None:
+    """Rates of 0 in every replicate are no proof that a technique memorizes nothing."""
+    constant = Sample.of_replicates(("kd", "gkd"), np.column_stack([np.zeros(5), 0.1 + PATTERN]))
+    outcome = every_technique_leaks(constant, 0.0, 0.01)
+    assert outcome.verdict == "undecided"
+    assert "not computable of kd" in outcome.why
+    found = state(every_technique_leaks(single(0.0, 0.0), 0.0, 0.01), "m", Evidence(5)).outcome
+    assert (found.effect, found.lower, found.upper, found.mde) == (0.0, None, None, None)
+
+
+def test_no_rule_decides_without_a_variance() -> None:
+    flat = {"minillm": 0.5, "imitkd": 0.7, "seqkd": 0.7}
+    sample, other = table(flat, sd=0.0), table({**flat, "minillm": 0.9}, sd=0.0)
+    outcomes = (
+        technique_matters(sample, 0.02),
+        levels_differ(sample, 0.02),
+        measures_disagree(sample, other),
+    )
+    for outcome in outcomes:
+        assert outcome.verdict == "undecided"
+        assert "no variance" in outcome.why
+        assert outcome.p_value == 1.0
+
+
 def test_c1_pays_for_the_number_of_techniques_only_when_it_refutes() -> None:
     """One of two with p = 0.03 is refuted alone and no more beside another (Holm)."""
     mean = 0.52 - float(stats.t.isf(0.03, 4)) / 5**0.5 * 0.1

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from studies.claims.factor_statements import factor_statements
-from studies.claims.figures import LOSS
 from studies.claims.study import ClaimsData
 from studies.claims.verdict import Statement
 from studies.comparisons import AttackScores
+from studies.primary_attack import LOSS
 from tests.studies.claims.tables import REPLICATES, study
 
 
