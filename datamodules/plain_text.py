@@ -1,10 +1,11 @@
-"""Plain text for the language-modelling loss: documents and eos, packed into blocks of tokens."""
+"""Plain text for the language-modelling loss: documents and eos, packed into blocks of tokens.
+
+Nothing holds a whole corpus: blocks are read in windows, as training comes to them.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Literal
+from itertools import islice
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,36 +13,43 @@ from transformers import PreTrainedTokenizerBase
 
 from datamodules.errors import UserError
 from datamodules.keys import numpy_generator
-from datamodules.record_files import decode_lines
-from datamodules.synthetic import BUILTIN, generate_documents
+from datamodules.plain_documents import PlainDocuments
 
-DocumentEnd = Literal["blank_line", "line", "file"]
+WINDOW_BLOCKS = 20_000
 _DOCUMENTS_AT_ONCE = 256
+
+ReadBlocks = Callable[[], Iterator[np.ndarray]]
+"""Begins a corpus anew: yields its blocks in order, [some, block_tokens] int32 at a time."""
 
 
 class PlainTextBlocks:
-    """Blocks of a corpus in an endless keyed order.
+    """Blocks of a corpus in an endless keyed order, none twice before all have come once.
 
-    Block number p of the endless order is block `order(p // n)[p % n]` of the n there are, with a
-    new keyed permutation for each pass, so that a step's blocks are a pure function of its number:
-    a resumed run needs no state, and ranks can each take their share of the same draw.
+    The corpus is cut into windows of consecutive blocks. A pass serves window after window, each in
+    a keyed order of its own, and the next pass begins at the first window again. So block number p
+    of the endless order is a pure function of the corpus, the seed and p: a resumed run needs no
+    state, and ranks can each take their share of the same draw. A corpus of one window is shuffled
+    whole; of a longer one, two seeds order the blocks of a window differently, not the windows.
+
+    One window is held at a time. Going back, as a resume does in a corpus of several, reads the
+    text again from its beginning.
 
     Args:
-        blocks: [n, block_tokens] int32 or int64 token ids.
+        read: reads the corpus.
         seed: of the order.
+        window_blocks: blocks of a window, all of them in memory: of 512 tokens, 2 KiB each.
     """
 
-    def __init__(self, blocks: Tensor, seed: int = 0) -> None:
-        if blocks.dim() != 2 or not len(blocks):
-            raise ValueError(f"blocks must be [n >= 1, block_tokens], found {list(blocks.shape)}")
-        self._blocks = blocks
+    def __init__(self, read: ReadBlocks, seed: int = 0, window_blocks: int = WINDOW_BLOCKS) -> None:
+        self._windows = _Windows(read, window_blocks)
         self._seed = seed
-        self._pass = -1
+        self._number = -1
         self._order = np.empty(0, np.int64)
 
-    def __len__(self) -> int:
-        """Distinct blocks."""
-        return len(self._blocks)
+    @property
+    def distinct(self) -> int | None:
+        """Blocks of the corpus; None while its end has not been seen."""
+        return self._windows.total
 
     def blocks(self, step: int, n: int) -> Tensor:
         """Draws the blocks of a step.
@@ -53,138 +61,145 @@ class PlainTextBlocks:
         Returns:
             [n, block_tokens] int64.
         """
-        places = range(step * n, (step + 1) * n)
-        rows = [int(self._order_of(p // len(self))[p % len(self)]) for p in places]
-        return self._blocks[rows].long()
+        rows = [self._row(place) for place in range(step * n, (step + 1) * n)]
+        return torch.from_numpy(np.stack(rows)).long()
 
-    def _order_of(self, number: int) -> np.ndarray:
-        if number != self._pass:
+    def _row(self, place: int) -> np.ndarray:
+        total = self._windows.total
+        number_of_pass, offset = (0, place) if total is None else divmod(place, total)
+        index, row = divmod(offset, self._windows.size)
+        window = self._windows.window(index)
+        if row >= len(window):
+            return self._row(place)  # the corpus has just ended: now its length is known
+        windows = 0 if number_of_pass == 0 else -(-(total or 0) // self._windows.size)
+        return window[self._order_of(number_of_pass * windows + index, len(window))[row]]
+
+    def _order_of(self, number: int, size: int) -> np.ndarray:
+        """Order of the blocks of a window; windows are numbered over all passes."""
+        if number != self._number:
             generator = numpy_generator(self._seed, "plain text", number)
-            self._pass, self._order = number, generator.permutation(len(self))
+            self._number, self._order = number, generator.permutation(size)
         return self._order
 
 
+class _Windows:
+    """Windows of a corpus in its own order, read forward, and from its beginning if need be.
+
+    Attributes:
+        size: blocks of every window but the last.
+        total: blocks of the corpus, once its end has been seen.
+    """
+
+    def __init__(self, read: ReadBlocks, size: int) -> None:
+        if size < 1:
+            raise UserError(f"window_blocks must be at least 1, found {size}")
+        self.size = size
+        self.total: int | None = None
+        self._read = read
+        self._rows = _rows(read())
+        self._index = -1
+        self._held = np.empty((0, 0), np.int32)
+
+    def window(self, index: int) -> np.ndarray:
+        """[<= size, block_tokens] blocks of a window; none beyond the end of the corpus."""
+        if index < self._index:
+            self._rows, self._index = _rows(self._read()), -1
+        while self._index < index:
+            found = list(islice(self._rows, self.size))
+            if len(found) < self.size and self.total is None:
+                self.total = (self._index + 1) * self.size + len(found)
+            if not found:
+                return self._held[:0]
+            self._index, self._held = self._index + 1, np.stack(found)
+        return self._held
+
+
+def _rows(some: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for blocks in some:
+        yield from blocks
+
+
 def read_plain_text(
-    sources: str | list[str],
+    documents: PlainDocuments,
     tokenizer: PreTrainedTokenizerBase,
     *,
     block_tokens: int = 512,
     max_blocks: int | None = None,
-    documents: DocumentEnd = "blank_line",
-    hub_split: str = "train",
-    text_field: str = "text",
+    window_blocks: int = WINDOW_BLOCKS,
     seed: int = 0,
 ) -> PlainTextBlocks:
-    """Reads documents, puts eos after each and packs all into blocks; an unfilled one is left out.
+    """Opens a corpus: its first window is read at once, so that faults show before training.
 
     Args:
-        sources: UTF-8 text files, a hub name, or "builtin" for endless passages like those of the
-            built-in corpus.
+        documents: the text.
         tokenizer: of the model; its beginning token is not used.
         block_tokens: tokens of a block.
-        max_blocks: stop reading once there are so many; a hub data set is streamed then.
-        documents: what ends a document in a text file: an empty line, every line, the file's end.
-        hub_split: split of a hub data set.
-        text_field: text column of a hub data set.
+        max_blocks: the corpus is the text's first so many blocks; None takes all there are.
+        window_blocks: blocks that are held and shuffled together.
         seed: of the order of blocks.
 
     Returns:
         The blocks.
 
     Raises:
-        UserError: a missing or wrongly encoded file, an unknown data set or column, a tokenizer
-            without eos, less text than one block, endless text without `max_blocks`.
+        UserError: as `packed_blocks`; a window without room.
     """
-    names = [sources] if isinstance(sources, str) else sources
+
+    def read() -> Iterator[np.ndarray]:
+        return packed_blocks(documents, tokenizer, block_tokens, max_blocks)
+
+    corpus = PlainTextBlocks(read, seed, window_blocks)
+    corpus.blocks(0, 1)
+    return corpus
+
+
+def packed_blocks(
+    documents: PlainDocuments,
+    tokenizer: PreTrainedTokenizerBase,
+    block_tokens: int,
+    max_blocks: int | None,
+) -> Iterator[np.ndarray]:
+    """Puts eos after each document and packs all into blocks; an unfilled one is left out.
+
+    Args:
+        documents: the text.
+        tokenizer: of the model; its beginning token is not used.
+        block_tokens: tokens of a block.
+        max_blocks: stops after so many; None goes on to the end.
+
+    Yields:
+        [some, block_tokens] int32, at least one block at a time.
+
+    Raises:
+        UserError: a missing or wrongly encoded file, an unknown data set or column, a tokenizer
+            without eos, less text than one block.
+    """
     if block_tokens < 1 or (max_blocks is not None and max_blocks < 1):
         raise UserError(
             f"block_tokens and max_blocks must be at least 1, found {block_tokens} and {max_blocks}"
         )
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no eos token to end documents")
-
-    if BUILTIN in names and max_blocks is None:
-        raise UserError("the built-in plain text has no end: give plain_text.max_blocks")
-
-    def texts() -> Iterator[str]:
-        for name in names:
-            if name == BUILTIN:
-                yield from generate_documents(seed)
-            elif Path(name).suffix or Path(name).exists():
-                yield from _file_documents(name, documents)
-            else:
-                yield from _hub_documents(name, hub_split, text_field, max_blocks is not None)
-
-    wanted = None if max_blocks is None else max_blocks * block_tokens
-    ids = _packed(texts(), tokenizer, wanted)
-    n_blocks = len(ids) // block_tokens
-    if n_blocks == 0:
+    rest, packed = np.empty(0, np.int32), 0
+    for some in _grouped(documents.read(), _DOCUMENTS_AT_ONCE):
+        encoded = tokenizer(some, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        pieces = [np.array([*ids, tokenizer.eos_token_id], np.int32) for ids in encoded]
+        rest = np.concatenate([rest, *pieces])
+        n = len(rest) // block_tokens
+        n = n if max_blocks is None else min(n, max_blocks - packed)
+        if n > 0:
+            yield rest[: n * block_tokens].reshape(n, block_tokens)
+        rest, packed = rest[n * block_tokens :], packed + n
+        if packed == max_blocks:
+            return
+    if packed == 0:
         raise UserError(
-            f"{', '.join(names)}: {len(ids)} tokens, fewer than one block of {block_tokens}; give "
-            "more text or a smaller block_tokens"
+            f"{', '.join(documents.sources)}: {len(rest)} tokens, fewer than one block of "
+            f"{block_tokens}; give more text or a smaller block_tokens"
         )
-    packed = torch.from_numpy(ids[: n_blocks * block_tokens])
-    return PlainTextBlocks(packed.view(n_blocks, block_tokens), seed)
-
-
-def _packed(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, wanted: int | None
-) -> np.ndarray:
-    """[n] int32 ids of all documents, each with its eos; n <= `wanted`."""
-    pieces: list[np.ndarray] = []
-    total = 0
-    for some in _grouped(texts, _DOCUMENTS_AT_ONCE):
-        for ids in tokenizer(some, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]:
-            pieces.append(np.array([*ids, tokenizer.eos_token_id], np.int32))
-            total += len(pieces[-1])
-        if wanted is not None and total >= wanted:
-            break
-    return np.concatenate(pieces or [np.empty(0, np.int32)])[:wanted]
 
 
 def _grouped(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    group: list[str] = []
-    for text in texts:
-        group.append(text)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    remaining = iter(texts)
+    while group := list(islice(remaining, size)):
         yield group
-
-
-def _file_documents(name: str, documents: DocumentEnd) -> Iterator[str]:
-    try:
-        content = Path(name).expanduser().read_bytes()
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror}") from error
-    lines = decode_lines(content, name)
-    ends: dict[DocumentEnd, Callable[[str], bool]] = {
-        "blank_line": lambda line: not line.strip(),
-        "line": lambda line: True,
-        "file": lambda line: False,
-    }
-    document: list[str] = []
-    for line in [*lines, ""]:
-        document.append(line)
-        if ends[documents](line) or line == "":
-            text = "".join(document).strip()
-            if text:
-                yield text
-            document = []
-
-
-def _hub_documents(name: str, split: str, text_field: str, streaming: bool) -> Iterator[str]:
-    try:
-        rows = datasets.load_dataset(name, split=split, streaming=streaming)
-    except Exception as error:  # the hub client has no common base class of its own for its faults
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{name}: neither a file here nor a data set of the hub: {reason}"
-        ) from error
-    for row in rows:
-        if text_field not in row:
-            raise UserError(f"{name}: no column {text_field!r}; it has {', '.join(row)}")
-        yield row[text_field]

@@ -17,6 +17,7 @@ Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_rows(source: str, hub_split: str) -> list[Row]:
@@ -51,31 +52,36 @@ def _file_rows(path: Path, source: str) -> Iterable[Row]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{source}: cannot be read: {error.strerror}") from error
-    lines = decode_lines(content, source)
+    lines = list(decoded_lines(io.BytesIO(content), source))
     if suffix == ".jsonl":
         return _jsonl_rows(lines, source)
     return _json_rows("".join(lines), source) if suffix == ".json" else _csv_rows(lines, source)
 
 
-def decode_lines(content: bytes, source: str) -> list[str]:
+def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
     r"""UTF-8 lines with their ends; only \n ends a line, so that line numbers are an editor's.
+
+    Args:
+        content: lines of bytes, such as a file opened in binary mode.
+        source: what errors call it.
 
     Raises:
         UserError: bytes that are not UTF-8, with line, byte in the line and byte in the file.
     """
-    offset = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    lines = []
-    for number, line in enumerate(io.BytesIO(content[offset:]), start=1):
+    offset = 0
+    for number, whole in enumerate(content, start=1):
+        line = whole.removeprefix(_BYTE_ORDER_MARK) if number == 1 else whole
+        offset += len(whole) - len(line)
         try:
-            lines.append(line.decode("utf-8"))
+            decoded = line.decode("utf-8")
         except UnicodeDecodeError as error:
             place = offset + error.start
             raise UserError(
                 f"{source}:{number}: byte {place} of the file (0x{line[error.start]:02x}) is not "
                 "UTF-8; save the file as UTF-8"
             ) from error
+        yield decoded
         offset += len(line)
-    return lines
 
 
 def _jsonl_rows(lines: list[str], source: str) -> Iterator[Row]:

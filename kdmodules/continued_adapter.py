@@ -41,7 +41,10 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         UserError: If rank, scale, targets or weights are not the same ones.
     """
-    _require_same_form(model.peft_config["default"], folder)
+    wanted = model.peft_config["default"]
+    if not isinstance(wanted, LoraConfig):
+        raise TypeError(f"expected a LoRA adapter, found {type(wanted).__name__}")
+    _require_same_form(wanted, folder)
     own = {
         _PEFT_PREFIX + name.replace(".default.", "."): parameter
         for name, parameter in model.named_parameters()

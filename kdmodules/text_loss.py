@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
-from datamodules.plain_text import DocumentEnd, PlainTextBlocks, read_plain_text
+from datamodules.plain_documents import DocumentEnd, PlainDocuments
+from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
 from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import naming_records
 from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
@@ -19,15 +20,17 @@ from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
 
 @dataclass(frozen=True)
 class PlainText:
-    """A corpus of plain text; see `datamodules.plain_text.read_plain_text`.
+    """A corpus of plain text, read as training comes to it; see `datamodules.plain_text`.
 
     Attributes:
         sources: UTF-8 text files, a hub name, or "builtin".
         block_tokens: Tokens of a block.
-        max_blocks: Stop reading once there are so many.
+        max_blocks: The corpus is the text's first so many blocks, which then come again in another
+            order; None takes all that there are.
         documents: What ends a document in a text file.
         hub_split: Split of a hub data set.
         text_field: Text column of a hub data set.
+        window_blocks: Blocks that are held in memory and shuffled together.
     """
 
     sources: str | list[str]
@@ -36,17 +39,17 @@ class PlainText:
     documents: DocumentEnd = "blank_line"
     hub_split: str = "train"
     text_field: str = "text"
+    window_blocks: int = WINDOW_BLOCKS
 
     def read(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PlainTextBlocks:
-        """Reads the corpus into blocks, whose order the seed decides."""
+        """Opens the corpus; the seed decides the order of its blocks."""
+        sources = [self.sources] if isinstance(self.sources, str) else self.sources
         return read_plain_text(
-            self.sources,
+            PlainDocuments(sources, self.documents, self.hub_split, self.text_field, seed),
             tokenizer,
             block_tokens=self.block_tokens,
             max_blocks=self.max_blocks,
-            documents=self.documents,
-            hub_split=self.hub_split,
-            text_field=self.text_field,
+            window_blocks=self.window_blocks,
             seed=seed,
         )
 

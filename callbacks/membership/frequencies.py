@@ -12,7 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from callbacks.membership.measurements import Measurement
 from callbacks.results import write_table
-from datamodules.plain_text import DocumentEnd, read_plain_text
+from datamodules.errors import UserError
+from datamodules.plain_documents import DocumentEnd, PlainDocuments
+from datamodules.plain_text import packed_blocks
 from datamodules.synthetic import BUILTIN
 
 _BLOCK_TOKENS = 512
@@ -56,7 +58,7 @@ class TokenFrequencies(Measurement):
             log((count + 1) / (tokens counted + V)) for each of the V tokens, [V] float64.
 
         Raises:
-            UserError: As `read_plain_text` does.
+            UserError: As `packed_blocks` does, and for text without an end and no ``max_blocks``.
         """
         return _log_frequencies(self, tokenizer)
 
@@ -74,16 +76,12 @@ def load_frequencies(path: Path) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _log_frequencies(request: TokenFrequencies, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    corpus = read_plain_text(
-        list(request.sources),
-        tokenizer,
-        block_tokens=_BLOCK_TOKENS,
-        max_blocks=request.max_blocks,
-        documents=request.documents,
-        hub_split=request.hub_split,
-        text_field=request.text_field,
+    documents = PlainDocuments(
+        request.sources, request.documents, request.hub_split, request.text_field
     )
-    counts = torch.bincount(
-        corpus.blocks(step=0, n=len(corpus)).flatten(), minlength=len(tokenizer)
-    )
+    if documents.endless and request.max_blocks is None:
+        raise UserError("the built-in plain text has no end: give max_blocks")
+    counts = torch.zeros(len(tokenizer), dtype=torch.int64)
+    for blocks in packed_blocks(documents, tokenizer, _BLOCK_TOKENS, request.max_blocks):
+        counts += torch.from_numpy(blocks).flatten().bincount(minlength=len(tokenizer))
     return ((counts.double() + 1) / (counts.sum() + len(counts))).log()

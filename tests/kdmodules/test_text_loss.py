@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from datamodules import InstructionDataModule
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
+from datamodules.plain_documents import PlainDocuments
 from datamodules.plain_text import read_plain_text
 from kdmodules import Network, OptimizerSettings, StudentModule
 from kdmodules.causal_lm import CausalLM
@@ -120,7 +121,7 @@ def naive_gradients(
             total = total + torch.nn.functional.cross_entropy(logits, labels, reduction=reduction)
             n_tokens += 1 if by_sequence else int(mask.sum())
     blocks = read_plain_text(
-        str(corpus), module.tokenizer, block_tokens=BLOCK_TOKENS, seed=module.seed
+        PlainDocuments([str(corpus)]), module.tokenizer, block_tokens=BLOCK_TOKENS, seed=module.seed
     ).blocks(0, 8)
     logits = model(blocks).logits[:, :-1].flatten(0, 1)
     text = torch.nn.functional.cross_entropy(logits, blocks[:, 1:].flatten())

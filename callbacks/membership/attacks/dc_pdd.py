@@ -16,7 +16,7 @@ from callbacks.membership.measurements import Measurement, Scored
 from callbacks.membership.segments import first_occurrences, segment_sum
 from callbacks.membership.view import AuditView
 from datamodules.errors import UserError
-from datamodules.plain_text import DocumentEnd
+from datamodules.plain_documents import DocumentEnd
 
 
 class DCPDD(Attack):
