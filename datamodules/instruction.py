@@ -166,6 +166,10 @@ class InstructionDataModule(RecordDataModule):
         pool = population == "private" and self.splits.protocol == "swap"
         return self.private_part is None and (pool or population in self.opposed)
 
+    def coin_unit(self, population: str) -> str:
+        """A canary, or a cluster of the pool: private against held_out tells of clusters."""
+        return "record" if population in self.opposed else "cluster"
+
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records of one side of the pool that a use may read, each content once.
 

@@ -85,6 +85,10 @@ class RecordDataModule(LightningDataModule):
         """
         return False
 
+    def coin_unit(self, population: str) -> str:
+        """What one such coin decides on: ``record``, or ``cluster`` of near-duplicates."""
+        return "cluster"
+
     @abstractmethod
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records that a use beside the audit may read, each content once; none where there are no

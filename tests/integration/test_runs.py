@@ -52,8 +52,12 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     blind = rows[(rows.name == "blind") & (rows.metric == "auroc")]
     assert blind.value.nunique() == 1
     assert blind.p_value.between(0.005, 1).all()
-    assert (rows[rows.metric == "epsilon_lower"].lower >= 0).all()
-    assert len(rows[rows.metric == "epsilon_lower"]) == 4 * 2
+    bounds = rows[rows.metric == "epsilon_lower"]
+    assert (bounds.lower >= 0).all()
+    assert len(bounds) == 4 * 2  # at two deltas, and at the last checkpoint alone
+    assert (bounds.step == rows.step.max()).all()
+    params = bounds.params.map(json.loads)
+    assert {(one["unit"], one["looks"]) for one in params} == {("cluster", 4)}
     assert whole.groupby("name").step.nunique().eq(2).all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()
