@@ -70,6 +70,15 @@ class AuditCallback(Callback, ABC):
         self.max_batch_tokens = max_batch_tokens
         self._validations = 0
 
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """Uses of pool records that this audit reads beside those that it judges."""
+        return frozenset()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keeps what this audit reads from what all audits of the run judge."""
+        Scene.of(trainer, pl_module).data.reserve(self.pool_uses)
+
     @abstractmethod
     def measure(self, scene: Scene) -> Measurements:
         """Audits the current weights; runs on every rank and returns the same on each."""

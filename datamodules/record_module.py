@@ -1,7 +1,7 @@
 """What every data module here shares: tokenizer, encoder, populations, development batches."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -21,6 +21,7 @@ class RecordDataModule(LightningDataModule):
     Attributes:
         member_population: name of the population that audits oppose to held_out.
         opposed: non-members of those populations that are opposed to another one than held_out.
+        reserved: uses of pool records that some attack of the run reads, and no audit judges.
 
     Args:
         eval_batch_size: most records in a development batch of one rank.
@@ -49,6 +50,18 @@ class RecordDataModule(LightningDataModule):
         self._encoder: RecordEncoder | None = None
         self._cluster_of: dict[str, str] = {}
         self._tokens: dict[str, list[EncodedRecord]] = {}
+        self.reserved: frozenset[str] = frozenset()
+
+    def reserve(self, uses: Collection[str]) -> None:
+        """Keeps the pool's records of some uses from all audits of a run.
+
+        Audits say, before anything is measured, which uses beside the audit their attacks read.
+        Records of other uses are audited.
+
+        Args:
+            uses: shots, population or calibration.
+        """
+        self.reserved |= frozenset(uses)
 
     @property
     def encoder(self) -> RecordEncoder:
@@ -96,7 +109,7 @@ class RecordDataModule(LightningDataModule):
 
         Args:
             split: private or held_out.
-            role: audit, shots, population or calibration.
+            role: shots, population or calibration, reserved beforehand (`reserve`).
         """
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:

@@ -74,6 +74,11 @@ class MembershipAudit(AuditCallback):
         self.save_statistics = save_statistics
         self._planned = False
 
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """Those that some attack reads."""
+        return self.plan.pool_uses
+
     def measure(self, scene: Scene) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
         self._show_plan(scene)
