@@ -43,6 +43,7 @@ bench-gpu: $(READY)
 simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_verdicts
+	$(BIN)/python -m benchmarks.simulate_epsilon
 	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/python -m benchmarks.simulate_claims
 	$(BIN)/python -m benchmarks.block_localisation

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
+from callbacks.last_validation import is_last_validation
 from callbacks.membership import StatisticsFile
 from callbacks.membership.encoded_file import EncodedFile
 from callbacks.membership.signals import ModelAccess
@@ -69,6 +70,15 @@ class AuditCallback(Callback, ABC):
         self.max_batch_tokens = max_batch_tokens
         self._validations = 0
 
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """Uses of pool records that this audit reads beside those that it judges."""
+        return frozenset()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keeps what this audit reads from what all audits of the run judge."""
+        Scene.of(trainer, pl_module).data.reserve(self.pool_uses)
+
     @abstractmethod
     def measure(self, scene: Scene) -> Measurements:
         """Audits the current weights; runs on every rank and returns the same on each."""
@@ -99,12 +109,8 @@ class AuditCallback(Callback, ABC):
     def _is_due(self, trainer: Trainer) -> bool:
         if trainer.state.fn != "fit":
             return True
-        last_epoch = (
-            trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        )
-        last_step = trainer.global_step == trainer.max_steps
         every = self.every_n_validations
-        return (every > 0 and self._validations % every == 0) or last_epoch or last_step
+        return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 
     def population(self, scene: Scene, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records, the same for every audit with equal options.

@@ -19,7 +19,7 @@ from datamodules.prompts import ALPACA
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
-from datamodules.splits import POOL, SPLITS, Placement, members_of
+from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
 from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
@@ -156,7 +156,8 @@ class InstructionDataModule(RecordDataModule):
         return [placement.record for placement in self.placements(name)]
 
     def population(self, name: str) -> list[InstructionRecord]:
-        """Records that audits read, each content once; of private and held_out the role audit.
+        """Records that audits read, each content once; of private and held_out not those of uses
+        that are reserved.
 
         Args:
             name: private, held_out, public, never, development; canary_in and canary_out, which are
@@ -167,20 +168,30 @@ class InstructionDataModule(RecordDataModule):
         if name not in SPLITS:
             known = ", ".join((*SPLITS, *CANARY_POPULATIONS))
             raise UserError(f"unknown population {name!r}; there are {known}")
-        return self.by_role(name, "audit") if name in POOL else distinct(self.split(name))
+        kept_aside = self.reserved | {OVERLAP_ROLE}
+        return distinct([p.record for p in self.placements(name) if p.role not in kept_aside])
 
     def fair_coins(self, population: str) -> bool:
         """True of coin canaries, and of private under the swap protocol where all of it trains."""
         pool = population == "private" and self.splits.protocol == "swap"
         return self.private_part is None and (pool or population in self.opposed)
 
+    def coin_unit(self, population: str) -> str:
+        """A canary, or a cluster of the pool: private against held_out tells of clusters."""
+        return "record" if population in self.opposed else "cluster"
+
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records of one side of the pool that a use may read, each content once.
 
         Args:
             split: private or held_out.
-            role: audit, shots, population or calibration.
+            role: shots, population or calibration.
+
+        Raises:
+            RuntimeError: a use that was not reserved, whose records are audited.
         """
+        if role not in self.reserved:
+            raise RuntimeError(f"records of the use {role!r} are audited: reserve it first")
         return distinct([p.record for p in self.placements(split) if p.role == role])
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:

@@ -1,7 +1,7 @@
 """What every data module here shares: tokenizer, encoder, populations, development batches."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -21,6 +21,7 @@ class RecordDataModule(LightningDataModule):
     Attributes:
         member_population: name of the population that audits oppose to held_out.
         opposed: non-members of those populations that are opposed to another one than held_out.
+        reserved: uses of pool records that some attack of the run reads, and no audit judges.
 
     Args:
         eval_batch_size: most records in a development batch of one rank.
@@ -56,6 +57,18 @@ class RecordDataModule(LightningDataModule):
         self._encoder: RecordEncoder | None = None
         self._cluster_of: dict[str, str] = {}
         self._tokens: dict[str, list[EncodedRecord]] = {}
+        self.reserved: frozenset[str] = frozenset()
+
+    def reserve(self, uses: Collection[str]) -> None:
+        """Keeps the pool's records of some uses from all audits of a run.
+
+        Audits say, before anything is measured, which uses beside the audit their attacks read.
+        Records of other uses are audited.
+
+        Args:
+            uses: shots, population or calibration.
+        """
+        self.reserved |= frozenset(uses)
 
     @property
     def encoder(self) -> RecordEncoder:
@@ -92,6 +105,10 @@ class RecordDataModule(LightningDataModule):
         """
         return False
 
+    def coin_unit(self, population: str) -> str:
+        """What one such coin decides on: ``record``, or ``cluster`` of near-duplicates."""
+        return "cluster"
+
     @abstractmethod
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records that a use beside the audit may read, each content once; none where there are no
@@ -99,7 +116,7 @@ class RecordDataModule(LightningDataModule):
 
         Args:
             split: private or held_out.
-            role: audit, shots, population or calibration.
+            role: shots, population or calibration, reserved beforehand (`reserve`).
         """
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:

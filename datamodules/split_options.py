@@ -22,13 +22,16 @@ class Fractions:
 
 @dataclass(frozen=True)
 class Roles:
-    """Share of the pool's clusters, on both sides, that each use may read; together 1.
+    """Share of the pool's clusters, on both sides, that each use may have; together 1.
+
+    A cluster's use is drawn with the split and depends on nothing else. A run takes from its audits
+    only those uses that one of its attacks reads; records of the others are audited.
 
     Attributes:
-        audit: members and non-members of the audits.
+        audit: members and non-members of the audits, whatever the attacks.
         shots: prefixes of recall and con_recall.
-        population: z of rmia.
-        calibration: thresholds and signs that are fixed beforehand.
+        population: records to compare with, for attacks of your own (those here take never).
+        calibration: thresholds and signs that are fixed beforehand, for attacks of your own.
     """
 
     audit: float = 0.70
@@ -57,7 +60,7 @@ class SplitOptions:
         seed: of every choice that the swap protocol makes; a replicate of an experiment has its
             own.
         fractions: shares of the splits (swap).
-        roles: shares of the uses of pool records.
+        roles: shares of the uses that pool records are kept for.
         max_records: most records of all, drawn before anything is split (swap).
         caps: most records of a split (swap).
         min_records: fewest records of any split that has a share.

@@ -35,7 +35,8 @@ class Placement:
         record: the record.
         content: hash of its text.
         split: one of `SPLITS`.
-        role: use of a pool record (a field of `Roles`, or "overlap"), "" elsewhere.
+        role: use of a pool record (a field of `Roles`, or "overlap"), "" elsewhere. It is the same
+            in every run of the split: a run whose attacks do not read a use audits its records.
         cluster: name of its near-duplicate cluster.
         coin: 1 private, 0 held_out; None where no coin was thrown.
         part: 0-based part of the private split; None elsewhere.

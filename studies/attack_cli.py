@@ -76,7 +76,8 @@ def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
         for gate in gates.values():
             if gate.message is not None:
                 sys.stderr.write(f"{gate.message}\n")
-    return evaluate(audit.attacks, audit.fprs, stored.sides, stored.oppositions, gates)
+    sides, pairs, looks = stored.sides, stored.oppositions, len(audit.attacks)
+    return evaluate(audit.attacks, audit.fprs, sides, pairs, gates, looks)
 
 
 def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:

@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from callbacks.audit import AuditCallback, Measurements
+from callbacks.last_validation import is_last_validation
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions
 from callbacks.membership.collection import Collector
@@ -73,6 +74,11 @@ class MembershipAudit(AuditCallback):
         self.save_statistics = save_statistics
         self._planned = False
 
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """Those that some attack reads."""
+        return self.plan.pool_uses
+
     def measure(self, scene: Scene) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
         self._show_plan(scene)
@@ -93,7 +99,8 @@ class MembershipAudit(AuditCallback):
                 StoredAudit({**identity, "step": scene.step}, sides, pairs),
             )
         gates = {} if self.blind is None else self._gates(scene, self.blind, sides, pairs)
-        found = evaluate(self.attacks, self.fprs, sides, pairs, gates)
+        looks = self._looks(scene.trainer) if is_last_validation(scene.trainer) else None
+        found = evaluate(self.attacks, self.fprs, sides, pairs, gates, looks)
         return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
 
     def _show_plan(self, scene: Scene) -> None:
@@ -104,7 +111,12 @@ class MembershipAudit(AuditCallback):
 
     def _oppositions(self, scene: Scene) -> list[Opposition]:
         return [
-            Opposition(name, scene.data.opposed_to(name), self._fair_coins(scene, name))
+            Opposition(
+                name,
+                scene.data.opposed_to(name),
+                self._fair_coins(scene, name),
+                scene.data.coin_unit(name),
+            )
             for name in self._member_populations(scene)
         ]
 
@@ -150,6 +162,12 @@ class MembershipAudit(AuditCallback):
 
     def _member_populations(self, scene: Scene) -> list[str]:
         return self.populations or [scene.data.member_population]
+
+    @staticmethod
+    def _looks(trainer: Trainer) -> int:
+        """Number of attacks of all membership audits of the run: what bounds on epsilon pay for."""
+        audits = [one for one in trainer.callbacks if isinstance(one, MembershipAudit)]
+        return sum(len(one.attacks) for one in audits)
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:
         """Whether coins alone decided which audited records are members.

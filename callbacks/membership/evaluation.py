@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from callbacks.membership.any_leak import any_leak_rows
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions, BlindSide
+from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
 from callbacks.membership.gate import Gate, gravest_shift
 from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
 from callbacks.membership.roc import roc_figure
@@ -52,11 +53,13 @@ class Opposition:
         members: Population of the members.
         nonmembers: Population of the non-members.
         fair_coins: Whether coins alone decided which record is on which side.
+        unit: What each coin decided on: ``record`` or ``cluster``.
     """
 
     members: str
     nonmembers: str
     fair_coins: bool
+    unit: str = "cluster"
 
     def gate(self, sides: Mapping[str, Side], options: BlindOptions) -> Gate:
         """Measures what the texts of both populations alone tell."""
@@ -81,6 +84,7 @@ def evaluate(
     sides: Mapping[str, Side],
     oppositions: Sequence[Opposition],
     gates: Mapping[str, Gate],
+    looks: int | None,
 ) -> Evaluation:
     """Scores every side under every attack and sets the sides against each other.
 
@@ -90,6 +94,8 @@ def evaluate(
         sides: Populations by name.
         oppositions: Which are set against each other.
         gates: What the texts alone tell, by the members' population; may be empty.
+        looks: Attacks that a bound on epsilon pays for, all that are named for this checkpoint;
+            None where the checkpoint was not named beforehand: there is no bound then.
     """
     found = Evaluation()
     scorable = [side.view.scorable_only() for side in sides.values()]
@@ -112,6 +118,8 @@ def evaluate(
         found.curves |= {} if gate is None else gate.curves
         shifted = None if gate is None else gate.verdict.shifted
         _oppose(found, attacks, fprs, pair, scored, shifted)
+        if looks is not None and pair.fair_coins:
+            _bound(found, attacks, pair, sides, scored, shifted, looks)
     return found
 
 
@@ -155,17 +163,42 @@ def _oppose(
     curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     sides = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
     for attack, inside, outside in sides:
-        rows = attack_rows(attack.name, attack.params, inside, outside, fprs, pair.fair_coins)
-        found.results += [{**row, "shifted": shifted} for row in rows]
+        rows = attack_rows(attack.name, attack.params, inside, outside, fprs)
         curves[attack.name] = (inside.scores, outside.scores)
-        for row in rows:
-            tag = f"membership/{pair.members}/{attack.name}/{row['metric']}"
-            for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
-                number = row.get(column)
-                if row["task"] is None and isinstance(number, float):
-                    found.curves[tag + suffix] = number
+        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.curves |= _curves(pair, rows)
     found.results += any_leak_rows(attacks, scored[pair.members], scored[pair.nonmembers], shifted)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
     warning = "SHIFTED DATA: " if shifted else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
     found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
+
+
+def _bound(
+    found: Evaluation,
+    attacks: Sequence[Attack],
+    pair: Opposition,
+    sides: Mapping[str, Side],
+    scored: Mapping[str, Sequence[ScoredRecords]],
+    shifted: bool | None,
+    looks: int,
+) -> None:
+    views = sides[pair.members].view, sides[pair.nonmembers].view
+    every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+    for attack, inside, outside in every:
+        if not reads_the_coins(attack, *views):
+            rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
+            found.results += [{**row, "shifted": shifted} for row in rows]
+            found.curves |= _curves(pair, rows[:1])
+
+
+def _curves(pair: Opposition, rows: Sequence[Row]) -> dict[str, float]:
+    """Returns every number over all tasks by its tag."""
+    found = {}
+    for row in rows:
+        tag = f"membership/{pair.members}/{row['name']}/{row['metric']}"
+        for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
+            number = row.get(column)
+            if row["task"] is None and isinstance(number, float):
+                found[tag + suffix] = number
+    return found

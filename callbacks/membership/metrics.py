@@ -15,7 +15,6 @@ from callbacks.statistics import (
     balanced_accuracy,
     certified_tpr,
     epsilon_equivalent,
-    epsilon_lower_bound,
     reliability,
     tpr_at_fpr,
 )
@@ -109,7 +108,6 @@ def attack_rows(
     members: ScoredRecords,
     nonmembers: ScoredRecords,
     fprs: Sequence[float] = DEFAULT_FPRS,
-    fair_coins: bool = False,
 ) -> list[Row]:
     """Returns the result rows of one attack: every metric over all tasks, then per task.
 
@@ -119,16 +117,12 @@ def attack_rows(
         members: Scores of the members.
         nonmembers: Scores of the non-members.
         fprs: False-positive rates at which the true-positive rate is reported.
-        fair_coins: Whether every cluster of both sides fell there by a fair coin of its own; only
-            then is there a lower bound on epsilon.
 
     Returns:
         Rows without identity columns. A task with fewer than two records on a side has a count and
         no value.
     """
     rows = _metric_rows(attack, params, None, members, nonmembers, fprs)
-    if fair_coins:
-        rows.append(_epsilon_row(attack, params, members, nonmembers))
     for task in sorted({*members.tasks, *nonmembers.tasks}):
         rows += _metric_rows(
             attack, params, task, members.of_task(task), nonmembers.of_task(task), fprs
@@ -246,33 +240,6 @@ def _equivalent(point: TprEstimate) -> float | None:
     if np.isnan(point.value):
         return None
     return epsilon_equivalent(point.value, point.realised_fpr)
-
-
-def _epsilon_row(
-    attack: str,
-    params: Mapping[str, object],
-    members: ScoredRecords,
-    nonmembers: ScoredRecords,
-) -> Row:
-    """One-run lower bound on epsilon at delta 0; a cluster is a unit, scored by its records' mean.
-
-    Units whose records cannot be scored are left out, which depends on their text and not on their
-    coin. A cluster on both sides had no coin of its own: then there is no bound.
-    """
-    common = _common_columns(attack, params, None, members, nonmembers)
-    sides = [_cluster_means(side) for side in (members, nonmembers)]
-    counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
-    row: Row = {**common, **counts, "metric": "epsilon_lower"}
-    if min(counts.values()) == 0 or np.isin(members.clusters, nonmembers.clusters).any():
-        return row
-    bound = epsilon_lower_bound(sides[0], sides[1])
-    return {**row, "value": bound.value, "lower": bound.lower}
-
-
-def _cluster_means(side: ScoredRecords) -> NDArray[np.float64]:
-    _, index = np.unique(side.clusters, return_inverse=True)
-    means = np.bincount(index, weights=side.scores) / np.bincount(index)
-    return np.asarray(means, dtype=np.float64)
 
 
 def _estimate_columns(estimate: Estimate) -> Row:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from callbacks.membership.attacks import Attack
 from callbacks.membership.frequencies import TokenFrequencies
-from callbacks.membership.measurements import AUDITED, Measurement, Scored
+from callbacks.membership.measurements import AUDITED, NEVER, Measurement, Scored
 from callbacks.membership.signals import RecordSignal
 
 
@@ -65,6 +65,13 @@ class AuditPlan:
             one.request.records for one in self.measurements if isinstance(one.request, Scored)
         ]
         return [records for records in dict.fromkeys(found) if records != AUDITED]
+
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """The uses of pool records that attacks read, which no audit may judge then."""
+        scored = [one.request for one in self.measurements if isinstance(one.request, Scored)]
+        texts = [use for request in scored for use in request.text.pool_uses]
+        return frozenset([*texts, *(use for use in self.asides if use != NEVER)])
 
     @property
     def signals(self) -> list[RecordSignal]:

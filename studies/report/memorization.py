@@ -90,7 +90,7 @@ def memorization_rows(data: StudyData) -> pd.DataFrame:
         label=chosen["label"].fillna("All techniques"),
         measure=chosen["metric"].map(_MEASURES),
         detail=[
-            ATTACK_NAMES.get(name) or _detail(params)
+            _attack(name, params) if name in ATTACK_NAMES else _detail(params)
             for name, params in zip(chosen["name"], chosen["params"], strict=True)
         ],
     )
@@ -251,6 +251,12 @@ def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | N
         level = alt.Chart(pd.DataFrame({"null": [null]}))
         marks.append(level.mark_rule(strokeDash=[4, 4]).encode(y=alt.Y("null:Q", title=title)))
     return chart_spec(alt.layer(*marks), height=300)
+
+
+def _attack(name: str, params: str) -> str:
+    """Returns an attack's name; of a bound on epsilon also at which delta."""
+    delta = json.loads(params).get("delta")
+    return ATTACK_NAMES[name] if delta is None else f"{ATTACK_NAMES[name]}, δ = {delta:.2g}"
 
 
 def _detail(params: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from callbacks.membership.epsilon_rows import BOUND_PARAMS
 from callbacks.results import read_table
 from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
@@ -223,11 +224,15 @@ _SIZED = ("init", "control", "student", "counterfactual")
 _BUILT_IN = ("teacher", "counterfactual_teacher", *_SIZED)
 
 
+def _own_params(text: str) -> str:
+    """Returns an attack's parameters in words, without those that only a bound on epsilon has."""
+    own = {key: one for key, one in json.loads(text).items() if key not in BOUND_PARAMS}
+    return ", ".join(f"{key} {value}" for key, value in own.items())
+
+
 def _attack_labels(results: pd.DataFrame) -> pd.Series:
     """Returns the attack's name, with its parameters where one attack was run with several."""
     plain = results["name"].map(lambda name: ATTACK_NAMES.get(name, name))
-    variants = results.groupby("name")["params"].transform("nunique")
-    detailed = results["params"].map(
-        lambda text: ", ".join(f"{key} {value}" for key, value in json.loads(text).items())
-    )
+    detailed = results["params"].map(_own_params)
+    variants = detailed.groupby(results["name"]).transform("nunique")
     return plain.where(variants == 1, plain + " (" + detailed + ")")

@@ -239,12 +239,21 @@ def test_the_trained_tokenizer_reads_public_records_only(
 def test_populations(source: str):
     data = module(source)
     data.setup("fit")
-    audited = {r.id for name in ("private", "held_out") for r in data.population(name)}
     placed = [*data.placements("private"), *data.placements("held_out")]
-    assert audited == {p.record.id for p in placed if p.role == "audit"}
-    assert len(placed) > len(audited)
-    shots = data.by_role("held_out", "shots")
-    assert {r.id for r in shots}.isdisjoint(audited)
+    assert {p.role for p in placed} == {"audit", "shots", "population", "calibration"}
+
+    def audited() -> set[str]:
+        return {r.content for name in ("private", "held_out") for r in data.population(name)}
+
+    assert audited() == {p.content for p in placed}
+    with pytest.raises(RuntimeError, match="'shots' are audited"):
+        data.by_role("held_out", "shots")
+    data.reserve(["shots"])
+    assert audited() == {p.content for p in placed if p.role != "shots"}
+    shots = [r.content for side in ("private", "held_out") for r in data.by_role(side, "shots")]
+    assert set(shots) == {p.content for p in placed if p.role == "shots"}
+    data.reserve(["population"])
+    assert audited() == {p.content for p in placed if p.role in ("audit", "calibration")}
     everything = [
         r
         for name in ("private", "held_out", "public", "never", "development")

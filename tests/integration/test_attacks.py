@@ -79,6 +79,12 @@ def test_every_attack_has_rows_for_both_populations(audited: tuple[Path, Path]) 
     assert not scores["score"].isna().any()
     assert set(scores["name"]) == known
     assert {"reliability", "shots", "clipped_share"} <= set(results["metric"])
+    # recall reads shots; no attack reads what the other uses would keep from the audit.
+    placed = pd.read_parquet(audited[0] / "private" / "manifest.parquet")
+    pool = placed[placed["split"].isin(["private", "held_out"])]
+    judged = scores[scores["population"].isin(["private", "held_out"])]
+    assert set(judged["record"]) == set(pool[pool["role"] != "shots"]["id"])
+    assert set(pool["role"]) == {"audit", "shots", "population", "calibration"}
 
 
 def test_stored_audits_give_the_same_rows_without_a_model(

@@ -3,6 +3,7 @@
 A teacher and its student of SeqKD run with all audits and planted canaries, as a study would.
 """
 
+import json
 import logging
 import stat
 import sys
@@ -200,7 +201,9 @@ def test_teacher_and_student_have_canary_rows(finished: Finished) -> None:
         loss = coins[(coins.name == "loss") & coins.task.isna()]
         assert loss[loss.metric == "auroc"].lower.notna().all()
         epsilon = loss[loss.metric == "epsilon_lower"]
-        assert len(epsilon) == 1
+        params = epsilon.params.map(json.loads)
+        assert [one["unit"] for one in params] == ["record"] * 2
+        assert [one["delta"] for one in params] == [0, pytest.approx(40**-1.1)]
         assert (epsilon.lower >= 0).all()
         assert (epsilon.n_members + epsilon.n_nonmembers == 40).all()
         exposed = own[(own.population == "canary_exposure") & (own.metric == "exposure")]

@@ -52,8 +52,12 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     blind = rows[(rows.name == "blind") & (rows.metric == "auroc")]
     assert blind.value.nunique() == 1
     assert blind.p_value.between(0.005, 1).all()
-    assert (rows[rows.metric == "epsilon_lower"].lower >= 0).all()
-    assert len(rows[rows.metric == "epsilon_lower"]) == 4 * 2
+    bounds = rows[rows.metric == "epsilon_lower"]
+    assert (bounds.lower >= 0).all()
+    assert len(bounds) == 4 * 2  # at two deltas, and at the last checkpoint alone
+    assert (bounds.step == rows.step.max()).all()
+    params = bounds.params.map(json.loads)
+    assert {(one["unit"], one["looks"]) for one in params} == {("cluster", 4)}
     assert whole.groupby("name").step.nunique().eq(2).all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()
@@ -64,6 +68,10 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     sides = scores[scores.name == "loss"].groupby("population").record.nunique()
     assert sides["private"] == whole.n_members.iloc[0]
     assert sides["held_out"] == whole.n_nonmembers.iloc[0]
+    placed = pd.read_parquet(teacher / "private" / "manifest.parquet").drop_duplicates("content")
+    in_pool = placed[placed.split.isin(["private", "held_out"])]
+    assert in_pool.groupby("split").id.count().to_dict() == sides.to_dict()  # whatever the role
+    assert in_pool.role.nunique() > 1
     assert (teacher / "config.yaml").read_text(encoding="utf-8").startswith("seed_everything: 0")
     assert losses(teacher, "membership/private/loss/auroc") == pytest.approx(
         whole[whole.name == "loss"].sort_values("step").value.tolist(), abs=1e-6

@@ -135,6 +135,29 @@ def test_the_tables_tell_an_infinite_equivalent_epsilon_from_a_missing_one(
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_a_bound_on_epsilon_names_its_delta_and_renames_no_attack(
+    finished: Plan, planted: ModuleType
+) -> None:
+    rows = [
+        {
+            **{"name": "loss", "metric": "epsilon_lower", "value": delta, "lower": delta},
+            **{"population": population, "params": {"delta": delta, "unit": unit, "looks": 3}},
+        }
+        for population, unit in (("private", "cluster"), ("canary_in", "record"))
+        for delta in (0.0, 0.00107)
+    ]
+    add_rows(finished, planted, rows)
+    write_report(finished, OUT)
+    page = Page((OUT / "report" / "index.html").read_text(encoding="utf-8"))
+    shown = [row[3:5] for row in page.rows if "Lower bound on ε, one run" in row]
+    assert shown[:2] == [
+        ["Lower bound on ε, one run", "Loss, δ = 0"],
+        ["Lower bound on ε, one run", "Loss, δ = 0.0011"],
+    ]
+    assert ["Student · kd", "Loss"] in [row[:2] for row in page.rows]
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_a_half_finished_study_has_a_page(finished: Plan) -> None:
     student = next(cell for cell in finished.cells if cell.stage == "student")
     CellFiles(student).write("failed", {"reason": "exit status 1"})

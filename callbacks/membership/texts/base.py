@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -35,7 +36,13 @@ class TextMaterial:
 
 @dataclass(frozen=True)
 class TextVariant(ABC):
-    """Which text is scored for a record; a frozen dataclass whose fields decide the text."""
+    """Which text is scored for a record; a frozen dataclass whose fields decide the text.
+
+    Attributes:
+        pool_uses: Uses of pool records that the text is made of (``shots``).
+    """
+
+    pool_uses: ClassVar[frozenset[str]] = frozenset()
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 from callbacks.membership.texts.base import TextMaterial, TextVariant
 from datamodules.batches import EncodedRecord
@@ -24,6 +25,8 @@ class Shots(TextVariant):
         side: ``held_out`` or ``private``: where the shots come from.
         count: Most shots.
     """
+
+    pool_uses: ClassVar[frozenset[str]] = frozenset({"shots"})
 
     side: str
     count: int

@@ -10,7 +10,7 @@ from callbacks.membership.metrics import ScoredRecords, attack_rows
 from callbacks.membership.roc import roc_figure, roc_points
 from callbacks.membership.score_rows import ScoreRows
 from callbacks.results import table_from_rows
-from callbacks.statistics import balanced_accuracy, certified_tpr, epsilon_lower_bound
+from callbacks.statistics import balanced_accuracy, certified_tpr
 from callbacks.verdict import TAIL_METRIC
 
 TASKS = ["open_qa", "closed_qa"]
@@ -121,25 +121,6 @@ def test_an_infinite_equivalent_epsilon_is_no_missing_one(
     assert found[EQUIVALENT] == pytest.approx(expected)
     assert found["tpr_at_fpr_0.01"] is None
     assert found["epsilon_equivalent_at_fpr_0.01"] is None
-
-
-def test_the_bound_on_epsilon_counts_a_cluster_once_and_needs_coins() -> None:
-    sides = [scored("private", 4.0, 60, 1), scored("held_out", 0.0, 60, 2)]
-    assert all(row["metric"] != "epsilon_lower" for row in attack_rows("loss", {}, *sides))
-    paired = [
-        replace(side, clusters=side.clusters[0] + np.arange(60, dtype=np.int64) // 2)
-        for side in sides
-    ]
-    for chosen, units in ((sides, 60), (paired, 30)):
-        rows = attack_rows("loss", {}, *chosen, fair_coins=True)
-        (row,) = [row for row in rows if row["metric"] == "epsilon_lower"]
-        means = [side.scores.reshape(units, -1).mean(axis=1) for side in chosen]
-        assert row["value"] == pytest.approx(epsilon_lower_bound(*means).value)
-        assert (row["n_members"], row["task"]) == (units, None)
-        assert float(str(row["value"])) > 1.0
-    mixed = replace(sides[1], clusters=sides[0].clusters)
-    rows = attack_rows("loss", {}, sides[0], mixed, fair_coins=True)
-    assert all(row.get("value") is None for row in rows if row["metric"] == "epsilon_lower")
 
 
 def test_what_is_not_measurable_is_null() -> None:

@@ -15,15 +15,17 @@ from callbacks.membership import AuditView, StatisticsFile, TokenStatistics
 from callbacks.membership.attacks import (
     DCPDD,
     PAC,
+    RMIA,
     Attack,
     ConRecall,
+    Loss,
     Lowercase,
     Neighbour,
     Recall,
 )
 from callbacks.membership.collection import Collector
 from callbacks.membership.frequencies import TokenFrequencies
-from callbacks.membership.measurements import Scored
+from callbacks.membership.measurements import Measurement, Scored
 from callbacks.membership.plan import AuditPlan
 from callbacks.membership.signals import ModelAccess
 from callbacks.membership.stored_view import load_view, save_view
@@ -51,6 +53,14 @@ ATTACKS: list[Attack] = [
     ConRecall(),
     PAC(copies=2),
 ]
+
+
+class Calibrated(Loss):
+    """An attack that reads another use of the pool."""
+
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        return frozenset({Scored(), Scored(records="calibration")})
 
 
 @contextmanager
@@ -353,6 +363,9 @@ def test_names_params_and_requirements() -> None:
     assert AuditPlan.of([Neighbour()]).passes == 26
     # Both kinds of ReCaLL share the pass after non-members, and all share the own pass.
     assert AuditPlan.of([Recall(), ConRecall(), DCPDD(), Lowercase()]).passes == 4
+    assert AuditPlan.of([Recall(), Lowercase()]).pool_uses == {"shots"}
+    assert AuditPlan.of([RMIA(["shadow0"]), Neighbour()]).pool_uses == frozenset()
+    assert AuditPlan.of([Calibrated()]).pool_uses == {"calibration"}
     assert "knows some members" in ConRecall().threat_model
 
 
