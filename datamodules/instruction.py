@@ -155,10 +155,14 @@ class InstructionDataModule(RecordDataModule):
             raise UserError(f"unknown population {name!r}; there are {known}")
         return self.by_role(name, "audit") if name in POOL else distinct(self.split(name))
 
-    def fair_coins(self, population: str) -> bool:
-        """True of coin canaries, and of private under the swap protocol where all of it trains."""
+    def dealt_by_coins(self, population: str) -> bool:
+        """True of coin canaries, and of private under the swap protocol."""
         pool = population == "private" and self.splits.protocol == "swap"
-        return self.private_part is None and (pool or population in self.opposed)
+        return pool or population in self.opposed
+
+    def fair_coins(self, population: str) -> bool:
+        """True where coins dealt the sides and all of the private split trains."""
+        return self.private_part is None and self.dealt_by_coins(population)
 
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
         """Records of one side of the pool that a use may read, each content once.

@@ -104,7 +104,12 @@ class MembershipAudit(AuditCallback):
 
     def _oppositions(self, scene: Scene) -> list[Opposition]:
         return [
-            Opposition(name, scene.data.opposed_to(name), self._fair_coins(scene, name))
+            Opposition(
+                name,
+                scene.data.opposed_to(name),
+                self._fair_coins(scene, name),
+                scene.data.dealt_by_coins(name),
+            )
             for name in self._member_populations(scene)
         ]
 
@@ -126,6 +131,7 @@ class MembershipAudit(AuditCallback):
                 theirs.blind,
                 options,
                 ours.empty + theirs.empty,
+                pair.dealt_by_coins,
             )
         return found
 
@@ -152,7 +158,7 @@ class MembershipAudit(AuditCallback):
         return self.populations or [scene.data.member_population]
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:
-        """Whether coins alone decided which audited records are members.
+        """Whether coins alone decided which audited records were trained on.
 
         Where `max_records` cuts a side, the cut fixed their number.
         """
