@@ -122,7 +122,7 @@ def tpr_cells() -> Iterator[Cell]:
 
 
 def comparison_cells() -> Iterator[Cell]:
-    """Differences of two models on the same records, and the swap estimate under a shift."""
+    """Differences of two models on the same records, and a swap estimate of unlike sides."""
     for n in SIZES:
         for first, second in ((0.5, 0.5), (0.7, 0.7), (0.9, 0.5), (0.95, 0.9), (0.99, 0.99)):
             for correlation in (0.0, 0.8):

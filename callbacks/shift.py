@@ -18,6 +18,7 @@ def shared_gate(
     nonmembers: BlindSide,
     options: BlindOptions,
     skipped: int = 0,
+    dealt_by_coins: bool = False,
 ) -> Gate:
     """Returns what the texts of a population and its non-members alone tell.
 
@@ -31,6 +32,7 @@ def shared_gate(
         nonmembers: The records opposed to them.
         options: How shift is measured and judged.
         skipped: Records of both sides that cannot be scored.
+        dealt_by_coins: Whether fair coins dealt the sides.
     """
     known = _GATES.setdefault(trainer, {})
     hashes = (record_set_hash(side.records) for side in (members, nonmembers))
@@ -38,11 +40,11 @@ def shared_gate(
     if asked not in known:
         own = []
         if trainer.is_global_zero:
-            own = [Gate.of(population, members, nonmembers, options, skipped)]
+            own = [Gate.of(population, members, nonmembers, options, skipped, dealt_by_coins)]
         (gate,) = trainer.strategy.broadcast(own)
         known[asked] = gate
         if gate.message is not None:
-            (rank_zero_warn if gate.verdict.shifted else rank_zero_info)(gate.message)
+            (rank_zero_warn if gate.alarming else rank_zero_info)(gate.message)
     return known[asked]
 
 

@@ -171,10 +171,14 @@ class InstructionDataModule(RecordDataModule):
         kept_aside = self.reserved | {OVERLAP_ROLE}
         return distinct([p.record for p in self.placements(name) if p.role not in kept_aside])
 
-    def fair_coins(self, population: str) -> bool:
-        """True of coin canaries, and of private under the swap protocol where all of it trains."""
+    def dealt_by_coins(self, population: str) -> bool:
+        """True of coin canaries, and of private under the swap protocol."""
         pool = population == "private" and self.splits.protocol == "swap"
-        return self.private_part is None and (pool or population in self.opposed)
+        return pool or population in self.opposed
+
+    def fair_coins(self, population: str) -> bool:
+        """True where coins dealt the sides and all of the private split trains."""
+        return self.private_part is None and self.dealt_by_coins(population)
 
     def coin_unit(self, population: str) -> str:
         """A canary, or a cluster of the pool: private against held_out tells of clusters."""

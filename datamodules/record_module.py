@@ -99,9 +99,19 @@ class RecordDataModule(LightningDataModule):
         """Name of the population whose records are the non-members of another."""
         return self.opposed.get(population, "held_out")
 
-    def fair_coins(self, population: str) -> bool:
+    def dealt_by_coins(self, population: str) -> bool:
         """Whether each cluster of a population and of the opposed one fell to its side by a fair
-        coin of its own, as a one-run bound on epsilon needs.
+        coin of its own.
+
+        Before any training the two sides are then exchangeable, and nothing but the model can set
+        one apart from the other beyond the luck of the coins. This is the one place that knows;
+        audits write its answer into a row, for cards, reports and claims.
+        """
+        return False
+
+    def fair_coins(self, population: str) -> bool:
+        """Whether, beyond that, all that its coin put into a population was trained on, as a
+        one-run bound on epsilon needs.
         """
         return False
 

@@ -1,19 +1,32 @@
-"""Whether the texts alone tell private from held-out records, over all replicates of a study."""
+"""What is known of a study's record sets: who dealt them, and what their texts alone tell."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 from scipy import stats
 
 from callbacks.membership.blind import SplitsVerdict, judge_splits
+from callbacks.membership.gate import DEALT_BY_COINS
 from studies.memorization import PRIVATE
 from studies.plan import Cell
 
-__all__ = ["shift_of_splits"]
+__all__ = ["dealt_by_coins", "shift_of_splits"]
 
 _NAME = "blind"
 _HALF_WIDTH = float(stats.norm.ppf(0.975))
+
+
+def dealt_by_coins(results: pd.DataFrame, runs: Collection[str]) -> bool:
+    """Returns whether fair coins dealt private and held-out records, as the runs' audits say.
+
+    Args:
+        results: A study's results.
+        runs: Names of runs; False where one of them does not say, or where there is none.
+    """
+    rows = results[(results["metric"] == DEALT_BY_COINS) & (results["population"] == PRIVATE)]
+    said = rows[rows["run"].isin(list(runs))].groupby("run")["value"].min()
+    return bool(len(said)) and len(said) == len(set(runs)) and bool(said.eq(1.0).all())
 
 
 def _whole_aurocs(results: pd.DataFrame) -> pd.DataFrame:

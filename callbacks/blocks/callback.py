@@ -15,6 +15,7 @@ from callbacks.blocks.recording import record_signals
 from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
 from callbacks.membership.blind import BlindOptions
+from callbacks.membership.gate import Gate
 from callbacks.references import reference_models
 from callbacks.run import Scene, run_folder
 from callbacks.shift import shared_gate
@@ -98,7 +99,9 @@ class BlockAudit(AuditCallback):
         scored: set[str] = set()
         for (inside, outside), profiles in opposed.items():
             ours, theirs = sides[inside][0], sides[outside][0]
-            shifted = self._judge_shift(found, scene, ours, theirs)
+            gate = self._gate(scene, ours, theirs)
+            found.results += () if gate is None else gate.rows
+            shifted = None if gate is None else gate.verdict.shifted
             for profile in profiles:
                 found.results += profile_rows(profile, ours, theirs, n_blocks, shifted)
                 found.curves |= scalars(profile, inside)
@@ -111,21 +114,23 @@ class BlockAudit(AuditCallback):
                         scores.add(profile, side, own)
                 scores.add_permuted(profile, inside)
             scored |= {inside, outside}
-            self._draw(found, scene, profiles, (ours, theirs), shifted)
+            warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
+            self._draw(found, scene, profiles, (ours, theirs), warning)
         return found
 
-    def _judge_shift(
-        self, found: Measurements, scene: Scene, ours: BlockSide, theirs: BlockSide
-    ) -> bool | None:
-        """Adds what the texts alone tell of two sides and returns its verdict."""
+    def _gate(self, scene: Scene, ours: BlockSide, theirs: BlockSide) -> Gate | None:
+        """Returns what the texts alone tell of two sides; None where nobody asks."""
         if self.blind is None:
             return None
-        skipped = ours.skipped + theirs.skipped
-        gate = shared_gate(
-            scene.trainer, ours.population, ours.blind, theirs.blind, self.blind, skipped
+        return shared_gate(
+            scene.trainer,
+            ours.population,
+            ours.blind,
+            theirs.blind,
+            self.blind,
+            ours.skipped + theirs.skipped,
+            scene.data.dealt_by_coins(ours.population),
         )
-        found.results += gate.rows
-        return gate.verdict.shifted
 
     def _access(self, scene: Scene) -> BlockAccess:
         references = reference_models(scene.trainer)
@@ -188,13 +193,12 @@ class BlockAudit(AuditCallback):
         scene: Scene,
         profiles: Sequence[Profile],
         sides: tuple[BlockSide, BlockSide],
-        shifted: bool | None,
+        warning: str,
     ) -> None:
         """Adds the profiles of this checkpoint and the evolution over all of them."""
         if not scene.trainer.is_global_zero:
             return
         ours, theirs = sides
-        warning = "SHIFTED DATA: " if shifted else ""
         counts = f"n = {len(ours.records)} + {len(theirs.records)}"
         heading = f"{warning}{ours.population} against {theirs.population}: {counts}"
         found.figures[f"blocks/{ours.population}/profile"] = profile_figure(profiles, heading)

@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from callbacks.export.markdown import Row, figure_text, options_text, table
-from callbacks.verdict import RULES, TAIL_METRIC, Verdict, auroc_verdict, gap_verdict
+from callbacks.membership.gate import DEALT_BY_COINS
+from callbacks.verdict import (
+    RULES,
+    TAIL_METRIC,
+    Verdict,
+    admitted,
+    auroc_verdict,
+    gap_verdict,
+)
 
 __all__ = ["memorization_section", "privacy_section"]
 
@@ -40,12 +48,21 @@ _GAPS = (
     "extraction_probability_gap",
     "near_match_rate_gap",
 )
+_EPSILON = "epsilon_lower"
+_EPSILON_COLUMNS = ("Attack", "Population", "Epsilon at least", "Delta", "Unit", "Coins")
+Rule = Callable[[float, float, bool | None], Verdict]
 _CLAIM = (
     "AUROC is the chance that a random member scores above a random non-member: 0.5 is no "
     "leak, 1 is complete. It is what these attacks recovered, a lower bound on what is there. "
     "**Intervals and verdicts hold for these weights**: they say nothing of other weights that the "
-    "same technique would give. Where the text alone tells members from non-members, a row is no "
-    "evidence of membership."
+    "same technique would give. Where fair coins dealt the sides, what the text alone tells is the "
+    "luck of the coins and caps no verdict. Elsewhere nothing else shows that the sides are alike: "
+    "where the text tells them apart, a row is no evidence of membership."
+)
+_EPSILON_CLAIM = (
+    "As each unit was put in or left out by a fair coin, an attack's guesses bound the epsilon of "
+    "the whole training, teacher included, from below with 95% confidence (Steinke, Nasr and "
+    "Jagielski 2023). 0 says that nothing is shown."
 )
 _GAP_CLAIM = (
     "What the model writes by itself, of members and of held-out records that it never met: short "
@@ -60,6 +77,7 @@ def privacy_section(rows: Sequence[Row]) -> str:
         rows: The membership audit's at its last step, all tasks and blocks together.
     """
     groups: dict[tuple[str, str], dict[str, Row]] = {}
+    coins = _dealt_by_coins(rows)
     for row in rows:
         if row["name"] != _BLIND:
             attack = f"{row['name']}{options_text(row)}"
@@ -77,11 +95,30 @@ def privacy_section(rows: Sequence[Row]) -> str:
             else "not measured",
             metrics["auroc"].get("n_members"),
             metrics["auroc"].get("n_nonmembers"),
-            *_judged(metrics["auroc"], _auroc_rule(metrics.get(TAIL_METRIC, {}))),
+            *_judged(metrics["auroc"], _auroc_rule(metrics.get(TAIL_METRIC, {})), coins),
         )
         for key, metrics in measured
     ]
-    return f"{table(_ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}"
+    return f"{table(_ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}{_epsilon(rows)}"
+
+
+def _epsilon(rows: Sequence[Row]) -> str:
+    """Returns the one-run bounds on epsilon; nothing where no coins make one valid."""
+    lines = []
+    for row in rows:
+        if row["metric"] == _EPSILON and row.get("lower") is not None:
+            options = json.loads(str(row["params"])) if row.get("params") else {}
+            lines.append(
+                (
+                    f"{row['name']}{options_text(row, ('delta', 'unit'))}",
+                    row["population"],
+                    f"{float(str(row['lower'])):.3f}",
+                    f"{float(options.get('delta', 0.0)):.3g}",
+                    options.get("unit", "cluster of near-duplicates"),
+                    sum(int(str(row.get(side) or 0)) for side in ("n_members", "n_nonmembers")),
+                )
+            )
+    return f"\n\n{_EPSILON_CLAIM}\n\n{table(_EPSILON_COLUMNS, lines)}" if lines else ""
 
 
 def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
@@ -94,6 +131,7 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     if not rows:
         return "No memorization audit was run on these weights."
     shifted = {row["population"]: row.get("shifted") for row in membership}
+    coins = _dealt_by_coins([*rows, *membership])
     lines = []
     for row in rows:
         options = json.loads(str(row["params"]))
@@ -111,7 +149,9 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
                     figure_text(row),
                     row.get("n_members"),
                     row.get("n_nonmembers"),
-                    *_judged({**row, "shifted": shifted.get(row["population"])}, gap_verdict),
+                    *_judged(
+                        {**row, "shifted": shifted.get(row["population"])}, gap_verdict, coins
+                    ),
                 )
             )
     if not lines:
@@ -119,7 +159,16 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     return f"{_GAP_CLAIM}\n\n{table(_GAP_COLUMNS, lines)}"
 
 
-def _auroc_rule(tail: Row) -> Callable[[float, float, bool | None], Verdict]:
+def _dealt_by_coins(rows: Sequence[Row]) -> set[object]:
+    """Returns the populations that fair coins dealt, as the audits' own rows say."""
+    return {
+        row["population"]
+        for row in rows
+        if row["metric"] == DEALT_BY_COINS and row.get("value") == 1.0
+    }
+
+
+def _auroc_rule(tail: Row) -> Rule:
     """Returns the rule of an AUROC beside the certified TPR, a row that may be empty."""
     bounds = {f"tpr_{end}": _number(tail.get(end)) for end in ("lower", "upper")}
     return partial(auroc_verdict, **bounds)
@@ -129,10 +178,12 @@ def _number(value: object) -> float | None:
     return None if value is None else float(str(value))
 
 
-def _judged(row: Row, rule: Callable[[float, float, bool | None], Verdict]) -> tuple[str, str]:
-    """Returns what is known of the texts, and the verdict."""
+def _judged(row: Row, rule: Rule, coins: set[object]) -> tuple[str, str]:
+    """Returns what is known of the texts and of the sides, and the verdict."""
     shifted = None if row.get("shifted") is None else bool(row["shifted"])
+    dealt = row["population"] in coins
+    texts = _TEXTS[shifted] + ("; coins dealt the sides" if dealt else "")
     lower, upper = _number(row.get("lower")), _number(row.get("upper"))
     if lower is None or upper is None:
-        return _TEXTS[shifted], "undecided: no interval"
-    return _TEXTS[shifted], str(rule(lower, upper, shifted))
+        return texts, "undecided: no interval"
+    return texts, str(rule(lower, upper, admitted(shifted, dealt)))

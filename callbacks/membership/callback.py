@@ -116,6 +116,7 @@ class MembershipAudit(AuditCallback):
                 scene.data.opposed_to(name),
                 self._fair_coins(scene, name),
                 scene.data.coin_unit(name),
+                scene.data.dealt_by_coins(name),
             )
             for name in self._member_populations(scene)
         ]
@@ -138,6 +139,7 @@ class MembershipAudit(AuditCallback):
                 theirs.blind,
                 options,
                 ours.empty + theirs.empty,
+                pair.dealt_by_coins,
             )
         return found
 
@@ -170,7 +172,7 @@ class MembershipAudit(AuditCallback):
         return sum(len(one.attacks) for one in audits)
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:
-        """Whether coins alone decided which audited records are members.
+        """Whether coins alone decided which audited records were trained on.
 
         Where `max_records` cuts a side, the cut fixed their number.
         """

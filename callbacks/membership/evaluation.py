@@ -11,7 +11,7 @@ from callbacks.membership.any_leak import any_leak_rows
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions, BlindSide
 from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
-from callbacks.membership.gate import Gate, gravest_shift
+from callbacks.membership.gate import Gate, coins_row, gravest_shift
 from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
 from callbacks.membership.roc import roc_figure
 from callbacks.membership.score_rows import ScoreRows
@@ -52,20 +52,23 @@ class Opposition:
     Attributes:
         members: Population of the members.
         nonmembers: Population of the non-members.
-        fair_coins: Whether coins alone decided which record is on which side.
+        fair_coins: Whether coins alone decided which audited record was trained on.
         unit: What each coin decided on: ``record`` or ``cluster``.
+        dealt_by_coins: Whether fair coins dealt the sides, whatever was trained on or cut off.
     """
 
     members: str
     nonmembers: str
     fair_coins: bool
     unit: str = "cluster"
+    dealt_by_coins: bool = False
 
     def gate(self, sides: Mapping[str, Side], options: BlindOptions) -> Gate:
         """Measures what the texts of both populations alone tell."""
         ours, theirs = sides[self.members], sides[self.nonmembers]
         empty = ours.empty + theirs.empty
-        return Gate.of(self.members, ours.blind, theirs.blind, options, empty)
+        sides_of = (ours.blind, theirs.blind)
+        return Gate.of(self.members, *sides_of, options, empty, self.dealt_by_coins)
 
 
 @dataclass
@@ -114,11 +117,12 @@ def evaluate(
             found.results += diagnostic_rows(attack.name, attack.params, column, one, shifted)
     for pair in oppositions:
         gate = gates.get(pair.members)
+        found.results.append(coins_row(pair.members, pair.dealt_by_coins))
         found.results += [] if gate is None else gate.rows
         found.curves |= {} if gate is None else gate.curves
-        shifted = None if gate is None else gate.verdict.shifted
-        _oppose(found, attacks, fprs, pair, scored, shifted)
+        _oppose(found, attacks, fprs, pair, scored, gate)
         if looks is not None and pair.fair_coins:
+            shifted = None if gate is None else gate.verdict.shifted
             _bound(found, attacks, pair, sides, scored, shifted, looks)
     return found
 
@@ -158,8 +162,9 @@ def _oppose(
     fprs: Sequence[float],
     pair: Opposition,
     scored: Mapping[str, Sequence[ScoredRecords]],
-    shifted: bool | None,
+    gate: Gate | None,
 ) -> None:
+    shifted = None if gate is None else gate.verdict.shifted
     curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     sides = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
     for attack, inside, outside in sides:
@@ -169,7 +174,7 @@ def _oppose(
         found.curves |= _curves(pair, rows)
     found.results += any_leak_rows(attacks, scored[pair.members], scored[pair.nonmembers], shifted)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
-    warning = "SHIFTED DATA: " if shifted else ""
+    warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
     found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
 

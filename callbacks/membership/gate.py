@@ -13,6 +13,10 @@ from callbacks.statistics.multiplicity import labellings
 from callbacks.statistics.proportions import effective_size, wilson
 from datamodules.keys import numpy_generator
 
+DEALT_BY_COINS = "dealt_by_coins"
+"""Metric of the row that says whether fair coins dealt a population and its non-members: 1 or 0."""
+
+_BALANCE = "balance"
 _TAIL = 0.05
 
 
@@ -24,11 +28,13 @@ class Gate:
         population: The members' population.
         verdict: The blind baseline's.
         rows: Rows of the results table, without identity columns.
+        dealt_by_coins: Whether fair coins dealt the sides; what their texts tell is then luck.
     """
 
     population: str
     verdict: BlindVerdict
     rows: tuple[Row, ...]
+    dealt_by_coins: bool = False
 
     @staticmethod
     def of(
@@ -37,6 +43,7 @@ class Gate:
         nonmembers: BlindSide,
         options: BlindOptions,
         skipped: int = 0,
+        dealt_by_coins: bool = False,
     ) -> "Gate":
         """Measures everything; the same for the same records in any order.
 
@@ -46,11 +53,13 @@ class Gate:
             nonmembers: The records opposed to them.
             options: How shift is measured and judged.
             skipped: Records of both sides that cannot be scored.
+            dealt_by_coins: Whether fair coins dealt the sides.
         """
         verdict = blind_baseline(members, nonmembers, options)
         common: Row = {"population": population, "skipped": skipped, "shifted": verdict.shifted}
         rows = [*_blind_rows(verdict, options), *_balance_rows(members, nonmembers, options)]
-        return Gate(population, verdict, tuple({**common, **row} for row in rows))
+        together = tuple({**common, **row} for row in rows)
+        return Gate(population, verdict, together, dealt_by_coins)
 
     @property
     def curves(self) -> dict[str, float]:
@@ -62,16 +71,24 @@ class Gate:
         }
 
     @property
+    def alarming(self) -> bool:
+        """Whether attacks measure the records: the texts differ, and not by the luck of coins."""
+        return bool(self.verdict.shifted) and not self.dealt_by_coins
+
+    @property
     def message(self) -> str | None:
         """What a reader must know first; None where nothing is wrong."""
         found = self.verdict
         counts = f"n = {found.n_members} + {found.n_nonmembers}"
+        told = (
+            f"a classifier that sees only the text tells {self.population} from its non-members "
+            f"(AUROC {found.auroc:.3f}, p = {found.p_value:.3g}, {counts})"
+        )
+        if self.dealt_by_coins:
+            luck = f"{told}; fair coins dealt them, so that this is luck and counted as such"
+            return luck if found.shifted else None
         if found.shifted:
-            return (
-                f"SHIFTED DATA: a classifier that sees only the text tells {self.population} from "
-                f"its non-members (AUROC {found.auroc:.3f}, p = {found.p_value:.3g}, {counts}); "
-                "attacks on them measure the records, not the model"
-            )
+            return f"SHIFTED DATA: {told}; attacks on them measure the records, not the model"
         if found.shifted is None:
             return (
                 f"{self.population} and its non-members are not shown to be of one distribution "
@@ -97,6 +114,17 @@ def gravest_shift(verdicts: Iterable[bool | None]) -> bool | None:
     if True in found:
         return True
     return False if found and None not in found else None
+
+
+def coins_row(population: str, dealt_by_coins: bool) -> Row:
+    """Returns the row of the results table that says whether fair coins dealt the sides.
+
+    Args:
+        population: The members' population.
+        dealt_by_coins: What the data module says of it.
+    """
+    answer = {"metric": DEALT_BY_COINS, "value": float(dealt_by_coins)}
+    return {"population": population, "name": _BALANCE, **answer}
 
 
 def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[Row]:
@@ -132,7 +160,7 @@ def _balance_rows(members: BlindSide, nonmembers: BlindSide, options: BlindOptio
     if min(len(side.records) for side in sides) < 2:
         return []
     common: Row = {
-        "name": "balance",
+        "name": _BALANCE,
         "n_members": len(members.records),
         "n_nonmembers": len(nonmembers.records),
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from callbacks.audit import AuditCallback, Measurements
+from callbacks.membership.gate import coins_row
 from callbacks.membership.measurements import NEVER
 from callbacks.memorization.continuations import (
     Continuation,
@@ -93,7 +94,9 @@ class MemorizationAudit(AuditCallback):
                 written += continuations(name, recitals, self._requests)
         if written and scene.trainer.is_global_zero:
             write_continuations(written, run_folder(scene.trainer) / "private")
-        return self._measurements(judged, against)
+        found = self._measurements(judged, against)
+        found.results += [coins_row(name, scene.data.dealt_by_coins(name)) for name in members]
+        return found
 
     def _measurements(
         self, judged: Mapping[str, Sequence[Judged]], against: Mapping[str, Sequence[str]]

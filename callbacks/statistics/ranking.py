@@ -146,11 +146,13 @@ def swap_estimate(
     member_weights: ArrayLike | None = None,
     nonmember_weights: ArrayLike | None = None,
 ) -> ComparisonEstimate:
-    """Inherited leakage free of any difference between the two record sets: (A + 1 - B)/2.
+    """Inherited leakage, the two record sets changing roles between two models: (A + 1 - B)/2.
 
     A and B are the AUROCs of the same private against the same held-out records, A under the
     student of the private teacher, B under its counterfactual, whose teacher trained on the
-    held-out side (audits.md, Swap estimate). It equals 1/2 + (A - B)/2, so the interval and the
+    held-out side. What sets the sides apart under both models alike leaves no trace. What a teacher
+    learns of the *distribution* of its side does: the estimate is one of the records alone where
+    fair coins dealt the sides. It equals 1/2 + (A - B)/2, so the interval and the
     p-value (of "the estimate is 1/2") are those of `paired_difference`.
 
     Args:

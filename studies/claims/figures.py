@@ -2,8 +2,9 @@
 
 Membership is the swap estimate at the last checkpoint, memorization the excess of the gap in token
 accuracy, private minus held-out records, over the counterfactual student's. Both compare a student
-with its counterfactual, so that no difference between the two record sets can fake them, and both
-set private against held-out records, so that no difference between the two students' skill can.
+with its counterfactual and set private against held-out records, so that the two students' skill
+does not count. A difference between the two record sets does: a teacher learns the distribution of
+its side as well as its records. What excludes one are the fair coins that dealt the sides.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from studies.comparisons import comparison_pairs
 from studies.memorization import HELD_OUT, PRIVATE
 from studies.plan import Cell, Plan
 from studies.primary_attack import primary_attack
-from studies.shift import shift_of_splits
+from studies.shift import dealt_by_coins, shift_of_splits
 
 __all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "StudyFigures"]
 
@@ -104,12 +105,14 @@ class StudyFigures:
         return found
 
     def shift_excluded(self) -> bool:
-        """Whether the texts of private and held-out records are known to be alike.
+        """Whether private and held-out records are known to be alike.
 
-        By the blind baseline of every finished student, or by those of all replicates together
-        where none of them found a shift.
+        Where fair coins dealt them, by that. Elsewhere by the blind baseline of every finished
+        student, or by those of all replicates together where none of them found a shift.
         """
         done = {cell.alias: cell for cell in self.students if self.states[cell.id] == "done"}
+        if dealt_by_coins(self.results, done):
+            return True
         rows = self.results[
             self.results["run"].isin(list(done)) & (self.results["audit"] == "membership")
         ]

@@ -57,7 +57,7 @@ def judged(
             a single replicate its uncertainty; None where no records do.
         decides: Whether the claim's verdict hangs on it.
     """
-    clear = measure == "memorization" or data.figures.shift_excluded()
+    clear = data.figures.shift_excluded()
     name = f"{data.named(measure)}, {where}"
     sample = panel.sample()
     if sample is not None:

@@ -77,7 +77,8 @@ class Evidence:
         replicates: Complete replicates.
         records: Records behind a test of one replicate; empty where replicates are the unit.
         missing: Planned figures that are not there, as "run: reason" or a reason alone.
-        shift_excluded: Whether a shift between private and held-out texts was excluded.
+        shift_excluded: Whether private and held-out records are known to be alike: by the coins
+            that dealt them, elsewhere by their texts.
         left_out: Techniques that cannot be compared with the others at equal utility.
     """
 
@@ -143,9 +144,9 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
     """Returns a test as a statement, undecided where what lies behind it does not carry it.
 
     Records alone carry a verdict about the weights at hand. A verdict about techniques needs five
-    replicates, all that was planned. A shift between the two record sets pulls AUROCs under the
-    swap design towards 0.5, so that no refutation stands unless a shift is excluded; a
-    confirmation does.
+    replicates, all that was planned. A teacher learns the distribution of its side too, so that a
+    shift between the two record sets can pass for a leak, and can hide one: neither a confirmation
+    nor a refutation stands unless it is excluded.
 
     Args:
         outcome: By its rule alone.
@@ -162,9 +163,10 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
             f"R = {evidence.replicates}: a statement about techniques needs "
             f"{FEWEST_REPLICATES} complete replicates"
         )
-    if outcome.verdict == "refuted" and not evidence.shift_excluded:
+    if outcome.verdict != "undecided" and not evidence.shift_excluded:
         reasons.append(
-            "a shift between private and held-out texts, which can hide a leak, is not excluded"
+            "no coins dealt private and held-out records, and a shift between them, which can pass "
+            "for a leak or hide one, is not excluded"
         )
     if reasons:
         outcome = replace(

@@ -12,6 +12,7 @@ from studies.report import block_charts as drawn
 from studies.report.charts import Spec, label_colours
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import BLIND, ROLE_NAMES, StudyData
+from studies.shift import dealt_by_coins
 
 __all__ = [
     "PLACE",
@@ -108,7 +109,7 @@ def block_sentences(data: StudyData) -> list[str]:
     if not len(rows):
         return []
     return [
-        *_shifted(rows),
+        *_shifted(data, rows),
         "A block's AUROC says how well an attacker does who reads or disturbs that block, not "
         "where a record is stored.",
         *_differences(rows),
@@ -125,8 +126,13 @@ def _signal(name: str, params: dict[str, object]) -> str:
     return f"{shown}, one sign" if params.get("antithetic") is False else shown
 
 
-def _shifted(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields what a reader must know first: whether the texts alone tell the record sets apart."""
+def _shifted(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
+    """Yields what a reader must know first: whether the texts alone tell the record sets apart.
+
+    Nothing where coins dealt them: what the texts tell is then luck, which every interval counts.
+    """
+    if dealt_by_coins(data.results, rows["run"].unique()):
+        return
     found = rows[rows["shifted"].eq(True)]
     if len(found):
         yield (

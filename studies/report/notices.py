@@ -14,7 +14,7 @@ from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
 from studies.report.worst_swap import worst_swap
-from studies.shift import shift_of_splits
+from studies.shift import dealt_by_coins, shift_of_splits
 
 __all__ = ["estimate_text", "headline", "notices"]
 
@@ -54,9 +54,8 @@ def headline(data: StudyData) -> str:
     worst = worst_swap(data)
     if worst is not None:
         sentence += (
-            " What came through the teacher: by the swap estimate, which no difference between the "
-            f"records can fake, “{worst.label}” tells private from held-out records with "
-            f"AUROC {estimate_text(pd.Series(vars(worst)))}."
+            f" What came through the teacher: by the swap estimate “{worst.label}” tells private "
+            f"from held-out records with AUROC {estimate_text(pd.Series(vars(worst)))}."
         )
         if worst.among > 1:
             sentence += (
@@ -88,17 +87,20 @@ def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:
 def _shifted(data: StudyData) -> Iterator[Notice]:
     members = data.rows(audit="membership", run_b=None)
     shifted = members[members["shifted"].eq(True)]
+    runs = ", ".join(shifted["label"].unique())
+    together = shift_of_splits(data.results, {cell.alias: cell for cell in data.cells})
+    if dealt_by_coins(data.results, members["run"].unique()):
+        yield from _luck(runs, together)
+        return
     if len(shifted):
-        runs = ", ".join(shifted["label"].unique())
         yield Notice(
             "alert",
             "Shifted data",
-            f"A classifier that sees only the text tells members from non-members ({runs}): "
-            "private against held-out then measures the data, not the model. Read the swap "
-            "estimates alone.",
+            f"A classifier that sees only the text tells members from non-members ({runs}), and no "
+            "coins dealt them: private against held-out then measures the data, not the model. So "
+            "do swap estimates, as a teacher learns the distribution of its side too.",
         )
         return
-    together = shift_of_splits(data.results, {cell.alias: cell for cell in data.cells})
     if together is not None and together.shifted is not None:
         yield _together(together)
     elif len(members) and members["shifted"].isna().any():
@@ -111,26 +113,50 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
         yield Notice(
             "note",
             "Shift between the record sets: not excluded",
-            "No blind baseline showed that private and held-out texts cannot be told apart."
-            f"{enough} A shift would leave a swap estimate of nothing at 0.5, and pull one of a "
-            "partial leak towards it.",
+            "No coins dealt private and held-out records, and no blind baseline showed that their "
+            f"texts cannot be told apart.{enough} A shift can pass for a leak, in a swap estimate "
+            "too, and can hide one: no claim is confirmed or refuted.",
+        )
+
+
+def _luck(runs: str, together: SplitsVerdict | None) -> Iterator[Notice]:
+    """Yields what the texts tell where coins dealt the sides: luck, unless every split has it."""
+    if together is not None and together.shifted:
+        yield Notice(
+            "alert",
+            "The texts differ in every split, though coins dealt them",
+            "Over the splits of all replicates, a classifier that sees only the text tells members "
+            f"from non-members ({_figures(together)}). Coins do not do that: something after them "
+            "depends on the side, such as a filter.",
+        )
+    elif runs:
+        yield Notice(
+            "note",
+            "The coins dealt uneven texts",
+            f"A classifier that sees only the text tells members from non-members ({runs}). Fair "
+            "coins dealt them, so that this is luck, of one split in a hundred, which every "
+            "interval counts: it caps no verdict.",
         )
 
 
 def _together(found: SplitsVerdict) -> Notice:
-    figures = f"mean AUROC of the texts alone {found.auroc:.3f}, at most {found.upper_bound:.3f}"
     if found.shifted:
         return Notice(
             "alert",
             "Shifted data",
             "Over the splits of all replicates, a classifier that sees only the text tells "
-            f"members from non-members ({figures}). Read the swap estimates alone.",
+            f"members from non-members ({_figures(found)}), and no coins dealt them: AUROCs and "
+            "swap estimates measure the data.",
         )
     return Notice(
         "note",
         "Shift between the record sets: excluded over all replicates",
-        f"No split alone has enough records to show it; all together do ({figures}).",
+        f"No split alone has enough records to show it; all together do ({_figures(found)}).",
     )
+
+
+def _figures(found: SplitsVerdict) -> str:
+    return f"mean AUROC of the texts alone {found.auroc:.3f}, at most {found.upper_bound:.3f}"
 
 
 def _skipped(data: StudyData) -> Iterator[Notice]:

@@ -243,7 +243,7 @@ def test_paired_records_must_match() -> None:
         paired_difference([1.0, 2, 3], [0.0], [1.0, 2], [0.0])
 
 
-def test_swap_estimate_is_free_of_a_shift_and_finds_a_leak() -> None:
+def test_swap_estimate_is_free_of_what_both_models_find_and_finds_a_leak() -> None:
     rng = np.random.default_rng(11)
     n, difficulty = 400, 3.0  # the private side is easier under any model
     x = rng.normal(size=(2, n)) + difficulty

@@ -183,13 +183,13 @@ def shouting(records: Sequence[InstructionRecord]) -> list[InstructionRecord]:
     return [replace(one, response=one.response.upper()) for one in records]
 
 
-def test_a_shift_fools_private_against_held_out_and_not_the_swap_estimate(
+def test_a_shift_that_all_models_have_met_fools_private_against_held_out_alone(
     encoder: RecordEncoder,
 ) -> None:
     """All models meet both sources; then one learns the private records by heart, one the others.
 
-    Where little leaks, a shift draws the swap estimate towards 0.5, never beyond: both of its
-    AUROCs are of unlike records. Without a leak and with a thorough one it stays where it is.
+    What sets the sides apart under both models alike leaves no trace in the swap estimate. What a
+    teacher learns of the manner of its own side alone does: see tests/studies/test_shift.py.
     """
     public = [*NEVER[:PUBLIC], *shouting(NEVER[:PUBLIC])]
     clean, other = (trained(encoder, order, steps=25) for order in (public, public[::-1]))

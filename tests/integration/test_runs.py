@@ -58,6 +58,9 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     assert (bounds.step == rows.step.max()).all()
     params = bounds.params.map(json.loads)
     assert {(one["unit"], one["looks"]) for one in params} == {("cluster", 4)}
+    coins = rows[rows.metric == "dealt_by_coins"]
+    assert coins[["population", "value"]].to_numpy().tolist() == [["private", 1.0]] * 2
+    assert len(rows[rows.metric == "tpr_certified_at_fpr_0.01"]) == 4 * 2
     assert whole.groupby("name").step.nunique().eq(2).all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()
@@ -117,6 +120,10 @@ def test_the_export_is_the_trained_network(teacher: Path) -> None:
     assert same_bits(dict(model.state_dict()), dict(from_checkpoint.state_dict()))
     card = (teacher / "export" / "README.md").read_text(encoding="utf-8")
     assert "private against non-members" in card
+    # The toy corpus has too few records for its blind baseline, which caps nothing here.
+    assert "; coins dealt the sides | leaks: AUROC above chance" in card
+    assert "undecided: " not in card
+    assert "| loss | private | " in card.partition("Epsilon at least")[2]
 
 
 def test_a_student_approaches_its_teacher(taught: Path) -> None:
@@ -214,6 +221,7 @@ def test_somebody_elses_model_is_audited(teacher: Path, tmp_path: Path) -> None:
     whole = rows[rows.task.isna() & (rows.metric == "auroc")]
     assert (whole.population == "external").all()
     assert (whole.role == "external").all()
+    assert rows[rows.metric == "dealt_by_coins"].value.tolist() == [0.0]
     assert (whole.n_members == 14).all()
     assert (whole.skipped == 2).all()
     rare = rows[rows.task.isna() & (rows.metric == "tpr_at_fpr_0.01")]

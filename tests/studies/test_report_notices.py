@@ -17,7 +17,7 @@ from studies.comparisons import AttackScores
 from studies.plan import Plan
 from studies.report.controls import control_notices
 from studies.report.notice import Notice
-from studies.report.notices import notices
+from studies.report.notices import headline, notices
 from studies.report.study_data import read_study_data
 from studies.tables import write_study_tables
 from tests.studies.shown_page import add_rows
@@ -74,6 +74,34 @@ def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
     assert not any("Shift" in one.title for one in notices(clear, out_of_date=False))
     shifted = replace(data, results=rows.assign(shifted=True))
     assert notices(shifted, out_of_date=False)[0].title == "Shifted data"
+    assert "learns the distribution of its side" in notices(shifted, out_of_date=False)[0].text
+
+
+def with_coins(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows with those that say that coins dealt every run's sides."""
+    said = rows[rows["audit"] == "membership"].drop_duplicates("run")
+    coins = {"name": "balance", "metric": "dealt_by_coins", "value": 1.0, "population": "private"}
+    return pd.concat([rows, said.assign(run_b=None, **coins)])
+
+
+@pytest.mark.parametrize("shifted", [True, None, False])
+def test_where_coins_dealt_the_sides_their_texts_are_luck(
+    finished: Plan, shifted: bool | None
+) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = with_coins(data.results.assign(shifted=shifted))
+    found = notices(replace(data, results=rows), out_of_date=False)
+    told = [one for one in found if "hift" in one.title or "texts" in one.title]
+    assert [one.title for one in told] == ["The coins dealt uneven texts"] * (shifted is True)
+    assert all(one.level == "note" and "caps no verdict" in one.text for one in told)
+
+
+def test_the_headline_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    text = headline(read_study_data(finished, OUT))
+    assert "by the swap estimate “Student" in text
+    assert "no difference" not in text
 
 
 @pytest.mark.parametrize(
@@ -98,6 +126,10 @@ def test_the_splits_of_all_replicates_are_judged_together(
     (found,) = [one for one in notices(study, out_of_date=False) if "hift" in one.title]
     assert found.level == level
     assert words in found.title
+    coins = replace(study, results=with_coins(study.results))
+    (dealt,) = [one for one in notices(coins, out_of_date=False) if "split" in one.title] or [None]
+    # Coins have no such luck five times.
+    assert (dealt is not None and dealt.level == "alert") == (auroc == 0.7)
     assert f"mean AUROC of the texts alone {auroc:.3f}" in found.text
 
 

@@ -132,6 +132,57 @@ def test_a_verdict_reads_the_certified_tail_of_its_own_attack() -> None:
     assert "about 1,400 clusters of records a side" in privacy
 
 
+def coins(dealt: bool = True, **columns: object) -> dict[str, object]:
+    return row(name="balance", metric="dealt_by_coins", value=float(dealt), lower=None) | columns
+
+
+@pytest.mark.parametrize("shifted", [None, True, False])
+def test_where_coins_dealt_the_sides_their_texts_cap_no_verdict(shifted: bool | None) -> None:
+    texts = {None: "not settled", True: "yes", False: "no"}[shifted]
+    area = row(value=0.993, lower=0.983, upper=0.997, shifted=shifted)
+    other = row(population="public", value=0.993, lower=0.983, upper=0.997, shifted=shifted)
+    gap = row(
+        audit="memorization",
+        name="token_accuracy",
+        metric="token_accuracy_gap",
+        params='{"against": "held_out"}',
+        lower=0.01,
+        upper=0.05,
+    )
+    rows = [area, other, gap, coins(), coins(False, population="public")]
+    card = model_card(IDENTITY, rows, VERSIONS, DATA)
+    dealt, not_dealt = section(card, "Privacy").split("\n")[3:5]
+    assert f"| {texts}; coins dealt the sides | leaks: AUROC above chance |" in dealt
+    word = "leaks" if shifted is False else "undecided"
+    assert f"| {texts} | {word}: AUROC above chance" in not_dealt
+    assert "coins dealt the sides | leaks: above chance |" in section(card, "Memorization")
+    # A memorization audit knows it of itself.
+    alone = [gap, coins(audit="memorization")]
+    told = section(model_card(IDENTITY, alone, VERSIONS, DATA), "Memorization")
+    assert "| not settled; coins dealt the sides | leaks: above chance |" in told
+
+
+def test_the_one_run_epsilon_is_printed_where_there_is_one() -> None:
+    def epsilon(params: str, lower: float | None, **columns: object) -> dict[str, object]:
+        return row(metric="epsilon_lower", params=params, value=lower, lower=lower) | columns
+
+    rows = [
+        row(),
+        coins(),
+        epsilon('{"delta": 0.00056, "unit": "cluster"}', 1.234, n_members=280, n_nonmembers=270),
+        epsilon("{}", None),
+        epsilon('{"k": 0.2}', 0.0, name="min_k", population="canary_in"),
+    ]
+    privacy = section(model_card(IDENTITY, rows, VERSIONS, DATA), "Privacy")
+    table = [line for line in privacy.splitlines() if line.startswith("|")][3:]
+    assert table[2:] == [
+        "| loss | private | 1.234 | 0.00056 | cluster | 550 |",
+        "| min_k (k=0.2) | canary_in | 0.000 | 0 | cluster of near-duplicates | 590 |",
+    ]
+    assert "95% confidence" in privacy
+    assert "Epsilon" not in section(model_card(IDENTITY, rows[:2], VERSIONS, DATA), "Privacy")
+
+
 def test_memorization_is_the_gap_to_held_out_records_over_all_lengths() -> None:
     def gap(params: str, **columns: object) -> dict[str, object]:
         columns = {"metric": "token_accuracy_gap", "lower": 0.01, "upper": 0.05} | columns

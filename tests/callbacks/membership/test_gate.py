@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.gate import Gate, gravest_shift
+from callbacks.membership.gate import DEALT_BY_COINS, Gate, coins_row, gravest_shift
 from callbacks.results import table_from_rows
 from datamodules.synthetic import generate_records
 
@@ -80,7 +80,26 @@ def test_the_message_comes_with_what_is_wrong() -> None:
     assert str(unknown.verdict.needed) in str(unknown.message)
     shifted = replace(unknown, verdict=replace(unknown.verdict, shifted=True))
     assert str(shifted.message).startswith("SHIFTED DATA: ")
+    assert shifted.alarming
     assert replace(unknown, verdict=replace(unknown.verdict, shifted=False)).message is None
+
+
+def test_the_luck_of_coins_is_told_and_alarms_nobody() -> None:
+    unknown = replace(gate(), dealt_by_coins=True)
+    assert unknown.message is None
+    shifted = replace(unknown, verdict=replace(unknown.verdict, shifted=True))
+    assert not shifted.alarming
+    assert "SHIFTED" not in str(shifted.message)
+    assert "fair coins dealt them" in str(shifted.message)
+
+
+def test_who_dealt_the_sides_is_a_row_of_the_results() -> None:
+    rows = [coins_row("private", True), coins_row("public", False)]
+    table = table_from_rows("results", [{**IDENTITY, **one} for one in rows]).to_pylist()
+    assert [(one["population"], one["metric"], one["value"]) for one in table] == [
+        ("private", DEALT_BY_COINS, 1.0),
+        ("public", DEALT_BY_COINS, 0.0),
+    ]
 
 
 @pytest.mark.parametrize(

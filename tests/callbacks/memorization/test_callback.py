@@ -48,6 +48,8 @@ def test_a_run_has_rows_curves_and_no_text(
         assert row.value == pytest.approx(own.value.mean())
         count = row.n_members if row.population == "private" else row.n_nonmembers
         assert count == len(own)
+    coins = results[results.metric == "dealt_by_coins"]
+    assert coins[["population", "value"]].to_numpy().tolist() == [["private", 1.0]]
     gaps = results[results.task.isna() & (results.metric == "token_accuracy_gap")]
     assert {name for name in names[1:] if gaps.params.str.contains(name).any()} == set(names[1:])
     events = EventAccumulator(str(run_dir))

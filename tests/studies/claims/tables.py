@@ -47,6 +47,7 @@ def study(
     more: list[dict[str, object]] | None = None,
     states: Mapping[str, str] | None = None,
     shifted: bool | None = False,
+    coins: bool | None = None,
 ) -> ClaimsData:
     """A study of students and counterfactuals with these endpoints by technique and replicate.
 
@@ -56,6 +57,7 @@ def study(
         more: Other rows.
         states: States of cells, by alias, that are not done.
         shifted: What the blind baseline says of every run.
+        coins: What the data say of who dealt the sides; None, that nothing is said.
     """
     cells = [cell(role, *key) for key in swaps for role in ("student", "counterfactual")]
     rows = list(more or [])
@@ -63,6 +65,8 @@ def study(
         run, other = (cell(role, *key).alias for role in ("student", "counterfactual"))
         rows.append(row(run, "loss", "swap_estimate", value, run_b=other))
         rows.append(row(run, "loss", "auroc", value, shifted=shifted))
+        if coins is not None:
+            rows.append(row(run, "balance", "dealt_by_coins", float(coins), shifted=shifted))
     for key, value in (excesses or {}).items():
         run, other = (cell(role, *key).alias for role in ("student", "counterfactual"))
         shared = {"run_b": other, "params": ACCURACY_PARAMS, "audit": "memorization"}

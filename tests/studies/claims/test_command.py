@@ -12,6 +12,7 @@ from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.report import page, write_report
 from studies.study_cli import main
+from tests.studies.shown_page import add_rows
 
 OUT = Path("runs/small")
 STUDY = "configs/studies/small.yaml"
@@ -23,6 +24,7 @@ def memorized(finished: Plan, planted: ModuleType) -> Plan:
     for cell in finished.cells:
         folder = CellFiles(cell).folder
         planted.write_planted_accuracy(folder, cell.alias, cell.role, cell.seed)
+    add_rows(finished, planted, [{"name": "balance", "metric": "dealt_by_coins", "value": 1.0}])
     (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
     return finished
 

@@ -118,7 +118,8 @@ def curves(ends: dict[str, float]) -> list[dict[str, object]]:
 
 
 def test_equal_utility_is_read_off_the_curves() -> None:
-    data = study(leaking(), more=curves({"kd": 4.0, "seqkd": 4.0, "imitkd": 4.0, "minillm": 5.0}))
+    more = curves({"kd": 4.0, "seqkd": 4.0, "imitkd": 4.0, "minillm": 5.0})
+    data = study(leaking(), more=more, coins=True)
     found = matched_figures(data.figures, membership_curve)
     swaps = leaking()
     assert found["student-minillm-r2"] == pytest.approx(swaps["minillm", 2])

@@ -220,8 +220,13 @@ def test_records_speak_of_weights_and_missing_figures_stop_everything() -> None:
         assert "failed (a, b), there is no c" in found.outcome.why
 
 
-def test_a_shift_that_is_not_excluded_stops_a_refutation_alone() -> None:
+def test_a_shift_that_is_not_excluded_stops_confirmations_and_refutations_alike() -> None:
+    """It can hide a leak, and pass for one: see tests/studies/test_shift.py."""
     refuted = Outcome("refuted", 0.5, "a figure")
-    assert state(refuted, "m", Evidence(5)).outcome.verdict == "refuted"
-    assert state(refuted, "m", Evidence(5, shift_excluded=False)).outcome.verdict == "undecided"
-    assert state(LEAK, "m", Evidence(5, shift_excluded=False)).outcome.verdict == "confirmed"
+    for outcome in (refuted, LEAK):
+        assert state(outcome, "m", Evidence(5)).outcome.verdict == outcome.verdict
+        gated = state(outcome, "m", Evidence(5, shift_excluded=False)).outcome
+        assert gated.verdict == "undecided"
+        assert "no coins dealt" in gated.why
+    nothing = Outcome("undecided", 0.5, "a figure", why="wide")
+    assert state(nothing, "m", Evidence(5, shift_excluded=False)).outcome.why == "wide"
