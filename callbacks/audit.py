@@ -16,7 +16,13 @@ from callbacks.membership.encoded_file import EncodedFile
 from callbacks.membership.signals import ModelAccess
 from callbacks.progress import progress
 from callbacks.results import Row, merge_parts, write_part
-from callbacks.run import Scene, private_folder, run_folder, run_identity
+from callbacks.run import (
+    Scene,
+    is_last_validation,
+    private_folder,
+    run_folder,
+    run_identity,
+)
 from callbacks.scoring_pass import score_records
 from datamodules.errors import UserError
 from datamodules.records import InstructionRecord
@@ -97,14 +103,8 @@ class AuditCallback(Callback, ABC):
         trainer.strategy.barrier(f"audit {self.audit}")
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if trainer.state.fn != "fit":
-            return True
-        last_epoch = (
-            trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        )
-        last_step = trainer.global_step == trainer.max_steps
         every = self.every_n_validations
-        return (every > 0 and self._validations % every == 0) or last_epoch or last_step
+        return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 
     def population(self, scene: Scene, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records, the same for every audit with equal options.

@@ -79,6 +79,14 @@ def run_identity(trainer: Trainer) -> RunIdentity:
     return identity
 
 
+def is_last_validation(trainer: Trainer) -> bool:
+    """Tells whether the validation that runs is a fit's last one, or stands alone."""
+    if trainer.state.fn != "fit":
+        return True
+    last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+    return last_epoch or trainer.global_step == trainer.max_steps
+
+
 def run_folder(trainer: Trainer) -> Path:
     """Returns the folder that everything of a run is written to."""
     return Path(trainer.default_root_dir)

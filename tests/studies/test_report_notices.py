@@ -7,6 +7,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
+from callbacks.known_text import AUDIT
 from studies.cell_state import CellFiles
 from studies.plan import Plan
 from studies.report.notices import notices
@@ -128,3 +129,13 @@ def test_skipped_records_are_told_once_for_all_models(finished: Plan) -> None:
     (told,) = [one for one in found if one.title == "Records without a score"]
     label = data.labels[finished.cells[0].alias]
     assert told.text.endswith(f"Loss 3 (all {len(finished.cells)} models); Zlib 2 ({label}).")
+
+
+def test_a_model_that_guesses_is_told_of_first(finished: Plan, planted: ModuleType) -> None:
+    row = {"audit": AUDIT, "name": "development_loss", "metric": "nats_per_token", "value": 7.6}
+    before = notice_titles(finished)
+    add_rows(finished, planted, [row])
+    titles = notice_titles(finished)
+    guessing = [one for one in titles if one.endswith(" guesses")]
+    assert guessing
+    assert titles == guessing + before
