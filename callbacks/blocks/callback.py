@@ -15,6 +15,7 @@ from callbacks.blocks.recording import record_signals
 from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
 from callbacks.membership.blind import BlindOptions
+from callbacks.membership.measurements import NEVER
 from callbacks.references import reference_models
 from callbacks.run import Scene, run_folder
 from callbacks.shift import shared_gate
@@ -70,10 +71,13 @@ class BlockAudit(AuditCallback):
         """Refuses, before anything is trained, signals without the text that they are fitted on.
 
         Raises:
-            UserError: If there is none that is not audited.
+            UserError: If there is none that is not audited, or none that no model met.
         """
+        scene = Scene.of(trainer, pl_module)
         if any(signal.needs_development for signal in self.signals):
-            self._development(Scene.of(trainer, pl_module))
+            self._development(scene)
+        if any(signal.needs_never for signal in self.signals):
+            self._side(scene, NEVER)
 
     def measure(self, scene: Scene) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""
@@ -134,6 +138,7 @@ class BlockAudit(AuditCallback):
             model,
             cache(lambda name: references.load(name, scene.module)),
             lambda: self._development(scene),
+            lambda: self._side(scene, NEVER)[1],
         )
 
     def _pairs(self, scene: Scene) -> list[tuple[str, str]]:
@@ -175,8 +180,8 @@ class BlockAudit(AuditCallback):
         records = [record for record, _ in kept]
         if len(records) < 2:
             raise UserError(
-                f"BlockAudit: population {name!r} has {len(records)} records with a response: "
-                "an AUROC needs 2 or more on each side"
+                f"BlockAudit: population {name!r} has {len(records)} records with a response, and "
+                "2 or more are needed"
             )
         clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
         side = BlockSide(name, records, clusters, skipped=len(population) - len(records))
