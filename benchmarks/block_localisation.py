@@ -104,9 +104,9 @@ def plant(
     template = PromptTemplate("{instruction}\n{context}\n", "{instruction}\n")
     encoder = RecordEncoder(train_tokenizer(["a b"], 258), template, 32, 64)
     access = ModelAccess(lm, encoder, Ranks(), n_records, 8192, seed, silent)
-    _train(lm, public, list(lm.parameters()), steps)
+    train(lm, public, list(lm.parameters()), steps)
     before = replace(access, lm=copy.deepcopy(lm))
-    _train(lm, members, list(transformer_blocks(lm.model)[block].parameters()), leak_steps)
+    train(lm, members, list(transformer_blocks(lm.model)[block].parameters()), leak_steps)
     return Planted(before, access, members, nonmembers, development)
 
 
@@ -118,9 +118,10 @@ def _record(index: int, chain: np.ndarray, draw: np.random.Generator) -> Encoded
     return EncodedRecord(f"r{index}", "open_qa", prompt, response, False, True)
 
 
-def _train(
+def train(
     lm: CausalLM, records: Sequence[EncodedRecord], weights: list[torch.nn.Parameter], steps: int
 ) -> None:
+    """Fit some weights to records in place."""
     batch = collate(records, 0)
     optimizer = torch.optim.AdamW(weights, lr=3e-3)
     for _ in range(steps):
@@ -136,7 +137,7 @@ def profiles(
 ) -> list[Profile]:
     """Return what a signal says of a model's blocks."""
     reference = ReferenceModel(donor.lm, donor.encoder)
-    whole = BlockAccess(access, lambda name: reference, lambda: planted.development)
+    whole = BlockAccess(access, lambda name: reference, *[lambda: planted.development] * 2)
     with torch.no_grad():
         fitted = signal.fitted(whole)
         sides = [

@@ -107,8 +107,6 @@ class AuditCallback(Callback, ABC):
         trainer.strategy.barrier(f"audit {self.audit}")
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if trainer.state.fn != "fit":
-            return True
         every = self.every_n_validations
         return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 

@@ -1,5 +1,6 @@
 """What every data module here shares: tokenizer, encoder, populations, development batches."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
@@ -11,6 +12,7 @@ from datamodules.batches import EncodedRecord, EncodingOptions, RecordEncoder
 from datamodules.errors import UserError
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.records import InstructionRecord
+from datamodules.tokenizer import ROUND_TRIP_SENTENCE, altered_sentence
 
 _NAMED_IDS = 5
 
@@ -185,6 +187,13 @@ class RecordDataModule(LightningDataModule):
         return self.trainer
 
     def _prepare_encoder(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        altered = altered_sentence(tokenizer)
+        if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
+            sys.stderr.write(
+                f"warning: the tokenizer {tokenizer.name_or_path!r} does not give a text back: "
+                f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write and recite is "
+                "compared after the same change\n"
+            )
         self._encoder = RecordEncoder(
             tokenizer,
             max_prompt_tokens=self.max_prompt_tokens,

@@ -15,6 +15,9 @@ END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
 """The 256 bytes and `END_OF_TEXT`: with fewer, some text could not be written."""
 
+ROUND_TRIP_SENTENCE = "Twice:  does “Café No. 7” open at 8.30 ?\nI don't know ( yet ) ,  she SAID ."
+"""Spaces, case, accents, a line break and marks that tokenizers are known to change."""
+
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
@@ -112,6 +115,17 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             f"no tokenizer {name_or_folder!r}: there is no such folder, and the hub did not "
             "deliver one by that name (wrong name, no access, or no network)"
         ) from error
+
+
+def altered_sentence(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What a tokenizer makes of `ROUND_TRIP_SENTENCE`; None where it gives it back as it was.
+
+    Args:
+        tokenizer: any tokenizer of `transformers`.
+    """
+    encoded = tokenizer(ROUND_TRIP_SENTENCE, add_special_tokens=False, split_special_tokens=True)
+    found = str(tokenizer.decode(encoded.input_ids))
+    return None if found == ROUND_TRIP_SENTENCE else found
 
 
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:

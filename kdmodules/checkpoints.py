@@ -1,7 +1,7 @@
 """Checkpoints of this project: what they hold beside the weights, and what each of them fits."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,9 @@ def checkpoint_metadata(
 
 
 def require_checkpoint_fits(
-    checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    checkpoint: Mapping[str, Any],
+    state: Callable[[], Mapping[str, Tensor]],
+    metadata: Mapping[str, Any],
 ) -> None:
     """Refuses a checkpoint of another network than the one that is to go on from it.
 
@@ -100,7 +102,7 @@ def require_checkpoint_fits(
     Args:
         checkpoint: What Lightning has read; some strategies have loaded its weights by then, as
             strictly.
-        state: The state of the module that it is to be loaded into.
+        state: Returns the state of the module that it is to be loaded into.
         metadata: What :func:`checkpoint_metadata` says of that module.
 
     Raises:
@@ -111,7 +113,7 @@ def require_checkpoint_fits(
     if theirs is None:
         raise UserError("the checkpoint of --ckpt_path was not written by kd-privacy")
     if "state_dict" in checkpoint:
-        require_weights("the checkpoint of --ckpt_path", state, checkpoint["state_dict"])
+        require_weights("the checkpoint of --ckpt_path", state(), checkpoint["state_dict"])
     if theirs["vocabulary_hash"] != metadata["vocabulary_hash"]:
         raise UserError(
             "the checkpoint of --ckpt_path was trained with another vocabulary "

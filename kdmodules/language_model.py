@@ -66,6 +66,7 @@ class LanguageModelModule(LightningModule):
         self.clock = PhaseClock()
         self._step_sums = TokenSums()
         self._development_sums = TokenSums()
+        self._development_means: dict[str, float] = {}
 
     @property
     def dropout_in_steps(self) -> bool:
@@ -212,13 +213,21 @@ class LanguageModelModule(LightningModule):
         with naming_records(batch):
             self._development_sums.add(self.development_sums(batch))
 
+    def development_loss(self) -> float:
+        """Returns the development loss of the validation that ends, token-mean cross-entropy in
+        nats; work for all ranks at once.
+        """
+        if len(self._development_sums):
+            self._development_means, *_ = self._development_sums.means(self._sum_over_ranks)
+        return self._development_means["loss"]
+
     def on_validation_epoch_end(self) -> None:
         """Logs the development loss: token-mean cross-entropy in nats."""
-        means, *_ = self._development_sums.means(self._sum_over_ranks)
+        loss, means = self.development_loss(), self._development_means
         for name, mean in means.items():
             # Equal on all ranks, any of which may stop early or choose a checkpoint by it.
             self.log(f"val/{name}", mean, prog_bar=name == "loss", sync_dist=True)
-        self.on_development_loss(means["loss"])
+        self.on_development_loss(loss)
 
     def on_development_loss(self, loss: float) -> None:
         """Receives the development loss of every validation, the same on all ranks."""
@@ -230,7 +239,7 @@ class LanguageModelModule(LightningModule):
             UserError: If the checkpoint is of another network.
         """
         metadata = checkpoint_metadata(self.language_model.model, self.tokenizer)
-        require_checkpoint_fits(checkpoint, self.state_dict(), metadata)
+        require_checkpoint_fits(checkpoint, self.state_dict, metadata)
         self.trained_steps = int(checkpoint["global_step"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

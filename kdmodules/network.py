@@ -193,7 +193,7 @@ def _load_pretrained(
     try:
         config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
         with _without_reports():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place.name,
                 config=config,
                 dtype=torch.float32,
@@ -210,6 +210,7 @@ def _load_pretrained(
         pickled = not allow_pickle and SAFE_WEIGHTS_NAME in first_line
         hint = "; allow_pickle: true reads pickled weights, if that is all there is"
         raise UserError(f"{what} cannot be loaded: {first_line}{hint * pickled}") from error
+    model, found = loaded
     require_names(what, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
     require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))
     return model

@@ -120,8 +120,9 @@ def find_weight_files(
 
 def _stored_names(place: Place) -> dict[str, str]:
     """Returns the file of every tensor by its name; none where there are no safetensors."""
-    options = {key: place.options[key] for key in ("revision", "subfolder") if key in place.options}
-    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False, **options}
+    options: dict[str, Any] = dict(place.options)
+    options.pop("trust_remote_code")
+    quiet = {"_raise_exceptions_for_missing_entries": False, **options}
     single = cached_file(place.name, SAFE_WEIGHTS_NAME, **quiet)
     if single is not None:
         with safe_open(single, framework="pt") as opened:
@@ -131,7 +132,7 @@ def _stored_names(place: Place) -> dict[str, str]:
         return {}
     listed = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
     files = {cached_file(place.name, file, **options) for file in sorted(set(listed.values()))}
-    found = {}
+    found: dict[str, str] = {}
     for file in map(str, files):
         # What lies there counts, not what the index says.
         with safe_open(file, framework="pt") as opened:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -18,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.audit import AuditCallback, RunTables
 from callbacks.export.callback import ModelExport
 from callbacks.final_validation import FinalValidation
+from callbacks.known_text import KnownText
 from callbacks.recovery import RecoveryCheckpoint
 from callbacks.references import ReferenceModels
 from callbacks.run import RunIdentity
@@ -26,7 +28,12 @@ from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.attack_cli import COMMAND, run_attacks
 from studies.orphans import end_with_parent
-from studies.saved_config import RunConfig, refuse_used_folder, report_disagreement
+from studies.saved_config import (
+    RunConfig,
+    refuse_foreign_weights,
+    refuse_used_folder,
+    report_disagreement,
+)
 
 DESCRIPTION = (
     "Fine-tunes teachers, distils students and audits what they give away about private records. A "
@@ -122,6 +129,20 @@ class PrivacyCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Adds what one subcommand alone takes."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "validate":
+            parser.add_argument(
+                "--untrained",
+                type=bool,
+                default=False,
+                help="Audit a network from scratch as it starts, with random weights.",
+            )
+        return parser
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: the command line beats the checkpoint."""
 
@@ -142,6 +163,9 @@ class PrivacyCLI(LightningCLI):
                 refuse_used_folder(run_dir)
             elif self.subcommand == "fit":
                 report_disagreement(run_dir, self.config_dump)
+            else:
+                require_trained(config)
+                refuse_foreign_weights(run_dir, config.ckpt_path)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
 
@@ -158,8 +182,26 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RichProgressBar())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        kwargs["callbacks"] = [run_config, FinalValidation(), *callbacks, RunTables()]
+        kwargs["callbacks"] = [run_config, FinalValidation(), KnownText(), *callbacks, RunTables()]
         return super().instantiate_trainer(**kwargs)
+
+
+def require_trained(config: Namespace) -> None:
+    """Refuses a validation of random weights, unless that is what is asked for.
+
+    Args:
+        config: The configuration of the subcommand.
+
+    Raises:
+        UserError: If there is neither a checkpoint nor a source.
+    """
+    given = config.model.init_args
+    sources = [given.get("source"), given.get("network.source"), config.ckpt_path]
+    if "network" in given and not any(sources) and not config.untrained:
+        raise UserError(
+            "this would audit random weights: give --ckpt_path RUN/checkpoints/last.ckpt or "
+            "--model.network.source SOURCE, or say --untrained true"
+        )
 
 
 def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:

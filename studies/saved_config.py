@@ -30,7 +30,7 @@ _SHOWN = {
     "split_seed": "data.init_args.splits.seed",
 }
 _CLASSES = ("objective", "responses")
-_NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only")
+_NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only", "untrained")
 
 
 class RunConfig(Callback):
@@ -139,6 +139,22 @@ def refuse_used_folder(run_dir: Path) -> None:
                 f"{run_dir} already holds a run ({used.relative_to(run_dir)}): give another "
                 f"--run_dir, resume it with --ckpt_path last, or delete the folder"
             )
+
+
+def refuse_foreign_weights(run_dir: Path, ckpt_path: str | None) -> None:
+    """Refuses a validation that would write other weights' rows into the tables of a fit.
+
+    Raises:
+        UserError: If the folder holds a fit and the checkpoint is none of its own.
+    """
+    checkpoints = run_dir / "checkpoints"
+    if not (checkpoints.exists() or (run_dir / "export").exists()):
+        return
+    if ckpt_path is None or Path(ckpt_path).resolve().parent != checkpoints.resolve():
+        raise UserError(
+            f"{run_dir} holds a fit, whose tables take audits of its own checkpoints alone: give "
+            f"--ckpt_path {checkpoints / 'last.ckpt'}, or another --run_dir"
+        )
 
 
 def report_disagreement(run_dir: Path, config: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from callbacks.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scala
 from callbacks.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
 from callbacks.membership.blind import BlindOptions
 from callbacks.membership.gate import Gate
+from callbacks.membership.measurements import NEVER
 from callbacks.references import reference_models
 from callbacks.run import Scene, run_folder
 from callbacks.shift import shared_gate
@@ -71,10 +72,13 @@ class BlockAudit(AuditCallback):
         """Refuses, before anything is trained, signals without the text that they are fitted on.
 
         Raises:
-            UserError: If there is none that is not audited.
+            UserError: If there is none that is not audited, or none that no model met.
         """
+        scene = Scene.of(trainer, pl_module)
         if any(signal.needs_development for signal in self.signals):
-            self._development(Scene.of(trainer, pl_module))
+            self._development(scene)
+        if any(signal.needs_never for signal in self.signals):
+            self._side(scene, NEVER)
 
     def measure(self, scene: Scene) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""
@@ -139,6 +143,7 @@ class BlockAudit(AuditCallback):
             model,
             cache(lambda name: references.load(name, scene.module)),
             lambda: self._development(scene),
+            lambda: self._side(scene, NEVER)[1],
         )
 
     def _pairs(self, scene: Scene) -> list[tuple[str, str]]:
@@ -180,8 +185,8 @@ class BlockAudit(AuditCallback):
         records = [record for record, _ in kept]
         if len(records) < 2:
             raise UserError(
-                f"BlockAudit: population {name!r} has {len(records)} records with a response: "
-                "an AUROC needs 2 or more on each side"
+                f"BlockAudit: population {name!r} has {len(records)} records with a response, and "
+                "2 or more are needed"
             )
         clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
         side = BlockSide(name, records, clusters, skipped=len(population) - len(records))

@@ -12,6 +12,7 @@ import yaml
 
 from callbacks.export.markdown import Row, cell, figure_text, line, options_text, table
 from callbacks.export.privacy_section import memorization_section, privacy_section
+from callbacks.known_text import warnings_of
 from kdmodules.adapters import Adapter
 
 
@@ -63,6 +64,7 @@ def model_card(
     sections = [
         _front_matter(identity, base_model),
         f"# {cell(name)}",
+        *(f"**Warning: {one}.**" for one in warnings_of(rows)),
         _introduction(identity, adapter),
         table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
         "## Training data\n\n" + _data(data, identity),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from callbacks.known_text import AUDIT, warnings_of
 from callbacks.membership.blind import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.report.controls import control_notices
@@ -31,6 +32,7 @@ def estimate_text(row: pd.Series) -> str:
 def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
     """Returns all notices, the gravest first."""
     found = [
+        *_ignorant(data),
         *_unfinished(data, out_of_date),
         *_shifted(data),
         *_skipped(data),
@@ -63,6 +65,12 @@ def headline(data: StudyData) -> str:
                 "holds for all of them at once."
             )
     return sentence[0].upper() + sentence[1:]
+
+
+def _ignorant(data: StudyData) -> Iterator[Notice]:
+    for label, own in data.rows(audit=AUDIT).groupby("label", sort=False):
+        for text in warnings_of(own.to_dict("records")):
+            yield Notice("alert", f"{label} guesses", f"{text[0].upper()}{text[1:]}.")
 
 
 def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+from tokenizers import normalizers
+from transformers import AutoTokenizer
 
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
@@ -98,3 +100,22 @@ def test_a_missing_category_needs_a_default(tmp_path: Path, tokenizer: str):
     members = write(tmp_path / "a.jsonl", 1, 2)
     with pytest.raises(UserError, match="missing field 'category'"):
         ExternalDataModule(members, members, tokenizer).setup("validate")
+
+
+def test_a_tokenizer_that_changes_text_is_told_of_once(
+    tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
+):
+    sides = write(tmp_path / "a.jsonl", 1, 2), write(tmp_path / "b.jsonl", 11, 12)
+    module(tokenizer, *sides).setup("validate")
+    assert capsys.readouterr().err == ""
+    folder = tmp_path / "lower"
+    lower = AutoTokenizer.from_pretrained(tokenizer)
+    lower.backend_tokenizer.normalizer = normalizers.Lowercase()
+    lower.save_pretrained(folder)
+    data = module(str(folder), *sides)
+    data.setup("validate")
+    data.setup("validate")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: the tokenizer '{folder}' does not give a text back: ")
+    assert "café" in line
+    assert "answer" not in line

@@ -68,7 +68,8 @@ def taught(family: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     fit = arguments("fit", family, "base/teacher")
     main([*fit, *options, f"--run_dir={folder / 'teacher'}"])
     teacher = folder / "teacher" / "export"
-    main(student("validate", family, "kd", teacher, folder / "start"))
+    start = student("validate", family, "kd", teacher, folder / "start")
+    main([*start, "--untrained=true"])
     return teacher, losses(folder / "start", "val/teacher_kl")[-1]
 
 

@@ -272,7 +272,7 @@ def test_a_checkpoint_without_half_its_blocks_is_refused(
     assert ".1." in refusal(path)
     half = {"state_dict": half_the_blocks(state), METADATA_KEY: metadata}
     with pytest.raises(UserError, match=r"\.1\..*is missing"):
-        require_checkpoint_fits(half, state, metadata)
+        require_checkpoint_fits(half, lambda: state, metadata)
 
 
 def test_a_checkpoint_of_another_network_is_refused_though_its_shapes_fit(
@@ -283,17 +283,21 @@ def test_a_checkpoint_of_another_network_is_refused_though_its_shapes_fit(
 
     state = {f"lm.model.{name}": value for name, value in built().state_dict().items()}
     written = {"state_dict": state, METADATA_KEY: checkpoint_metadata(built(), tokenizer)}
-    require_checkpoint_fits(written, state, checkpoint_metadata(built(attn_pdrop=0.4), tokenizer))
+    require_checkpoint_fits(
+        written, lambda: state, checkpoint_metadata(built(attn_pdrop=0.4), tokenizer)
+    )
     with pytest.raises(UserError, match="its n_head is 2, this run's is 4"):
-        require_checkpoint_fits(written, state, checkpoint_metadata(built(n_head=4), tokenizer))
+        require_checkpoint_fits(
+            written, lambda: state, checkpoint_metadata(built(n_head=4), tokenizer)
+        )
     other = checkpoint_metadata(built(), tokenizer) | {"vocabulary_hash": "another"}
     with pytest.raises(UserError, match="another vocabulary"):
-        require_checkpoint_fits(written, state, other)
+        require_checkpoint_fits(written, lambda: state, other)
     adapted = Network("gpt2", None, TINY["gpt2"], adapter=Adapter())
     model = build_network(adapted, tokenizer, 1)
     fresh = {f"lm.model.{name}": value for name, value in model.state_dict().items()}
     with pytest.raises(UserError, match="base_layer.bias is missing"):
-        require_checkpoint_fits(written, fresh, checkpoint_metadata(model, tokenizer))
+        require_checkpoint_fits(written, lambda: fresh, checkpoint_metadata(model, tokenizer))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from callbacks.known_text import AUDIT
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
@@ -213,3 +214,13 @@ def test_skipped_records_are_told_once_for_all_models(finished: Plan) -> None:
     (told,) = [one for one in found if one.title == "Records without a score"]
     label = data.labels[finished.cells[0].alias]
     assert told.text.endswith(f"Loss 3 (all {len(finished.cells)} models); Zlib 2 ({label}).")
+
+
+def test_a_model_that_guesses_is_told_of_first(finished: Plan, planted: ModuleType) -> None:
+    row = {"audit": AUDIT, "name": "development_loss", "metric": "nats_per_token", "value": 7.6}
+    before = notice_titles(finished)
+    add_rows(finished, planted, [row])
+    titles = notice_titles(finished)
+    guessing = [one for one in titles if one.endswith(" guesses")]
+    assert guessing
+    assert titles == guessing + before

@@ -24,6 +24,15 @@ def no_development() -> Sequence[EncodedRecord]:
     raise UserError("a signal is fitted on development text, and there is none here")
 
 
+def no_never() -> Sequence[EncodedRecord]:
+    """Refuses to give records that no model met.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError("a signal is gated on records that no model met, and there are none here")
+
+
 @dataclass(frozen=True)
 class BlockAccess:
     """What a signal may use.
@@ -33,11 +42,14 @@ class BlockAccess:
         load_reference: Loads another model by name.
         development: Returns two or more development records with a response, none of which is
             audited.
+        never: Returns records with a response that neither the audited model nor any reference was
+            trained on.
     """
 
     model: ModelAccess
     load_reference: Callable[[str], ReferenceModel]
     development: Callable[[], Sequence[EncodedRecord]] = no_development
+    never: Callable[[], Sequence[EncodedRecord]] = no_never
 
 
 class BlockSignal(ABC):
@@ -50,11 +62,13 @@ class BlockSignal(ABC):
         name: The signal's id in every table.
         threat_model: What the attacker is assumed to have.
         needs_development: Whether it is fitted on development text before it measures.
+        needs_never: Whether it reads records that no model met.
     """
 
     name: ClassVar[str]
     threat_model: ClassVar[str] = "holds the weights"
     needs_development: ClassVar[bool] = False
+    needs_never: ClassVar[bool] = False
 
     @property
     def params(self) -> Params:

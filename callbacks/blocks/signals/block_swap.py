@@ -2,10 +2,13 @@
 
 Activation patching's question asked of weights (compare Vig et al. 2020, arXiv 2004.12265). The
 donor should be the counterfactual student of the same initial weights and data order: between
-models of different origin a swapped block does not fit, and the AUROC falls for that reason alone
-(corrections, item 11).
+models of different origin a swapped block does not fit, and the AUROC falls for that reason alone.
+Whether one fits is asked of records that neither model was trained on: the non-members are the
+members of a counterfactual's teacher, and a swap that takes them away from the donor would seem to
+fit worst where there is most to find.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,31 +35,44 @@ class BlockSwap(RerunSignal):
 
     Unit: nats per token. ``donor_into_model`` is the audited model with the donor's block b,
     ``model_into_donor`` the donor with the audited model's. Beside every AUROC stands its change
-    against the receiving model's own, ``auroc_change``; where the swap raises the non-members' NLL
-    by more than ``max_nll_rise`` over either parent, the models do not fit and neither is reported.
-    ``nll_rise`` always is. A second donor of the same technique from another seed shows what a
-    swap does where both leak.
+    against the receiving model's own, ``auroc_change``; where the swap raises the NLL of records
+    that no model met (``never``) by more than ``max_nll_rise`` over either parent, the models do
+    not fit and neither is reported. ``nll_rise`` always is. A second donor of the same technique
+    from another seed shows what a swap does where both leak.
 
     Args:
         donor: Name of the reference model that gives and receives blocks.
-        max_nll_rise: Largest rise of the non-members' mean NLL that is reported, nats per token.
+        max_nll_rise: Largest rise of the mean NLL on ``never`` that is reported, nats per token.
 
     Raises:
         UserError: If the largest rise is not positive.
     """
 
     name = "block_swap"
+    needs_never = True
 
     def __init__(self, donor: str = "counterfactual", max_nll_rise: float = 0.05) -> None:
         if not max_nll_rise > 0:
             raise UserError(f"{self.name}: max_nll_rise is {max_nll_rise}: give more than 0")
         self.donor = donor
         self.max_nll_rise = float(max_nll_rise)
+        self._rises: NDArray[np.float64] | None = None
 
     @property
     def params(self) -> Params:
-        """The donor and the largest rise."""
-        return {"donor": self.donor, "max_nll_rise": self.max_nll_rise}
+        """The donor, the largest rise and the population that it is measured on."""
+        return {"donor": self.donor, "max_nll_rise": self.max_nll_rise, "gate": "never"}
+
+    def fitted(self, access: BlockAccess) -> "BlockSwap":
+        """Returns the signal that knows how well each block fits: rises of the NLL on ``never``.
+
+        Raises:
+            UserError: If there are no such records, and as :meth:`measure`.
+        """
+        levels = self.measure(access, access.never()).mean(dim=0)  # [L, 4]
+        gated = copy.copy(self)
+        gated._rises = (levels[:, 2:].amax(dim=1, keepdim=True) - levels[:, :2]).numpy()  # [L, 2]
+        return gated
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns log-likelihoods, [R, L, 4]: swapped both ways, and the two models' own.
@@ -81,14 +97,25 @@ class BlockSwap(RerunSignal):
             return over_batches(access.model, encoded, f"blocks: {self.name}", compute)
 
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
-        """Returns the profile of each direction, with the changes and the rises of the NLL."""
+        """Returns the profile of each direction, with the changes and the rises of the NLL.
+
+        Raises:
+            RuntimeError: If the signal was not fitted.
+        """
+        if self._rises is None:
+            raise RuntimeError(f"{self.name} was not fitted")
         return [
-            self._direction(place, name, members, nonmembers)
+            self._direction(place, name, members, nonmembers, self._rises[:, place])
             for place, name in enumerate(_DIRECTIONS)
         ]
 
     def _direction(
-        self, place: int, name: str, members: MeasuredSide, nonmembers: MeasuredSide
+        self,
+        place: int,
+        name: str,
+        members: MeasuredSide,
+        nonmembers: MeasuredSide,
+        rises: NDArray[np.float64],
     ) -> Profile:
         every = tuple(range(members.measured.shape[1]))
         params: Params = {"measure": name, **self.params}
@@ -97,8 +124,6 @@ class BlockSwap(RerunSignal):
             for side in (members, nonmembers)
         )
         found = profile_of(ours, theirs, members, nonmembers)
-        levels = nonmembers.measured.mean(dim=0)  # [L, 4]
-        rises = (levels[:, 2:].amax(dim=1) - levels[:, place]).numpy()
         fits = rises <= self.max_nll_rise
         kept = [
             one if one.block is None or fits[one.block] else Figure(one.metric, one.block, None)

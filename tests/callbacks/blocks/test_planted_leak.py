@@ -1,12 +1,18 @@
 """A leak that one block holds goes with that block; a model without a leak accuses no block."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.block_localisation import Planted, areas, plant, profiles, signals
+from benchmarks.block_localisation import Planted, areas, plant, profiles, signals, train
 from callbacks.blocks.profile import Figure, Profile
+from callbacks.blocks.recorder import transformer_blocks
 from callbacks.blocks.rows import title
 from callbacks.blocks.signals import BlockMoPe, BlockSwap, LogitLens, TunedLens
+from callbacks.membership.signals import ModelAccess
 from callbacks.statistics.delong import logit_interval
 
 TRAINED, N_BLOCKS, N_RECORDS = 1, 3, 32
@@ -42,6 +48,58 @@ def test_the_leak_goes_with_the_trained_block_alone(planted: Planted) -> None:
             assert taken > 0.9
             assert NULL[0] < given < NULL[1]
             assert change.p_value > 0.05
+
+
+@pytest.fixture(scope="module")
+def counterfactual(planted: Planted) -> ModelAccess:
+    """The same model, whose trained block met the non-members instead."""
+    twin = replace(planted.before, lm=copy.deepcopy(planted.before.lm))
+    trained = list(transformer_blocks(twin.lm.model)[TRAINED].parameters())
+    train(twin.lm, planted.nonmembers, trained, 50)
+    return twin
+
+
+def test_a_donor_that_met_the_nonmembers_is_judged_by_what_neither_met(
+    planted: Planted, counterfactual: ModelAccess
+) -> None:
+    swap = BlockSwap("counterfactual", max_nll_rise=0.5)
+    found = profiles(swap, planted.after, planted, counterfactual)
+    assert [len(areas(profile)) for profile in found] == [N_BLOCKS, N_BLOCKS]
+    taken, given = (areas(profile)[TRAINED] for profile in found)
+    assert taken < 0.1
+    assert given > 0.9
+    # Judged by the donor's own members, a swap seems not to fit wherever it takes them away.
+    by_members = replace(planted, development=planted.nonmembers)
+    into_model, into_donor = profiles(swap, planted.after, by_members, counterfactual)
+    assert set(areas(into_model)) == {TRAINED}
+    assert set(areas(into_donor)) == set(range(N_BLOCKS)) - {TRAINED}
+
+
+def with_other_axes(access: ModelAccess) -> ModelAccess:
+    """The same function to the last digit, by a residual stream whose axes are permuted."""
+    lm = copy.deepcopy(access.lm)
+    width = lm.model.config.n_embd
+    axes = torch.randperm(width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, weight in lm.model.named_parameters():
+            if "c_attn.weight" in name or "c_fc.weight" in name:
+                weight.copy_(weight[axes])
+            elif "c_attn.bias" not in name and "c_fc.bias" not in name:
+                weight.copy_(weight[..., axes])
+    return replace(access, lm=lm)
+
+
+def test_a_swap_that_really_does_not_fit_is_refused(planted: Planted) -> None:
+    stranger = with_other_axes(planted.before)
+    swap = BlockSwap("stranger", max_nll_rise=0.05)
+    for profile in profiles(swap, planted.before, planted, stranger):
+        rises = [one.value for one in of_block(profile, "nll_rise")]
+        # Behind the first block nothing was learnt yet that a stranger's block could spoil.
+        assert rises[0] is not None
+        assert rises[0] > 0.2
+        assert 0 not in areas(profile)
+        assert of_block(profile, "auroc_change")[0].value is None
+        assert not of_block(profile, "max_minus_min")
 
 
 def test_a_leak_is_seen_behind_its_block_and_not_before_it(planted: Planted) -> None:

@@ -1,6 +1,7 @@
 """A swapped block is the block of a model that has it; what does not fit is not reported."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,7 +65,9 @@ def figures(profile: Profile, metric: str) -> list[Figure]:
     return [one for one in profile.figures if one.metric == metric]
 
 
-def test_changes_are_paired_and_a_swap_that_does_not_fit_is_not_reported() -> None:
+def test_changes_are_paired_and_a_swap_that_does_not_fit_is_not_reported(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = np.random.default_rng(0)
     inside, outside = draw.normal(0.5, 1, (60, 3, 4)), draw.normal(0, 1, (50, 3, 4))
     for side in (inside, outside):
@@ -77,7 +80,18 @@ def test_changes_are_paired_and_a_swap_that_does_not_fit_is_not_reported() -> No
         MeasuredSide(torch.from_numpy(values), ["a"] * len(values), np.arange(len(values)) + first)
         for values, first in ((inside, 0), (outside, 100))
     ]
-    into_model, into_donor = BlockSwap("twin").oppose(*sides)
+    signal = BlockSwap("twin")
+    with pytest.raises(RuntimeError, match="was not fitted"):
+        signal.oppose(*sides)
+    # What no model met decides, whatever becomes of the audited records.
+    never = torch.from_numpy(outside.copy())
+    outside[:, 2, :2] -= 5.0
+    sides[1] = replace(sides[1], measured=torch.from_numpy(outside))
+    monkeypatch.setattr(signal, "measure", lambda access, encoded: never)
+    access = block_access(tiny("gpt2", tokenizer), tokenizer)
+    with pytest.raises(UserError, match="no model met"):
+        signal.fitted(access)
+    into_model, into_donor = signal.fitted(replace(access, never=list)).oppose(*sides)
     assert [one.value for one in figures(into_model, "nll_rise")] == pytest.approx([0, 0.2, 0])
     assert [one.value for one in figures(into_donor, "nll_rise")] == pytest.approx([0, 0, 0])
     areas, changes = figures(into_model, "auroc"), figures(into_model, "auroc_change")
@@ -100,6 +114,7 @@ def test_changes_are_paired_and_a_swap_that_does_not_fit_is_not_reported() -> No
         "measure": "donor_into_model",
         "donor": "twin",
         "max_nll_rise": 0.05,
+        "gate": "never",
     }
 
 
