@@ -68,6 +68,8 @@ class SplitOptions:
         held_out_rows: rows held out by as_released.
         shadow: throws the coins between private and held_out anew, by this number, and moves
             nothing else: the world of a shadow teacher (swap).
+        never_seed: of the choice which clusters no run trains on (swap), so that runs of different
+            `seed` have the same `never`. None: `seed` deals them with the others.
         near_duplicate_threshold: Jaccard similarity from which two texts are kept on one side.
     """
 
@@ -81,6 +83,7 @@ class SplitOptions:
     private_parts: int = 1
     held_out_rows: int = 4000
     shadow: int | None = None
+    never_seed: int | None = None
     near_duplicate_threshold: float = 0.7
 
 
@@ -111,6 +114,8 @@ def check_split_options(options: SplitOptions) -> None:
             raise UserError(f"{', '.join(given)}: only the swap protocol caps records")
         if options.shadow is not None:
             raise UserError("shadow: only the swap protocol throws coins")
+        if options.never_seed is not None:
+            raise UserError("never_seed: only the swap protocol has records that no run trains on")
     else:
         _check_fair(options.fractions)
     counts = {

@@ -93,8 +93,6 @@ def _swap(
     records: Sequence[InstructionRecord], names: Sequence[str], options: SplitOptions
 ) -> list[Placement]:
     clusters = _clusters(records, names)
-    if options.max_records is not None:
-        clusters = _capped(clusters, options.max_records, options.seed, "max_records")
     shares = options.fractions
     share_of = {
         "pool": shares.private + shares.held_out,
@@ -102,10 +100,20 @@ def _swap(
         "never": shares.never,
         "development": shares.development,
     }
-    dealt = _deal(clusters, share_of, options.seed)
+    never: list[_Cluster] = []
+    if options.never_seed is not None:
+        never, clusters = _set_apart(clusters, options, options.never_seed)
+        rest = 1.0 - share_of.pop("never") or 1.0
+        share_of = {name: share / rest for name, share in share_of.items()}
+    if options.max_records is not None:
+        most = options.max_records - sum(cluster.size for cluster in never)
+        clusters = _capped(clusters, most, options.seed, "max_records")
+    dealt = {"never": never} | _deal(clusters, share_of, options.seed)
     split_of: dict[str, tuple[str, int | None]] = {}
     for name, cap in asdict(options.caps).items():
-        kept = dealt[name] if cap is None else _capped(dealt[name], cap, options.seed, name)
+        own = options.never_seed if name == "never" else None
+        seed = options.seed if own is None else own
+        kept = dealt[name] if cap is None else _capped(dealt[name], cap, seed, name)
         for cluster in kept:
             coin = pool_coin(options, cluster.name) if name == "pool" else None
             split_of[cluster.name] = (name if coin is None else POOL[1 - coin], coin)
@@ -114,6 +122,20 @@ def _swap(
         for record, cluster in zip(records, names, strict=True)
         if cluster in split_of
     ]
+
+
+def _set_apart(
+    clusters: Sequence[_Cluster], options: SplitOptions, seed: int
+) -> tuple[list[_Cluster], list[_Cluster]]:
+    """Clusters that are never seen whatever the split's seed, and the others.
+
+    They are drawn from all records, before any are left out: their share of as many as are used.
+    """
+    total = sum(cluster.size for cluster in clusters)
+    used = total if options.max_records is None else min(total, options.max_records)
+    share = options.fractions.never * used / total
+    dealt = _deal(clusters, {"rest": 1.0 - share, "never": share}, seed, "never")
+    return dealt["never"], dealt["rest"]
 
 
 def _as_released(
@@ -178,14 +200,14 @@ def _stratified_order(clusters: Sequence[_Cluster], seed: int, purpose: str) -> 
 
 
 def _deal(
-    clusters: Sequence[_Cluster], share_of: dict[str, float], seed: int
+    clusters: Sequence[_Cluster], share_of: dict[str, float], seed: int, purpose: str = "split"
 ) -> dict[str, list[_Cluster]]:
     """Cuts the stratified order at the cumulative shares; a cluster goes where its middle falls."""
     total = sum(cluster.size for cluster in clusters)
     dealt: dict[str, list[_Cluster]] = {name: [] for name in share_of}
     bounds = list(_cumulative(share_of))
     before = 0
-    for cluster in _stratified_order(clusters, seed, "split"):
+    for cluster in _stratified_order(clusters, seed, purpose):
         middle = (before + cluster.size / 2) / total
         dealt[next(name for name, upper in bounds if middle < upper)].append(cluster)
         before += cluster.size

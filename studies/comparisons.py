@@ -77,7 +77,8 @@ def comparison_pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """
     for cell in cells:
         for other in cells:
-            if (cell.family, cell.replicate) != (other.family, other.replicate):
+            same = ("family", "replicate", "repeat")
+            if any(getattr(cell, name) != getattr(other, name) for name in same):
                 continue
             same_size = (cell.size, cell.seed) == (other.size, other.seed)
             roles = (cell.role, other.role)

@@ -29,7 +29,8 @@ def decomposition_rows(accuracies: Accuracies) -> Iterator[Row]:
     """Yields the share of each set on private and never-seen records, and their difference.
 
     The difference's metric ends in `_net`. Where fewer seeds than three have met a record as
-    private, no record is decided: the rows are there, with a count of 0 and no value.
+    private, no record is decided: the rows are there, with a count of 0 and no value. Repeats of
+    one split decide all of its records, replicates only those that fell to one side in three.
     """
     for students in _techniques(accuracies):
         cell, other = students[0]

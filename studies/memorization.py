@@ -65,12 +65,12 @@ class Accuracies:
         yield from comparison_pairs(self.cells)
 
     def teachers(self, cell: Cell) -> list[Cell]:
-        """Returns the teachers of the private side in a cell's family and replicate."""
+        """Returns the teachers of the private side in a cell's family, replicate and repeat."""
+        same = ("family", "replicate", "repeat")
         return [
             other
             for other in self.cells
-            if other.role == "teacher"
-            and (other.family, other.replicate) == (cell.family, cell.replicate)
+            if other.role == "teacher" and all(getattr(other, n) == getattr(cell, n) for n in same)
         ]
 
     def excess(self, cell: Cell, other: Cell, population: str) -> pd.Series:

@@ -24,12 +24,14 @@ class Cell:
         technique: Label of its technique; None where the stage has none.
         family: Stem of the teacher's family fragment.
         size: Stem of this model's own family fragment.
-        replicate: Seed of the split and the teacher.
+        replicate: Seed of the split and, of the first repeat, the teacher.
         seed: `seed_everything` of the run.
         needs: Option -> ids of the cells whose outputs it is given.
         run_dir: Folder of the run.
         arguments: Arguments of `kd-privacy`, complete.
         threads: Threads of the process.
+        repeat: Which of the teachers and students on the replicate's split, from 1. A repeat is no
+            replicate.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Cell:
     output: str
     arguments: tuple[str, ...]
     threads: int
+    repeat: int = 1
 
     @property
     def factors(self) -> tuple[str, str] | None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from datamodules.errors import UserError
 from studies.content_hash import ContentHasher
+from studies.own_splits import require_own_splits
 from studies.plan import Cell, Plan, cell_folder, option_text
 from studies.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
+    NEVER_SEED_OPTION,
     REFERENCES_OPTION,
     ROLE_OPTION,
     RUN_DIR_OPTION,
@@ -22,15 +25,15 @@ from studies.stages import (
     THREADS_OPTION,
     Stage,
 )
-from studies.study_file import Family, StudyFile
+from studies.study_file import REPEAT_STRIDE, SEED_STRIDE, Family, StudyFile
 from studies.technique_section import Technique
 
-__all__ = ["SEED_STRIDE", "make_plan"]
+__all__ = ["make_plan", "student_seed"]
 
-# Run seed = replicate + SEED_STRIDE * student seed + WORLD_STRIDE * (1 + shadow world): no two
-# runs that are to be independent share one.
-SEED_STRIDE = 10_000
+# Run seed = replicate + SEED_STRIDE * student seed + REPEAT_STRIDE * (repeat - 1)
+# + WORLD_STRIDE * (1 + shadow world): no two runs that are to be independent share one.
 WORLD_STRIDE = 100_000_000
+_NEVER_SEED = 0
 
 
 def make_plan(
@@ -49,7 +52,8 @@ def make_plan(
         threads: Threads per cell; None takes the file's.
 
     Raises:
-        UserError: An override for a stage that the study has not, or a fragment that is not YAML.
+        UserError: An override for a stage that the study has not, a fragment that is not YAML, or
+            several replicates on one split.
     """
     return _Planner(study, out, dict(overrides or {}), threads or study.threads_per_cell).plan()
 
@@ -69,6 +73,7 @@ class _Point:
     size: Path | None
     technique: str | None
     seed: int | None
+    repeat: int
     world: int | None = None
 
 
@@ -98,12 +103,14 @@ class _Planner:
         self.stage_overrides[stage][name] = value
 
     def plan(self) -> Plan:
-        for replicate in self.study.replicates:
-            for index, family in enumerate(self.study.families):
-                for stage in self.study.stages.values():
-                    for point in self._points(stage, index, family, replicate):
-                        self._cell(point)
         study = self.study
+        for replicate, repeat in product(study.replicates, range(1, study.repeats + 1)):
+            for index, family in enumerate(study.families):
+                for stage in study.stages.values():
+                    # Shadow worlds are about the split: all of its repeats are judged by the same.
+                    if repeat == 1 or not stage.shadow:
+                        for point in self._points(stage, index, family, replicate, repeat):
+                            self._cell(point)
         return Plan(
             study.name,
             study.title,
@@ -114,16 +121,19 @@ class _Planner:
             tuple(self.cells.values()),
         )
 
-    def _points(self, stage: Stage, index: int, family: Family, replicate: int) -> list[_Point]:
+    def _points(
+        self, stage: Stage, index: int, family: Family, replicate: int, repeat: int
+    ) -> list[_Point]:
         worlds = range(self.study.shadows) if stage.shadow else [None]
         if stage.model == "teacher":
             return [
-                _Point(stage.name, index, replicate, None, None, None, world) for world in worlds
+                _Point(stage.name, index, replicate, None, None, None, repeat, world)
+                for world in worlds
             ]
         labels = [technique.label for technique in self.study.techniques]
         techniques = labels if stage.per_technique else [None]
         return [
-            _Point(stage.name, index, replicate, size, technique, seed, world)
+            _Point(stage.name, index, replicate, size, technique, seed, repeat, world)
             for size in family.sizes
             for technique in techniques
             for seed in self.study.seeds
@@ -142,6 +152,8 @@ class _Planner:
         fragment = point.size or self.study.families[point.family].teacher
         fragments = self._fragments(stage, fragment, technique)
         options = self._options(point, stage, technique)
+        if point.replicate in (self.study.replicates[0], self.study.replicates[-1]):
+            require_own_splits(self.study.replicates, point.replicate, options, fragments)
         digest = self.hasher.digest(
             {
                 "fragments": [self.hasher.fragment(path) for path in fragments],
@@ -168,6 +180,7 @@ class _Planner:
             output=stage.output,
             arguments=_arguments(fragments, run_dir, upstream, options),
             threads=self.threads,
+            repeat=point.repeat,
         )
         self.cells[point] = cell
         return cell
@@ -200,6 +213,7 @@ class _Planner:
             point.size if student else None,
             point.technique if stage.per_technique else None,
             point.seed if student else None,
+            1 if stage.shadow else point.repeat,
             point.world if stage.shadow else None,
         )
 
@@ -211,6 +225,8 @@ class _Planner:
         parts.append(f"r{point.replicate}")
         if point.seed is not None and self.study.seeds != (0,):
             parts.append(f"s{point.seed}")
+        if point.repeat > 1:
+            parts.append(f"repeat{point.repeat}")
         if point.world is not None:
             parts.append(f"w{point.world}")
         return "-".join(part for part in parts if part)
@@ -250,6 +266,7 @@ class _Planner:
             THREADS_OPTION: self.threads,
             SEED_OPTION: _run_seed(point),
             SPLIT_SEED_OPTION: point.replicate,
+            **({NEVER_SEED_OPTION: _NEVER_SEED} if self.study.shared_never else {}),
             **self.study.overrides,
             **stage.overrides,
             **(technique.overrides if technique is not None else {}),
@@ -260,7 +277,14 @@ class _Planner:
 
 def _run_seed(point: _Point) -> int:
     world = 0 if point.world is None else point.world + 1
-    return point.replicate + SEED_STRIDE * (point.seed or 0) + WORLD_STRIDE * world
+    within = SEED_STRIDE * (point.seed or 0) + REPEAT_STRIDE * (point.repeat - 1)
+    return point.replicate + within + WORLD_STRIDE * world
+
+
+def student_seed(cell: Cell) -> int:
+    """Returns which of the study's student seeds a cell has; 0 where its stage has none."""
+    within = (cell.seed - cell.replicate) % WORLD_STRIDE
+    return (within - REPEAT_STRIDE * (cell.repeat - 1)) // SEED_STRIDE
 
 
 def _arguments(

@@ -10,6 +10,8 @@ from typing import Literal
 __all__ = [
     "DEPTH_STRIDE_OPTION",
     "INIT_OPTION",
+    "NEVER_SEED_OPTION",
+    "PROTOCOL_OPTION",
     "REFERENCES_OPTION",
     "ROLES",
     "ROLE_OPTION",
@@ -31,6 +33,8 @@ ROLE_OPTION = "run.role"
 TECHNIQUE_OPTION = "run.technique"
 SEED_OPTION = "seed_everything"
 SPLIT_SEED_OPTION = "data.splits.seed"
+NEVER_SEED_OPTION = "data.splits.never_seed"
+PROTOCOL_OPTION = "data.splits.protocol"
 THREADS_OPTION = "threads"
 TEACHER_OPTION = "model.teacher"
 INIT_OPTION = "model.network.source"

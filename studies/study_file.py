@@ -13,6 +13,8 @@ techniques:                   # a fragment, or {fragment: kd, label: kd-hot, sta
   - kd
 controls: [control, counterfactual]
 replicates: [1]               # each a fresh split, teacher seed and student seed
+repeats: 1                    # teachers and students of fresh seeds on the split of each replicate
+shared_never: false           # the records that no run trains on are the same in all replicates
 shadows: 0                    # teachers and students of other coin tosses, for rmia and lira
 seeds: [0]                    # student seeds within a replicate; 0 shares the replicate's number
 audits: [membership, utility]
@@ -36,6 +38,11 @@ equal. `{fragment: kd, start: init, objectives: [forward_kl, jsd], sources: [dat
 four techniques. Their fragments are `configs/objectives/x.yaml` and `configs/sources/x.yaml`; one
 with options of its own is `{fragment: jsd, label: jsd-skewed, overrides: {model.kd_loss.beta:
 0.1}}`.
+
+`replicates` is what claims about techniques need: everything is fresh in each. `repeats: k` trains
+k teachers and all that follows from each on the *same* split, with fresh seeds: what the
+decomposition record by record needs, which asks three models or more of each record. Repeats of a
+replicate are averaged before anything is said about techniques. They share its shadow worlds.
 
 `shadows: k` adds, for every teacher and student of the study, k more whose teachers met the pool
 by other coins: references of the attacks `rmia` and `lira`, named `shadow0`, `shadow1`, ..., which
@@ -63,9 +70,12 @@ from studies.technique_section import Technique, read_techniques
 __all__ = ["Family", "StudyFile", "read_study"]
 
 _STUDY_KEYS = (
-    "name title description data families techniques controls replicates seeds shadows audits "
-    "trainer overrides stages threads_per_cell"
+    "name title description data families techniques controls replicates repeats shared_never "
+    "seeds shadows audits trainer overrides stages threads_per_cell"
 ).split()
+# Parts of a run's seed: a student seed counts in the first, a repeat in the second.
+SEED_STRIDE, REPEAT_STRIDE = 10_000, 1_000_000
+_MOST_WITH_REPEATS = REPEAT_STRIDE // SEED_STRIDE
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class StudyFile:
     families: tuple[Family, ...]
     techniques: tuple[Technique, ...]
     replicates: tuple[int, ...]
+    repeats: int
+    shared_never: bool
     seeds: tuple[int, ...]
     shadows: int
     audits: tuple[Path, ...]
@@ -135,6 +147,8 @@ def read_study(path: str | Path) -> StudyFile:
         families=_families(check, top["families"]),
         techniques=techniques,
         replicates=check.integers(("replicates",), top.get("replicates", [1]), least=1),
+        repeats=_repeats(check, top),
+        shared_never=check.boolean(("shared_never",), top.get("shared_never", False)),
         seeds=check.integers(("seeds",), top.get("seeds", [0]), least=0),
         shadows=shadows,
         audits=check.fragments(("audits",), top.get("audits", []), "audits"),
@@ -153,6 +167,18 @@ def read_study(path: str | Path) -> StudyFile:
             ("threads_per_cell",), top.get("threads_per_cell", 1), least=1
         ),
     )
+
+
+def _repeats(check: CheckedYaml, top: Mapping[str, object]) -> int:
+    """Returns the number of repeats; with several, neither they nor student seeds reach 100."""
+    repeats = check.integer(("repeats",), top.get("repeats", 1), least=1)
+    largest = max(check.integers(("seeds",), top.get("seeds", [0]), least=0))
+    for key, found in (("repeats", repeats), ("seeds", largest)):
+        if repeats > 1 and found >= _MOST_WITH_REPEATS:
+            raise check.source.error(
+                (key,), f"with repeats, expected less than {_MOST_WITH_REPEATS}, found {found}"
+            )
+    return repeats
 
 
 def _configs_folder(study: Path) -> Path:

@@ -15,6 +15,7 @@ from studies.claims.panel import Panel, panel_of
 from studies.claims.records import Found, membership_sample, memorization_sample
 from studies.comparisons import AttackScores, attack_scores
 from studies.memorization import Accuracies, read_accuracies
+from studies.own_splits import require_replicates
 from studies.plan import Cell, Plan
 
 __all__ = ["MEASURES", "ClaimsData", "read_claims_data"]
@@ -118,8 +119,9 @@ def read_claims_data(plan: Plan, out: Path) -> ClaimsData:
     """Reads a study's merged tables and the states of its cells.
 
     Raises:
-        UserError: The tables are missing.
+        UserError: The tables are missing, or replicates share a split.
     """
+    require_replicates(plan)
     states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
     results = read_table(out, "results")

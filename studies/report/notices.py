@@ -222,6 +222,14 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
 
 def _replicates(data: StudyData) -> Iterator[Notice]:
     count = len({cell.replicate for cell in data.cells})
+    repeats = max((cell.repeat for cell in data.cells), default=1)
+    if repeats > 1:
+        yield Notice(
+            "note",
+            f"{repeats} repeats of each split",
+            "Teachers and students of fresh seeds on the same split are no replicates: they are "
+            "averaged before anything is said about techniques, and serve what is said of records.",
+        )
     needed = "needs at least five replicates (fresh split, teacher and student)."
     if count == 1:
         yield Notice(

@@ -240,6 +240,7 @@ def _runs(data: StudyData) -> PageTable:
                 "size": cell.size,
                 "state": state,
                 "replicate": cell.replicate,
+                "repeat": cell.repeat,
                 "seed": cell.seed,
                 "threads": cell.threads,
                 "seconds": shown,

@@ -13,6 +13,7 @@ from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
 from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
+from studies.planner import student_seed
 from studies.primary_attack import Attack, primary_attack
 
 __all__ = [
@@ -189,10 +190,10 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
 def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[str, str]:
     several = {
         name: len({getattr(cell, name) for cell in plan.cells if cell.role != "teacher"}) > 1
-        for name in ("family", "replicate")
+        for name in ("family", "replicate", "repeat")
     }
     several["size"] = len({cell.size for cell in plan.cells if cell.stage in _SIZED}) > 1
-    several["seed"] = len({cell.seed - cell.replicate for cell in plan.cells}) > 1
+    several["seed"] = len({student_seed(cell) for cell in plan.cells}) > 1
     labels = {}
     for cell in plan.cells:
         name = ROLE_NAMES[cell.role] if cell.stage in _BUILT_IN else cell.stage
@@ -203,7 +204,8 @@ def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[st
             cell.size if several["size"] and sized else None,
             cell.family if several["family"] and not sized else None,
             f"r{cell.replicate}" if several["replicate"] and repeats else None,
-            f"s{cell.seed // 10_000}" if several["seed"] and sized and repeats else None,
+            f"repeat {cell.repeat}" if several["repeat"] and repeats else None,
+            f"s{student_seed(cell)}" if several["seed"] and sized and repeats else None,
         ]
         parts = parts[:2] if plain else parts
         labels[cell.alias] = " · ".join(part for part in parts if part)

@@ -220,3 +220,41 @@ def test_a_shadow_world_throws_the_coins_anew_and_moves_nothing_else():
         assert abs(agreements - n / 2) < 4 * math.sqrt(n) / 2
     with pytest.raises(UserError, match="shadow"):
         split_records(RECORDS, SplitOptions(protocol="as_released", held_out_rows=9, shadow=0))
+
+
+@pytest.mark.parametrize(
+    "options", [SplitOptions(), SplitOptions(max_records=300), SplitOptions(caps=Caps(never=20))]
+)
+def test_never_is_the_same_in_all_splits_where_its_seed_is(options: SplitOptions):
+    def never(seed: int, never_seed: int | None) -> set[str]:
+        placed = split_records(RECORDS, replace(options, seed=seed, never_seed=never_seed))
+        return {p.record.id for p in placed if p.split == "never"}
+
+    assert never(1, None) != never(2, None)
+    assert never(1, 0) == never(2, 0) == never(0, 0) != never(1, 9)
+    assert never(1, 0) != never(0, None)
+
+
+@pytest.mark.parametrize("max_records", [None, 300])
+def test_a_never_of_its_own_seed_leaves_shares_and_coins_as_they_are(max_records: int | None):
+    options = SplitOptions(seed=3, max_records=max_records)
+    shared = split_records(RECORDS, replace(options, never_seed=0))
+    found, plain = counts(shared), counts(split_records(RECORDS, options))
+    pool, before = (one["private"] + one["held_out"] for one in (found, plain))
+    assert abs(pool - before) <= 4
+    for split in ("public", "never", "development"):
+        assert abs(found[split] - plain[split]) <= 4, split
+    assert len({p.record.id for p in shared}) == len(shared) <= (max_records or len(RECORDS))
+    sides = defaultdict(set)
+    for placement in shared:
+        sides[placement.cluster].add(placement.split)
+    assert all(len(side) == 1 for side in sides.values())
+    coins = {p.cluster: p.coin for p in split_records(RECORDS, options)}
+    kept = [p for p in shared if p.coin is not None and coins.get(p.cluster) is not None]
+    assert kept
+    assert all(p.coin == coins[p.cluster] for p in kept)
+
+
+def test_the_published_protocol_has_no_never_to_share():
+    with pytest.raises(UserError, match="never_seed: only the swap protocol"):
+        split_records(RECORDS, SplitOptions(protocol="as_released", held_out_rows=9, never_seed=0))
