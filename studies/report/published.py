@@ -34,6 +34,13 @@ _TECHNIQUES = {
 }
 # Techniques of which the published code computes what their recipe says.
 _UNCHANGED = ("kd",)
+# The published split and tokens, as a study's overrides give them.
+_RELEASED_DATA = {
+    ("--data.splits.protocol", "as_released"),
+    ("--data.encoding.add_bos", "false"),
+    ("--data.encoding.joint", "true"),
+    ("--data.encoding.cut", "end"),
+}
 # Our attack -> its published name, and whether ours computes what the published code does.
 _ATTACKS = {
     "loss": ("Loss", AS_RELEASED),
@@ -151,13 +158,12 @@ def _membership(
 
 
 def _training(cell: Cell, column: str) -> str:
-    """Returns which preset trained a cell: its technique's, on records split as released."""
+    """Returns which preset trained a cell: its technique's, on records and tokens as released."""
     presets = {path.stem for path in _presets(cell)}
-    words = pairwise(cell.arguments)
-    split = ("--data.splits.protocol", "as_released") in words or "splits" in presets
+    data = "splits" in presets or set(pairwise(cell.arguments)) >= _RELEASED_DATA
     stems = [stem for stem, name in _TECHNIQUES.items() if name == column]
     changed = [stem for stem in stems if stem not in _UNCHANGED and stem not in presets]
-    return AS_RELEASED if split and not changed else CORRECTED
+    return AS_RELEASED if data and not changed else CORRECTED
 
 
 def _fragments(cell: Cell) -> list[PurePosixPath]:

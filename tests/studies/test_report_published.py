@@ -1,6 +1,7 @@
 """Published figures: the right ones beside ours, marked where they do not compare."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import pytest
 
 from studies.claims.figures import GAP_PARAMS
 from studies.plan import Cell
+from studies.planner import make_plan
 from studies.primary_attack import REFERENCE
 from studies.report import published
 from studies.report.published_page import published_charts, published_tables
+from studies.study_file import read_study
 from tests.studies.planted_report import cell, row, study
 
 DOLLY = "configs/data/dolly.yaml"
+STUDY = Path(__file__).parents[2] / "configs/studies/gpt2-as-released.yaml"
 SPLITS = "configs/presets/as_released/splits.yaml"
 PRESETS = "configs/studies/../presets/as_released"
 ATTACKS = ("Loss", "Min-k%", "Min-k%++", "REF (STABLELM)", "REF (Pretrain)", "Zlib", "MoPe")
@@ -31,6 +35,23 @@ def cells() -> dict[str, Cell]:
         "teacher": cell("teacher", size="gpt2-xl", fragments=released),
         "control": cell("control", fragments=released),
     }
+
+
+def test_the_study_of_the_published_runs_is_as_released_with_all_of_its_data(
+    tmp_path: Path,
+) -> None:
+    plan = make_plan(read_study(STUDY), tmp_path)
+    names = {"seqkd": "SeqKD", "imitkd": "ImitKD", "gkd": "GKD", "minillm": "MiniLLM"}
+    names |= {"kd": "KD", "distillm": "DistillM"}
+    students = [cell for cell in plan.cells if cell.role == "student"]
+    assert len(students) == 3 * len(names)
+    for one in students:
+        column = names[str(one.technique).removesuffix("_as_released")]
+        assert published._training(one, column) == published.AS_RELEASED
+        for option in ("splits.protocol", "encoding.add_bos", "encoding.joint", "encoding.cut"):
+            at = one.arguments.index(f"--data.{option}")
+            without = replace(one, arguments=one.arguments[:at] + one.arguments[at + 2 :])
+            assert published._training(without, column) == published.CORRECTED
 
 
 def test_figures_stand_beside_those_of_the_same_network_technique_and_statistic() -> None:
