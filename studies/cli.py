@@ -18,8 +18,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.audit import AuditCallback, RunTables
 from callbacks.export.callback import ModelExport
 from callbacks.final_validation import FinalValidation
+from callbacks.mechanism.callback import MechanismRecord
 from callbacks.recovery import RecoveryCheckpoint
 from callbacks.references import ReferenceModels
+from callbacks.rhythm import AuditRhythm
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
@@ -112,6 +114,7 @@ class PrivacyCLI(LightningCLI):
             help="CPU threads of every process; bits are equal for equal thread counts only.",
         )
         parser.add_lightning_class_args(RunIdentity, "run")
+        parser.add_lightning_class_args(AuditRhythm, "audits")
         parser.add_lightning_class_args(ReferenceModels, "references")
         parser.add_lightning_class_args(RecoveryCheckpoint, "recovery")
         parser.add_lightning_class_args(ModelExport, "export")
@@ -158,7 +161,8 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RichProgressBar())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        kwargs["callbacks"] = [run_config, FinalValidation(), *callbacks, RunTables()]
+        own = [*callbacks, MechanismRecord()]
+        kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
         return super().instantiate_trainer(**kwargs)
 
 
