@@ -17,6 +17,7 @@ from callbacks.membership.encoded_file import EncodedFile
 from callbacks.membership.signals import ModelAccess
 from callbacks.progress import progress
 from callbacks.results import Row, merge_parts, write_part
+from callbacks.rhythm import audit_rhythm, check_rhythm
 from callbacks.run import Scene, private_folder, run_folder, run_identity
 from callbacks.scoring_pass import score_records
 from datamodules.errors import UserError
@@ -47,7 +48,8 @@ class AuditCallback(Callback, ABC):
     loss.
 
     Args:
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of a population; the first ones in the data module's order.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
@@ -57,13 +59,13 @@ class AuditCallback(Callback, ABC):
 
     def __init__(
         self,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
         max_batch_tokens: int = 8192,
     ) -> None:
-        if every_n_validations < 0:
-            raise UserError(f"every_n_validations is {every_n_validations}: give 0 or more")
+        if every_n_validations is not None:
+            check_rhythm("every_n_validations", every_n_validations)
         self.every_n_validations = every_n_validations
         self.max_records = max_records
         self.batch_size = batch_size
@@ -107,7 +109,8 @@ class AuditCallback(Callback, ABC):
         trainer.strategy.barrier(f"audit {self.audit}")
 
     def _is_due(self, trainer: Trainer) -> bool:
-        every = self.every_n_validations
+        own = self.every_n_validations
+        every = audit_rhythm(trainer) if own is None else own
         return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 
     def population(self, scene: Scene, name: str) -> list[InstructionRecord]:

@@ -20,8 +20,10 @@ from callbacks.audit import AuditCallback, RunTables
 from callbacks.export.callback import ModelExport
 from callbacks.final_validation import FinalValidation
 from callbacks.known_text import KnownText
+from callbacks.mechanism.callback import MechanismRecord
 from callbacks.recovery import RecoveryCheckpoint
 from callbacks.references import ReferenceModels
+from callbacks.rhythm import AuditRhythm
 from callbacks.run import RunIdentity
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
@@ -119,6 +121,7 @@ class PrivacyCLI(LightningCLI):
             help="CPU threads of every process; bits are equal for equal thread counts only.",
         )
         parser.add_lightning_class_args(RunIdentity, "run")
+        parser.add_lightning_class_args(AuditRhythm, "audits")
         parser.add_lightning_class_args(ReferenceModels, "references")
         parser.add_lightning_class_args(RecoveryCheckpoint, "recovery")
         parser.add_lightning_class_args(ModelExport, "export")
@@ -182,7 +185,8 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RichProgressBar())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        kwargs["callbacks"] = [run_config, FinalValidation(), KnownText(), *callbacks, RunTables()]
+        own = [KnownText(), *callbacks, MechanismRecord()]
+        kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
         return super().instantiate_trainer(**kwargs)
 
 

@@ -1,5 +1,6 @@
 """A study's tables: the merge of its cells' tables, and the rows that compare two runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from studies.plan import Cell, Plan
 from studies.primary_attack import primary_attack
 from studies.probe_differences import probe_difference_rows
 from studies.relative_leakage import relative_leakage_rows
+from studies.shown_techniques import as_they_ran, mechanisms_of
 from studies.task_rows import task_rows
 
 __all__ = ["write_study_tables"]
@@ -37,6 +39,8 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     done = [cell for cell in plan.cells if CellFiles(cell).state() == "done"]
     merge_runs([cell.run_dir for cell in done], out)
     results = read_table(out, "results")
+    mechanisms = mechanisms_of(results.to_pandas())
+    done = list(as_they_ran(replace(plan, cells=tuple(done)), mechanisms).cells)
     every_score = read_table(out, "scores").to_pandas()
     scores = attack_scores(every_score)
     rows = [

@@ -39,7 +39,8 @@ class BlockAudit(AuditCallback):
             private (an external model's: external), public, never; None takes the data's members.
         blind: The blind baseline, which tells whether the text alone gives members away; measured
             once in a run. None leaves it out, and no row then says whether the data are shifted.
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of a population.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding; every block's input of a batch is
@@ -53,7 +54,7 @@ class BlockAudit(AuditCallback):
         signals: list[BlockSignal],
         populations: list[str] | None = None,
         blind: BlindOptions | None = _DEFAULT_BLIND,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
         max_batch_tokens: int = 8192,

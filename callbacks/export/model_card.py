@@ -13,6 +13,7 @@ import yaml
 from callbacks.export.markdown import Row, cell, figure_text, line, options_text, table
 from callbacks.export.privacy_section import memorization_section, privacy_section
 from callbacks.known_text import warnings_of
+from callbacks.mechanism.figures import mechanism_of, note, shown_technique
 from kdmodules.adapters import Adapter
 
 
@@ -61,6 +62,16 @@ def model_card(
     if not name:
         raise ValueError("a model card needs the run's name")
     membership = _last_rows(rows, "membership")
+    mechanism = mechanism_of(rows)
+    if mechanism is not None and identity.get("technique"):
+        configured = str(identity["technique"])
+        shown = shown_technique(configured, [mechanism])
+        identity = {
+            **identity,
+            "technique": shown,
+            "configured as": configured if configured != shown else None,
+            "what of it ran": note([mechanism]),
+        }
     sections = [
         _front_matter(identity, base_model),
         f"# {cell(name)}",

@@ -40,7 +40,8 @@ class MembershipAudit(AuditCallback):
             once in a run. None leaves it out, and no row then says whether the data are shifted.
         save_statistics: Keeps everything that was measured in the run's private folder, for
             ``kd-privacy attack``; texts of private records included.
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of a population.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
@@ -55,7 +56,7 @@ class MembershipAudit(AuditCallback):
         fprs: list[float] | None = None,
         blind: BlindOptions | None = _DEFAULT_BLIND,
         save_statistics: bool = False,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
         max_batch_tokens: int = 8192,

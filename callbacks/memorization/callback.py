@@ -47,7 +47,8 @@ class MemorizationAudit(AuditCallback):
             external model's data have no such records, so that its audit gives none.
         keep_continuations: Keeps, in the run's private folder, what the model wrote in place of its
             members' responses at the last audit; `kd-study report --reveal` shows the worst.
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of a population.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
@@ -61,7 +62,7 @@ class MemorizationAudit(AuditCallback):
         populations: list[str] | None = None,
         baselines: list[str] | None = None,
         keep_continuations: bool = True,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
         max_batch_tokens: int = 8192,

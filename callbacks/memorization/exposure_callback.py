@@ -40,7 +40,8 @@ class ExposureAudit(AuditCallback):
         max_candidates: Largest space of which every secret is scored, for the exact rank; 24,000
             takes in the codes.
         sample_candidates: Secrets drawn from a larger space, for the extrapolation.
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         batch_size: Most candidates in a batch.
         max_batch_tokens: Most tokens in a batch, the prompt counted once per candidate.
     """
@@ -51,7 +52,7 @@ class ExposureAudit(AuditCallback):
         self,
         max_candidates: int = 24_000,
         sample_candidates: int = 1000,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         batch_size: int = 256,
         max_batch_tokens: int = 32_768,
     ) -> None:

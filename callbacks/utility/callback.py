@@ -44,7 +44,8 @@ class UtilityAudit(AuditCallback):
         max_new_tokens: Longest generated response in tokens; None: as long as the longest of the
             prompts' own responses, as far as the model's window leaves room.
         samples: Sampled responses to each prompt, at temperature 1; 0 leaves them out.
-        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that.
+        every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
+            None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of the perplexity.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
@@ -58,7 +59,7 @@ class UtilityAudit(AuditCallback):
         max_prompts: int = 64,
         max_new_tokens: int | None = None,
         samples: int = 3,
-        every_n_validations: int = 1,
+        every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
         max_batch_tokens: int = 8192,

@@ -40,7 +40,7 @@ class TransferAudit(AuditCallback):
     audit = "transfer"
 
     def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
-        super().__init__(every_n_validations=1, max_records=max_records)
+        super().__init__(max_records=max_records)
         if span_tokens < 1:
             raise UserError(f"span_tokens is {span_tokens}: give at least 1")
         self.span_tokens = span_tokens

@@ -134,6 +134,10 @@ class AdaptiveReplay(StudentResponses):
         shares = {f"share_{kind}": count / steps for kind, count in self._counts.items()}
         return {"threshold": self.threshold, **shares}
 
+    def mechanism(self) -> dict[str, float]:
+        """Returns phi and the shares: without fresh or replayed batches the scheme never ran."""
+        return self.metrics()
+
     def state_dict(self) -> dict[str, Any]:
         """Returns threshold, V0, buffer and counts."""
         return {

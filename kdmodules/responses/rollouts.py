@@ -100,11 +100,7 @@ class TeacherMixedRollouts(ResponseSource):
         """
         context.require_room(self.mixture.max_new_tokens)
         context.require_teacher()
-        if self.rollouts % context.global_batch:
-            raise UserError(
-                f"model.responses.rollouts={self.rollouts} is no multiple of the global batch "
-                f"data.batch_size={context.global_batch}"
-            )
+        check_round(self.rollouts, context.global_batch)
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns this rank's share of the step's rollouts; ``batch`` is ignored but for its place.
@@ -209,6 +205,10 @@ class TeacherMixedRollouts(ResponseSource):
         """Returns the round's mean reward per token, mean length and share that eos ended."""
         return self._metrics
 
+    def mechanism(self) -> dict[str, float]:
+        """Returns the number of rounds that were begun."""
+        return {"rounds": float(self.round + 1)}
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the round and its rollouts."""
         return {
@@ -232,6 +232,19 @@ class TeacherMixedRollouts(ResponseSource):
         for (record_id, task, prompt), response, values in parts:
             record = EncodedRecord(record_id, task, tuple(prompt), tuple(response), False, False)
             self.current.append(Rollout(record, *values.cpu().unbind()))
+
+
+def check_round(rollouts: int, global_batch: int) -> None:
+    """Refuses a round that is no whole number of steps.
+
+    Raises:
+        UserError: If a step's batch does not divide it.
+    """
+    if rollouts % global_batch:
+        raise UserError(
+            f"model.responses.rollouts={rollouts} is no multiple of the global batch "
+            f"data.batch_size={global_batch}"
+        )
 
 
 def _shuffled(records: Sequence[EncodedRecord], seed: int, passes: int) -> list[EncodedRecord]:

@@ -77,12 +77,7 @@ class ResponseContext:
         Raises:
             UserError: If the longest prompt and the longest response exceed ``data.max_tokens``.
         """
-        longest, window = self.encoder.max_prompt_tokens, self.encoder.max_tokens
-        if longest + max_new_tokens > window:
-            raise UserError(
-                f"data.max_prompt_tokens={longest} and max_new_tokens={max_new_tokens} of "
-                f"model.responses exceed data.max_tokens={window}: lower one of them"
-            )
+        check_room(self.encoder.max_prompt_tokens, max_new_tokens, self.encoder.max_tokens)
 
     def require_teacher(self) -> None:
         """Refuses a student without a teacher where the teacher's text is asked for.
@@ -146,6 +141,14 @@ class ResponseSource(ABC):
         """Returns what is worth a curve, by name; read once per optimiser step."""
         return {}
 
+    def mechanism(self) -> dict[str, float]:
+        """Returns what must be known of a run before it may bear its technique's name.
+
+        Figures by name, of the run so far, the same on all ranks: what the source has done where
+        that follows the run; nothing of a source that does as it is configured.
+        """
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what must survive a resume: buffers, rollouts, thresholds."""
         return {}
@@ -158,3 +161,16 @@ class ResponseSource(ABC):
         """
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, found {sorted(state)}")
+
+
+def check_room(max_prompt_tokens: int, max_new_tokens: int, max_tokens: int) -> None:
+    """Refuses responses that may outgrow the window of prompt and response.
+
+    Raises:
+        UserError: If the longest prompt and the longest response exceed the window.
+    """
+    if max_prompt_tokens + max_new_tokens > max_tokens:
+        raise UserError(
+            f"data.max_prompt_tokens={max_prompt_tokens} and max_new_tokens={max_new_tokens} of "
+            f"model.responses exceed data.max_tokens={max_tokens}: lower one of them"
+        )

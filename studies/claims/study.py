@@ -17,6 +17,7 @@ from studies.comparisons import AttackScores, attack_scores
 from studies.memorization import Accuracies, read_accuracies
 from studies.own_splits import require_replicates
 from studies.plan import Cell, Plan
+from studies.shown_techniques import as_they_ran, mechanisms_of
 
 __all__ = ["MEASURES", "ClaimsData", "read_claims_data"]
 
@@ -122,9 +123,10 @@ def read_claims_data(plan: Plan, out: Path) -> ClaimsData:
         UserError: The tables are missing, or replicates share a split.
     """
     require_replicates(plan)
+    results = read_table(out, "results")
+    plan = as_they_ran(plan, mechanisms_of(results.to_pandas()))
     states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
-    results = read_table(out, "results")
     scores, memorization = (
         read_table(out, name).to_pandas() for name in ("scores", "memorization")
     )

@@ -11,6 +11,7 @@ from callbacks.membership.blind import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.report.controls import control_notices
 from studies.report.figures import headline_rows
+from studies.report.mechanisms import mechanism_notices
 from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
@@ -38,6 +39,7 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
         *_skipped(data),
         *_not_measurable(data),
         *control_notices(data),
+        *mechanism_notices(data),
         *_replicates(data),
     ]
     order = ("alert", "caution", "note", "good")

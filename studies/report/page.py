@@ -81,7 +81,8 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
 
 def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     """Prints the membership table of a study."""
-    content = membership_table(read_study_data(plan, out))
+    data = read_study_data(plan, out)
+    content = membership_table(data).noted(data.notes)
     shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
         # On a narrow screen a number takes two lines; none is cut.

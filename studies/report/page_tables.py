@@ -2,7 +2,8 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -45,6 +46,23 @@ class PageTable:
         text = io.StringIO()
         self.frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
         return text.getvalue()
+
+    def noted(self, notes: Mapping[str, str]) -> "PageTable":
+        """Returns the table with a note behind each cell that is just a name with one.
+
+        Args:
+            notes: Notes by name.
+        """
+        rows = [
+            [
+                replace(cell, text=f"{cell.text} ({notes[cell.text]})")
+                if cell.text in notes
+                else cell
+                for cell in row
+            ]
+            for row in self.rows
+        ]
+        return replace(self, rows=rows)
 
 
 def p_value_cell(number: float) -> TableCell:

@@ -130,8 +130,9 @@ def section_charts(data: StudyData) -> dict[str, Spec]:
 
 
 def section_tables(data: StudyData) -> dict[str, PageTable]:
-    """Returns the tables of the study's results, by name."""
-    return {name: table for make in TABLE_MAKERS for name, table in make(data).items()}
+    """Returns the tables of the study's results, by name; beside each run, what of it ran."""
+    tables = {name: table for make in TABLE_MAKERS for name, table in make(data).items()}
+    return {name: table.noted(data.notes) for name, table in tables.items()}
 
 
 def section_values(data: StudyData) -> dict[str, object]:

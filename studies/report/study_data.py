@@ -1,12 +1,13 @@
 """What a report shows, read from a study's folder: runs with labels, final results, scores."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from callbacks.mechanism.figures import Mechanism, note
 from callbacks.membership.epsilon_rows import BOUND_PARAMS
 from callbacks.results import read_table
 from studies.cell_state import CellFiles
@@ -15,6 +16,7 @@ from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
 from studies.planner import student_seed
 from studies.primary_attack import Attack, primary_attack
+from studies.shown_techniques import as_they_ran, mechanisms_of
 
 __all__ = [
     "ATTACK_NAMES",
@@ -86,7 +88,7 @@ class StudyData:
     """Everything a page is made of.
 
     Attributes:
-        plan: The plan that the last run used.
+        plan: The plan that the last run used, techniques named by what ran.
         cells: Its finished cells: teachers, students, controls, counterfactuals.
         states: State of every cell, by id.
         labels: Label of each run on the page, by alias.
@@ -97,6 +99,8 @@ class StudyData:
         technique_rows: Results about techniques, which belong to no run.
         scores: Scores at the last step: alias -> (attack, params) -> scores.
         facts: Content of each finished cell's state file, by alias.
+        mechanisms: What of its technique's mechanism ran, by alias, where results say it.
+        configured: Label of each run's technique in the study file, by alias.
     """
 
     plan: Plan
@@ -110,11 +114,25 @@ class StudyData:
     technique_rows: pd.DataFrame
     scores: dict[str, dict[Attack, AttackScores]]
     facts: dict[str, dict[str, object]]
+    mechanisms: dict[str, Mechanism] = field(default_factory=dict)
+    configured: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def replicated(self) -> bool:
         """Whether runs repeat each other, with other splits or other seeds."""
         return len(set(self.kinds.values())) < len(set(self.labels.values()))
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What ran, by every name that stands for a run, for its repetitions or its technique."""
+        named: dict[str, list[Mechanism]] = {}
+        for cell in self.cells:
+            if cell.alias in self.mechanisms:
+                alias = cell.alias
+                names = {self.labels[alias], self.kinds[alias], self.plain_labels[alias]}
+                for name in {*names, str(cell.technique)}:
+                    named.setdefault(name, []).append(self.mechanisms[alias])
+        return {name: text for name, runs in named.items() if (text := note(runs))}
 
     def rows(self, **values: object) -> pd.DataFrame:
         """Returns the results whose columns have these values; None asks for null."""
@@ -159,14 +177,18 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
     Raises:
         UserError: The tables are missing.
     """
+    every = read_table(out, "results").to_pandas()
+    mechanisms = mechanisms_of(every)
+    configured = {cell.alias: cell.technique for cell in plan.cells}
+    plan = as_they_ran(plan, mechanisms)
     states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
     cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
     labels = _labels(plan)
-    every = read_table(out, "results").to_pandas()
     history = every[every["run"].isin([cell.alias for cell in cells])].copy()
     order = {cell.alias: index for index, cell in enumerate(cells)}
     history["order"] = history["run"].map(order)
+    history["technique"] = history["run"].map({cell.alias: cell.technique for cell in cells})
     history["label"] = history["run"].map(labels)
     history["label_b"] = history["run_b"].map(labels)
     history["attack"] = _attack_labels(history)
@@ -184,6 +206,8 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
         technique_rows=every[every["run"] == STUDY_RUN],
         scores=attack_scores(read_table(out, "scores").to_pandas()),
         facts={cell.alias: CellFiles(cell).read() for cell in cells},
+        mechanisms=mechanisms,
+        configured=configured,
     )
 
 
