@@ -1,6 +1,6 @@
 """Presets laid over what they belong to: each changes the resolved values it claims to, no other.
 
-Expected values are those of techniques.md, section 7, and corrections.md, items 15, 16 and 21.
+Expected values are those of docs/as_released.md.
 """
 
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Recipes of the published pairs against the tables of techniques.md, sections 2, 4 and 6."""
+"""Recipes of the published pairs against the published tables of rates, batches and epochs."""
 
 import pytest
 from lightning.pytorch.cli import LightningArgumentParser
@@ -34,7 +34,7 @@ VARIANTS = {
 }
 # "As init, longer": as long as the teacher of the family.
 OTHER_EPOCHS = {("control", "open_llama-3b"): 20}
-# Corrections, item 16: with the loss on plain text, beside the techniques that set it themselves.
+# With the loss on plain text, beside the techniques that set it themselves.
 WITH_TEXT = {
     *((folder, size) for folder in ("kd", "seqkd", "seqkd_soft", "gkd") for size in STUDENTS[1]),
     ("gkd", "open_llama-3b"),
