@@ -21,16 +21,18 @@ def is_last_validation(trainer: Trainer) -> bool:
     return _next_validation(trainer, here, in_epoch) > _end(trainer, here)
 
 
-def _next_validation(trainer: Trainer, here: int, in_epoch: int) -> float:
+def _next_validation(trainer: Trainer, here: float, in_epoch: int) -> float:
     """Batches of the fit before its next validation."""
     every_epochs, every_batches = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if every_batches is None:
+        return float("inf")
     if every_epochs is None or in_epoch + every_batches <= trainer.num_training_batches:
         return here + every_batches
     epoch = trainer.current_epoch + every_epochs
     return epoch * trainer.num_training_batches + every_batches
 
 
-def _end(trainer: Trainer, here: int) -> float:
+def _end(trainer: Trainer, here: float) -> float:
     """Batches of the fit, at most: an epoch's last step may take fewer than others."""
     ends = []
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:

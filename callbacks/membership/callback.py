@@ -169,7 +169,8 @@ class MembershipAudit(AuditCallback):
     @staticmethod
     def _looks(trainer: Trainer) -> int:
         """Number of attacks of all membership audits of the run: what bounds on epsilon pay for."""
-        audits = [one for one in trainer.callbacks if isinstance(one, MembershipAudit)]
+        found = getattr(trainer, "callbacks", [])
+        audits = [one for one in found if isinstance(one, MembershipAudit)]
         return sum(len(one.attacks) for one in audits)
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:

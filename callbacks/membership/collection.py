@@ -83,7 +83,7 @@ class Collector:
 
         Raises:
             UserError: If a pool use that an attack reads has no records, or none that fits into the
-                model's window.
+                model's window, or a reference is named after a world that the split does not have.
         """
         kept = {
             name: [record for record in records if record.response]
@@ -94,6 +94,8 @@ class Collector:
             request.text.facts(material)
         for use in plan.asides:
             self._aside(use)
+        for reference in plan.references:
+            self.met(reference, [])
 
     def collect(self, plan: AuditPlan, populations: Populations) -> dict[str, AuditView]:
         """Returns a view of every population's records that have a response.
@@ -114,7 +116,6 @@ class Collector:
         for model in plan.models:
             self._score_all(plan, model, kept, passes)
         signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
-        references = [model for model in plan.models if model != AUDITED]
         tokenizer = self.access.encoder.tokenizer
         frequencies = {request: request.measure(tokenizer) for request in plan.frequencies}
         return {
@@ -122,7 +123,7 @@ class Collector:
                 records,
                 passes[name],
                 signals[name],
-                {model: torch.tensor(self.met(model, records)) for model in references},
+                {name: torch.tensor(self.met(name, records)) for name in plan.references},
                 frequencies,
             )
             for name, records in kept.items()

@@ -51,7 +51,7 @@ def epsilon_rows(
     """
     sides = [_cluster_means(side) for side in (members, nonmembers)]
     counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
-    common = {
+    common: Row = {
         "population": members.population,
         "task": None,
         "name": attack,
@@ -66,7 +66,7 @@ def epsilon_rows(
         row: Row = {**common, "params": {**params, **named}}
         if not none:
             bound = epsilon_lower_bound(sides[0], sides[1], delta, 1 - _ERROR / looks)
-            row |= {"value": bound.value, "lower": bound.lower}
+            row = {**row, "value": bound.value, "lower": bound.lower}
         rows.append(row)
     return rows
 

@@ -59,6 +59,11 @@ class AuditPlan:
         return list(dict.fromkeys([AUDITED, *found]))
 
     @property
+    def references(self) -> list[str]:
+        """The models that score beside the audited one."""
+        return [model for model in self.models if model != AUDITED]
+
+    @property
     def asides(self) -> list[str]:
         """The sets of records that are scored beside the audited ones."""
         found = [

@@ -182,6 +182,28 @@ def test_shots_that_do_not_fit_are_refused_before_training(
     assert not list(run_dir.glob("checkpoints/*"))
 
 
+def test_a_shadow_world_of_a_split_without_coins_is_refused_before_training(
+    tmp_path: Path, refused: Refused
+) -> None:
+    fragment = tmp_path / "lira.yaml"
+    fragment.write_text(
+        "trainer:\n  callbacks+:\n    - class_path: callbacks.MembershipAudit\n      init_args:\n"
+        "        attacks:\n          - class_path: callbacks.membership.attacks.LiRA\n"
+        "            init_args: {references: [shadow0]}\n",
+        encoding="utf-8",
+    )
+    run_dir = tmp_path / "run"
+    line = refused(
+        [
+            *(*fragments("teacher"), "-c", str(fragment)),
+            *("--data.splits.protocol=as_released", "--data.splits.held_out_rows=40"),
+            f"--run_dir={run_dir}",
+        ]
+    )
+    assert "only the swap protocol throws coins" in line
+    assert not list(run_dir.glob("checkpoints/*"))
+
+
 def test_an_empty_population_is_refused_before_training(tmp_path: Path, refused: Refused) -> None:
     run_dir = tmp_path / "run"
     command = [*fragments("teacher"), "-c", "configs/audits/utility.yaml", f"--run_dir={run_dir}"]
