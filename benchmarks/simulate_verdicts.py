@@ -224,7 +224,7 @@ def page(rows: Sequence[Row], command: str, seconds: float) -> str:
 def main() -> None:
     """Runs the simulation and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=2000, help="audits of 1,000 records a side")
+    parser.add_argument("--draws", type=int, default=1000, help="audits of 1,000 records a side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of verdicts.md")
     options = parser.parse_args()

@@ -158,8 +158,8 @@ show a clean model
     if math.isinf(ends[0]) or math.isinf(ends[1]):  # a sample AUROC of 0 or 1
         return _gated(word, " and ".join(found), shifted, "too few records to see any leak")
     centre, error = float(ends.mean()), float(ends[1] - ends[0]) / (2.0 * _WIDE)
-    near = special.expit([centre - _NARROW * error, centre + _NARROW * error])
-    if not found and is_clean(*near, tpr_upper):
+    near = special.expit([centre - _NARROW * error, centre + _NARROW * error]).tolist()
+    if not found and is_clean(near[0], near[1], tpr_upper):
         figures = f"90% interval [{near[0]:.3f}, {near[1]:.3f}], TPR at 1% FPR at most"
         word, found = "clean", [f"{CLEAN_CAVEAT}; {figures} {tpr_upper:.3f}"]
     visible = float(special.expit(_detectable(error)))

@@ -26,6 +26,7 @@ __all__ = [
     "compared",
     "comparison_pairs",
     "comparison_rows",
+    "has_manifest",
     "record_clusters",
     "run_identities",
 ]
@@ -206,12 +207,20 @@ def record_clusters(cell: Cell) -> dict[str, int] | None:
     Clusters are found before records are dealt, and their number is a hash of their name, so a
     number means the same cluster in every split of a study.
     """
-    manifest = Path(cell.run_dir) / "private" / MANIFEST_NAME
-    if not manifest.is_file():
+    if not has_manifest(cell):
         return None
-    rows = read_manifest(manifest)
+    rows = read_manifest(_manifest(cell))
     numbers = {name: _number(name) for name in {row.cluster for row in rows}}
     return {row.id: numbers[row.cluster] for row in rows}
+
+
+def has_manifest(cell: Cell) -> bool:
+    """Returns whether the manifest of a cell's split, which names the clusters, is at hand."""
+    return _manifest(cell).is_file()
+
+
+def _manifest(cell: Cell) -> Path:
+    return Path(cell.run_dir) / "private" / MANIFEST_NAME
 
 
 def _number(name: str) -> int:

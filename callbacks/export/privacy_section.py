@@ -170,8 +170,8 @@ def _dealt_by_coins(rows: Sequence[Row]) -> set[object]:
 
 def _auroc_rule(tail: Row) -> Rule:
     """Returns the rule of an AUROC beside the certified TPR, a row that may be empty."""
-    bounds = {f"tpr_{end}": _number(tail.get(end)) for end in ("lower", "upper")}
-    return partial(auroc_verdict, **bounds)
+    lower, upper = _number(tail.get("lower")), _number(tail.get("upper"))
+    return partial(auroc_verdict, tpr_upper=upper, tpr_lower=lower)
 
 
 def _number(value: object) -> float | None:

@@ -9,6 +9,7 @@ import pandas as pd
 from callbacks.known_text import AUDIT, warnings_of
 from callbacks.membership.blind import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
+from studies.comparisons import has_manifest
 from studies.report.controls import control_notices
 from studies.report.figures import headline_rows
 from studies.report.mechanisms import mechanism_notices
@@ -37,6 +38,7 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
         *_unfinished(data, out_of_date),
         *_shifted(data),
         *_skipped(data),
+        *_unclustered(data),
         *_not_measurable(data),
         *control_notices(data),
         *mechanism_notices(data),
@@ -188,6 +190,20 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
             "caution",
             "Records without a score",
             f"Counted, not scored, at most: {'; '.join(parts)}.",
+        )
+
+
+def _unclustered(data: StudyData) -> Iterator[Notice]:
+    """Yields which runs' near-duplicates are not known, as without their private folders."""
+    cells = [cell for cell in data.cells if not has_manifest(cell)]
+    labels = [data.labels.get(cell.alias, cell.alias) for cell in cells]
+    if labels:
+        yield Notice(
+            "caution",
+            "Near-duplicates are not known",
+            f"The private folders of {listed(labels)} are not here: what compares two runs, and "
+            "what is said of controls, counts their records as independent, and intervals may be "
+            "too narrow.",
         )
 
 

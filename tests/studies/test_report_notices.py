@@ -185,9 +185,14 @@ def test_a_control_s_near_duplicates_count_once(finished: Plan) -> None:
     """Every record four times: 400 records a side, alike in law, do not show what 1,600 would."""
     sides = alike(400).repeat(4, axis=1)
     assert control_notice(finished, sides).title == "Control clean"
+    assert "Near-duplicates are not known" in notice_titles(finished)
     ids = (np.arange(1600) // 4 + np.array([[0], [400]])).astype(str)
     found = control_notice(finished, sides, ids)
     assert found.title == "Control: not shown to be clean"
+    data = replace(read_study_data(finished, OUT), scores={})
+    told = notices(data, out_of_date=False)
+    (unknown,) = [one for one in told if one.title == "Near-duplicates are not known"]
+    assert "Control" not in unknown.text
 
 
 def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:
