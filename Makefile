@@ -44,6 +44,7 @@ simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/python -m benchmarks.simulate_claims
+	$(BIN)/python -m benchmarks.simulate_replicates
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
 
