@@ -284,7 +284,7 @@ def page(rows: list[Row], seconds: float) -> str:
 def main() -> None:
     """Runs the simulation and writes both files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=4000, help="studies of each kind")
+    parser.add_argument("--draws", type=int, default=2000, help="studies of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
     start = time.perf_counter()
