@@ -26,7 +26,7 @@ def any_leak_rows(
     """Returns the max-T test of "no attack tells members from non-members", of two attacks or more.
 
     The labels of whole near-duplicate clusters are exchanged, under all attacks alike, and the
-    largest standardised AUROC is set against those of the other labellings (corrections, item 25).
+    largest standardised AUROC is set against those of the others (Westfall and Young 1993).
     So the smallest p-value of many attacks is not taken for that of one. `value` is the largest
     standardised AUROC, in standard deviations over labellings; the attack that reaches it is named
     in the parameters. Over the records that every attack has scored.

@@ -73,7 +73,7 @@ def ranking_agreement(
     """Kendall's tau between techniques ranked by two measures, and its ceilings by split halves.
 
     A low tau is what noise gives: only next to the tau that each measure reaches with itself does
-    it say anything (corrections, items 14 and 40). So all of them come from the same halves, where
+    it say anything. So all of them come from the same halves, where
     each mean has as much noise: membership of one half against memorization of the other, both
     ways round, beside membership against membership and memorization against memorization. With
     the same true ranking and the same noise the three have the same distribution. There is no

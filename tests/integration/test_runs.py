@@ -55,6 +55,10 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     assert (rows[rows.metric == "epsilon_lower"].lower >= 0).all()
     assert len(rows[rows.metric == "epsilon_lower"]) == 4 * 2
     assert whole.groupby("name").step.nunique().eq(2).all()
+    together = rows[rows.metric == "max_t"]
+    assert list(together.name) == ["any_attack"] * 2
+    assert together.p_value.between(0.001, 1).all()
+    assert together.value.notna().all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()
     assert (whole.value < whole.upper).all()
