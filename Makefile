@@ -46,6 +46,7 @@ simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_epsilon
 	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/python -m benchmarks.simulate_claims
+	$(BIN)/python -m benchmarks.simulate_replicates
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
 

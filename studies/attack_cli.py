@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.membership.any_leak import MAX_T
 from callbacks.membership.callback import MembershipAudit
 from callbacks.membership.evaluation import Evaluation, evaluate
 from callbacks.membership.stored_audit import StoredAudit, load_audit
@@ -95,4 +96,8 @@ def _print(found: Evaluation) -> None:
         if row["metric"] == "auroc" and row.get("task") is None and row.get("value") is not None:
             interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
             table.add_row(str(row["name"]), str(row["population"]), f"{row['value']:.3f}", interval)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in found.results:
+        if row["metric"] == MAX_T and row.get("p_value") is not None:
+            console.print(f"Any attack, {row['population']}: p = {row['p_value']:.3g} (max-T)")

@@ -2,7 +2,7 @@
 
 Teachers and students of fresh seeds on one split share its luck: which records are private, and how
 alike the two sides are by chance. Counted as replicates they would make every interval of a claim
-too short (corrections, item 4).
+too short.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

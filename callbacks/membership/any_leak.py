@@ -1,7 +1,6 @@
 """Does a model leak at all? One test over all attacks, which pays for their number."""
 
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ def any_leak_rows(
     """Returns the max-T test of "no attack tells members from non-members", of two attacks or more.
 
     The labels of whole near-duplicate clusters are exchanged, under all attacks alike, and the
-    largest standardised AUROC is set against those of the other labellings (corrections, item 25).
+    largest standardised AUROC is set against those of the others (Westfall and Young 1993).
     So the smallest p-value of many attacks is not taken for that of one. `value` is the largest
     standardised AUROC, in standard deviations over labellings; the attack that reaches it is named
     in the parameters. Over the records that every attack has scored.
@@ -45,14 +44,14 @@ def any_leak_rows(
         **{"population": members[0].population, "task": None, "name": ANY_ATTACK, "metric": MAX_T},
         **{"n_members": x.shape[1], "n_nonmembers": y.shape[1], "shifted": shifted},
     }
-    params = {"attacks": len(attacks), "permutations": N_PERMUTATIONS}
+    params: dict[str, object] = {"attacks": len(attacks), "permutations": N_PERMUTATIONS}
     if min(np.unique(ours).size, np.unique(theirs).size) < _FEWEST_CLUSTERS:
-        return [row | {"params": params}]
+        return [{**row, "params": params}]
     found = max_t(x, y, N_PERMUTATIONS, member_clusters=ours, nonmember_clusters=theirs)
     largest = int(np.argmax(found.statistics))
     return [
-        row
-        | {
+        {
+            **row,
             "params": params | {"largest": attacks[largest].name},
             "value": float(found.statistics[largest]),
             "p_value": float(found.p_values[largest]),
@@ -64,7 +63,7 @@ def _on_common(
     scored: Sequence[ScoredRecords],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Returns scores [K, n] on the records that all attacks have, and their clusters [n]."""
-    kept = sorted(reduce(set.intersection, (set(one.record_ids) for one in scored)))
+    kept = sorted(set(scored[0].record_ids).intersection(*(one.record_ids for one in scored[1:])))
     places = [{record: i for i, record in enumerate(one.record_ids)} for one in scored]
     table = [
         one.scores[[place[record] for record in kept]]

@@ -35,10 +35,17 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float | None:
     x, y = as_scores(a, "a"), as_scores(b, "b")
     if x.size != y.size:
         raise ValueError(f"two rankings of {x.size} and {y.size} things")
-    upper = np.triu_indices(x.size, 1)
-    dx, dy = np.sign(x[:, None] - x)[upper], np.sign(y[:, None] - y)[upper]
-    untied = float((dx * dx).sum() * (dy * dy).sum())
-    return float((dx * dy).sum()) / untied**0.5 if untied > 0.0 else None
+    tau = float(_taus(x[None], y[None])[0])
+    return None if np.isnan(tau) else tau
+
+
+def _taus(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Kendall's tau-b of every row of two tables [H, K]: [H], NaN where one side is all ties."""
+    i, j = np.triu_indices(a.shape[1], 1)
+    da, db = np.sign(a[:, i] - a[:, j]), np.sign(b[:, i] - b[:, j])  # [H, pairs]
+    untied = ((da**2).sum(axis=1) * (db**2).sum(axis=1)) ** 0.5
+    agreed = (da * db).sum(axis=1)
+    return np.divide(agreed, untied, out=np.full(len(a), np.nan), where=untied > 0.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def ranking_agreement(
     """Kendall's tau between techniques ranked by two measures, and its ceilings by split halves.
 
     A low tau is what noise gives: only next to the tau that each measure reaches with itself does
-    it say anything (corrections, items 14 and 40). So all of them come from the same halves, where
+    it say anything. So all of them come from the same halves, where
     each mean has as much noise: membership of one half against memorization of the other, both
     ways round, beside membership against membership and memorization against memorization. With
     the same true ranking and the same noise the three have the same distribution. There is no
@@ -84,28 +91,35 @@ def ranking_agreement(
         ValueError: Shapes that differ, or fewer than two techniques.
     """
     x, y = _paired(membership, memorization)
-    found = []
-    for half in _halvings(len(x), np.random.default_rng(seed)):
-        first, second = ((rows[half].mean(axis=0), rows[~half].mean(axis=0)) for rows in (x, y))
-        crossed = (kendall_tau(first[0], second[1]), kendall_tau(first[1], second[0]))
-        taus = [*crossed, kendall_tau(*first), kendall_tau(*second)]
-        found.append([np.nan if tau is None else tau for tau in taus])
-    table = np.array(found, dtype=np.float64).reshape(len(found), 4)
-    table = np.column_stack([table[:, :2].mean(axis=1), table[:, 2:]])
+    if len(x) < 2:
+        return RankingAgreement(None, None, None)
+    half = _halvings(len(x), np.random.default_rng(seed))
+    (x_one, x_other), (y_one, y_other) = (
+        (_half_means(rows, half), _half_means(rows, ~half)) for rows in (x, y)
+    )
+    crossed = (_taus(x_one, y_other) + _taus(x_other, y_one)) / 2.0
+    table = np.stack([crossed, _taus(x_one, x_other), _taus(y_one, y_other)], axis=1)  # [H, 3]
     whole = table[~np.isnan(table).any(axis=1)]
     means = [_mean_known(column) for column in (whole if len(whole) else table).T]
     return RankingAgreement(*means)
 
 
-def _halvings(r: int, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
-    """All ways to halve R replicates, or as many random ones; with R odd one half has one more."""
-    if r < 2:
-        return []
+def _half_means(rows: FloatArray, half: NDArray[np.bool_]) -> FloatArray:
+    """Means [H, K] of rows [R, K] over each of H halves [H, R].
+
+    Summed replicate by replicate, so that columns that are alike have means that are alike.
+    """
+    totals = np.where(half[:, :, None], rows, 0.0).sum(axis=1)
+    return np.asarray(totals / half.sum(axis=1, keepdims=True))
+
+
+def _halvings(r: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """All ways to halve R replicates, or many random ones, [H, R]; an odd one is in the other."""
     if comb(r, r // 2) > _MOST_HALVINGS:
         halves = np.array([rng.permutation(r)[: r // 2] for _ in range(_MOST_HALVINGS)])
     else:
         halves = np.array(list(combinations(range(r), r // 2)))
-    return list((halves[:, :, None] == np.arange(r)).any(axis=1))
+    return np.asarray((halves[:, :, None] == np.arange(r)).any(axis=1))
 
 
 def _mean_known(values: FloatArray) -> float | None:

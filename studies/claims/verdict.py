@@ -172,15 +172,23 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
         outcome = replace(
             outcome, verdict="undecided", why="; ".join([*reasons, outcome.why]).rstrip("; ")
         )
-    known = {name: getattr(outcome, name) for name in ("lower", "upper", "mde")}
-    infinite = [name for name, one in known.items() if one is not None and not math.isfinite(one)]
-    outcome = replace(outcome, **dict.fromkeys(infinite))
+    outcome = replace(
+        outcome,
+        lower=_known(outcome.lower),
+        upper=_known(outcome.upper),
+        mde=_known(outcome.mde),
+    )
     if evidence.left_out:
         aside = f"left out, as they start beyond that utility: {', '.join(evidence.left_out)}"
         outcome = replace(outcome, details=(aside, *outcome.details))
     count = f"{evidence.replicates} replicate{'s' if evidence.replicates != 1 else ''}"
     n = f"{count}, {evidence.records}" if weights else count
     return Statement(measure, outcome, "these weights" if weights else "techniques", n, decides)
+
+
+def _known(number: float | None) -> float | None:
+    """Returns a bound, or None where there was no variance to make one of."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:

@@ -67,7 +67,7 @@ _MEASURES = {
     "top_overlap_ceiling_memorization": "Overlap of memorization with itself",
 }
 # The same in every row of a table, and named in the page's text.
-_HIDDEN_PARAMS = ("tokens", "attack", "excess", "replicates", "student_seeds", "teacher_seeds")
+_HIDDEN_PARAMS = ("tokens", "excess", "replicates", "student_seeds", "teacher_seeds")
 
 
 def memorization_rows(data: StudyData) -> pd.DataFrame:

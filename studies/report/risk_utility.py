@@ -9,7 +9,7 @@ import pandas as pd
 from studies.report.charts import NEUTRAL, Spec, chart_spec, label_colours, panels_spec
 from studies.report.curve_areas import Area, curve_areas, student_curves
 from studies.report.page_tables import PageTable, TableCell, TableColumn, count_cell
-from studies.report.study_data import StudyData
+from studies.report.study_data import ATTACK_NAMES, StudyData
 
 __all__ = ["risk_utility_charts", "risk_utility_tables"]
 
@@ -35,7 +35,7 @@ def risk_utility_charts(data: StudyData) -> dict[str, Spec]:
     if not len(rows):
         return {}
     panels = list(dict.fromkeys(rows["panel"]))
-    layer = _layer(rows, colours)
+    layer = _layer(rows, colours, f"Swap estimate ({ATTACK_NAMES[data.primary[0]]})")
     if len(panels) == 1:
         return {"risk_utility": chart_spec(layer, height=300)}
     facet = alt.Facet("panel:N", title=None, sort=panels)
@@ -69,17 +69,20 @@ def risk_utility_tables(data: StudyData) -> dict[str, PageTable]:
         ]
         for one in areas
     ]
-    return {"risk_utility": PageTable(columns, cells, pd.DataFrame(map(asdict, areas)))}
+    frame = pd.DataFrame(map(asdict, areas)).assign(attack=data.primary[0])
+    return {"risk_utility": PageTable(columns, cells, frame)}
 
 
-def _layer(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]]) -> alt.LayerChart:
+def _layer(
+    rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], title: str
+) -> alt.LayerChart:
     labels = list(dict.fromkeys(rows["label"]))
     scale = alt.Scale(zero=False, padding=20, nice=False, reverse=True)
     base = alt.Chart(rows).encode(
         x=alt.X("nll:Q", title="Nats per token, never-seen responses")
         .scale(scale)
         .axis(tickCount=5, format=".2~f"),
-        y=alt.Y("risk:Q", title="Swap estimate").scale(zero=False, padding=16, nice=False),
+        y=alt.Y("risk:Q", title=title).scale(zero=False, padding=16, nice=False),
         color=alt.Color("label:N", legend=None).scale(
             domain=labels, range=[colours[label][0] for label in labels]
         ),

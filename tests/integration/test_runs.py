@@ -62,6 +62,10 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     assert coins[["population", "value"]].to_numpy().tolist() == [["private", 1.0]] * 2
     assert len(rows[rows.metric == "tpr_certified_at_fpr_0.01"]) == 4 * 2
     assert whole.groupby("name").step.nunique().eq(2).all()
+    together = rows[rows.metric == "max_t"]
+    assert list(together.name) == ["any_attack"] * 2
+    assert together.p_value.between(0.001, 1).all()
+    assert together.value.notna().all()
     assert (whole.role == "teacher").all()
     assert (whole.lower < whole.value).all()
     assert (whole.value < whole.upper).all()
