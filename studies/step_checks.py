@@ -44,7 +44,7 @@ def check_steps(cells: Sequence[Cell]) -> None:
 
 def _check(settings: Settings) -> None:
     _check_text(settings)
-    source = _named(settings, "model.responses", ResponseSource)
+    source = _named(settings, "model.responses", ResponseSource)  # type: ignore[type-abstract]
     objective = _named(settings, "model.kd_loss", KDLoss)
     if source is None or objective is None:
         return
