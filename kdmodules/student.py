@@ -22,7 +22,7 @@ from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
 from kdmodules.teachers import Teachers, TeacherWeights
-from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_shares, check_text_options
+from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_text_options, dealt_text
 from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
@@ -160,8 +160,6 @@ class StudentModule(LanguageModelModule):
         if self.lm_coef == 0 or self.plain_text is None:
             return
         require_window(self.language_model.model, self.plain_text.block_tokens)
-        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        check_shares(self.training_data.batch_size, shares)
         self._blocks = self.plain_text.read(self.tokenizer, self.seed)
 
     def on_train_start(self) -> None:
@@ -213,19 +211,19 @@ class StudentModule(LanguageModelModule):
         """Returns the text that is due with a micro-batch: all of the step's with its last."""
         if self._blocks is None:
             return NO_TEXT
-        accumulate = self.trainer.accumulate_grad_batches
         by_sequence = self.reduction.normalisation == "sequence"
         self._averaged_over += int((sequences(batch) if by_sequence else batch.response_mask).sum())
+        accumulate = self.trainer.accumulate_grad_batches
         if (batch_idx + 1) % accumulate:
             return TextStep((), 0.0, self.text_kd_ratio)
         own = torch.tensor(self._averaged_over, dtype=torch.float64, device=self.device)
         self._averaged_over = 0
         averaged_over = float(self._sum_over_ranks(own))
         blocks = self._blocks.blocks(self.global_step, self.training_data.batch_size)
-        n_targets = blocks.numel() - len(blocks)
-        mine = blocks[self.global_rank :: self.trainer.world_size].to(self.device)
-        weight = max(averaged_over, 1.0) / n_targets
-        return TextStep(mine.chunk(accumulate), weight, self.text_kd_ratio, self.teachers.rows)
+        world = (self.global_rank, self.trainer.world_size)
+        parts = dealt_text(blocks.to(self.device), *world, accumulate)
+        weight = max(averaged_over, 1.0) / (blocks.numel() - len(blocks))
+        return TextStep(parts, weight, self.text_kd_ratio, self.teachers.rows)
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""

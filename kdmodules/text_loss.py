@@ -72,19 +72,6 @@ def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_rat
         raise UserError(f"model.text_kd_ratio is {text_kd_ratio}: give a number from 0 to 1")
 
 
-def check_shares(batch_size: int, shares: int) -> None:
-    """Refuses a step whose blocks of text cannot be dealt evenly.
-
-    Raises:
-        UserError: If as many blocks as ``data.batch_size`` do not divide into ``shares``.
-    """
-    if batch_size % shares:
-        raise UserError(
-            f"data.batch_size={batch_size} blocks of plain text cannot be dealt to {shares} "
-            "micro-batches (ranks x accumulate_grad_batches): give a multiple"
-        )
-
-
 def no_teachers(batch: InstructionBatch) -> TeacherRows:
     """Returns no rows: plain text without a teacher."""
     return ()
@@ -101,14 +88,14 @@ class TextStep:
     activations are held at a time.
 
     Attributes:
-        parts: Blocks [b, block_tokens] each; none before the last micro-batch.
+        parts: Batches of blocks, as many on every rank; none before the last micro-batch.
         weight: What the step's sums are divided by (scored tokens, or sequences, of the global
             batch) over text targets of the global batch.
         kd_ratio: Weight of forward KL from the teachers beside the cross-entropy, in [0, 1].
         teacher_rows: The teachers on a batch; not asked where ``kd_ratio`` is 0.
     """
 
-    parts: Sequence[Tensor]
+    parts: Sequence[InstructionBatch]
     weight: float
     kd_ratio: float = 0.0
     teacher_rows: Callable[[InstructionBatch], TeacherRows] = no_teachers
@@ -121,8 +108,7 @@ class TextStep:
             ``text_cross_entropy``; and ``text_kd``, the KL, where ``kd_ratio`` is above 0.
         """
         total = lm.head_weight.new_zeros(3, dtype=torch.float32)
-        for part in self.parts:
-            batch = text_batch(part)
+        for batch in self.parts:
             teachers = self.teacher_rows(batch) if self.kd_ratio > 0 else ()
             with naming_records(batch):
                 if len(self.parts) == 1:
@@ -161,10 +147,38 @@ class TextStep:
 NO_TEXT = TextStep((), 0.0)
 
 
-def text_batch(blocks: Tensor) -> InstructionBatch:
-    """Returns blocks of text, [b, n], as a batch that scores all tokens but each block's first."""
-    scored = torch.ones_like(blocks, dtype=torch.bool)
-    scored[:, 0] = False
+def dealt_text(
+    blocks: Tensor, rank: int, world_size: int, accumulate: int
+) -> list[InstructionBatch]:
+    """Returns a rank's share of a step's blocks in parts, as records are dealt to micro-batches.
+
+    All ranks have as many parts, since every pass over a sharded model is work for all of them; a
+    rank that no block is left for passes over one of which nothing is scored. Sums over parts and
+    ranks are those over all blocks, however they were dealt.
+
+    Args:
+        blocks: [n, block_tokens] of the whole step; any number.
+        rank: This rank.
+        world_size: Number of ranks.
+        accumulate: Most parts: no part is larger than with all ranks' micro-batches.
+    """
+    parts = min(accumulate, -(-len(blocks) // world_size))
+    found = []
+    for part in range(parts):
+        mine = blocks[part * world_size + rank :: parts * world_size]
+        found.append(text_batch(mine) if len(mine) else text_batch(blocks[:1], scored=False))
+    return found
+
+
+def text_batch(blocks: Tensor, scored: bool = True) -> InstructionBatch:
+    """Returns blocks of text, [b, n], as a batch that scores all tokens but each block's first.
+
+    Args:
+        blocks: Token ids.
+        scored: False scores nothing.
+    """
+    targets = torch.full_like(blocks, scored, dtype=torch.bool)
+    targets[:, 0] = False
     names = [f"text block {index}" for index in range(len(blocks))]
     tasks = ["" for _ in names]
-    return InstructionBatch(blocks, torch.ones_like(blocks), scored, names, tasks)
+    return InstructionBatch(blocks, torch.ones_like(blocks), targets, names, tasks)

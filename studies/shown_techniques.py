@@ -18,11 +18,10 @@ def mechanisms_of(results: pd.DataFrame) -> dict[str, Mechanism]:
     Args:
         results: The merged table `results` of a study.
     """
-    rows = results[results["audit"] == AUDIT]
-    found = {
-        str(run): mechanism_of(own.to_dict("records"))
-        for run, own in rows.groupby("run", sort=False)
-    }
+    rows: dict[str, list[dict[str, object]]] = {}
+    for row in results[results["audit"] == AUDIT].to_dict("records"):
+        rows.setdefault(row["run"], []).append({str(name): value for name, value in row.items()})
+    found = {run: mechanism_of(own) for run, own in rows.items()}
     return {run: mechanism for run, mechanism in found.items() if mechanism is not None}
 
 

@@ -26,6 +26,7 @@ from studies.planner import make_plan
 from studies.progress import Progress
 from studies.report import print_main_table, write_report
 from studies.runner import Shard, run_plan
+from studies.step_checks import check_steps
 from studies.study_file import StudyFile, read_study
 from studies.tables import write_study_tables
 
@@ -62,6 +63,7 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
     out = Path(options.run_dir or Path("runs") / study.name)
     if options.command in ("plan", "run"):
         plan = make_plan(study, out, overrides, options.threads_per_cell)
+        check_steps(plan.cells)
         return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
     if overrides:
         kind = {"report": "a report takes", "claims": "claims take"}[options.command]

@@ -15,7 +15,6 @@ from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.student import StudentModule
-from kdmodules.text_loss import text_batch
 
 AUDIT = "throughput"
 PARTS = ("data", "sampling", "teacher", "student", "validation")
@@ -117,7 +116,7 @@ class Throughput(Callback):
             self._teachers = [ModelCost.of(one) for one in module.teachers.models]
         taught = size if module.reduction.kd_ratio > 0 else NOTHING
         for part in module.text.parts:
-            text = PassSize.of(text_batch(part))
+            text = PassSize.of(part)
             needed += self._student.training(text)
             taught += text if module.text.kd_ratio > 0 else NOTHING
         return needed + sum(one.forward(taught) for one in self._teachers)

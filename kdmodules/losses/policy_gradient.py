@@ -62,10 +62,7 @@ class PolicyGradient(KDLoss):
                 f"PolicyGradient finds no {', '.join(missing)} in the batch: its response "
                 "source must be TeacherMixedRollouts"
             )
-        if step.reduction.temperature != 1:
-            raise UserError(
-                "PolicyGradient: rollouts are drawn at temperature 1, set temperature 1"
-            )
+        check_temperature(step.reduction.temperature)
         return super().forward(step)
 
     def chunk_values(self, chunk: Chunk) -> Tensor:
@@ -111,3 +108,13 @@ class PolicyGradient(KDLoss):
     def _single_step_weight(self, chunk: Chunk) -> Tensor:
         weight = chunk.extras["mixture_weight"].to(chunk.student_logp)
         return torch.ones_like(weight) if self.as_released else weight
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuses a temperature at which log q is not that of the rollouts.
+
+    Raises:
+        UserError: If it is not 1.
+    """
+    if temperature != 1:
+        raise UserError("PolicyGradient: rollouts are drawn at temperature 1, set temperature 1")

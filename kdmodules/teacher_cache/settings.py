@@ -63,16 +63,25 @@ def check_cache_options(
     """
     if cache is None:
         return
-    if not responses.fixed_text:
-        raise UserError(
-            f"model.teacher_cache cannot serve {type(responses).__name__}, whose text is written "
-            "while the student trains: leave it out, or take DatasetResponses or TeacherResponses"
-        )
+    check_fixed_text(type(responses))
     if cache.kind == "full":
         return
     found = _beyond_top_k(cache, objective, reduction, teachers)
     if found is not None:
         raise UserError(f"model.teacher_cache.kind top_k cannot serve {found}: take full")
+
+
+def check_fixed_text(source: type[ResponseSource]) -> None:
+    """Refuses a cache for text that is not there before training.
+
+    Raises:
+        UserError: If the responses are written while the student trains.
+    """
+    if not source.fixed_text:
+        raise UserError(
+            f"model.teacher_cache cannot serve {source.__name__}, whose text is written "
+            "while the student trains: leave it out, or take DatasetResponses or TeacherResponses"
+        )
 
 
 def _beyond_top_k(

@@ -122,7 +122,7 @@ def _estimate(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) 
         layout=layout,
         records=records,
         tokens=tokens,
-        text_tokens=math.ceil(_text_tokens(settings, batch) / layout.devices),
+        text_tokens=_text_tokens(settings, records),
         accumulate=accumulate,
         checkpointed=bool(settings.get("model.network.activation_checkpointing", False)),
         sampling=_sampling(settings, records, student, teachers),
@@ -141,10 +141,11 @@ def _estimate(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) 
     )
 
 
-def _text_tokens(settings: Settings, batch: int) -> int:
+def _text_tokens(settings: Settings, records: int) -> int:
+    """Returns the tokens of the largest part: blocks are dealt as the records are."""
     if settings.number("model.lm_coef", 0.0) == 0:
         return 0
-    return batch * settings.count("model.plain_text.block_tokens", PlainText("").block_tokens)
+    return records * settings.count("model.plain_text.block_tokens", PlainText("").block_tokens)
 
 
 def _home(settings: Settings, layout: Layout) -> TeacherHome:

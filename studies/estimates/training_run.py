@@ -79,7 +79,7 @@ class TrainingRun:
         layout: Devices, strategy, precision.
         records: Records of the largest micro-batch of a device.
         tokens: Tokens of its longest sequence, padding included.
-        text_tokens: Tokens of plain text in a device's share of an optimiser step.
+        text_tokens: Tokens of plain text that a device reads at once.
         scored: Most scored tokens of a micro-batch; None: all of them may be.
         accumulate: Micro-batches of an optimiser step.
         checkpointed: Whether blocks are recomputed in the backward pass.
@@ -115,4 +115,4 @@ class TrainingRun:
         """
         if self.accumulate == 1:
             return self.batch_tokens + self.text_tokens
-        return max(self.batch_tokens, self.text_tokens // self.accumulate)
+        return max(self.batch_tokens, self.text_tokens)

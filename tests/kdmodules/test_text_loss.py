@@ -17,7 +17,7 @@ from kdmodules.causal_lm import CausalLM
 from kdmodules.losses import ForwardKL, Reduction
 from kdmodules.network import build_network
 from kdmodules.responses import DatasetResponses
-from kdmodules.text_loss import PlainText, TeacherRows, TextStep
+from kdmodules.text_loss import PlainText, TeacherRows, TextStep, dealt_text
 from tests.kdmodules.conftest import TINY
 
 NETWORK = Network(
@@ -187,8 +187,9 @@ def test_parts_that_are_recomputed_change_nothing(
 
     blocks = torch.randint(0, 300, (6, 12), generator=torch.Generator().manual_seed(0))
     found = []
-    for parts in ((blocks,), blocks.chunk(3)):
+    for accumulate in (1, 3):
         lm.zero_grad()
+        parts = dealt_text(blocks, rank=0, world_size=1, accumulate=accumulate)
         sums = lm(TextStep(parts, 0.5, 0.3, rows).sums)
         sums["loss"].backward()
         grads = [p.grad.clone() for p in lm.parameters() if p.grad is not None]

@@ -15,7 +15,7 @@ from kdmodules.phase_clock import PhaseClock
 from kdmodules.responses import StudentResponses
 from kdmodules.sampling import SamplingSettings
 from kdmodules.student import StudentModule
-from kdmodules.text_loss import TextStep
+from kdmodules.text_loss import TextStep, text_batch
 from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
 
 SPENT = {"data": 1.0, "sampling": 2.0, "teacher": 3.0, "student": 4.0, "validation": 10.0}
@@ -84,9 +84,9 @@ def test_plain_text_is_work_of_the_student_and_of_those_who_teach_it(tmp_path: P
     )
     alone = callback._operations(student, callback.sizes[0])
     blocks, text = torch.zeros(2, 8, dtype=torch.int64), PassSize(16, 128, 14)
-    student.text = TextStep((blocks, blocks), 1.0)
+    student.text = TextStep((text_batch(blocks), text_batch(blocks)), 1.0)
     assert callback._operations(student, callback.sizes[0]) == alone + 2 * learnt.training(text)
-    student.text = TextStep((blocks,), 1.0, kd_ratio=0.5)
+    student.text = TextStep((text_batch(blocks),), 1.0, kd_ratio=0.5)
     expected = alone + learnt.training(text) + taught.forward(text)
     assert callback._operations(student, callback.sizes[0]) == pytest.approx(expected)
 
