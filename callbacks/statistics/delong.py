@@ -1,11 +1,14 @@
 """DeLong's covariance of AUROCs, for independent records and for clusters of records."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
+from callbacks.statistics.clusters import critical_value, degrees_of_freedom, pooled_degrees
 from callbacks.statistics.estimates import FloatArray, IntArray
+from callbacks.statistics.recovered_variance import Term
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,25 @@ class RankStatistics:
         covariance: [K, K] sampling covariance of the AUROCs.
         units: Independent member / non-member pairs that can be formed without using a unit
             twice: min(n, m) for independent records, fewer with clusters or unequal weights.
+        degrees: [K] degrees of freedom of each variance; infinite where it is a bound.
     """
 
     aurocs: FloatArray
     covariance: FloatArray
     units: int
+    degrees: FloatArray
+
+    def term(self, model: int, tail: float) -> Term:
+        """One model's AUROC between the ends of the interval that leaves out `tail`."""
+        value, variance = float(self.aurocs[model]), float(self.covariance[model, model])
+        degrees = float(self.degrees[model])
+        return Term(value, *logit_interval(value, variance, self.units, tail, degrees))
+
+    @property
+    def correlation(self) -> float:
+        """Correlation of the first two models' AUROCs; 0 where one of them has no variance."""
+        (var_a, both), (_, var_b) = self.covariance[:2, :2].tolist()
+        return float(both / (var_a * var_b) ** 0.5) if var_a > 0.0 and var_b > 0.0 else 0.0
 
 
 def placements(
@@ -72,6 +89,10 @@ def rank_statistics(
     Weights are counts of what a record stands for and held fixed: the components above become those
     of the weighted mean, and the effective number of records of a side is (sum w)^2 / sum w^2.
 
+    Degrees of freedom: those of each side's clusters (`clusters.degrees_of_freedom`), pooled as the
+    two variances add up; the fewer of the two where clusters lie on both sides, since the two
+    are then not independent.
+
     Args:
         members: [K, n] scores of the same n members under K models.
         nonmembers: [K, m].
@@ -93,23 +114,36 @@ def rank_statistics(
     aurocs = np.average(v10, axis=1, weights=member_weights)
     a = (v10 - aurocs[:, None]) * _shares(n, member_weights)  # [K, n]
     b = (v01 - aurocs[:, None]) * _shares(m, nonmember_weights)  # [K, m]
+    ours = _degrees(v10, member_weights, member_clusters)
+    theirs = _degrees(v01, nonmember_weights, nonmember_clusters)
     n, m = _effective(n, member_weights), _effective(m, nonmember_weights)
     if (member_clusters is None) != (nonmember_clusters is None):
         raise ValueError("clusters: give ids for members and non-members, or for neither")
     if member_clusters is None or nonmember_clusters is None:
         units, sizes, across = min(n, m), (n, m), np.zeros((len(aurocs), len(aurocs)))
+        shared = False
     else:
         ids = np.unique(np.concatenate([member_clusters, nonmember_clusters]))
-        sizes = (
-            min(n, np.unique(member_clusters).size),
-            min(m, np.unique(nonmember_clusters).size),
-        )
+        clusters = np.unique(member_clusters).size, np.unique(nonmember_clusters).size
+        sizes, shared = (min(n, clusters[0]), min(m, clusters[1])), sum(clusters) > ids.size
         units = max(1, min(*sizes, ids.size // 2))
         a = _sum_by_cluster(a, np.searchsorted(ids, member_clusters), ids.size)
         b = _sum_by_cluster(b, np.searchsorted(ids, nonmember_clusters), ids.size)
         across = (a @ b.T + b @ a.T) * _small_sample(ids.size)
-    covariance = a @ a.T * _small_sample(sizes[0]) + b @ b.T * _small_sample(sizes[1]) + across
-    return RankStatistics(aurocs, _bounded(covariance, aurocs, units, min(sizes)), units)
+    inside, outside = a @ a.T * _small_sample(sizes[0]), b @ b.T * _small_sample(sizes[1])
+    freedom = np.stack([ours, theirs])
+    variances = np.stack([np.diag(inside), np.diag(outside)])
+    degrees = freedom.min(axis=0) if shared else pooled_degrees(variances, freedom)
+    return _bounded(aurocs, inside + outside + across, units, degrees, min(sizes))
+
+
+def _degrees(
+    components: FloatArray, weights: FloatArray | None, clusters: IntArray | None
+) -> FloatArray:
+    """Degrees of freedom that one side's clusters leave, [K]."""
+    n = components.shape[1]
+    index = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    return degrees_of_freedom(components, _shares(n, weights), index)
 
 
 def _shares(n: int, weights: FloatArray | None) -> FloatArray:
@@ -136,21 +170,27 @@ def _small_sample(units: int) -> float:
 
 
 def _bounded(
-    covariance: FloatArray, aurocs: FloatArray, units: int, smallest_side: int
-) -> FloatArray:
-    """The covariance with van Dantzig's bound where the data give none."""
+    aurocs: FloatArray,
+    covariance: FloatArray,
+    units: int,
+    degrees: FloatArray,
+    smallest_side: int,
+) -> RankStatistics:
+    """The statistics with van Dantzig's bound where the data give no variance."""
     largest = aurocs * (1.0 - aurocs) / units
     rounding = 1e-14
     unknown = (np.diag(covariance) <= rounding * largest) | (smallest_side == 1)
     result = np.where(unknown[:, None] | unknown[None, :], 0.0, covariance)
     np.fill_diagonal(result, np.where(unknown, largest, np.diag(covariance)))
-    return result
+    return RankStatistics(aurocs, result, units, np.where(unknown, math.inf, degrees))
 
 
-def logit_interval(auroc: float, variance: float, units: int, tail: float) -> tuple[float, float]:
+def logit_interval(
+    auroc: float, variance: float, units: int, tail: float, degrees: float = math.inf
+) -> tuple[float, float]:
     """Two-sided interval of an AUROC on the logit scale, exact where the sample is separated.
 
-    logit(A) -+ z sqrt(variance) / (A(1 - A)), mapped back (Pepe 2003, section 5.2.5). At a sample
+    logit(A) -+ t sqrt(variance) / (A(1 - A)), mapped back (Pepe 2003, section 5.2.5). At a sample
     AUROC of 1 the lower end is (tail/2)^(1/units): all of `units` disjoint pairs are in order
     with probability at most AUROC^units. At 0 its mirror.
 
@@ -159,6 +199,7 @@ def logit_interval(auroc: float, variance: float, units: int, tail: float) -> tu
         variance: Its sampling variance.
         units: Number of disjoint independent pairs.
         tail: Probability outside the interval, 0.05 for 95%.
+        degrees: Degrees of freedom of the variance.
 
     Returns:
         Lower and upper end, in [0, 1].
@@ -168,6 +209,6 @@ def logit_interval(auroc: float, variance: float, units: int, tail: float) -> tu
         return extreme, 1.0
     if auroc <= 0.0:
         return 0.0, 1.0 - extreme
-    half = float(stats.norm.isf(tail / 2.0)) * variance**0.5 / (auroc * (1.0 - auroc))
+    half = critical_value(tail, degrees) * variance**0.5 / (auroc * (1.0 - auroc))
     centre = float(special.logit(auroc))
     return float(special.expit(centre - half)), float(special.expit(centre + half))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from callbacks.statistics.delong import RankStatistics, logit_interval, rank_statistics
+from callbacks.statistics.delong import RankStatistics, rank_statistics
 from callbacks.statistics.estimates import (
     Estimate,
     FloatArray,
@@ -15,6 +15,7 @@ from callbacks.statistics.estimates import (
     as_weights,
     tail_probability,
 )
+from callbacks.statistics.recovered_variance import difference_bounds
 
 _SMALLEST_P = 1e-300
 
@@ -43,9 +44,10 @@ def auroc(
 ) -> Estimate:
     """Probability that a member scores above a non-member, ties counted one half; never flipped.
 
-    Interval: DeLong's variance on the logit scale; at a sample AUROC of 1 (0) the exact bound
-    from disjoint pairs (`delong.logit_interval`). With cluster ids the variance is Obuchowski's
-    and clusters, not records, are the independent units.
+    Interval: DeLong's variance on the logit scale with Student's t; at a sample AUROC of 1 (0) the
+    exact bound from disjoint pairs (`delong.logit_interval`). With cluster ids the variance is
+    Obuchowski's, clusters, not records, are the independent units, and their sizes decide the
+    degrees of freedom.
 
     Args:
         members: [n] scores, higher = more likely a member.
@@ -77,7 +79,7 @@ def auroc(
         as_weights(nonmember_weights, y.size, "nonmember_weights"),
     )
     value = float(ranks.aurocs[0])
-    lower, upper = logit_interval(value, float(ranks.covariance[0, 0]), ranks.units, tail)
+    _, lower, upper = ranks.term(0, tail)
     return Estimate(value, lower, upper, x.size, y.size)
 
 
@@ -95,10 +97,9 @@ def paired_difference(
 ) -> ComparisonEstimate:
     """AUROC of model a minus AUROC of model b on the same records.
 
-    Interval: the two logit intervals combined by the method of variance estimates recovery with
-    the correlation from DeLong's covariance (Zou 2007, Psychological Methods 12, equations 14-15;
-    Newcombe 1998, method 10, is the same for proportions). It keeps a width where one or both
-    AUROCs are 0 or 1, where DeLong's own interval has none. Conditional on the two models: a
+    Interval: the two logit intervals combined by `recovered_variance.difference_bounds` with the
+    correlation from DeLong's covariance. It keeps a width where one or both AUROCs are 0 or 1,
+    where DeLong's own interval has none. Conditional on the two models: a
     statement about these weights, not about the techniques that made them.
 
     Args:
@@ -202,20 +203,9 @@ def _pair(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def _difference_interval(ranks: RankStatistics, tail: float) -> tuple[float, float]:
     """Interval of the first AUROC minus the second."""
-    a, b = (float(v) for v in ranks.aurocs)
-    (var_a, covariance), (_, var_b) = ranks.covariance.tolist()
-    correlation = covariance / (var_a * var_b) ** 0.5 if var_a > 0 and var_b > 0 else 0.0
-    lower_a, upper_a = logit_interval(a, var_a, ranks.units, tail)
-    lower_b, upper_b = logit_interval(b, var_b, ranks.units, tail)
-    below = _recovered(a - lower_a, upper_b - b, correlation)
-    above = _recovered(upper_a - a, b - lower_b, correlation)
-    return max(-1.0, a - b - below), min(1.0, a - b + above)
-
-
-def _recovered(first: float, second: float, correlation: float) -> float:
-    """Half-width of a difference from the half-widths of its two terms."""
-    squared = first * first + second * second - 2.0 * correlation * first * second
-    return max(0.0, squared) ** 0.5
+    first, second = (ranks.term(model, tail) for model in (0, 1))
+    lower, upper = difference_bounds(first, second, ranks.correlation)
+    return max(-1.0, lower), min(1.0, upper)
 
 
 def _p_value(ranks: RankStatistics) -> float:

@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from callbacks.statistics.clusters import pooled_degrees
 from callbacks.statistics.delong import logit_interval, placements, rank_statistics
 from callbacks.statistics.estimates import Estimate, FloatArray, as_clusters, tail_probability
 
@@ -55,8 +55,8 @@ def auroc_over_draws(
     the variance is the sum of two: over clusters of records with the draws fixed (Obuchowski, as in
     `ranking.auroc`), and over draws with the records fixed, by the jackknife that leaves one draw
     out (Efron and Stein 1981, The Annals of Statistics 9). The interval is on the logit scale with
-    Student's quantile at the degrees of freedom of the sum (Satterthwaite 1946), K - 1 for the
-    draws.
+    Student's quantile at the degrees of freedom of the sum (Satterthwaite 1946): those of the
+    clusters, and K - 1 for the draws.
 
     Args:
         members: [n, K] scores, higher = more likely a member.
@@ -82,14 +82,10 @@ def auroc_over_draws(
         as_clusters(member_clusters, len(x), "member_clusters"),
         as_clusters(nonmember_clusters, len(y), "nonmember_clusters"),
     )
-    value, over_records = float(ranks.aurocs[0]), float(ranks.covariance[0, 0])
-    over_draws = _jackknife_variance(x, y)
-    total = over_records + over_draws
-    widening = 1.0
-    if over_draws > 0.0:
-        freedom = (x.shape[1] - 1) * (total / over_draws) ** 2
-        widening = float(stats.t.isf(tail / 2.0, freedom) / stats.norm.isf(tail / 2.0))
-    lower, upper = logit_interval(value, total * widening**2, ranks.units, tail)
+    value, k = float(ranks.aurocs[0]), x.shape[1]
+    variances = np.array([ranks.covariance[0, 0], _jackknife_variance(x, y)])
+    degrees = float(pooled_degrees(variances, np.array([ranks.degrees[0], k - 1.0])))
+    lower, upper = logit_interval(value, float(variances.sum()), ranks.units, tail, degrees)
     return Estimate(value, lower, upper, len(x), len(y))
 
 

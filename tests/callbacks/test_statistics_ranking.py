@@ -67,7 +67,11 @@ def test_interval_is_delong_on_the_logit_scale() -> None:
     x, y = scores(5, 60, 80)
     found = auroc(x, y, level=0.9)
     area, *_ = model = naive_components(x, y)
-    half = stats.norm.ppf(0.95) * naive_covariance(model, model) ** 0.5 / (area * (1 - area))
+    # Welch's degrees of freedom of the two sides' variances.
+    sides = [np.var(model[i], ddof=1) / len(model[i]) for i in (1, 2)]
+    degrees = sum(sides) ** 2 / (sides[0] ** 2 / 59 + sides[1] ** 2 / 79)
+    quantile = stats.t.ppf(0.95, degrees)
+    half = quantile * naive_covariance(model, model) ** 0.5 / (area * (1 - area))
     ends = special.expit(special.logit(area) + np.array([-half, half]))
     assert (found.lower, found.upper) == pytest.approx(tuple(ends), rel=1e-12)
     assert isinstance(found, Estimate)
@@ -205,8 +209,8 @@ def test_paired_difference_recovers_the_variance_of_its_terms() -> None:
     ax, ay, bx, by = paired(2, 60, 1.5)
     ranks = rank_statistics(np.stack([ax, bx]), np.stack([ay, by]))
     (a, b), cov = ranks.aurocs, ranks.covariance
-    la, ua = logit_interval(float(a), float(cov[0, 0]), 60, 0.05)
-    lb, ub = logit_interval(float(b), float(cov[1, 1]), 60, 0.05)
+    la, ua = logit_interval(float(a), float(cov[0, 0]), 60, 0.05, ranks.degrees[0])
+    lb, ub = logit_interval(float(b), float(cov[1, 1]), 60, 0.05, ranks.degrees[1])
     r = cov[0, 1] / (cov[0, 0] * cov[1, 1]) ** 0.5
     found = paired_difference(ax, ay, bx, by)
     lower = a - b - ((a - la) ** 2 + (ub - b) ** 2 - 2 * r * (a - la) * (ub - b)) ** 0.5
