@@ -63,6 +63,10 @@ class InstructionBatch:
         """[N] int64 row of each scored token, in the order of `targets`."""
         return self.response_mask.nonzero()[:, 0]
 
+    def scored_rows(self) -> Tensor:
+        """[B] bool, True where a row has a scored token."""
+        return self.response_mask.any(dim=1)
+
     def token_extras(self) -> dict[str, Tensor]:
         """Extras as [N] tensors in the order of `targets`; a [B] extra counts for all its row."""
         index = self.record_index()

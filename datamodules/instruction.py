@@ -53,9 +53,7 @@ class InstructionDataModule(RecordDataModule):
         private_part: train on this 0-based part of the private split (splits.private_parts); None
             takes all.
         batch_size: records per optimiser step over all ranks and accumulation steps.
-        published_devices: multiplies batch_size. A recipe whose batch was published for each device
-            has the published global batch with the published number of devices here, on however
-            many it runs.
+        published_devices: multiplies batch_size, which is then that of each published device.
         eval_batch_size: most records in a development batch of one rank.
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.

@@ -37,8 +37,7 @@ class StudentModule(LanguageModelModule):
 
     The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
     the scored tokens of the global batch, or over its responses (`Reduction.normalisation`),
-    CE_text one over the tokens of as many blocks of plain text. A technique is a YAML file that
-    sets the plug points.
+    CE_text one over the tokens of as many blocks of plain text.
 
     Args:
         network: The student.
@@ -211,9 +210,9 @@ class StudentModule(LanguageModelModule):
         """Returns the text that is due with a micro-batch: all of the step's with its last."""
         if self._blocks is None:
             return NO_TEXT
-        by_sequence = self.reduction.normalisation == "sequence"
-        self._averaged_over += int((sequences(batch) if by_sequence else batch.response_mask).sum())
         accumulate = self.trainer.accumulate_grad_batches
+        counted = batch.scored_rows() if self.reduction.by_sequence else batch.response_mask
+        self._averaged_over += int(counted.sum())
         if (batch_idx + 1) % accumulate:
             return TextStep((), 0.0, self.text_kd_ratio)
         own = torch.tensor(self._averaged_over, dtype=torch.float64, device=self.device)
@@ -240,7 +239,6 @@ class StudentModule(LanguageModelModule):
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
         taught_by = self._cached or self.teachers
-        by_sequence = reduction.normalisation == "sequence"
         with self.clock.part("teacher", of="student"):
             teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
@@ -259,14 +257,16 @@ class StudentModule(LanguageModelModule):
                 )
             )
             text_sums = text.sums(lm)
-            return {
+            found = {
                 **text_sums,
                 "loss": sums.total + self.lm_coef * text_sums["loss"],
                 "cross_entropy": sums.ce_sum,
                 **dict(sums.terms),
                 "tokens": batch.response_mask.sum(),
-                **({"sequences": sequences(batch).sum()} if by_sequence else {}),
             }
+            if reduction.by_sequence:
+                found["sequences"] = batch.scored_rows().sum()
+            return found
 
         found = self.language_model(compute)
         if self._blocks is None:
@@ -302,8 +302,3 @@ class StudentModule(LanguageModelModule):
         """Restores the response source's state."""
         super().on_load_checkpoint(checkpoint)
         self.responses.load_state_dict(checkpoint[_RESPONSES_KEY])
-
-
-def sequences(batch: InstructionBatch) -> Tensor:
-    """Returns which rows of a batch have a scored response, [B] bool."""
-    return batch.response_mask.any(dim=1)

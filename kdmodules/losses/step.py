@@ -56,6 +56,11 @@ class Reduction:
             raise UserError(f"normalisation is {self.normalisation!r}: choose token or sequence")
 
     @property
+    def by_sequence(self) -> bool:
+        """Whether the loss is a mean over sequences."""
+        return self.normalisation == "sequence"
+
+    @property
     def ce_weight(self) -> float:
         """Weight of the summed cross-entropy in the loss."""
         return 1 - self.kd_ratio
@@ -110,7 +115,7 @@ class KDStep:
         named = {"targets": self.targets, **self.extras}
         if self.record_index is not None:
             named["record_index"] = self.record_index
-        elif self.reduction.normalisation == "sequence":
+        elif self.reduction.by_sequence:
             raise ValueError("normalisation by sequence needs record_index")
         for name, tensor in named.items():
             if tensor.shape != (self.n_tokens,):
@@ -147,7 +152,7 @@ class KDStep:
     @property
     def token_weights(self) -> Tensor | None:
         """[N] one over the scored tokens of each token's record; None where every token is 1."""
-        if self.reduction.normalisation == "token" or self.record_index is None:
+        if not self.reduction.by_sequence or self.record_index is None:
             return None
         return 1.0 / torch.bincount(self.record_index)[self.record_index]
 

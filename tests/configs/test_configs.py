@@ -49,7 +49,7 @@ FOLDERS = {
     "objectives": {
         *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),
         *("jsd", "total_variation", "alpha_beta", "adaptive_kl", "taid", "top_k"),
-        "policy_gradient",
+        *("policy_gradient", "dataset_targets"),
     },
     "presets/as_released": {
         *("seqkd", "imitkd", "gkd", "distillm", "distillm_sfkl", "minillm", "splits"),

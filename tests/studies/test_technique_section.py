@@ -169,7 +169,7 @@ def test_the_shipped_product_is_whole() -> None:
         {path.stem for path in (CONFIGS / kind).glob("*.yaml")}
         for kind in ("objectives", "sources")
     )
-    possible = set(product(objectives - {"policy_gradient"}, sources))
-    expected = possible | {("policy_gradient", "rollouts")}
+    possible = set(product(objectives - {"policy_gradient", "dataset_targets"}, sources))
+    expected = possible | {("policy_gradient", "rollouts"), ("dataset_targets", "mixed")}
     assert labels == {f"{objective}+{source}" for objective, source in expected}
     assert {technique.start for technique in techniques} == {"init"}
