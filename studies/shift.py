@@ -11,7 +11,7 @@ from callbacks.membership.gate import DEALT_BY_COINS
 from studies.memorization import PRIVATE
 from studies.plan import Cell
 
-__all__ = ["dealt_by_coins", "shift_of_splits"]
+__all__ = ["dealt_by_coins", "dealt_sides", "shift_of_splits"]
 
 _NAME = "blind"
 _HALF_WIDTH = float(stats.norm.ppf(0.975))
@@ -24,9 +24,19 @@ def dealt_by_coins(results: pd.DataFrame, runs: Collection[str]) -> bool:
         results: A study's results.
         runs: Names of runs; False where one of them does not say, or where there is none.
     """
-    rows = results[(results["metric"] == DEALT_BY_COINS) & (results["population"] == PRIVATE)]
-    said = rows[rows["run"].isin(list(runs))].groupby("run")["value"].min()
-    return bool(len(said)) and len(said) == len(set(runs)) and bool(said.eq(1.0).all())
+    sides = dealt_sides(results)
+    return len(runs) > 0 and all((run, PRIVATE) in sides for run in runs)
+
+
+def dealt_sides(results: pd.DataFrame) -> set[tuple[str, str]]:
+    """Returns run and population wherever audits say that fair coins dealt it and its non-members.
+
+    Args:
+        results: A study's results.
+    """
+    rows = results[results["metric"] == DEALT_BY_COINS]
+    said = rows.groupby(["run", "population"])["value"].min()
+    return {(str(run), str(population)) for run, population in said.index[said.eq(1.0)]}
 
 
 def _whole_aurocs(results: pd.DataFrame) -> pd.DataFrame:

@@ -165,8 +165,8 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
         )
     if outcome.verdict != "undecided" and not evidence.shift_excluded:
         reasons.append(
-            "no coins dealt private and held-out records, and a shift between them, which can pass "
-            "for a leak or hide one, is not excluded"
+            "coins are not known to have dealt private and held-out records, and a shift between "
+            "them, which can pass for a leak or hide one, is not excluded"
         )
     if reasons:
         outcome = replace(

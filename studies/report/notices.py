@@ -17,7 +17,7 @@ from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
 from studies.report.worst_swap import worst_swap
-from studies.shift import dealt_by_coins, shift_of_splits
+from studies.shift import dealt_sides, shift_of_splits
 
 __all__ = ["estimate_text", "headline", "notices"]
 
@@ -97,20 +97,23 @@ def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:
 
 
 def _shifted(data: StudyData) -> Iterator[Notice]:
-    members = data.rows(audit="membership", run_b=None)
-    shifted = members[members["shifted"].eq(True)]
-    runs = ", ".join(shifted["label"].unique())
+    rows = data.rows(audit="membership", run_b=None)
+    rows = rows[rows["n_members"].notna()]  # not those of non-members alone
+    sides = dealt_sides(data.results)
+    dealt = [side in sides for side in zip(rows["run"], rows["population"], strict=True)]
+    members, lucky = rows[~np.array(dealt, dtype=bool)], rows[np.array(dealt, dtype=bool)]
     together = shift_of_splits(data.results, {cell.alias: cell for cell in data.cells})
-    if dealt_by_coins(data.results, members["run"].unique()):
-        yield from _luck(runs, together)
-        return
-    if len(shifted):
+    if len(lucky):
+        yield from _luck(_shifted_runs(lucky), together)
+        together = None
+    runs = _shifted_runs(members)
+    if runs:
         yield Notice(
             "alert",
             "Shifted data",
-            f"A classifier that sees only the text tells members from non-members ({runs}), and no "
-            "coins dealt them: private against held-out then measures the data, not the model. So "
-            "do swap estimates, as a teacher learns the distribution of its side too.",
+            f"A classifier that sees only the text tells members from non-members ({runs}), and "
+            "coins are not known to have dealt them: attacks then measure the data, not the "
+            "model. So do swap estimates, as a teacher learns the distribution of its side too.",
         )
         return
     if together is not None and together.shifted is not None:
@@ -125,10 +128,14 @@ def _shifted(data: StudyData) -> Iterator[Notice]:
         yield Notice(
             "note",
             "Shift between the record sets: not excluded",
-            "No coins dealt private and held-out records, and no blind baseline showed that their "
+            "Coins are not known to have dealt the sides, and no blind baseline showed that their "
             f"texts cannot be told apart.{enough} A shift can pass for a leak, in a swap estimate "
             "too, and can hide one: no claim is confirmed or refuted.",
         )
+
+
+def _shifted_runs(rows: pd.DataFrame) -> str:
+    return ", ".join(rows.loc[rows["shifted"].eq(True), "label"].unique())
 
 
 def _luck(runs: str, together: SplitsVerdict | None) -> Iterator[Notice]:
@@ -157,8 +164,8 @@ def _together(found: SplitsVerdict) -> Notice:
             "alert",
             "Shifted data",
             "Over the splits of all replicates, a classifier that sees only the text tells "
-            f"members from non-members ({_figures(found)}), and no coins dealt them: AUROCs and "
-            "swap estimates measure the data.",
+            f"members from non-members ({_figures(found)}), and coins are not known to have dealt "
+            "them: AUROCs and swap estimates measure the data.",
         )
     return Notice(
         "note",

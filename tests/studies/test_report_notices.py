@@ -98,6 +98,18 @@ def test_where_coins_dealt_the_sides_their_texts_are_luck(
     assert all(one.level == "note" and "caps no verdict" in one.text for one in told)
 
 
+def test_coins_excuse_the_sides_alone_that_they_dealt(finished: Plan) -> None:
+    """Public against held-out records: other texts, and no coin between them."""
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = with_coins(data.results.assign(shifted=None))
+    public = rows[rows["audit"] == "membership"].assign(population="public", shifted=True)
+    public = public[public["metric"] != "dealt_by_coins"]
+    found = notices(replace(data, results=pd.concat([rows, public])), out_of_date=False)
+    told = [one for one in found if "hift" in one.title or "texts" in one.title]
+    assert [one.title for one in told] == ["Shifted data"]
+
+
 def test_the_headline_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
     write_study_tables(finished, OUT)
     text = headline(read_study_data(finished, OUT))

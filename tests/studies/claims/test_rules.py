@@ -227,6 +227,6 @@ def test_a_shift_that_is_not_excluded_stops_confirmations_and_refutations_alike(
         assert state(outcome, "m", Evidence(5)).outcome.verdict == outcome.verdict
         gated = state(outcome, "m", Evidence(5, shift_excluded=False)).outcome
         assert gated.verdict == "undecided"
-        assert "no coins dealt" in gated.why
+        assert "coins are not known to have dealt" in gated.why
     nothing = Outcome("undecided", 0.5, "a figure", why="wide")
     assert state(nothing, "m", Evidence(5, shift_excluded=False)).outcome.why == "wide"
