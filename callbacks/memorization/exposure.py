@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from callbacks.statistics.estimates import as_scores
+from callbacks.statistics.estimates import FloatArray, as_scores
 from callbacks.utility.estimates import share_interval
 
-Method = Literal["exact", "skew_normal"]
+Method = Literal["exact", "skew_normal_approximation"]
 
 CHANCE_BITS = math.log2(math.e)
 """Mean exposure of a secret that was never seen, in bits, where the space is large."""
@@ -31,12 +31,18 @@ class Exposure:
 
     Attributes:
         bits: The exposure, from 0 to log2 of the number of secrets.
-        method: "exact" where every secret was scored, "skew_normal" where the distribution of a
-            sample of them stands for the rest.
+        method: "exact" where every secret was scored, "skew_normal_approximation" where a
+            distribution that was fitted to a sample of them stands for the rest: its tail, and with
+            it the bits, is an assumption.
+        p_value: Of "the model never met this secret", from its rank alone and so free of any
+            distribution: the share of the scored secrets, itself included, that are at least as
+            likely. Without memorization the secret is one of them like any other, and P[p <= x] is
+            at most x for every x.
     """
 
     bits: float
     method: Method
+    p_value: float
 
 
 def exact_exposure(secret: float, others: ArrayLike) -> Exposure:
@@ -62,7 +68,9 @@ def exact_exposure(secret: float, others: ArrayLike) -> Exposure:
     scores = as_scores(others, "others")
     _require_number(secret)
     rank = 1.0 + float((scores > secret).sum()) + 0.5 * float((scores == secret).sum())
-    return Exposure(math.log2(scores.size + 1) - math.log2(rank), "exact")
+    return Exposure(
+        math.log2(scores.size + 1) - math.log2(rank), "exact", _rank_p_value(secret, scores)
+    )
 
 
 def extrapolated_exposure(secret: float, sample: ArrayLike, secret_space: int) -> Exposure:
@@ -75,7 +83,8 @@ def extrapolated_exposure(secret: float, sample: ArrayLike, secret_space: int) -
 
     Args:
         secret: Log-likelihood of the planted secret, nats.
-        sample: [n] log-likelihoods of secrets drawn uniformly from the others, nats.
+        sample: [n] log-likelihoods of secrets drawn uniformly from the others, nats; the p-value
+            comes from the rank among them and is at least 1 / (n + 1).
         secret_space: Number of secrets.
 
     Returns:
@@ -98,7 +107,7 @@ def extrapolated_exposure(secret: float, sample: ArrayLike, secret_space: int) -
     below = float(stats.skewnorm.cdf((centre - secret) / spread, shape, location, scale))
     most = math.log2(secret_space)
     bits = most if below <= 1.0 / secret_space else -math.log2(min(below, 1.0))
-    return Exposure(bits, "skew_normal")
+    return Exposure(bits, "skew_normal_approximation", _rank_p_value(secret, scores))
 
 
 def chance_exposure(secret_space: int) -> float:
@@ -125,16 +134,16 @@ class MeanExposure:
     n: int
 
 
-def mean_exposure(exposures: ArrayLike, secret_spaces: Sequence[int]) -> MeanExposure:
+def mean_exposure(exposures: Sequence[Exposure], secret_spaces: Sequence[int]) -> MeanExposure:
     """Mean exposure over canaries, with its interval and a test against chance.
 
     The interval is Student's t over canaries, kept between 0 and log2 of the largest space. The
-    test needs no more than that secrets were drawn uniformly: under chance rank / N lies above a
-    uniform number on (0, 1], so the sum of n exposures in nats lies below a Gamma(n) variable
-    (Fisher's method), whose tail bounds the p-value.
+    test takes the ranks, whatever the method of the bits, and needs no more than that secrets were
+    drawn uniformly: without memorization every p-value lies above a uniform number on (0, 1], so
+    the sum of -ln p lies below a Gamma(n) variable (Fisher's method), whose tail is the p-value.
 
     Args:
-        exposures: [n] bits.
+        exposures: [n] canaries.
         secret_spaces: Number of secrets behind each of them.
 
     Returns:
@@ -143,16 +152,21 @@ def mean_exposure(exposures: ArrayLike, secret_spaces: Sequence[int]) -> MeanExp
     Raises:
         ValueError: No canary, a NaN, or an exposure beyond its space.
     """
-    bits = as_scores(exposures, "exposures")
+    bits = as_scores([one.bits for one in exposures], "exposures")
+    surprise = -sum(math.log(one.p_value) for one in exposures)
     ceiling = math.log2(max(secret_spaces))
     share = share_interval(np.clip(bits / ceiling, 0.0, None))
     return MeanExposure(
         share.value * ceiling,
         None if share.lower is None else share.lower * ceiling,
         None if share.upper is None else share.upper * ceiling,
-        float(stats.gamma.sf(bits.sum() * math.log(2), bits.size)),
+        float(stats.gamma.sf(surprise, bits.size)),
         bits.size,
     )
+
+
+def _rank_p_value(secret: float, others: FloatArray) -> float:
+    return (1 + int((others >= secret).sum())) / (others.size + 1)
 
 
 def _require_number(secret: float) -> None:

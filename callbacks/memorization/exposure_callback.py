@@ -39,7 +39,8 @@ class ExposureAudit(AuditCallback):
     Args:
         max_candidates: Largest space of which every secret is scored, for the exact rank; 24,000
             takes in the codes.
-        sample_candidates: Secrets drawn from a larger space, for the extrapolation.
+        sample_candidates: Secrets drawn from a larger space, among which the rank gives the p-value
+            and to which a skew-normal distribution is fitted for the bits, an approximation.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
             None, as the run's other audits (``audits.every_n_validations``).
         batch_size: Most candidates in a batch.
@@ -179,7 +180,7 @@ def exposure_rows(measured: Sequence[MeasuredCanary]) -> list[Row]:
 
 def _mean_row(name: str, level: int, measured: Sequence[MeasuredCanary]) -> Row:
     mean = mean_exposure(
-        [one.exposure.bits for one in measured], [one.canary.secret_space for one in measured]
+        [one.exposure for one in measured], [one.canary.secret_space for one in measured]
     )
     return {
         **_key(name, level, measured),

@@ -59,15 +59,19 @@ def test_the_exposure_of_a_whole_space_is_exact() -> None:
     scores = np.random.default_rng(0).normal(size=24_000)
     found = audit._exposure(CANARIES[0], scores)
     rank = 1 + int((scores > scores[0]).sum())
-    assert found == Exposure(math.log2(24_000) - math.log2(rank), "exact")
-    assert audit._exposure(CANARIES[1], scores[:1001]).method == "skew_normal"
+    assert found == Exposure(math.log2(24_000) - math.log2(rank), "exact", rank / 24_000)
+    assert audit._exposure(CANARIES[1], scores[:1001]).method == "skew_normal_approximation"
 
 
 def test_rows_by_repetitions_and_format() -> None:
     measured = [
         MeasuredCanary(
             canary,
-            Exposure(float(number), "exact" if canary.format == "code" else "skew_normal"),
+            Exposure(
+                float(number),
+                "exact" if canary.format == "code" else "skew_normal_approximation",
+                p_value=0.5,
+            ),
             n_tokens=5,
         )
         for number, canary in enumerate(CANARIES)
@@ -82,7 +86,8 @@ def test_rows_by_repetitions_and_format() -> None:
     whole = next(
         row
         for row in rows
-        if row["params"] == {"format": "all", "repetitions": 16, "method": "exact+skew_normal"}
+        if row["params"]
+        == {"format": "all", "repetitions": 16, "method": "exact+skew_normal_approximation"}
     )
     assert whole["value"] == pytest.approx(np.mean([4, 5, 6, 7]))
     assert whole["n_members"] == 4
