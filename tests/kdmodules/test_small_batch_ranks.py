@@ -29,6 +29,7 @@ RUNS = {
     "three records, two parts, sharded": ("kd", "fsdp2", 3, 2, 0.5),
     "three rollouts, two parts, sharded": ("minillm", "fsdp2", 3, 2, 0.0),
     "one rollout": ("minillm", "ddp", 1, 1, 0.5),
+    "one rollout, sharded": ("minillm", "fsdp2", 1, 1, 0.0),
 }
 """Technique, strategy on two ranks, global batch, micro-batches, KL's share of the text's loss."""
 
@@ -39,7 +40,7 @@ def train(name: str, teacher: str, folder: Path, alone: bool) -> dict[str, Any]:
     # Micro-batches are whitened over all ranks, and one process has no others.
     whitening = "micro_batch" if accumulate == 1 else "round"
     rolled = TeacherMixedRollouts(
-        MixtureSettings(max_new_tokens=4), rollouts=3, inner_epochs=2, whitening=whitening
+        MixtureSettings(max_new_tokens=4), rollouts=batch, inner_epochs=1, whitening=whitening
     )
     student = StudentModule(
         Network("gpt2", None, CONFIG | NO_DROPOUT),

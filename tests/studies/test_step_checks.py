@@ -68,7 +68,7 @@ def test_it_stops_the_command_before_anything_runs(
 ) -> None:
     for command in ("plan", "run"):
         given = ["--stages.student.data.batch_size", "48", "--run_dir", str(tmp_path)]
-        assert main([command, GPT2, *given]) == 2
+        assert main([command, "configs/studies/quickstart.yaml", *given]) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
         assert re.match(r"error: student-minillm-\S+ cannot train: model\.responses", line)
     assert not list(tmp_path.iterdir())
