@@ -128,10 +128,10 @@ class MeanExposure:
 def mean_exposure(exposures: ArrayLike, secret_spaces: Sequence[int]) -> MeanExposure:
     """Mean exposure over canaries, with its interval and a test against chance.
 
-    The interval is Student's t over canaries, kept between 0 and log2 of the largest space. The
-    test needs no more than that secrets were drawn uniformly: under chance rank / N lies above a
-    uniform number on (0, 1], so the sum of n exposures in nats lies below a Gamma(n) variable
-    (Fisher's method), whose tail bounds the p-value.
+    The interval is that of a mean of numbers between 0 and log2 of the largest space
+    (`share_interval`). The test needs no more than that secrets were drawn uniformly: under chance
+    rank / N lies above a uniform number on (0, 1], so the sum of n exposures in nats lies below a
+    Gamma(n) variable (Fisher's method), whose tail bounds the p-value.
 
     Args:
         exposures: [n] bits.
