@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from callbacks.memorization.estimates import gap
-from callbacks.utility.estimates import UtilityEstimate, share_interval
+from callbacks.utility.estimates import UtilityEstimate, gap, share_interval
 from studies.memorization import NEVER, PRIVATE, Accuracies, Row
 from studies.plan import Cell
 

@@ -6,14 +6,13 @@ part of a fit (audits.md, Memorization; corrections, items 1, 2 and 13).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from callbacks.memorization.estimates import gap
 from callbacks.statistics.conditional import (
     TAUS,
     AboveCut,
@@ -21,7 +20,7 @@ from callbacks.statistics.conditional import (
     conditional_mean,
     difference_in_differences,
 )
-from callbacks.utility.estimates import UtilityEstimate, ratio_interval, share_interval
+from callbacks.utility.estimates import UtilityEstimate, gap, share_interval
 from studies.comparisons import comparison_pairs, record_clusters, run_identities
 from studies.plan import Cell
 
@@ -179,19 +178,12 @@ def mean_excess(
 ) -> UtilityEstimate:
     """Returns the mean difference of two runs over the records of both, with its interval.
 
-    Student's t over clusters. Where the two runs agree on every record, as rates near 0 do, a t
-    interval has no width: the intervals of both runs' means then stand for their errors.
+    The differences are numbers in [-1, 1]: the interval has a width also where the two runs agree
+    on every record, as rates near 0 do.
     """
     excess = accuracies.excess(cell, other, population)
     ids = accuracies.cluster_ids([cell], excess.index)
-    clusters = None if ids is None else ids.tolist()
-    if excess.nunique() > 1:
-        return ratio_interval(excess.to_numpy(), np.ones(len(excess)), clusters)
-    sides = [
-        share_interval(accuracies.of(one, population)[excess.index].to_numpy(), clusters)
-        for one in (cell, other)
-    ]
-    return replace(gap(*sides), n=len(excess))
+    return share_interval(excess.to_numpy(), None if ids is None else ids.tolist(), low=-1.0)
 
 
 def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from callbacks.memorization.estimates import gap
 from callbacks.statistics import Estimate, auroc, swap_estimate
-from callbacks.utility.estimates import UtilityEstimate, ratio_interval
+from callbacks.utility.estimates import UtilityEstimate, gap, share_interval
 from studies.comparisons import AttackScores, comparison_pairs, record_clusters, run_identities
 from studies.memorization import (
     HELD_OUT,
@@ -177,10 +176,10 @@ def _memorization_rows(
             continue
         found = _Matched(sides, accuracies.clusters[cell.alias])
         metric = f"{TOKEN_ACCURACY}_gap" + ("" if other is None else "_excess") + EQUAL_LENGTHS
-        run_b = None if other is None else other.alias
+        run_b, least = (None, 0.0) if other is None else (other.alias, -1.0)
         for task in sides.names:
             row = accuracies.row(cell, TOKEN_ACCURACY, metric, task=task, run_b=run_b)
-            yield row | found.counts | _gap(ours, theirs, found, task)
+            yield row | found.counts | _gap(ours, theirs, found, task, least)
 
 
 def _values(accuracies: Accuracies, cell: Cell, other: Cell | None, population: str) -> pd.Series:
@@ -189,16 +188,19 @@ def _values(accuracies: Accuracies, cell: Cell, other: Cell | None, population: 
     return accuracies.excess(cell, other, population)
 
 
-def _gap(ours: pd.Series, theirs: pd.Series, found: _Matched, task: str) -> Row:
+def _gap(ours: pd.Series, theirs: pd.Series, found: _Matched, task: str, least: float) -> Row:
+    """Returns the gap of numbers between `least` and 1."""
     if not found.enough:
         return {}
-    inside = _mean(ours, found.sides.members.of(task), found)
-    outside = _mean(theirs, found.sides.nonmembers.of(task), found)
+    inside = _mean(ours, found.sides.members.of(task), found, least)
+    outside = _mean(theirs, found.sides.nonmembers.of(task), found, least)
     one = gap(inside, outside)
     return {"value": one.value, "lower": one.lower, "upper": one.upper}
 
 
-def _mean(values: pd.Series, chosen: pd.DataFrame, found: _Matched) -> UtilityEstimate:
-    weights = chosen["weight"].to_numpy()
+def _mean(
+    values: pd.Series, chosen: pd.DataFrame, found: _Matched, least: float
+) -> UtilityEstimate:
     own = values[chosen.index].to_numpy(dtype=np.float64)
-    return ratio_interval(weights * own, weights, found.ids(chosen.index))
+    weights = chosen["weight"].to_numpy()
+    return share_interval(own, found.ids(chosen.index), weights=weights, low=least)

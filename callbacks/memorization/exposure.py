@@ -137,10 +137,11 @@ class MeanExposure:
 def mean_exposure(exposures: Sequence[Exposure], secret_spaces: Sequence[int]) -> MeanExposure:
     """Mean exposure over canaries, with its interval and a test against chance.
 
-    The interval is Student's t over canaries, kept between 0 and log2 of the largest space. The
-    test takes the ranks, whatever the method of the bits, and needs no more than that secrets were
-    drawn uniformly: without memorization every p-value lies above a uniform number on (0, 1], so
-    the sum of -ln p lies below a Gamma(n) variable (Fisher's method), whose tail is the p-value.
+    The interval is that of a mean of numbers between 0 and log2 of the largest space
+    (`share_interval`). The test takes the ranks, whatever the method of the bits, and needs no more
+    than that secrets were drawn uniformly: without memorization every p-value lies above a uniform
+    number on (0, 1], so the sum of -ln p lies below a Gamma(n) variable (Fisher's method), whose
+    tail is the p-value.
 
     Args:
         exposures: [n] canaries.

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.memorization.estimates import estimate, gap
+from callbacks.memorization.estimates import estimate
 from callbacks.memorization.metrics import Summary
 from callbacks.memorization.released import ReleasedDecoding, released_accuracies
 from callbacks.results import Row
 from callbacks.run import Scene
-from callbacks.utility.estimates import UtilityEstimate
+from callbacks.utility.estimates import UtilityEstimate, gap
 from datamodules.records import InstructionRecord
 
 _NAME = "token_accuracy_as_released"

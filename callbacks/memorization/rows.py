@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from callbacks.memorization.estimates import estimate, gap
+from callbacks.memorization.estimates import estimate
 from callbacks.memorization.judging import Judged, Slice, slices
 from callbacks.memorization.metrics import Summary
 from callbacks.results import Row
-from callbacks.utility.estimates import UtilityEstimate
+from callbacks.utility.estimates import UtilityEstimate, gap
 
 
 def record_rows(judged: Judged) -> list[Row]:

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+
+from callbacks.statistics.bounded_mean import bounded_mean_interval
+from callbacks.statistics.clusters import critical_value, degrees_of_freedom
+from callbacks.statistics.estimates import tail_probability
+from callbacks.statistics.recovered_variance import Term, difference_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,10 @@ def ratio_interval(
     """Estimate sum(numerators) / sum(denominators) with a Student t interval over clusters.
 
     The standard error is the delta method's for a ratio of cluster totals (Cochran 1977, *Sampling
-    Techniques*, eq. 6.13), with one degree of freedom per cluster but one. With ones as
-    denominators and no clusters this is the usual t interval of a mean.
+    Techniques*, eq. 6.13), with the degrees of freedom that the clusters' weights leave
+    (`clusters.degrees_of_freedom`): one per cluster but one where they are alike, fewer where a few
+    clusters hold most of the weight. With ones as denominators and no clusters this is the usual t
+    interval of a mean.
 
     Args:
         numerators: One number per record, [B].
@@ -54,45 +60,76 @@ def ratio_interval(
     top, bottom = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     _check(top, bottom, clusters)
     value = top.sum() / bottom.sum()
-    residuals = _cluster_totals(top - value * bottom, clusters)
-    count = len(residuals)
+    index = _cluster_index(len(top), clusters)
+    residuals = top - value * bottom
+    totals = np.bincount(index, weights=residuals)
+    count = np.count_nonzero(np.bincount(index, weights=bottom))
     if count < 2:
         return UtilityEstimate(float(value), None, None, len(top))
-    error = math.sqrt(count / (count - 1) * np.square(residuals).sum()) / bottom.sum()
-    margin = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
+    error = math.sqrt(count / (count - 1) * np.square(totals).sum()) / bottom.sum()
+    each = np.divide(residuals, bottom, out=np.zeros_like(residuals), where=bottom > 0.0)
+    degrees = float(degrees_of_freedom(each[None], bottom, index)[0])
+    margin = critical_value(tail_probability(level), degrees) * error
     return UtilityEstimate(float(value), float(value - margin), float(value + margin), len(top))
 
 
 def share_interval(
-    values: ArrayLike, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+    values: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    *,
+    weights: ArrayLike | None = None,
+    low: float = 0.0,
 ) -> UtilityEstimate:
-    """Estimate the mean of numbers in [0, 1], with an interval inside [0, 1].
+    """Estimate the mean of numbers in [0, 1], or of their differences, with an interval in range.
 
-    Where every number sits at one end, the t interval has no width; the other bound is then the
-    exact one for the probability that a cluster leaves that end, 1 - (alpha/2)**(1/clusters).
+    The interval is `bounded_mean.bounded_mean_interval`'s, which covers also where almost every
+    number sits at one end of the range and a t interval has little width or none.
 
     Args:
-        values: One number per record, [B], in [0, 1].
+        values: One number per record, [B], in [low, 1].
         clusters: Each record's cluster; None: each its own.
         level: Coverage.
+        weights: How much each record counts, [B]; None: all alike.
+        low: Lower end of the range: 0, or -1 for differences of two numbers in [0, 1].
 
     Raises:
-        ValueError: If a number is outside [0, 1], or as in `ratio_interval`.
+        ValueError: If a number is out of range, or as in `ratio_interval`.
     """
     numbers = np.asarray(values, dtype=float)
-    if ((numbers < 0) | (numbers > 1)).any():
-        raise ValueError("a share lies in [0, 1]")
-    estimate = ratio_interval(numbers, np.ones_like(numbers), clusters, level)
-    if estimate.lower is None or estimate.upper is None:
-        return estimate
-    lower, upper = max(0.0, estimate.lower), min(1.0, estimate.upper)
-    count = len(set(clusters)) if clusters is not None else len(numbers)
-    reach = 1 - ((1 - level) / 2) ** (1 / count)
-    if (numbers == 0).all():
-        upper = reach
-    if (numbers == 1).all():
-        lower = 1 - reach
-    return UtilityEstimate(estimate.value, lower, upper, estimate.n)
+    counted = np.ones_like(numbers) if weights is None else np.asarray(weights, dtype=float)
+    _check(numbers, counted, clusters)
+    if ((numbers < low) | (numbers > 1.0)).any():
+        raise ValueError(f"a number lies outside [{low:g}, 1]")
+    mean = float(counted @ numbers / counted.sum())
+    index = _cluster_index(len(numbers), clusters)
+    if len(np.unique(index[counted > 0.0])) < 2:
+        return UtilityEstimate(mean, None, None, len(numbers))
+    bounds = bounded_mean_interval(numbers, counted, index, low, 1.0, tail_probability(level))
+    return UtilityEstimate(mean, *bounds, len(numbers))
+
+
+def gap(members: UtilityEstimate, nonmembers: UtilityEstimate) -> UtilityEstimate:
+    """Return members minus non-members, with an interval recovered from theirs.
+
+    Unlike a t interval it keeps a width where no record of either side is memorized, and it ends
+    inside the range of the gap where theirs end inside their own.
+
+    Returns:
+        The signed gap; no bounds where a side has none; the records of both sides.
+    """
+    value, n = members.value - nonmembers.value, members.n + nonmembers.n
+    sides = [_term(one) for one in (members, nonmembers)]
+    known = [side for side in sides if side is not None]
+    if len(known) < len(sides):
+        return UtilityEstimate(value, None, None, n)
+    return UtilityEstimate(value, *difference_bounds(*known), n)
+
+
+def _term(one: UtilityEstimate) -> Term | None:
+    if one.lower is None or one.upper is None:
+        return None
+    return Term(one.value, one.lower, one.upper)
 
 
 def share_by_task(
@@ -135,12 +172,9 @@ def _check(
         raise ValueError("weights must not be negative, nor all 0")
 
 
-def _cluster_totals(
-    values: NDArray[np.float64], clusters: Sequence[Hashable] | None
-) -> NDArray[np.float64]:
+def _cluster_index(n: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64]:
+    """Return the number of each record's cluster, [B]."""
     if clusters is None:
-        return values
-    totals: dict[Hashable, float] = {}
-    for value, cluster in zip(values.tolist(), clusters, strict=True):
-        totals[cluster] = totals.get(cluster, 0.0) + value
-    return np.array(list(totals.values()))
+        return np.arange(n)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([numbers[name] for name in clusters], dtype=np.int64)

@@ -9,12 +9,12 @@ from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.membership.measurements import NEVER
-from callbacks.memorization.estimates import estimate, gap
+from callbacks.memorization.estimates import estimate
 from callbacks.memorization.metrics import Summary
 from callbacks.ranks import Ranks
 from callbacks.results import Row
 from callbacks.run import Scene
-from callbacks.utility.estimates import UtilityEstimate
+from callbacks.utility.estimates import UtilityEstimate, gap
 from callbacks.utility.transfer import SpanIndex
 from datamodules.batches import InstructionBatch
 from datamodules.errors import UserError
@@ -128,7 +128,7 @@ class TransferAudit(AuditCallback):
         long_enough = set() if self._index is None else set(self._index.long_enough(name))
         records = [one for one in self.population(scene, name) if one.id in long_enough]
         values = np.array([(name, record.id) in self._met for record in records], dtype=np.float64)
-        summary = Summary("transfer_overlap", values, is_rate=True)
+        summary = Summary("transfer_overlap", values)
         clusters = scene.data.clusters(records)
         return estimate(summary, np.arange(len(records)), clusters), len(records)
 

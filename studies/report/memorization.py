@@ -184,7 +184,8 @@ def memorization_charts(data: StudyData) -> dict[str, Spec]:
 
 def memorization_sentences(data: StudyData) -> list[str]:
     """Returns what a reader must know of the figures, in one sentence each."""
-    return list(_decided(memorization_rows(data)))
+    rows = memorization_rows(data)
+    return [*_decided(rows), *_not_given(rows)]
 
 
 def disagreement_sentences(data: StudyData) -> list[str]:
@@ -204,6 +205,30 @@ def _decided(rows: pd.DataFrame) -> Iterator[str]:
             "Inherited, teacher-only and student-only: share of records above the excess that "
             "counts as memorized; the same share of never-seen records stands beside it and is "
             "subtracted."
+        )
+
+
+def _not_given(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields where a figure of what was inherited, or its interval, is not given, and why."""
+    did = rows[rows["metric"] == "did"]
+    taus = did["params"].map(lambda params: json.loads(params)["tau"])
+    single = did["value"].notna() & did["lower"].isna()
+    for missing, what, why in (
+        (did["n_members"] == 0, "value", "no private record"),
+        (did["n_nonmembers"] == 0, "value", "no never-seen record"),
+        (single, "interval", "on one side only near-duplicates of one record"),
+    ):
+        if missing.any():
+            cuts = ", ".join(f"{tau:g}" for tau in sorted(set(taus[missing])))
+            yield (
+                f"Difference in differences: no {what} in {missing.sum()} of {len(did)} cases (tau "
+                f"{cuts}), where the teacher is above the cut on {why}."
+            )
+    shares = rows[rows["metric"] == "relative_leakage"]
+    if (unbounded := shares["value"].notna() & shares["lower"].isna()).any():
+        yield (
+            "Leakage as a share of the anchor’s: no interval in "
+            f"{unbounded.sum()} of {len(shares)} cases, where the anchor is not told from chance."
         )
 
 

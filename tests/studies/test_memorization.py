@@ -8,7 +8,6 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from callbacks.results import merge_parts, read_table, write_part
 from studies.cell_state import CellFiles
@@ -56,6 +55,13 @@ def five_replicates(project: Path, plan_of: PlanOf, planted: ModuleType) -> Plan
     return plan
 
 
+def drawn_bounds(differences: np.ndarray) -> tuple[float, float]:
+    """Quantiles of the mean under weights drawn uniformly from the simplex, with -1 or 1 more."""
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=20_000)
+    lower = np.quantile(weights @ np.append(differences, -1.0), 0.025)
+    return float(lower), float(np.quantile(weights @ np.append(differences, 1.0), 0.975))
+
+
 def test_the_excess_equals_a_plain_loop(one_seed: Plan, planted: ModuleType) -> None:
     rows = study_rows(one_seed)
     ours, theirs = (planted.planted_accuracy(role, 1) for role in ("student", "counterfactual"))
@@ -63,10 +69,9 @@ def test_the_excess_equals_a_plain_loop(one_seed: Plan, planted: ModuleType) -> 
     excess = student[student.metric == "token_accuracy_excess"].set_index("population")
     for population in ("private", "held_out", "never"):
         differences = ours[population] - theirs[population]
-        interval = stats.ttest_1samp(differences, 0).confidence_interval()
         row = excess.loc[population]
         assert row.value == pytest.approx(differences.mean())
-        assert (row.lower, row.upper) == pytest.approx((interval.low, interval.high))
+        assert (row.lower, row.upper) == pytest.approx(drawn_bounds(differences), abs=0.002)
     assert excess.loc["private"].n_members == excess.loc["never"].n_nonmembers == planted.RECORDS
     gap = student[student.metric == "token_accuracy_gap_excess"].iloc[0]
     assert gap.value == pytest.approx(excess.loc["private"].value - excess.loc["held_out"].value)
@@ -102,7 +107,7 @@ def test_every_curve_has_its_baselines_and_did_is_their_difference(
         + by.loc[("counterfactual", "never", 0.5)].value
     )
     assert did.loc[0.5].value == pytest.approx(expected)
-    assert did.loc[0.5].lower > 0.1
+    assert did.loc[0.5].lower < expected < did.loc[0.5].upper
     assert np.isnan(did.loc[0.99].value)
     assert did.loc[0.99].n_nonmembers == 0
 
@@ -167,6 +172,9 @@ def test_the_page_has_a_section_on_memorization(one_seed: Plan) -> None:
     assert 'id="memorization"' in text
     assert "no record is decided" in text
     assert "undecided (R = 1)" in text
+    # What is not given says why, as its row does by a count of 0.
+    reason = "(tau 0.7, 0.8, 0.9, 0.95, 0.99), where the teacher is above the cut on no never-seen"
+    assert f"no value in 5 of 7 cases {reason} record." in text
     assert '"conditional":{' in text
     table = pd.read_csv(OUT / "report/tables/memorization.csv")
     assert set(table["name"]) >= {"token_accuracy", "conditional", "decomposition"}
@@ -210,9 +218,8 @@ def test_extraction_stands_beside_its_counterfactual(one_seed: Plan, planted: Mo
     found = rows[rows.metric == "exact_match_rate_excess"]
     found = found[found.run_b.str.startswith("counterfactual-") & (found.role == "student")]
     own = found.set_index("population").loc["private"]
-    interval = stats.ttest_1samp(student, 0).confidence_interval()
     assert own.value == pytest.approx(student.mean())
-    assert (own.lower, own.upper) == pytest.approx((interval.low, interval.high))
+    assert (own.lower, own.upper) == pytest.approx(drawn_bounds(student.to_numpy()), abs=0.003)
     assert set(found.population) == {"private", "held_out", "never"}
     drawn = rows[rows.metric == "extraction_probability_excess"]
     drawn = drawn[drawn.run_b.str.startswith("counterfactual-") & (drawn.role == "student")]
@@ -227,7 +234,7 @@ def test_two_runs_without_a_match_keep_an_interval(one_seed: Plan, planted: Modu
     own = teacher.set_index("population").loc["private"]
     reach = 1 - 0.025 ** (1 / planted.RECORDS)
     assert own.value == 0.0
-    assert (own.lower, own.upper) == pytest.approx((-reach, reach))
+    assert (own.lower, own.upper) == pytest.approx((-reach, reach), rel=0.01)
 
 
 def test_an_anchor_makes_leakage_relative(

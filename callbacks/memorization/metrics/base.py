@@ -21,14 +21,12 @@ class Summary:
     Attributes:
         metric: Its name in the results table.
         values: [B] float64 in [0, 1].
-        is_rate: Whether every value is 0 or 1.
         params: What tells it apart from other figures of the same name.
         detailed: Whether it is also told by task and by length, and drawn over the run.
     """
 
     metric: str
     values: NDArray[np.float64]
-    is_rate: bool = False
     params: dict[str, float | int | str] = field(default_factory=dict)
     detailed: bool = True
 

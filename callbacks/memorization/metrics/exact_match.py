@@ -27,4 +27,4 @@ class ExactMatch(SuffixMetric):
 
     def summaries(self, values: NDArray[np.float64]) -> list[Summary]:
         """Returns the share of records."""
-        return [Summary("exact_match_rate", values, is_rate=True)]
+        return [Summary("exact_match_rate", values)]

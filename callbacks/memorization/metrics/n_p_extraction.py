@@ -89,7 +89,6 @@ class NPExtraction(SuffixMetric):
                 Summary(
                     "extraction_rate",
                     (needed <= n).astype(np.float64),
-                    is_rate=True,
                     params={"p": p, "n": n},
                     detailed=False,
                 )

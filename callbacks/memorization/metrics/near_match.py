@@ -83,7 +83,7 @@ class NearMatch(SuffixMetric):
     def summaries(self, values: NDArray[np.float64]) -> list[Summary]:
         """Returns the mean similarity, and the share of records above the threshold."""
         above = (values > self.threshold).astype(np.float64)
-        return [Summary("similarity", values), Summary("near_match_rate", above, is_rate=True)]
+        return [Summary("similarity", values), Summary("near_match_rate", above)]
 
 
 def _rouge_l(reference: str, written: str) -> float | None:

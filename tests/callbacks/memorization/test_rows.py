@@ -165,7 +165,7 @@ def memorized(planted: Planted) -> Planted:
 def test_a_planted_leak_is_found_and_a_clean_model_is_not_accused(memorized: Planted) -> None:
     for name, row in gaps_of(memorized.access, memorized).items():
         assert row["value"] > 0.9, (name, row)
-        assert row["lower"] > 0.8, (name, row)
+        assert row["lower"] > 0.7, (name, row)
     for name, row in gaps_of(memorized.untrained, memorized).items():
         assert row["lower"] <= 0 <= row["upper"], (name, row)
         assert row["value"] == pytest.approx(0, abs=0.01)

@@ -45,13 +45,28 @@ def test_intervals_cover_the_truth() -> None:
 
 
 def test_shares_stay_in_their_range_and_keep_a_width() -> None:
-    assert share_interval([0.0, 0.0, 1.0]).lower == 0
+    for hits in ([0.0, 0.0, 1.0], [0.0] * 20, [1.0] * 20, [1e-9] * 20):
+        found = share_interval(hits)
+        assert 0.0 <= found.lower <= found.value <= found.upper <= 1.0
+        assert found.upper - found.lower > 0.1
     nothing = share_interval([0.0] * 20)
     assert (nothing.value, nothing.lower) == (0, 0)
-    assert nothing.upper == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert nothing.upper == pytest.approx(1 - 0.025 ** (1 / 20), rel=0.01)
     everything = share_interval([1.0] * 20, clusters=[0] * 10 + [1] * 10)
-    assert everything.lower == pytest.approx(0.025 ** (1 / 2))
+    assert everything.lower == pytest.approx(0.025 ** (1 / 2), rel=0.02)
     assert everything.upper == 1
+    alike = share_interval([0.0] * 20, low=-1.0)
+    assert (alike.lower, alike.upper) == pytest.approx((-nothing.upper, nothing.upper))
+
+
+def test_shares_may_weigh() -> None:
+    values, weights = np.linspace(0, 1, 30), np.arange(30.0)
+    found = share_interval(values, weights=weights)
+    assert found.value == pytest.approx(np.average(values, weights=weights))
+    assert found.lower < found.value < found.upper
+    alike = share_interval(values, weights=np.full(30, 0.2))
+    assert alike.lower == pytest.approx(share_interval(values).lower)
+    assert share_interval(values, weights=np.arange(30) == 3).upper is None
 
 
 def test_one_cluster_has_no_interval() -> None:
@@ -86,7 +101,7 @@ def test_bad_input_is_refused(top: list[float], bottom: list[float], clusters: l
 
 
 def test_bad_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
         share_interval([1.2])
     with pytest.raises(ValueError, match="2 values but 1 tasks"):
         share_by_task([0.1, 0.2], ["qa"])
