@@ -247,6 +247,12 @@ def _agreement(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
         "Pairs of techniques of which one gives more members away and the other memorizes more, "
         f"both beyond their margins (Holm over pairs, R = {replicates}): {named}."
     )
+    unknown_pairs = int(tests["p_value"].isna().sum())
+    if unknown_pairs:
+        yield (
+            f"Not computable of {unknown_pairs} of {len(tests)} pairs: all replicates agree, which "
+            "leaves no variance to test with."
+        )
 
 
 def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None) -> Spec:

@@ -185,6 +185,7 @@ def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Plan)
     text = write_report(five_replicates, OUT).read_text(encoding="utf-8")
     assert "no record is decided" not in text
     assert "beyond their margins (Holm over pairs, R = 5): none." in text
+    assert "Not computable of 1 of 1 pairs" in text
 
 
 def plant_extraction(plan: Plan, planted: ModuleType) -> None:
