@@ -1,6 +1,6 @@
 """The membership audit: every attack from the fewest passes, with every validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -22,9 +22,23 @@ from callbacks.references import reference_models
 from callbacks.run import Scene, private_folder, run_identity
 from callbacks.shift import shared_gate
 from datamodules.errors import UserError
+from datamodules.records import InstructionRecord
 from kdmodules.weights_hash import weights_hash
 
 _DEFAULT_BLIND = BlindOptions()
+_COUNTERFACTUAL_ROLES = ("counterfactual_teacher", "counterfactual")
+
+
+def pool_of_world(scene: Scene) -> Callable[[str, str], list[InstructionRecord]]:
+    """Returns the pool's records by side and use as the attacker of this model knows them.
+
+    An attack's ``held_out`` are records that the model's training never reached, its ``private``
+    ones some that it did. Behind a counterfactual model the sides are the other way round.
+    """
+    role, split = run_identity(scene.trainer).role, scene.module.training_split
+    swapped = role in _COUNTERFACTUAL_ROLES or split == "held_out"
+    other = {"private": "held_out", "held_out": "private"} if swapped else {}
+    return lambda side, use: scene.data.by_role(other.get(side, side), use)
 
 
 class MembershipAudit(AuditCallback):
@@ -157,7 +171,7 @@ class MembershipAudit(AuditCallback):
             load_reference=lambda name: references.load(name, scene.module),
             own_pass=lambda name: self.token_statistics(scene, name),
             weights_hash=weights_hash if self.save_statistics else lambda lm: "",
-            pool_records=scene.data.by_role,
+            pool_records=pool_of_world(scene),
             never_records=lambda: scene.data.population(NEVER),
             met=scene.data.met,
             folder=private_folder(scene.trainer),

@@ -73,7 +73,8 @@ def headline(data: StudyData) -> str:
 
 def _ignorant(data: StudyData) -> Iterator[Notice]:
     for label, own in data.rows(audit=AUDIT).groupby("label", sort=False):
-        for text in warnings_of(own.to_dict("records")):
+        rows = [{str(name): value for name, value in row.items()} for row in own.to_dict("records")]
+        for text in warnings_of(rows):
             yield Notice("alert", f"{label} guesses", f"{text[0].upper()}{text[1:]}.")
 
 

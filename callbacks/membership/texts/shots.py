@@ -22,7 +22,8 @@ class Shots(TextVariant):
     shot. A family's beginning token stands once, before everything.
 
     Attributes:
-        side: ``held_out`` or ``private``: where the shots come from.
+        side: ``held_out`` or ``private``: where the shots come from; behind a counterfactual model
+            the other way round, so that the former are never what its teacher was trained on.
         count: Most shots.
     """
 
