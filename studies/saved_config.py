@@ -44,6 +44,8 @@ class RunConfig(Callback):
     def __init__(self, config: dict[str, Any], subcommand: str) -> None:
         self.config = {key: config[key] for key in config if key not in _NOT_PART_OF_A_RUN}
         self.subcommand = subcommand
+        # Lightning tells of the checkpoint only after this callback's turn.
+        self._resumed = config.get("ckpt_path") is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves the configuration of a new run; a resumed one keeps what it was started with."""
@@ -52,7 +54,7 @@ class RunConfig(Callback):
         path = run_folder(trainer) / CONFIG_NAME
         if path.exists() and self.subcommand == "validate":
             path = run_folder(trainer) / "validate.yaml"
-        if self.subcommand == "validate" or not _is_resumed(trainer):
+        if self.subcommand == "validate" or not self._resumed:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         for logger in trainer.loggers:
@@ -107,10 +109,6 @@ def table_of_runs(options: Mapping[str, str | int | float]) -> tuple[Any, Any, A
         curve.display_name = COMPARED_CURVES[curve.name.tag]
     plugin.content = content.SerializeToString()
     return table, begin, end
-
-
-def _is_resumed(trainer: Trainer) -> bool:
-    return trainer.ckpt_path is not None
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -124,3 +124,12 @@ def test_weights_that_were_shuffled_are_warned_of(
     ]
     main(command)
     assert WARNING in capsys.readouterr().err
+
+
+def test_a_resumed_run_keeps_the_configuration_that_it_was_started_with(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    main([*fragments("teacher"), "--trainer.max_epochs=1", f"--run_dir={run_dir}"])
+    before = (run_dir / "config.yaml").read_bytes()
+    more = ["--trainer.max_epochs=2", "--ckpt_path=last"]
+    main([*fragments("teacher"), *more, f"--run_dir={run_dir}"])
+    assert (run_dir / "config.yaml").read_bytes() == before
