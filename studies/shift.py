@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping
 
 import pandas as pd
-from scipy import stats
 
 from callbacks.membership.blind import SplitsVerdict, judge_splits
+from callbacks.statistics.clusters import critical_value
 from studies.memorization import PRIVATE
 from studies.plan import Cell
 
 __all__ = ["shift_of_splits"]
 
 _NAME = "blind"
-_HALF_WIDTH = float(stats.norm.ppf(0.975))
+_HALF_WIDTH = critical_value(0.05)
 
 
 def _whole_aurocs(results: pd.DataFrame) -> pd.DataFrame:
