@@ -14,6 +14,7 @@ import pyarrow as pa
 from callbacks.blocks.probe import joint_p_values
 from callbacks.blocks.rows import PERMUTED
 from callbacks.blocks.signals import HiddenProbe
+from callbacks.statistics.clusters import critical_value
 from studies.comparisons import comparison_pairs, run_identities
 from studies.plan import Cell
 
@@ -21,7 +22,7 @@ __all__ = ["PROBE_DIFFERENCE", "probe_difference_rows"]
 
 PROBE_DIFFERENCE = "probe_difference"
 _POPULATION = "private"
-_QUANTILE = 1.959963984540054
+_QUANTILE = critical_value(0.05)
 Row = dict[str, object]
 
 

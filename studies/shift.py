@@ -4,17 +4,17 @@ import json
 from collections.abc import Collection, Mapping
 
 import pandas as pd
-from scipy import stats
 
 from callbacks.membership.blind import SplitsVerdict, judge_splits
 from callbacks.membership.gate import DEALT_BY_COINS
+from callbacks.statistics.clusters import critical_value
 from studies.memorization import PRIVATE
 from studies.plan import Cell
 
 __all__ = ["dealt_by_coins", "dealt_sides", "shift_of_splits"]
 
 _NAME = "blind"
-_HALF_WIDTH = float(stats.norm.ppf(0.975))
+_HALF_WIDTH = critical_value(0.05)
 
 
 def dealt_by_coins(results: pd.DataFrame, runs: Collection[str]) -> bool:

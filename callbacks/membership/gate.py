@@ -9,6 +9,7 @@ import numpy as np
 from callbacks.membership.blind import BlindOptions, BlindSide, BlindVerdict, blind_baseline
 from callbacks.results import Row
 from callbacks.statistics import Estimate, auroc
+from callbacks.statistics.clusters import critical_value
 from callbacks.statistics.multiplicity import labellings
 from callbacks.statistics.proportions import effective_size, wilson
 from datamodules.keys import numpy_generator
@@ -130,7 +131,7 @@ def coins_row(population: str, dealt_by_coins: bool) -> Row:
 def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[Row]:
     """AUROC with its 95% interval, the one-sided bound that decides, and the records needed."""
     measured = not math.isnan(verdict.auroc)
-    half = 1.959963984540054 * verdict.standard_error
+    half = critical_value(_TAIL) * verdict.standard_error
     common: Row = {
         "name": "blind",
         "params": asdict(options),

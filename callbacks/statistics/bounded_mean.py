@@ -41,15 +41,16 @@ def bounded_mean_interval(
     Returns:
         Lower and upper bound.
     """
-    sizes = np.bincount(index, weights=weights)
+    sizes = np.bincount(index, weights=weights).astype(np.float64)
     filled = sizes > 0.0
     degrees = float(degrees_of_freedom(values[None], weights, index)[0])
     reach = critical_value(tail, degrees) / critical_value(tail, np.count_nonzero(filled) - 1.0)
     distance = reach * critical_value(tail)
-    above, below = (
-        _least_mean(np.bincount(index, weights=weights * gaps)[filled], sizes[filled], distance)
-        for gaps in (values - low, high - values)
-    )
+    gaps = [
+        np.bincount(index, weights=weights * one).astype(np.float64)
+        for one in (values - low, high - values)
+    ]
+    above, below = (_least_mean(one[filled], sizes[filled], distance) for one in gaps)
     return low + above, high - below
 
 

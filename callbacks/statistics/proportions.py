@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from callbacks.statistics.clusters import critical_value
 from callbacks.statistics.estimates import IntArray
 
 
@@ -39,7 +40,7 @@ def wilson(share: float, trials: float, tail: float) -> tuple[float, float]:
     Returns:
         Lower and upper end, in [0, 1].
     """
-    z = float(stats.norm.isf(tail / 2.0))
+    z = critical_value(tail)
     centre = share + z * z / (2.0 * trials)
     half = z * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)) ** 0.5
     scale = 1.0 + z * z / trials

@@ -28,8 +28,8 @@ def difference_bounds(first: Term, second: Term, correlation: float = 0.0) -> tu
     Returns:
         Lower and upper bound.
 
-    >>> difference_bounds(Term(0.8, 0.8, 0.9), Term(0.5, 0.4, 0.5))
-    (0.30000000000000004, 0.4414213562373096)
+    >>> difference_bounds(Term(0.75, 0.5, 1.0), Term(0.5, 0.5, 0.5))
+    (0.0, 0.5)
     """
     value = first.value - second.value
     below = _reach(first.value - first.lower, second.upper - second.value, correlation)

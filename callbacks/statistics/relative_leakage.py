@@ -54,5 +54,5 @@ def relative_leakage(
     )
     if second.value == 0.0:
         raise ValueError("the anchor's AUROC is 1/2: there is nothing to measure a share of")
-    bounds = ratio_bounds(first, second, ranks.correlation) or (None, None)
-    return UtilityEstimate(first.value / second.value, *bounds, x.shape[1] + y.shape[1])
+    lower, upper = ratio_bounds(first, second, ranks.correlation) or (None, None)
+    return UtilityEstimate(first.value / second.value, lower, upper, x.shape[1] + y.shape[1])

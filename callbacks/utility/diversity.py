@@ -6,8 +6,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
+from callbacks.statistics.clusters import critical_value
+from callbacks.statistics.estimates import tail_probability
 from callbacks.utility.estimates import UtilityEstimate, ratio_interval
 
 
@@ -60,7 +61,7 @@ def corpus_distinct_n(
     records = len(responses)
     spread = np.square(left_out - left_out.mean()).sum()
     error = math.sqrt((records - 1) / records * spread)
-    margin = float(stats.t.ppf((1 + level) / 2, records - 1)) * error
+    margin = critical_value(tail_probability(level), records - 1) * error
     value = distinct / count
     return UtilityEstimate(value, max(0.0, value - margin), min(1.0, value + margin), records)
 

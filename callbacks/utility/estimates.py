@@ -119,11 +119,10 @@ def gap(members: UtilityEstimate, nonmembers: UtilityEstimate) -> UtilityEstimat
         The signed gap; no bounds where a side has none; the records of both sides.
     """
     value, n = members.value - nonmembers.value, members.n + nonmembers.n
-    sides = [_term(one) for one in (members, nonmembers)]
-    known = [side for side in sides if side is not None]
-    if len(known) < len(sides):
+    inside, outside = _term(members), _term(nonmembers)
+    if inside is None or outside is None:
         return UtilityEstimate(value, None, None, n)
-    return UtilityEstimate(value, *difference_bounds(*known), n)
+    return UtilityEstimate(value, *difference_bounds(inside, outside), n)
 
 
 def _term(one: UtilityEstimate) -> Term | None:

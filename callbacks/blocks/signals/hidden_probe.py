@@ -12,9 +12,10 @@ from callbacks.blocks.probe import ProbeOptions, joint_p_values, probe
 from callbacks.blocks.profile import Figure, MeasuredSide, Params, PermutedAreas, Profile
 from callbacks.blocks.readout import record_means
 from callbacks.blocks.signals.base import BlockStep, RecordedSignal
+from callbacks.statistics.clusters import critical_value
 from datamodules.errors import UserError
 
-_QUANTILE = 1.959963984540054
+_QUANTILE = critical_value(0.05)
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 
@@ -60,7 +61,7 @@ class HiddenProbe(RecordedSignal):
         return record_means(step.left, step.batch)
 
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
-        """Returns the one profile; intervals are 1.96 standard errors of permuted labellings."""
+        """Returns the one profile; 95% intervals are normal, errors of permuted labellings."""
         features = np.concatenate([members.measured.numpy(), nonmembers.measured.numpy()])
         n = len(members.tasks)
         inside = np.arange(len(features)) < n
