@@ -1,10 +1,11 @@
 """Tables of results: a row per run or, where runs repeat each other, per kind of run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from studies.progress import duration_text
+from studies.report.attack_notes import attack_notes
 from studies.report.figures import comparison_rows, task_rows, utility_rows
 from studies.report.over_replicates import over_replicates
 from studies.report.page_tables import (
@@ -59,10 +60,11 @@ def membership_table(data: StudyData) -> PageTable:
         *(TableColumn(METRIC_NAMES[metric], numeric=True) for metric in _TPR_METRICS),
         *_count_columns(data),
     ]
+    notes = attack_notes(data)
     rows = [
         [
             TableCell(row["label"]),
-            TableCell(row["attack"]),
+            _attack_cell(row, notes),
             estimate_cell(row),
             *(_tpr_cell(row, metric) for metric in _TPR_METRICS),
             *_counts(data, row),
@@ -73,6 +75,12 @@ def membership_table(data: StudyData) -> PageTable:
     tpr = [f"{metric}_{part}" for metric in _TPR_METRICS for part in _ESTIMATE]
     epsilon = [f"{metric}_value" for metric in _EPSILON_METRICS]
     return PageTable(columns, rows, wide[[*names, *_NUMBERS, *tpr, *epsilon]])
+
+
+def _attack_cell(row: pd.Series, notes: Mapping[tuple[str, str], str]) -> TableCell:
+    """Returns an attack's name with what must be known of it."""
+    note = notes.get((row["label"], row["attack"]))
+    return TableCell(f"{row['attack']} ({note})" if note else row["attack"])
 
 
 def _means(
