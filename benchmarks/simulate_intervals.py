@@ -18,6 +18,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.draw_cells import draw_cells
+from benchmarks.exposure_cells import exposure_cells
 from benchmarks.interval_cells import Cell, all_cells
 from callbacks.statistics import auroc
 
@@ -101,7 +102,8 @@ def markdown(rows: list[Row], noise: str, command: str) -> str:
         "AUROC 0.99 and 0.999; at least 0.93 where the interval is conservative by construction",
         "(operating points, which is FPR x n < 10; hierarchical bootstrap) and for TPR at AUROC",
         "0.99 and 0.999; at least 0.95 for the one-sided bound on epsilon; 0.86 with 3 noise draws",
-        "and 0.88 with 5, which are too few to tell their own spread. Above its target a",
+        "and 0.88 with 5, which are too few to tell their own spread; 0.95 less two standard",
+        "errors for right answers of the test that canaries were never met. Above its target a",
         "cell is wider than it need be; below it, it is not to be trusted.",
         "",
         noise,
@@ -137,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for intervals.md, .csv")
     args = parser.parse_args()
-    cells = [*all_cells(), *draw_cells()]
+    cells = [*all_cells(), *draw_cells(), *exposure_cells()]
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip

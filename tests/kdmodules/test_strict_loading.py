@@ -346,3 +346,15 @@ def test_a_hub_cache_serves_revisions_and_subfolders(
     )
     shutil.rmtree(hub.snapshots)
     assert "cannot be loaded" in refusal(source)
+
+
+def test_code_that_a_folder_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
+    """Nor is anybody asked whether it should be."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    custom = {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"}
+    changed = {**config, "model_type": "custom", "auto_map": custom}
+    (folder / "config.json").write_text(json.dumps(changed), encoding="utf-8")
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+    (folder / "custom.py").write_text(code, encoding="utf-8")
+    assert "custom code" in refusal(folder)
+    assert not (tmp_path / "ran").exists()
