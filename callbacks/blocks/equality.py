@@ -2,7 +2,7 @@
 
 A block's AUROC says how well an attacker does who reads or disturbs that block. Max - min over
 blocks is above 0 by chance alone, the more so the more blocks there are, so it is never shown
-without its interval (corrections, item 9).
+without its interval.
 """
 
 from collections.abc import Sequence

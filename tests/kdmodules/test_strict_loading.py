@@ -2,10 +2,8 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -300,49 +298,13 @@ def test_a_checkpoint_of_another_network_is_refused_though_its_shapes_fit(
         require_checkpoint_fits(written, lambda: fresh, checkpoint_metadata(model, tokenizer))
 
 
-@pytest.fixture
-def hub(
-    family_model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> SimpleNamespace:
-    """A hub cache without a network: main, and a tag v1 that has a subfolder too."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    repository = tmp_path / "cache" / "models--owner--name"
-    models = {}
-    for number, name in enumerate(("main", "v1", "v1/half")):
-        reference, _, subfolder = name.partition("/")
-        commit = f"{number if not subfolder else 1}" * 40
-        place = repository / "snapshots" / commit / subfolder
-        own = Network(family_model.config.model_type, None, TINY[family_model.config.model_type])
-        models[name] = build_network(own, tokenizer, seed=number)
-        models[name].save_pretrained(place)
-        tokenizer.save_pretrained(place)
-        (repository / "refs").mkdir(exist_ok=True)
-        (repository / "refs" / reference).write_text(commit)
-    return SimpleNamespace(models=models, snapshots=repository / "snapshots")
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [("owner/name", "main"), ("owner/name@v1", "v1"), ("owner/name@v1:half", "v1/half")],
-)
-def test_a_hub_cache_serves_revisions_and_subfolders(
-    hub: SimpleNamespace, source: str, name: str, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    expected = hub.models[name].state_dict()
-    network = Network(hub.models[name].config.model_type, source)
-    found = build_network(network, tokenizer, 0).state_dict()
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
-    files = find_weight_files(source, {})
-    assert files is not None
-    assert all(
-        torch.equal(files.rows(key, 0, len(value)), value)
-        for key, value in hub.models[name].named_parameters()
-    )
-    shutil.rmtree(hub.snapshots)
-    assert "cannot be loaded" in refusal(source)
+def test_code_that_a_folder_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
+    """Nor is anybody asked whether it should be."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    custom = {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"}
+    changed = {**config, "model_type": "custom", "auto_map": custom}
+    (folder / "config.json").write_text(json.dumps(changed), encoding="utf-8")
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+    (folder / "custom.py").write_text(code, encoding="utf-8")
+    assert "custom code" in refusal(folder)
+    assert not (tmp_path / "ran").exists()

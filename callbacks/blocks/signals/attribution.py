@@ -3,7 +3,7 @@
 By Captum (Kokhlikyan et al. 2020, arXiv 2009.07896). A block's output is a full cut of the
 network: conductance through it is F(x) - F(baseline) at every block, and gradient x activation at
 the last one is 0 behind a final norm that ignores scale. What is attributed here is therefore the
-block's *update*, its output minus its input (corrections, item 10).
+block's *update*, its output minus its input.
 """
 
 from collections.abc import Sequence

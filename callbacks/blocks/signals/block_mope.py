@@ -5,9 +5,9 @@ Li et al., "MoPe: Model Perturbation-based Privacy Attacks on Language Models", 
 and runs each from the start; here the inputs of all blocks are kept for a batch and only what lies
 behind the disturbance runs again.
 
-Weight noise does not tell where a record is stored: blocks that never saw a member rise too
-(corrections, item 9). Departures from the paper, all of them options, are those of the attack
-``mope``: both signs of every draw, and a size relative to each tensor's own scale.
+Weight noise does not tell where a record is stored: blocks that never saw a member rise too.
+Departures from the paper, all of them options, are those of the attack ``mope``: both signs of
+every draw, and a size relative to each tensor's own scale.
 """
 
 from collections.abc import Mapping, Sequence

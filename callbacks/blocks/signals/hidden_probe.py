@@ -2,7 +2,7 @@
 
 A supervised attack: its attacker holds labelled members. It reads the text as well as the model, so
 that any difference between the two record sets becomes "membership"; compare it with the probe of
-the counterfactual student, at the same block on the same folds (corrections, item 26).
+the counterfactual student, at the same block on the same folds.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ class ResidualNorm(RecordedSignal):
     """Norm of a block's update u = output - input, and its cosine with the input.
 
     Both are means over the positions that predict the response. Neither sign was said to be a
-    member's beforehand, so both are tested from two sides (corrections, item 26).
+    member's beforehand, so both are tested from two sides.
     """
 
     name = "residual_norm"
