@@ -16,7 +16,13 @@ _SHARES = (
     *("auroc", "auroc_at_equal_lengths", "swap_estimate", "swap_estimate_at_equal_lengths"),
     *("tpr_at_fpr_0.1", "tpr_at_fpr_0.01"),
     *("rouge_l_f1", "token_accuracy", "top_overlap", "top_overlap_chance"),
-    *("top_overlap_ceiling_membership", "top_overlap_ceiling_memorization"),
+    *("top_overlap_ceiling_membership", "top_overlap_ceiling_memorization", "transfer_overlap"),
+)
+# The same of differences of two such numbers, which lie in [-1, 1].
+_DIFFERENCES = (
+    *("auroc_difference", "did", "token_accuracy_excess", "extraction_strength_excess"),
+    *("exact_match_rate_excess", "similarity_excess", "extraction_probability_excess"),
+    *("token_accuracy_gap", "transfer_overlap_gap"),
 )
 
 
@@ -26,7 +32,7 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
     A single run has its interval over records. Several have Student's t over replicates, those of
     one replicate averaged first; `n_members` and `n_nonmembers` are then the fewest of any. Runs of
     a single replicate have no interval, nor have replicates that all agree. The interval of a share
-    ends at 0 and 1.
+    ends at 0 and 1, that of a difference of shares at -1 and 1.
 
     Args:
         rows: `value`, `lower`, `upper`, `n_members`, `n_nonmembers`, `replicate`, one at least;
@@ -43,8 +49,9 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
         return figure | dict.fromkeys(("value", "lower", "upper"), np.nan)
     mean = replicate_mean(means)
     ends = np.array([mean.lower, mean.upper] if mean.has_interval else [np.nan, np.nan])
-    if "metric" in rows and rows["metric"].isin(_SHARES).all():
-        ends = ends.clip(0.0, 1.0)
+    for metrics, least in ((_SHARES, 0.0), (_DIFFERENCES, -1.0)):
+        if "metric" in rows and rows["metric"].isin(metrics).all():
+            ends = ends.clip(least, 1.0)
     return figure | {
         "value": mean.value,
         "lower": ends[0],

@@ -12,7 +12,7 @@ from studies.comparisons import AttackScores
 from studies.report.controls import control_notices
 from studies.report.figures import mean_roc, roc_rows
 from studies.report.headline import headline_values
-from studies.report.over_replicates import over_replicates
+from studies.report.over_replicates import figure_of, over_replicates
 from studies.report.result_charts import _mean_utility
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
@@ -52,6 +52,17 @@ def test_rows_of_a_kind_become_their_mean(repeated: StudyData) -> None:
     )
     assert (student["attack"], student["replicates"]) == ("loss", 3)
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize(("metric", "low"), [("exact_match_rate_excess", -1.0), ("auroc", 0.0)])
+def test_means_end_where_their_range_does(metric: str, low: float) -> None:
+    """Two replicates of 0.1 and 0.9 have a t interval from -4.6 to 5.6."""
+    numbers = {"value": [0.1, 0.9], "lower": [0.0, 0.8], "upper": [0.2, 1.0]}
+    rows = pd.DataFrame(
+        {**numbers, "n_members": 50, "n_nonmembers": 50, "replicate": [1, 2], "metric": metric}
+    )
+    found = figure_of(rows)
+    assert (found["value"], found["lower"], found["upper"]) == (0.5, low, 1.0)
 
 
 def test_runs_that_nothing_repeats_stay_as_they_are(repeated: StudyData) -> None:
