@@ -12,8 +12,8 @@ from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
 from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
-from studies.planner import student_seed
 from studies.primary_attack import Attack, primary_attack
+from studies.run_seeds import student_seed
 
 __all__ = [
     "ATTACK_NAMES",
