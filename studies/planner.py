@@ -9,6 +9,7 @@ from datamodules.errors import UserError
 from studies.content_hash import ContentHasher
 from studies.own_splits import require_own_splits
 from studies.plan import Cell, Plan, cell_folder, option_text
+from studies.run_seeds import run_seed
 from studies.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
@@ -25,14 +26,11 @@ from studies.stages import (
     THREADS_OPTION,
     Stage,
 )
-from studies.study_file import REPEAT_STRIDE, SEED_STRIDE, Family, StudyFile
+from studies.study_file import Family, StudyFile
 from studies.technique_section import Technique
 
-__all__ = ["make_plan", "student_seed"]
+__all__ = ["make_plan"]
 
-# Run seed = replicate + SEED_STRIDE * student seed + REPEAT_STRIDE * (repeat - 1)
-# + WORLD_STRIDE * (1 + shadow world): no two runs that are to be independent share one.
-WORLD_STRIDE = 100_000_000
 _NEVER_SEED = 0
 
 
@@ -174,7 +172,7 @@ class _Planner:
             family=self.study.families[point.family].teacher.stem,
             size=fragment.stem,
             replicate=point.replicate,
-            seed=_run_seed(point),
+            seed=run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
             needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
             run_dir=str(run_dir),
             output=stage.output,
@@ -264,7 +262,7 @@ class _Planner:
         return {
             **own,
             THREADS_OPTION: self.threads,
-            SEED_OPTION: _run_seed(point),
+            SEED_OPTION: run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
             SPLIT_SEED_OPTION: point.replicate,
             **({NEVER_SEED_OPTION: _NEVER_SEED} if self.study.shared_never else {}),
             **self.study.overrides,
@@ -273,18 +271,6 @@ class _Planner:
             **self.common,
             **self.stage_overrides[stage.name],
         }
-
-
-def _run_seed(point: _Point) -> int:
-    world = 0 if point.world is None else point.world + 1
-    within = SEED_STRIDE * (point.seed or 0) + REPEAT_STRIDE * (point.repeat - 1)
-    return point.replicate + within + WORLD_STRIDE * world
-
-
-def student_seed(cell: Cell) -> int:
-    """Returns which of the study's student seeds a cell has; 0 where its stage has none."""
-    within = (cell.seed - cell.replicate) % WORLD_STRIDE
-    return (within - REPEAT_STRIDE * (cell.repeat - 1)) // SEED_STRIDE
 
 
 def _arguments(

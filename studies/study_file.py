@@ -63,6 +63,7 @@ from pathlib import Path
 from datamodules.errors import UserError
 from studies.checked_yaml import CheckedYaml
 from studies.located_yaml import Key, load_located
+from studies.run_seeds import MOST_WITH_REPEATS
 from studies.stage_section import CONTROLS, read_stages
 from studies.stages import Stage
 from studies.technique_section import Technique, read_techniques
@@ -73,9 +74,6 @@ _STUDY_KEYS = (
     "name title description data families techniques controls replicates repeats shared_never "
     "seeds shadows audits trainer overrides stages threads_per_cell"
 ).split()
-# Parts of a run's seed: a student seed counts in the first, a repeat in the second.
-SEED_STRIDE, REPEAT_STRIDE = 10_000, 1_000_000
-_MOST_WITH_REPEATS = REPEAT_STRIDE // SEED_STRIDE
 
 
 @dataclass(frozen=True)
@@ -174,9 +172,9 @@ def _repeats(check: CheckedYaml, top: Mapping[str, object]) -> int:
     repeats = check.integer(("repeats",), top.get("repeats", 1), least=1)
     largest = max(check.integers(("seeds",), top.get("seeds", [0]), least=0))
     for key, found in (("repeats", repeats), ("seeds", largest)):
-        if repeats > 1 and found >= _MOST_WITH_REPEATS:
+        if repeats > 1 and found >= MOST_WITH_REPEATS:
             raise check.source.error(
-                (key,), f"with repeats, expected less than {_MOST_WITH_REPEATS}, found {found}"
+                (key,), f"with repeats, expected less than {MOST_WITH_REPEATS}, found {found}"
             )
     return repeats
 

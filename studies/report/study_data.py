@@ -14,8 +14,8 @@ from studies.cell_state import CellFiles
 from studies.comparisons import AttackScores, attack_scores
 from studies.disagreement import STUDY_RUN
 from studies.plan import Cell, Plan
-from studies.planner import student_seed
 from studies.primary_attack import Attack, primary_attack
+from studies.run_seeds import student_seed
 from studies.shown_techniques import as_they_ran, mechanisms_of
 
 __all__ = [

@@ -20,8 +20,9 @@ from studies.comparisons import comparison_pairs
 from studies.memorization import Accuracies
 from studies.own_splits import require_replicates
 from studies.plan import Cell, Plan
-from studies.planner import make_plan, student_seed
+from studies.planner import make_plan
 from studies.report.study_data import read_study_data
+from studies.run_seeds import student_seed
 from studies.study_file import read_study
 from studies.tables import write_study_tables
 
