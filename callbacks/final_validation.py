@@ -7,7 +7,8 @@ class FinalValidation(Callback):
     """Validates the last weights of a fit that ends between two validations.
 
     The last weights are what is exported, so they are what must be audited; Lightning stops at
-    ``max_steps`` without looking at them.
+    ``max_steps``, and after ``max_epochs`` that its rhythm of validations does not divide, without
+    looking at them.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,9 @@ class FinalValidation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the validation loop where training has ended on weights that it has not seen."""
-        ends = trainer.fit_loop.epoch_loop.global_step == trainer.max_steps or trainer.should_stop
+        last_step = trainer.fit_loop.epoch_loop.global_step == trainer.max_steps
+        last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+        ends = last_step or last_epoch or trainer.should_stop
         if not ends or self._validated_step == trainer.global_step:
             return
         trainer.validating = True

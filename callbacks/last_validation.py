@@ -2,13 +2,16 @@
 
 from lightning.pytorch import Trainer
 
+from callbacks.final_validation import FinalValidation
+
 
 def is_last_validation(trainer: Trainer) -> bool:
     """Tells, at the end of a validation, whether the fit plans no later one.
 
     Known beforehand from epochs, steps and the rhythm of validations, so that no result decides it;
     a fit that is stopped early (``EarlyStopping``, ``max_time``) may never come to its last one. A
-    validation that stands alone is the last.
+    validation that stands alone is the last. With `FinalValidation` the end of the fit is
+    validated, whatever the rhythm.
 
     Args:
         trainer: A trainer that has just validated.
@@ -18,7 +21,10 @@ def is_last_validation(trainer: Trainer) -> bool:
     per_epoch = trainer.num_training_batches
     in_epoch = trainer.fit_loop.epoch_loop.batch_idx + 1
     here = trainer.current_epoch * per_epoch + in_epoch
-    return _next_validation(trainer, here, in_epoch) > _end(trainer, here)
+    end = _end(trainer, here)
+    if any(isinstance(one, FinalValidation) for one in trainer.callbacks):
+        return here >= end
+    return _next_validation(trainer, here, in_epoch) > end
 
 
 def _next_validation(trainer: Trainer, here: float, in_epoch: int) -> float:

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from callbacks.final_validation import FinalValidation
 from callbacks.last_validation import is_last_validation
 
 
@@ -40,7 +41,7 @@ class Flags(Callback):
 BATCHES = DataLoader(torch.ones(10, 1), batch_size=1)
 
 
-def said(**options: object) -> list[bool]:
+def said(*others: Callback, **options: object) -> list[bool]:
     flags = Flags()
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -48,7 +49,7 @@ def said(**options: object) -> list[bool]:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[flags],
+        callbacks=[*others, flags],
         **options,
     )
     trainer.fit(Constant(), BATCHES, BATCHES)
@@ -79,6 +80,27 @@ def test_exactly_the_last_validation_of_a_fit_is_named(
     options: dict[str, object], validations: int
 ) -> None:
     assert said(**options) == [False] * (validations - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "validations"),
+    [
+        ({"max_epochs": 3}, 3),
+        ({"max_epochs": 5, "check_val_every_n_epoch": 2}, 3),
+        ({"max_epochs": 2, "val_check_interval": 4}, 5),
+        ({"max_epochs": 2, "val_check_interval": 6, "check_val_every_n_epoch": None}, 4),
+        ({"max_steps": 20}, 2),
+        ({"max_steps": 25}, 3),
+        ({"max_steps": 12, "max_epochs": 9}, 2),
+        ({"max_steps": 99, "max_epochs": 2}, 2),
+    ],
+    ids=str,
+)
+def test_the_end_of_a_fit_is_its_last_validation_where_it_is_validated(
+    options: dict[str, object], validations: int
+) -> None:
+    found = said(FinalValidation(), **options)
+    assert found == [False] * (validations - 1) + [True]
 
 
 def test_a_validation_that_stands_alone_is_the_last() -> None:

@@ -26,6 +26,7 @@ def test_nonmember_shots_are_never_what_the_teacher_met(
     roles = Roles(audit=0.5, shots=0.5, population=0.0, calibration=0.0)
     data = InstructionDataModule(n_records=160, vocabulary=300, splits=SplitOptions(roles=roles))
     data.setup("fit")
+    data.reserve(["shots"])
     trainer = SimpleNamespace(callbacks=[RunIdentity("run", role)])
     scene = Scene(trainer, SimpleNamespace(training_split=split), data)
     met = {record.content for record in data.training_records(trained)}
