@@ -35,8 +35,8 @@ class TeacherResponses(ResponseSource):
     Several teachers answer as one, whose next-token probabilities are the mean of theirs.
 
     The answers are stored as one Parquet file whose name is the hash of all that they depend on
-    (every teacher's weights and configuration, vocabulary, prompts, sampling, seed), so that a file
-    is either right or not found. It may hold private text.
+    (every teacher's weights and configuration, vocabulary and how much of it is valid, prompts,
+    sampling, seed), so that a file is either right or not found. It may hold private text.
 
     Args:
         sampling: How the teacher decodes; by default at temperature 1, up to 256 tokens.
@@ -95,6 +95,7 @@ class TeacherResponses(ResponseSource):
             _PURPOSE,
             _ENSEMBLE,
             context.vocabulary.eos_id,
+            context.vocabulary.size,
         ]
         digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
         digest.update(json.dumps([settings, prompts], sort_keys=True).encode())

@@ -67,7 +67,8 @@ class CacheJob:
     def open(self) -> CachedTeachers:
         """Returns the answer, which is computed first where it is not there; work for all ranks.
 
-        Where another process is computing it, this one waits.
+        Where another process is computing it, this one waits. The student is told how many tokens
+        are valid, as where teachers are loaded (`Teachers.share_tokens`).
 
         Raises:
             UserError: If a teacher cannot be loaded, the store cannot be read, or as many tokens
@@ -86,7 +87,11 @@ class CacheJob:
         with _lock(first, active=context.rank == 0):
             if not context.gather([_is_whole(first) if context.rank == 0 else None])[0]:
                 self._build(first, texts)
-        return CachedTeachers(first, size, model_device(context.student))
+        cached = CachedTeachers(first, model_device(context.student))
+        # The teachers may have fewer tokens than the student, and are loaded by the first run only.
+        context.student.vocabulary_size = min(size, cached.vocabulary_size)
+        context.encoder.limit_rows(context.student.vocabulary_size)
+        return cached
 
     def texts(self) -> dict[str, EncodedRecord]:
         """Returns what the teachers are asked about, by hash; the same on every rank."""
@@ -103,6 +108,7 @@ class CacheJob:
             [source_hash(source) for source in self.teachers.sources],
             self.teachers.weights.precision,
             vocabulary_hash(context.encoder.tokenizer),
+            context.student.vocabulary_size,
             cache.contents,
             sorted(texts),
         ]
@@ -128,7 +134,11 @@ class CacheJob:
                 write_array(unfinished, f"head-{index}", head[: context.student.vocabulary_size])
         parts = context.gather([(writer.columns, writer.spans)])
         if context.rank == 0:
-            finish(unfinished, path, parts, {"sources": list(self.teachers.sources)})
+            about = {
+                "sources": list(self.teachers.sources),
+                "vocabulary_size": context.student.vocabulary_size,
+            }
+            finish(unfinished, path, parts, about)
         context.gather([None])
 
     def _ask(self, batch: InstructionBatch) -> tuple[HeadRows, ...]:

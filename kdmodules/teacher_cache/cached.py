@@ -19,13 +19,17 @@ class CachedTeachers:
 
     Args:
         path: Folder of the store, which is whole.
-        vocabulary_size: Number of valid tokens.
         device: Where the rows are handed out.
+
+    Attributes:
+        vocabulary_size: Number of tokens that the teachers and the student of the run that asked
+            them have in common.
     """
 
-    def __init__(self, path: Path, vocabulary_size: int, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device) -> None:
         self.store = Store(path)
-        self._stored = StoredRows(self.store, vocabulary_size, device)
+        self.vocabulary_size = int(str(self.store.about["vocabulary_size"]))
+        self._stored = StoredRows(self.store, self.vocabulary_size, device)
 
     def rows(self, batch: InstructionBatch) -> TeacherRows:
         """Returns what the objective needs of each teacher at the batch's scored tokens.

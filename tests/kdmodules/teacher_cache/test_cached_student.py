@@ -10,10 +10,12 @@ from callbacks.run import Scene
 from callbacks.utility.callback import UtilityAudit
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import JensenShannon
+from kdmodules.network import Network, build_network
 from kdmodules.responses import TeacherResponses
 from kdmodules.sampling import SamplingSettings
 from kdmodules.teacher_cache import TeacherCache
 from kdmodules.teachers import Teachers
+from tests.kdmodules.student_runs import CONFIG, NO_DROPOUT, make_data
 from tests.kdmodules.teacher_cache.conftest import Fit, TeacherOf
 
 
@@ -100,3 +102,31 @@ def test_a_resumed_student_ends_with_the_same_weights(
     assert (resumed.loaded, whole.loaded) == ([0], [0, 0])
     found, expected = resumed.student.state_dict(), whole.student.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("cache", [{}, {"kind": "top_k", "k": 8}], ids=["full", "top_k"])
+def test_a_run_that_finds_the_store_counts_the_tokens_of_the_one_that_wrote_it(
+    cache: dict[str, str | int], tmp_path: Path
+) -> None:
+    """A teacher without a row for the padding token: the second run never loads it."""
+
+    def with_padding_token() -> InstructionDataModule:
+        made = make_data(tmp_path, manifest_folder=None)
+        made.setup("fit")
+        made.tokenizer.add_special_tokens({"pad_token": "<pad>"})
+        return made
+
+    data = with_padding_token()
+    teacher = build_network(Network("gpt2", None, {**CONFIG, **NO_DROPOUT}), data.tokenizer, 5)
+    teacher.resize_token_embeddings(len(data.tokenizer) - 1)
+    source = str(tmp_path / "teacher")
+    teacher.save_pretrained(source)
+    data.tokenizer.save_pretrained(source)
+    fits = []
+    for _ in range(2):
+        data = with_padding_token()
+        fits.append(Fit(tmp_path, data, source, TeacherCache(str(tmp_path / "store"), **cache)))
+        assert fits[-1].student.language_model.vocabulary_size == len(data.tokenizer) - 1
+        assert data.encoder.pad_id == data.tokenizer.eos_token_id
+    assert len(stores(tmp_path / "store")) == 1
+    assert fits[0].means == fits[1].means
