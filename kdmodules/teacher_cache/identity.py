@@ -9,6 +9,7 @@ from transformers.utils import cached_file
 
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.errors import UserError
+from datamodules.sources import place_of
 from kdmodules.adapters import adapter_base, is_adapter_folder
 
 _PATTERNS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.index.json")
@@ -23,7 +24,7 @@ def source_hash(source: str) -> str:
 
     Args:
         source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, or a
-            hub name, which stands for the revision that it resolves to.
+            hub name, also with a revision and a subfolder; what counts is the commit.
 
     Raises:
         UserError: If there is no model.
@@ -51,15 +52,18 @@ def _file_hash(path: Path) -> str:
 
 def _revision(source: str) -> str:
     # The hub's cache has a folder for each revision, named by the commit.
+    place = place_of(source)
+    options = {name: value for name, value in place.options.items() if name != "trust_remote_code"}
     try:
-        found = cached_file(source, "config.json")
+        found = cached_file(place.name, "config.json", **options)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(f"model {source!r} cannot be loaded: {first_line}") from error
-    folder = Path(str(found)).parent
-    if folder.parent.name != "snapshots":
+    within = Path(str(found)).parent.parts
+    if "snapshots" not in within[:-1]:
         raise UserError(f"model {source!r} has no revision to cache it by: give a local folder")
-    return f"{source}@{folder.name}"
+    start = len(within) - within[::-1].index("snapshots")
+    return ":".join((f"{place.name}@{within[start]}", *within[start + 1 :]))
 
 
 def row_hashes(batch: InstructionBatch) -> list[str | None]:

@@ -80,5 +80,10 @@ def test_checkpoints_and_hub_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     look_up = partial(cached_file, cache_dir=tmp_path / "hub", local_files_only=True)
     monkeypatch.setattr(identity, "cached_file", look_up)
     assert source_hash("gpt2") == f"gpt2@{commit}"
+    (hub / "refs" / "v1").write_text(commit)
+    (snapshot / "half").mkdir()
+    (snapshot / "half" / "config.json").write_text("{}")
+    assert source_hash("gpt2@v1") == f"gpt2@{commit}"
+    assert source_hash("gpt2@v1:half") == f"gpt2@{commit}:half"
     with pytest.raises(UserError, match="cannot be loaded"):
         source_hash("opt")
