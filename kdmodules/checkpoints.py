@@ -97,7 +97,8 @@ def require_checkpoint_fits(
 ) -> None:
     """Refuses a checkpoint of another network than the one that is to go on from it.
 
-    Names and shapes do not tell: a network with other heads has the same ones.
+    Names and shapes do not tell: a network with other heads, or whose adapter is scaled by another
+    alpha, has the same ones.
 
     Args:
         checkpoint: What Lightning has read; some strategies have loaded its weights by then, as
@@ -107,7 +108,8 @@ def require_checkpoint_fits(
 
     Raises:
         UserError: If it is none of ours, its weights are not exactly those of the module, or its
-            vocabulary or a figure of its configuration is another. Dropout rates may change.
+            vocabulary, a figure of its configuration or its adapter's scale is another. Dropout
+            rates may change.
     """
     theirs = checkpoint.get(METADATA_KEY)
     if theirs is None:
@@ -127,3 +129,9 @@ def require_checkpoint_fits(
                 f"the checkpoint of --ckpt_path is of another network: its {name} is "
                 f"{before[name]!r}, this run's is {now[name]!r}"
             )
+    scales = [(one.get("adapter") or {}).get("alpha") for one in (theirs, metadata)]
+    if scales[0] != scales[1]:
+        raise UserError(
+            f"the checkpoint of --ckpt_path is of another network: its adapter's alpha is "
+            f"{scales[0]!r}, this run's is {scales[1]!r}"
+        )

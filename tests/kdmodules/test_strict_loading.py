@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -296,6 +297,22 @@ def test_a_checkpoint_of_another_network_is_refused_though_its_shapes_fit(
     fresh = {f"lm.model.{name}": value for name, value in model.state_dict().items()}
     with pytest.raises(UserError, match="base_layer.bias is missing"):
         require_checkpoint_fits(written, lambda: fresh, checkpoint_metadata(model, tokenizer))
+
+
+def test_a_checkpoint_of_an_adapter_at_another_scale_is_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    def adapted(**changes: float) -> tuple[Weights, dict[str, Any]]:
+        own = Network("gpt2", None, TINY["gpt2"], adapter=Adapter(**changes))
+        model = build_network(own, tokenizer, 1)
+        state = {f"lm.model.{name}": value for name, value in model.state_dict().items()}
+        return state, checkpoint_metadata(model, tokenizer)
+
+    state, metadata = adapted(alpha=64)
+    written = {"state_dict": state, METADATA_KEY: metadata}
+    require_checkpoint_fits(written, lambda: state, adapted(alpha=64, dropout=0.4)[1])
+    with pytest.raises(UserError, match="its adapter's alpha is 64, this run's is 32"):
+        require_checkpoint_fits(written, lambda: state, adapted(alpha=32)[1])
 
 
 def test_code_that_a_folder_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
