@@ -14,13 +14,14 @@ from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import KDLoss, PolicyGradient
 from kdmodules.losses.policy_gradient import check_temperature
 from kdmodules.mixture_sampling import MixtureSettings
-from kdmodules.responses import ResponseSource, TeacherMixedRollouts
+from kdmodules.responses import MixedResponses, ResponseSource, TeacherMixedRollouts
 from kdmodules.responses.rollouts import check_round
 from kdmodules.responses.source import check_room
 from kdmodules.sampling import SamplingSettings
 from kdmodules.teacher_cache.settings import check_fixed_text
 from kdmodules.text_loss import PlainText, check_text_options
 from studies.estimates.settings import Settings, default_of, read_settings
+from studies.estimates.work import global_batch
 from studies.plan import Cell
 
 __all__ = ["check_steps"]
@@ -53,9 +54,14 @@ def _check(settings: Settings) -> None:
         check_temperature(settings.number("model.reduction.temperature", 1.0))
     missing = [name for name in objective.required_extras if name not in source.extras]
     if missing:
+        serving = [
+            one.__name__
+            for one in (MixedResponses, TeacherMixedRollouts)
+            if set(objective.required_extras) <= set(one.extras)
+        ]
         raise UserError(
             f"{objective.__name__} needs {', '.join(missing)} of every token, and "
-            f"{source.__name__} leaves none: set model.responses to TeacherMixedRollouts"
+            f"{source.__name__} leaves none: set model.responses to {' or '.join(serving)}"
         )
 
 
@@ -74,7 +80,7 @@ def _check_source(settings: Settings, source: type[ResponseSource]) -> None:
     own = "model.responses"
     if issubclass(source, TeacherMixedRollouts):
         rollouts = settings.count(f"{own}.rollouts", default_of(TeacherMixedRollouts, "rollouts"))
-        check_round(rollouts, _data(settings, "batch_size"))
+        check_round(rollouts, global_batch(settings))
         new = settings.count(f"{own}.mixture.max_new_tokens", MixtureSettings.max_new_tokens)
     elif "sampling" in inspect.signature(source).parameters:
         new = settings.count(f"{own}.sampling.max_new_tokens", SamplingSettings.max_new_tokens)

@@ -41,6 +41,11 @@ def test_the_published_study_can_be_trained_on_eight_devices(students: list[Cell
     ("option", "value", "words"),
     [
         ("data.batch_size", "48", "model.responses.rollouts=256 is no multiple .*batch_size=48"),
+        (
+            "data.published_devices",
+            "16",
+            "model.responses.rollouts=256 is no multiple .*batch_size=1024",
+        ),
         ("data.max_tokens", "500", "max_new_tokens=256 of model.responses exceed data.max_tokens"),
         ("model.lm_coef", "-1", "model.lm_coef is -1"),
         ("model.plain_text.sources", "null", "but there is no plain text"),
@@ -51,7 +56,13 @@ def test_the_published_study_can_be_trained_on_eight_devices(students: list[Cell
             "model.kd_loss",
             "kdmodules.losses.PolicyGradient",
             "PolicyGradient needs advantages, old_logp, mixture_weight of every token, and "
-            "DatasetResponses leaves none",
+            "DatasetResponses leaves none: set model.responses to TeacherMixedRollouts",
+        ),
+        (
+            "model.kd_loss",
+            "kdmodules.losses.DatasetTargets",
+            "DatasetTargets needs from_dataset of every token, and DatasetResponses leaves none: "
+            "set model.responses to MixedResponses",
         ),
     ],
 )
