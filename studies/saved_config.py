@@ -54,7 +54,7 @@ class RunConfig(Callback):
         path = run_folder(trainer) / CONFIG_NAME
         if path.exists() and self.subcommand == "validate":
             path = run_folder(trainer) / "validate.yaml"
-        if self.subcommand == "validate" or not self._resumed:
+        if self.subcommand == "validate" or not (self._resumed and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         for logger in trainer.loggers:

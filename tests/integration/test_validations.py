@@ -133,3 +133,8 @@ def test_a_resumed_run_keeps_the_configuration_that_it_was_started_with(tmp_path
     more = ["--trainer.max_epochs=2", "--ckpt_path=last"]
     main([*fragments("teacher"), *more, f"--run_dir={run_dir}"])
     assert (run_dir / "config.yaml").read_bytes() == before
+    elsewhere = tmp_path / "elsewhere"
+    last = run_dir / "checkpoints" / "last.ckpt"
+    more = ["--trainer.max_epochs=3", f"--ckpt_path={last}", f"--run_dir={elsewhere}"]
+    main([*fragments("teacher"), *more])
+    assert "max_epochs: 3" in (elsewhere / "config.yaml").read_text(encoding="utf-8")
