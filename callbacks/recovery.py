@@ -14,8 +14,9 @@ class RecoveryCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt``, so that a killed run resumes with ``--ckpt_path last``.
 
     Written after every ``save_every_n_steps`` optimiser steps and at the end of every epoch. Where
-    a validation follows a step, the save waits until its audits are on disk: a run that is killed
-    in between repeats the steps since the last save and writes the same audits again.
+    a validation follows a step, as one does the last (`FinalValidation`), the save waits until its
+    audits are on disk: a run that is killed in between repeats the steps since the last save and
+    writes the same audits again.
 
     Args:
         save_every_n_steps: Optimiser steps between two saves; 0 saves at the end of epochs only.
@@ -45,7 +46,8 @@ class RecoveryCheckpoint(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         validates = fetcher is not None and loop._should_check_val_fx(fetcher)
-        if validates or loop.batch_progress.is_last_batch:
+        ends = loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
+        if validates or ends:
             return
         self._save(trainer)
 
