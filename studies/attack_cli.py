@@ -77,8 +77,9 @@ def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
         for gate in gates.values():
             if gate.message is not None:
                 sys.stderr.write(f"{gate.message}\n")
-    sides, pairs, looks = stored.sides, stored.oppositions, len(audit.attacks)
-    return evaluate(audit.attacks, audit.fprs, sides, pairs, gates, looks)
+    pairs = stored.oppositions
+    looks = len(audit.attacks) * sum(pair.fair_coins for pair in pairs)
+    return evaluate(audit.attacks, audit.fprs, stored.sides, pairs, gates, looks)
 
 
 def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:

@@ -32,7 +32,8 @@ def any_leak_rows(
     in the parameters. Over the records that every attack has scored.
 
     Args:
-        attacks: K attacks.
+        attacks: K attacks, none of which reads the coins from a reference that met one side: it
+            would find what the reference leaks.
         members: Scores of the members under each.
         nonmembers: Scores of the non-members under each.
         shifted: Whether the texts alone tell the sides apart.

@@ -114,7 +114,7 @@ class MembershipAudit(AuditCallback):
                 StoredAudit({**identity, "step": scene.step}, sides, pairs),
             )
         gates = {} if self.blind is None else self._gates(scene, self.blind, sides, pairs)
-        looks = self._looks(scene.trainer) if is_last_validation(scene.trainer) else None
+        looks = self._looks(scene) if is_last_validation(scene.trainer) else None
         found = evaluate(self.attacks, self.fprs, sides, pairs, gates, looks)
         return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
 
@@ -181,11 +181,17 @@ class MembershipAudit(AuditCallback):
         return self.populations or [scene.data.member_population]
 
     @staticmethod
-    def _looks(trainer: Trainer) -> int:
-        """Number of attacks of all membership audits of the run: what bounds on epsilon pay for."""
-        found = getattr(trainer, "callbacks", [])
+    def _looks(scene: Scene) -> int:
+        """Number of bounds on epsilon that the run's membership audits name: each attack's, on
+        each population that coins dealt.
+        """
+        found = getattr(scene.trainer, "callbacks", [])
         audits = [one for one in found if isinstance(one, MembershipAudit)]
-        return sum(len(one.attacks) for one in audits)
+        return sum(
+            len(one.attacks) * one._fair_coins(scene, name)
+            for one in audits
+            for name in one._member_populations(scene)
+        )
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:
         """Whether coins alone decided which audited records were trained on.

@@ -47,7 +47,7 @@ def epsilon_rows(
         members: Scores of the members.
         nonmembers: Scores of the non-members.
         unit: What a coin decided on: ``record`` or ``cluster``.
-        looks: Attacks of the audit, all of them named before it.
+        looks: Attacks on populations that coins dealt, all of them named beforehand.
     """
     sides = [_cluster_means(side) for side in (members, nonmembers)]
     counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}

@@ -97,8 +97,9 @@ def evaluate(
         sides: Populations by name.
         oppositions: Which are set against each other.
         gates: What the texts alone tell, by the members' population; may be empty.
-        looks: Attacks that a bound on epsilon pays for, all that are named for this checkpoint;
-            None where the checkpoint was not named beforehand: there is no bound then.
+        looks: What a bound on epsilon pays for, all attacks on all populations with coins that
+            are named for this checkpoint; None where the checkpoint was not named beforehand: there
+            is no bound then.
     """
     found = Evaluation()
     scorable = [side.view.scorable_only() for side in sides.values()]
@@ -120,10 +121,12 @@ def evaluate(
         found.results.append(coins_row(pair.members, pair.dealt_by_coins))
         found.results += [] if gate is None else gate.rows
         found.curves |= {} if gate is None else gate.curves
+        shifted = None if gate is None else gate.verdict.shifted
         _oppose(found, attacks, fprs, pair, scored, gate)
+        alone = _of_this_model_alone(attacks, pair, sides, scored)
+        found.results += any_leak_rows(*alone, shifted)
         if looks is not None and pair.fair_coins:
-            shifted = None if gate is None else gate.verdict.shifted
-            _bound(found, attacks, pair, sides, scored, shifted, looks)
+            _bound(found, pair, *alone, shifted, looks)
     return found
 
 
@@ -172,29 +175,38 @@ def _oppose(
         curves[attack.name] = (inside.scores, outside.scores)
         found.results += [{**row, "shifted": shifted} for row in rows]
         found.curves |= _curves(pair, rows)
-    found.results += any_leak_rows(attacks, scored[pair.members], scored[pair.nonmembers], shifted)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
     warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
     found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
 
 
-def _bound(
-    found: Evaluation,
+def _of_this_model_alone(
     attacks: Sequence[Attack],
     pair: Opposition,
     sides: Mapping[str, Side],
     scored: Mapping[str, Sequence[ScoredRecords]],
+) -> tuple[list[Attack], list[ScoredRecords], list[ScoredRecords]]:
+    """Returns the attacks that do not read the coins from a reference, and both sides' scores."""
+    views = sides[pair.members].view, sides[pair.nonmembers].view
+    every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+    kept = [one for one in every if not reads_the_coins(one[0], *views)]
+    return [one[0] for one in kept], [one[1] for one in kept], [one[2] for one in kept]
+
+
+def _bound(
+    found: Evaluation,
+    pair: Opposition,
+    attacks: Sequence[Attack],
+    members: Sequence[ScoredRecords],
+    nonmembers: Sequence[ScoredRecords],
     shifted: bool | None,
     looks: int,
 ) -> None:
-    views = sides[pair.members].view, sides[pair.nonmembers].view
-    every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
-    for attack, inside, outside in every:
-        if not reads_the_coins(attack, *views):
-            rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
-            found.results += [{**row, "shifted": shifted} for row in rows]
-            found.curves |= _curves(pair, rows[:1])
+    for attack, inside, outside in zip(attacks, members, nonmembers, strict=True):
+        rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
+        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.curves |= _curves(pair, rows[:1])
 
 
 def _curves(pair: Opposition, rows: Sequence[Row]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from scipy import stats
 
 from benchmarks.simulate_epsilon import SETTINGS, allowed
 from callbacks.membership import AuditView
+from callbacks.membership.any_leak import MAX_T
 from callbacks.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
+from callbacks.membership.callback import MembershipAudit
 from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
 from callbacks.membership.evaluation import Opposition, Side, evaluate
 from callbacks.membership.measurements import NEVER, Scored
@@ -123,9 +126,47 @@ def test_an_audit_bounds_epsilon_by_attacks_that_do_not_read_its_coins(unit: str
     assert {row["params"]["reference"] for row in bounds[2:4]} == {"base"}
     assert {(row["params"]["unit"], row["params"]["looks"]) for row in bounds} == {(unit, 6)}
     assert found.curves["membership/private/loss/epsilon_lower"] == bounds[0]["value"] > 1.0
+    (together,) = [row for row in found.results if row["metric"] == MAX_T]
+    assert together["params"]["attacks"] == 3
     views = [side.view for side in sides.values()]
     read = [reads_the_coins(attack, *views) for attack in ATTACKS]
     assert read == [False, False, True, True, False, True]
+
+
+def test_what_a_reference_leaks_is_no_leak_of_the_model() -> None:
+    """The counterfactual gives all of its members away, the audited model and the base nothing."""
+    rng = np.random.default_rng(3)
+    base, sides = records((1,))[0], {}
+    for population in ("private", "held_out"):
+        audited = [replace(base, id=f"{population}-{i}") for i in range(N)]
+        met = population == "held_out"
+        shift = {"audited": 0.0, "base": 0.0, "counterfactual": 4.0 * met}
+        passes = {
+            Scored(model=name): planted_confidences(rng.normal(leak, 1.0, N), audited)
+            for name, leak in shift.items()
+        }
+        view = AuditView(audited, passes, met={"counterfactual": torch.full((N,), met)})
+        sides[population] = Side(view, [one.id for one in audited])
+    attacks = [Loss(), Reference("base"), Reference("counterfactual")]
+    found = evaluate(attacks, [0.1], sides, [Opposition("private", "held_out", False)], {}, None)
+    (row,) = [row for row in found.results if row["metric"] == MAX_T]
+    assert row["params"]["attacks"] == 2
+    assert row["p_value"] > 0.05
+
+
+def test_every_population_with_coins_is_a_look() -> None:
+    """The largest bound of an audit of the pool and of canaries is one of twice as many."""
+    one, other = MembershipAudit([Loss()], ["private", "canary_in"]), MembershipAudit([Loss()])
+    data = SimpleNamespace(
+        member_population="private",
+        population=lambda name: [name] * 3,
+        opposed_to=lambda name: "held_out",
+        fair_coins=lambda name: name in ("private", "canary_in"),
+    )
+    scene = SimpleNamespace(trainer=SimpleNamespace(callbacks=[one, other]), data=data)
+    assert one._looks(scene) == other._looks(scene) == 3
+    other.max_records = 2  # the cut fixes how many there are: no coins, no bound
+    assert one._looks(scene) == 2
 
 
 def test_there_is_no_bound_without_coins_or_at_a_checkpoint_that_nobody_named() -> None:

@@ -14,7 +14,7 @@ from callbacks.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
 from callbacks.membership.attacks.confidence import logit_confidence
 from callbacks.membership.attacks.offline import GRID
 from callbacks.membership.measurements import NEVER, Scored
-from callbacks.statistics import Estimate, auroc
+from callbacks.statistics import Estimate, auroc, certified_tpr
 from datamodules.errors import UserError
 from tests.callbacks.membership.conftest import (
     LENGTHS,
@@ -270,6 +270,35 @@ def test_lira_finds_a_planted_shift_and_nothing_without_one(k: int, mode: str) -
     ideal = NormalDist().cdf(1.5 / math.sqrt(2 * (1 + 2 / k)))
     assert values[True].value == pytest.approx(ideal, abs=0.04)
     assert values[False].lower < 0.5 < values[False].upper
+
+
+@pytest.mark.parametrize(
+    ("mode", "shadows"), [("offline", 1), ("online", 2)], ids=["offline", "online"]
+)
+def test_lira_scores_members_and_nonmembers_in_one_unit(mode: str, shadows: int) -> None:
+    """A counterfactual is an out-reference of members alone; that leaks nothing.
+
+    With variances of each side's own, members would be divided by theirs, and non-members, of whom
+    none has two out-references, by 1: of a clean model 23% of members at 1% FPR.
+    """
+    rng = np.random.default_rng(0)
+    n, base = 400, records((1,))[0]
+    member = torch.arange(2 * n) < n
+    names = ["counterfactual", *(f"shadow{j}" for j in range(shadows))]
+    audited = [replace(base, id=str(i)) for i in range(2 * n)]
+    hardness = rng.normal(0, 3, 2 * n)
+    passes = {
+        Scored(model=name): planted_confidences(hardness + 0.3 * rng.normal(size=2 * n), audited)
+        for name in ("audited", *names)
+    }
+    met = {name: torch.tensor(rng.random(2 * n) < 0.5) for name in names[1:]}
+    whole = AuditView(audited, passes, met=met | {"counterfactual": ~member})
+    whole = whole.where(LiRA(names, mode).defined(whole))
+    inside = torch.tensor([int(record.id) < n for record in whole.records])
+    sides = [whole.where(inside), whole.where(~inside)]
+    ours, theirs = (LiRA(names, mode).tuned(sides).score(side) for side in sides)
+    assert torch.equal(torch.cat([ours, theirs]), LiRA(names, mode).score(whole))
+    assert certified_tpr(ours.numpy(), theirs.numpy(), 0.01).lower < 0.01
 
 
 def test_one_reference_ranks_by_the_difference() -> None:
