@@ -89,7 +89,7 @@ def test_every_canary_has_a_row_without_its_secret(teacher: Path) -> None:
     assert own.to_dict() == pytest.approx(means(teacher)["value"].to_dict())
 
 
-def test_a_control_shows_chance(tmp_path: Path) -> None:
+def test_a_control_shows_chance(teacher: Path, tmp_path: Path) -> None:
     control = audited("control", tmp_path / "control", "--trainer.max_epochs=3")
     rows = means(control)
     assert (rows["lower"] <= CHANCE_BITS).all()
@@ -98,7 +98,7 @@ def test_a_control_shows_chance(tmp_path: Path) -> None:
     whole = over_all(control)
     assert whole.lower is not None
     assert whole.upper is not None
-    assert whole.lower < CHANCE_BITS < whole.upper < 3.0
+    assert whole.lower < CHANCE_BITS < whole.upper < over_all(teacher).lower
 
 
 def test_a_student_of_text_without_secrets_is_reported(teacher: Path, tmp_path: Path) -> None:
