@@ -36,7 +36,7 @@ from studies.claims.verdict import (
 
 RESULTS = Path(__file__).parent / "results"
 TECHNIQUES = ("kd", "seqkd", "imitkd", "gkd", "minillm", "distillm")
-# At most 35 of 500 (corrections, item 22): an exact 5% test exceeds 25 half of the time.
+# At most 35 of 500: an exact 5% test exceeds 25 half of the time.
 ALLOWED = 0.07
 Draw = Callable[[np.random.Generator, int], Verdict]
 

@@ -22,8 +22,7 @@ def is_last_validation(trainer: Trainer) -> bool:
     in_epoch = trainer.fit_loop.epoch_loop.batch_idx + 1
     here = trainer.current_epoch * per_epoch + in_epoch
     end = _end(trainer, here)
-    callbacks = getattr(trainer, "callbacks", [])
-    if any(isinstance(one, FinalValidation) for one in callbacks):
+    if any(isinstance(one, FinalValidation) for one in getattr(trainer, "callbacks", [])):
         return here >= end
     return _next_validation(trainer, here, in_epoch) > end
 

@@ -1,11 +1,10 @@
 """Who trains on which record: the swap protocol and the published one.
 
-Swap protocol (the default; corrections.md, decision and items 1, 7, 29). Near-duplicate clusters
-are dealt to the pool, public, never and development in shares, stratified by task. Each cluster of
-the pool then falls to private or held_out by a fair coin of its own, so the two sides are only
-about equally large: the coins must be independent for a one-run epsilon (Steinke, Nasr and
-Jagielski 2023) to hold, and exact halves are not. Every choice is keyed by (split seed, purpose,
-cluster content).
+Swap protocol (the default). Near-duplicate clusters are dealt to the pool, public, never and
+development in shares, stratified by task. Each cluster of the pool then falls to private or
+held_out by a fair coin of its own, so the two sides are only about equally large: the coins must be
+independent for a one-run epsilon (Steinke, Nasr and Jagielski 2023) to hold, and exact halves are
+not. Every choice is keyed by (split seed, purpose, cluster content).
 """
 
 from collections import Counter, defaultdict

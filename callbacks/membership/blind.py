@@ -3,7 +3,7 @@
 Das, Zhang, Tramèr 2024, "Blind baselines beat membership inference attacks for foundation models"
 (arXiv 2406.16201). Where the answer is yes, an attack's AUROC measures the records and not the
 model. The test is one-sided, by permuting labels with refitting, because an interval on pooled
-out-of-fold scores covers 0.5 in 83-85% of null splits only (corrections.md 6).
+out-of-fold scores covers 0.5 in 83-85% of null splits only.
 """
 
 from collections.abc import Sequence

@@ -114,8 +114,8 @@ class MembershipAudit(AuditCallback):
                 StoredAudit({**identity, "step": scene.step}, sides, pairs),
             )
         gates = {} if self.blind is None else self._gates(scene, self.blind, sides, pairs)
-        looks = self._looks(scene) if is_last_validation(scene.trainer) else None
-        found = evaluate(self.attacks, self.fprs, sides, pairs, gates, looks)
+        named = is_last_validation(scene.trainer)
+        found = evaluate(self.attacks, self.fprs, sides, pairs, gates, named)
         return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
 
     def _show_plan(self, scene: Scene) -> None:
@@ -179,19 +179,6 @@ class MembershipAudit(AuditCallback):
 
     def _member_populations(self, scene: Scene) -> list[str]:
         return self.populations or [scene.data.member_population]
-
-    @staticmethod
-    def _looks(scene: Scene) -> int:
-        """Number of bounds on epsilon that the run's membership audits name: each attack's, on
-        each population that coins dealt.
-        """
-        found = getattr(scene.trainer, "callbacks", [])
-        audits = [one for one in found if isinstance(one, MembershipAudit)]
-        return sum(
-            len(one.attacks) * one._fair_coins(scene, name)
-            for one in audits
-            for name in one._member_populations(scene)
-        )
 
     def _fair_coins(self, scene: Scene, population: str) -> bool:
         """Whether coins alone decided which audited records were trained on.

@@ -87,7 +87,7 @@ def evaluate(
     sides: Mapping[str, Side],
     oppositions: Sequence[Opposition],
     gates: Mapping[str, Gate],
-    looks: int | None,
+    named: bool,
 ) -> Evaluation:
     """Scores every side under every attack and sets the sides against each other.
 
@@ -97,15 +97,15 @@ def evaluate(
         sides: Populations by name.
         oppositions: Which are set against each other.
         gates: What the texts alone tell, by the members' population; may be empty.
-        looks: What a bound on epsilon pays for, all attacks on all populations with coins that
-            are named for this checkpoint; None where the checkpoint was not named beforehand: there
-            is no bound then.
+        named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
+            each of which pays for all attacks on all populations that coins dealt.
     """
     found = Evaluation()
     scorable = [side.view.scorable_only() for side in sides.values()]
     attacks = [attack.tuned(scorable) for attack in attacks]
     scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
     members = {pair.members for pair in oppositions}
+    looks = len(attacks) * sum(pair.fair_coins for pair in oppositions)
     for name, ours in scored.items():
         column = "n_members" if name in members else "n_nonmembers"
         shifted = gravest_shift(
@@ -125,7 +125,7 @@ def evaluate(
         _oppose(found, attacks, fprs, pair, scored, gate)
         alone = _of_this_model_alone(attacks, pair, sides, scored)
         found.results += any_leak_rows(*alone, shifted)
-        if looks is not None and pair.fair_coins:
+        if named and pair.fair_coins:
             _bound(found, pair, *alone, shifted, looks)
     return found
 

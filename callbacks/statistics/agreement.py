@@ -154,7 +154,7 @@ def crossings(
     memorization_margin: float = 0.01,
     level: float = 0.95,
 ) -> list[Crossing]:
-    """Tests every pair of techniques for a crossing (corrections, items 13 and 14).
+    """Tests every pair of techniques for a crossing.
 
     A pair crosses where one technique has more membership and the other more memorization, both by
     more than the margin. Either way round it is an intersection-union test: the larger of two

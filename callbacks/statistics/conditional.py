@@ -65,10 +65,10 @@ class TaughtRecords:
 
 
 def conditional_mean(records: TaughtRecords, tau: float, level: float = 0.95) -> AboveCut:
-    """Mean over records with the teacher strictly above tau (audits.md, conditional).
+    """Mean over records with the teacher strictly above tau.
 
     The published curve. It rises with tau for any model, taught or not, because what a teacher gets
-    right is easy (corrections, item 2): draw it beside models and records that cannot have
+    right is easy: draw it beside models and records that cannot have
     inherited anything. Interval: `share_interval` over clusters.
 
     Args:
@@ -91,11 +91,11 @@ def difference_in_differences(
     """Accuracy that a student owes to the private records, the teacher above tau on all of them.
 
     DiD(tau) = mean[student - counterfactual student | private, T > tau] - mean[the same | never
-    seen, T > tau] (corrections, item 2). The second term is what the two students differ by for any
+    seen, T > tau]. The second term is what the two students differ by for any
     other reason on records that are as easy. Interval: those of the two means, each of numbers in
-    [-1, 1], combined by `gap`. A side where no record differs yet
-    keeps the width that its number of records leaves: a jump on one record in twenty is missed by
-    twenty of them more than once in three.
+    [-1, 1], combined by `gap`. A side where no record differs yet keeps the width that its number
+    of records leaves: a jump on one record in twenty is missed by twenty of them more than once in
+    three.
 
     Args:
         private: Student minus counterfactual student on private records.

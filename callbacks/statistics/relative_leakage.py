@@ -20,7 +20,7 @@ def relative_leakage(
     """(AUROC of a student - 1/2) / (AUROC of the anchor - 1/2), on the same records.
 
     The anchor is a model of the student's size that was fine-tuned on the private records
-    themselves (corrections, item 27). 0: the student gives nothing away; 1: as much as the anchor.
+    themselves. 0: the student gives nothing away; 1: as much as the anchor.
     Interval: those of the two AUROCs on the logit scale, combined by
     `recovered_variance.ratio_bounds` with the correlation from DeLong's covariance. Fieller's on
     DeLong's variances, which have no width at an AUROC of 1, covers .84 at .99 / .999 with 50

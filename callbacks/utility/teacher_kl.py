@@ -27,7 +27,7 @@ def teacher_divergences(
 ) -> NDArray[np.float64]:
     """Returns each record's KL(teacher || student), summed over its response tokens.
 
-    Leaking less than another student means something only beside this (corrections, item 27): a
+    Leaking less than another student means something only beside this: a
     student that is far from its teacher has learnt less of everything.
 
     Args:

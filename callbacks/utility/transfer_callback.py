@@ -26,11 +26,10 @@ Met = set[tuple[str, str]]
 class TransferAudit(AuditCallback):
     """Watches the responses that a student is trained on, whoever wrote them.
 
-    What a teacher says of public prompts is a direct channel for its private records (corrections,
-    item 27): in SeqKD's text and in on-policy samples they can travel word for word. Reported is
-    the share of private responses with a verbatim span in that text, and beside it the share of
-    records that no run trains on, which formulaic answers explain. A module without a teacher is
-    left alone.
+    What a teacher says of public prompts is a direct channel for its private records: in SeqKD's
+    text and in on-policy samples they can travel word for word. Reported is the share of private
+    responses with a verbatim span in that text, and beside it the share of records that no run
+    trains on, which formulaic answers explain. A module without a teacher is left alone.
 
     Args:
         span_tokens: Tokens of a span; shorter responses are skipped.

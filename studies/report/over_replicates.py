@@ -24,6 +24,8 @@ _DIFFERENCES = (
     *("exact_match_rate_excess", "similarity_excess", "extraction_probability_excess"),
     *("token_accuracy_gap", "transfer_overlap_gap"),
 )
+# Bounds that hold with 95% each: a mean of them is none.
+_LOWER_BOUNDS = ("epsilon_lower",)
 
 
 def figure_of(rows: pd.DataFrame) -> dict[str, object]:
@@ -47,6 +49,8 @@ def figure_of(rows: pd.DataFrame) -> dict[str, object]:
     means = rows.dropna(subset="value").groupby("replicate")["value"].mean()
     if not len(means):
         return figure | dict.fromkeys(("value", "lower", "upper"), np.nan)
+    if "metric" in rows and rows["metric"].isin(_LOWER_BOUNDS).all():
+        return figure | {"value": means.min(), "lower": np.nan, "upper": np.nan}
     mean = replicate_mean(means)
     ends = np.array([mean.lower, mean.upper] if mean.has_interval else [np.nan, np.nan])
     for metrics, least in ((_SHARES, 0.0), (_DIFFERENCES, -1.0)):

@@ -54,6 +54,14 @@ def test_rows_of_a_kind_become_their_mean(repeated: StudyData) -> None:
     assert len(rows) == 2
 
 
+def test_of_bounds_over_replicates_the_least_is_shown() -> None:
+    numbers = {"value": [0.8, 0.3, 0.5], "lower": [0.8, 0.3, 0.5], "upper": np.nan}
+    counts = {"n_members": 90, "n_nonmembers": 90, "metric": "epsilon_lower"}
+    figure = figure_of(pd.DataFrame({**numbers, **counts, "replicate": [1, 2, 3]}))
+    assert (figure["value"], figure["replicates"]) == (0.3, 3)
+    assert np.isnan([figure["lower"], figure["upper"]]).all()
+
+
 @pytest.mark.parametrize(("metric", "low"), [("exact_match_rate_excess", -1.0), ("auroc", 0.0)])
 def test_means_end_where_their_range_does(metric: str, low: float) -> None:
     """Two replicates of 0.1 and 0.9 have a t interval from -4.6 to 5.6."""

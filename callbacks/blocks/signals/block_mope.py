@@ -40,9 +40,8 @@ class BlockMoPe(RerunSignal):
     b, and nothing on other weights.
 
     Args:
-        draws: Number of draws. Where the
-            draws differ much, 95% intervals cover the truth in some 88% with 3, 92% with 5 and 94%
-            with 10 (``benchmarks/draw_cells.py``).
+        draws: Number of draws. Where they differ much, 95% intervals cover the truth in some 88%
+            with 3, 92% with 5 and 94% with 10 (``benchmarks/draw_cells.py``).
         rho: Scale of the noise on a tensor W as a share of its root mean square, s = rho rms(W).
         sigma: The same scale s for all tensors, with ``rho: null``.
         antithetic: Whether every draw is used with both signs.

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from benchmarks.simulate_epsilon import SETTINGS, allowed
 from callbacks.membership import AuditView
 from callbacks.membership.any_leak import MAX_T
 from callbacks.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
-from callbacks.membership.callback import MembershipAudit
 from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
 from callbacks.membership.evaluation import Opposition, Side, evaluate
 from callbacks.membership.measurements import NEVER, Scored
@@ -120,7 +118,7 @@ ATTACKS: list[Attack] = [
 def test_an_audit_bounds_epsilon_by_attacks_that_do_not_read_its_coins(unit: str) -> None:
     sides = {"private": side_of(True, 1), "held_out": side_of(False, 2)}
     pair = Opposition("private", "held_out", fair_coins=True, unit=unit)
-    found = evaluate(ATTACKS, [0.1], sides, [pair], {}, looks=len(ATTACKS))
+    found = evaluate(ATTACKS, [0.1], sides, [pair], {}, named=True)
     bounds = [row for row in found.results if row["metric"] == "epsilon_lower"]
     assert [row["name"] for row in bounds] == ["loss"] * 2 + ["reference"] * 2 + ["rmia"] * 2
     assert {row["params"]["reference"] for row in bounds[2:4]} == {"base"}
@@ -148,7 +146,7 @@ def test_what_a_reference_leaks_is_no_leak_of_the_model() -> None:
         view = AuditView(audited, passes, met={"counterfactual": torch.full((N,), met)})
         sides[population] = Side(view, [one.id for one in audited])
     attacks = [Loss(), Reference("base"), Reference("counterfactual")]
-    found = evaluate(attacks, [0.1], sides, [Opposition("private", "held_out", False)], {}, None)
+    found = evaluate(attacks, [0.1], sides, [Opposition("private", "held_out", False)], {}, False)
     (row,) = [row for row in found.results if row["metric"] == MAX_T]
     assert row["params"]["attacks"] == 2
     assert row["p_value"] > 0.05
@@ -156,24 +154,24 @@ def test_what_a_reference_leaks_is_no_leak_of_the_model() -> None:
 
 def test_every_population_with_coins_is_a_look() -> None:
     """The largest bound of an audit of the pool and of canaries is one of twice as many."""
-    one, other = MembershipAudit([Loss()], ["private", "canary_in"]), MembershipAudit([Loss()])
-    data = SimpleNamespace(
-        member_population="private",
-        population=lambda name: [name] * 3,
-        opposed_to=lambda name: "held_out",
-        fair_coins=lambda name: name in ("private", "canary_in"),
-    )
-    scene = SimpleNamespace(trainer=SimpleNamespace(callbacks=[one, other]), data=data)
-    assert one._looks(scene) == other._looks(scene) == 3
-    other.max_records = 2  # the cut fixes how many there are: no coins, no bound
-    assert one._looks(scene) == 2
+    names = ("private", "held_out", "canary_in", "canary_out", "public")
+    sides = {name: side_of(name in ("private", "canary_in"), i) for i, name in enumerate(names)}
+    pairs = [
+        Opposition("private", "held_out", fair_coins=True),
+        Opposition("canary_in", "canary_out", fair_coins=True, unit="record"),
+        Opposition("public", "held_out", fair_coins=False),
+    ]
+    found = evaluate([Loss(), Reference("base")], [0.1], sides, pairs, {}, named=True)
+    bounds = [row for row in found.results if row["metric"] == "epsilon_lower"]
+    assert {row["population"] for row in bounds} == {"private", "canary_in"}
+    assert {row["params"]["looks"] for row in bounds} == {4}
 
 
 def test_there_is_no_bound_without_coins_or_at_a_checkpoint_that_nobody_named() -> None:
     sides = {"private": side_of(True, 1), "held_out": side_of(False, 2)}
-    for coins, looks in ((False, 1), (True, None)):
+    for coins, named in ((False, True), (True, False)):
         pair = Opposition("private", "held_out", fair_coins=coins)
-        found = evaluate([Loss()], [0.1], sides, [pair], {}, looks)
+        found = evaluate([Loss()], [0.1], sides, [pair], {}, named)
         assert all(row["metric"] != "epsilon_lower" for row in found.results)
 
 
@@ -196,7 +194,7 @@ def test_one_correction_serves_both_sides_of_an_audit() -> None:
     alone = {RMIA(names).tuned([side.view])._correction for side in sides.values()}
     assert len(alone) > 1
     pairs = [Opposition(one, "held_out", fair_coins=False) for one in ("private", "public")]
-    found = evaluate([RMIA(names)], [0.1], sides, pairs, {}, looks=None)
+    found = evaluate([RMIA(names)], [0.1], sides, pairs, {}, named=False)
     rows = {row["population"]: row["value"] for row in found.results if row["metric"] == "a"}
     assert set(rows) == set(sides)
     both = RMIA(names).tuned([sides["private"].view, sides["held_out"].view])
