@@ -90,6 +90,7 @@ def test_every_attack_has_rows_for_both_populations(audited: tuple[Path, Path]) 
 def test_stored_audits_give_the_same_rows_without_a_model(
     audited: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """All but the bounds on epsilon: an attack that comes after others was not named beforehand."""
     run_dir, fragment = audited
     folder = max((run_dir / "private" / "statistics").iterdir(), key=lambda p: int(p.name[5:]))
     step = int(folder.name[5:])
@@ -103,7 +104,10 @@ def test_stored_audits_give_the_same_rows_without_a_model(
             table(path, name).query(f"step == {step}").sort_values(keys, ignore_index=True)
             for path in (run_dir, out)
         )
-        before = before[before["audit"] == "membership"] if name == "results" else before
+        if name == "results":
+            bounds = before["metric"] == "epsilon_lower"
+            assert bounds.any()
+            before = before[(before["audit"] == "membership") & ~bounds]
         pd.testing.assert_frame_equal(
             before.reset_index(drop=True), after, check_exact=False, rtol=0, atol=1e-12
         )
