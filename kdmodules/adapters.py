@@ -174,6 +174,28 @@ def adapter_base(folder: Path) -> str:
     return str(config.base_model_name_or_path)
 
 
+def stored_adapter(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """Returns the weights of an adapter by PEFT's names.
+
+    Args:
+        folder: PEFT's.
+        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
+
+    Raises:
+        UserError: If there are none that may be read.
+    """
+    what = f"the adapter in {folder} cannot be read"
+    if not (allow_pickle or (folder / _WEIGHTS_FILE).is_file()):
+        raise UserError(
+            f"{what}: there is no {_WEIGHTS_FILE}; allow_pickle: true reads pickled weights, if "
+            "that is all there is"
+        )
+    try:
+        return load_peft_weights(str(folder), device="cpu")
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise UserError(f"{what}: {str(error).strip().splitlines()[0]}") from error
+
+
 def merge_adapter_folder(
     base: PreTrainedModel, folder: Path, allow_pickle: bool = False
 ) -> PreTrainedModel:
@@ -189,15 +211,10 @@ def merge_adapter_folder(
             its configuration names.
     """
     what = f"the adapter in {folder}"
-    if not (allow_pickle or (folder / _WEIGHTS_FILE).is_file()):
-        raise UserError(
-            f"{what} cannot be read: there is no {_WEIGHTS_FILE}; allow_pickle: true reads pickled "
-            "weights, if that is all there is"
-        )
+    stored = stored_adapter(folder, allow_pickle)
     try:
         wrapped = PeftModel(base, PeftConfig.from_pretrained(str(folder)), _NAME)
-        stored = load_peft_weights(str(folder), device="cpu")
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(f"{what} does not fit its base: {first_line}") from error
     mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)

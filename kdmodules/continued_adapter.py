@@ -4,11 +4,10 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig
-from peft.utils import load_peft_weights
 from transformers import PreTrainedModel
 
 from datamodules.errors import UserError
-from kdmodules.adapters import is_adapter_folder
+from kdmodules.adapters import is_adapter_folder, stored_adapter
 from kdmodules.strict_loading import require_weights
 
 _PEFT_PREFIX = "base_model.model."
@@ -31,15 +30,16 @@ def adapter_folder(source: str | None) -> Path:
     )
 
 
-def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
+def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = False) -> None:
     """Gives the adapter of a model the weights of another one of the same form, in place.
 
     Args:
         model: With an adapter injected, on the base that the other was trained on.
         folder: PEFT's, of the other adapter.
+        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
 
     Raises:
-        UserError: If rank, scale, targets or weights are not the same ones.
+        UserError: If rank, scale, targets or weights are not the same ones, or cannot be read.
     """
     wanted = model.peft_config["default"]
     if not isinstance(wanted, LoraConfig):
@@ -50,7 +50,7 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
         for name, parameter in model.named_parameters()
         if ".lora_" in name
     }
-    found = load_peft_weights(str(folder), device="cpu")
+    found = stored_adapter(folder, allow_pickle)
     require_weights(f"the adapter in {folder}", own, found)
     with torch.no_grad():
         for name, value in found.items():

@@ -97,7 +97,7 @@ def build_network(
     if network.adapter is not None:
         add_adapter(model, network.adapter, key(seed, "adapter"))
     if going_on is not None:
-        continue_adapter(model, going_on)
+        continue_adapter(model, going_on, network.allow_pickle)
     # A loaded model comes in evaluation mode, in which its dropout would stay off in training.
     return model.train()
 

@@ -1,7 +1,9 @@
 """Measures what an audit plan asks for, each thing once, one model after the other."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -165,7 +167,7 @@ class Collector:
         material: TextMaterial,
         made_of: StatisticsKey,
     ) -> StatisticsFile:
-        key = replace(made_of, records=record_set_hash(records))
+        key = replace(made_of, records=_encoded_set_hash(records, access.encoder))
         if request == Scored():
             return replace(self.own_pass(population), key=key)
         title = f"scoring {population}, {request.label}"
@@ -225,3 +227,15 @@ class Collector:
             longest=longest,
             device=model_device(access.lm),
         )
+
+
+def _encoded_set_hash(records: Records, encoder: RecordEncoder) -> str:
+    """Hashes the records and all that decides, beside the tokenizer, which tokens they become."""
+    about = [
+        record_set_hash(records),
+        asdict(encoder.template),
+        encoder.max_prompt_tokens,
+        encoder.max_tokens,
+        asdict(encoder.options),
+    ]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

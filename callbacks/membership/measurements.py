@@ -65,9 +65,14 @@ class Scored(Measurement):
     records: str = AUDITED
 
     @property
+    def own_records(self) -> bool:
+        """Whether it is about the records under audit, not about others beside them."""
+        return self.records == AUDITED
+
+    @property
     def label(self) -> str:
         """For instance "base: original text, population records"."""
-        aside = "" if self.records == AUDITED else f", {self.records} records"
+        aside = "" if self.own_records else f", {self.records} records"
         return f"{self.model}: {self.text.label}{aside}"
 
     @property

@@ -119,8 +119,20 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
             signals[one.request] = _signal(place, [record.id for record in records])
         elif isinstance(one.request, TokenFrequencies):
             frequencies[one.request] = load_frequencies(place)
+    _require_one_audit(folder, passes)
     view = _checked_view(folder, records, passes, signals, met)
     return replace(view, frequencies=frequencies), content["cluster"]
+
+
+def _require_one_audit(folder: Path, passes: Mapping[Scored, StatisticsFile]) -> None:
+    """Refuses what several audits left, if they turned records into tokens in different ways."""
+    texts = {table.key and table.key.records for one, table in passes.items() if one.own_records}
+    models = {(one.model, table.key and table.key.model) for one, table in passes.items()}
+    if len(texts) > 1 or len(models) > len({one.model for one in passes}):
+        raise UserError(
+            f"{folder} holds statistics of other tokens or models side by side: delete the folder "
+            "and audit again"
+        )
 
 
 def _signal(path: Path, record_ids: Sequence[str]) -> Tensor:

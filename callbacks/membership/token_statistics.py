@@ -24,12 +24,14 @@ COLUMNS = (*_VALUES, _TOKEN_IDS)
 
 @dataclass(frozen=True, slots=True)
 class StatisticsKey:
-    """What a table was computed from; two tables with equal keys hold the same numbers.
+    """What a table was computed from; two tables of one request with equal keys hold the same
+    numbers.
 
     Attributes:
         model: hash of the model's weights.
         tokenizer: hash of its vocabulary; equal hashes mean comparable tokens.
-        records: hash of the record set that was scored.
+        records: hash of the record set that was scored, and of the template, window and options
+            that turned it into tokens.
     """
 
     model: str

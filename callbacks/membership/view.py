@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from callbacks.membership.frequencies import TokenFrequencies
-from callbacks.membership.measurements import AUDITED, Scored
+from callbacks.membership.measurements import Scored
 from callbacks.membership.signals import RecordSignal
 from callbacks.membership.statistics_file import StatisticsFile
 from callbacks.membership.token_statistics import SHARD_RECORDS, TokenStatistics, shard_places
@@ -148,9 +148,7 @@ class AuditView:
         )
 
     def _own_passes(self) -> dict[Scored, Table]:
-        return {
-            request: table for request, table in self.passes.items() if request.records == AUDITED
-        }
+        return {request: table for request, table in self.passes.items() if request.own_records}
 
 
 def _missing(label: str, known: Sequence[str]) -> str:

@@ -103,7 +103,15 @@ def test_another_adapter_than_said_is_refused(init, tokenizer: PreTrainedTokeniz
     weights = peft.utils.load_peft_weights(str(export / "adapter"), device="cpu")
     first, *rest = sorted(weights)
     save_file({f"x{first}": weights[first], **{name: weights[name] for name in rest}}, file)
-    refused("is not this network's", export)
+    refused("lora_A.weight is missing, xbase_model.* is unexpected", export)
+    pickled = export / "adapter" / "adapter_model.bin"
+    torch.save(weights, pickled)
+    file.unlink()
+    refused("there is no adapter_model.safetensors; allow_pickle: true reads", export)
+    pickled.unlink()
+    file.write_bytes(b"half a file")
+    refused("cannot be read", export)
+    save_file(weights, file)
     config = export / "adapter" / "adapter_config.json"
     named = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps({**named, "use_rslora": True}), encoding="utf-8")

@@ -380,3 +380,25 @@ def test_a_stored_audit_needs_no_model(
         defined = attack.defined(stored)
         assert torch.equal(attack.score(stored.where(defined)), attack.score(view.where(defined)))
         assert attack.diagnostics(stored) == attack.diagnostics(view)
+
+
+def test_a_stored_audit_is_of_one_model_and_one_way_to_tokens(
+    family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A second audit into the same folder, by other attacks, with records cut earlier."""
+    access, folder = access_of(family_model, tokenizer), tmp_path / "private"
+    plan, names = AuditPlan.of([Loss(), Lowercase()]), []
+    shorter = RecordEncoder(
+        tokenizer, TEMPLATE, access.encoder.max_prompt_tokens, access.encoder.max_tokens - 1
+    )
+    for changed, attack in (
+        (access, Lowercase()),
+        (replace(access, encoder=shorter), Loss()),
+    ):
+        view = collected(changed, [attack])
+        names = [record.id for record in view.records]
+        save_view(view, names, folder)
+    with pytest.raises(UserError, match="of other tokens or models side by side"):
+        load_view(folder, plan)
+    save_view(collected(access, [Loss(), Lowercase()]), names, folder)
+    load_view(folder, plan)

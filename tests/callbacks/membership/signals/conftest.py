@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ class Tally:
 class CountedRecord(EncodedRecord):
     """An encoded record that is counted, as is every record that it is replaced by."""
 
-    tally: Tally
+    tally: Tally = field(kw_only=True)
 
     def __post_init__(self) -> None:
         self.tally.add(self)
