@@ -2,16 +2,16 @@
 
 from lightning.pytorch import Trainer
 
-from callbacks.final_validation import FinalValidation
+from callbacks.final_validation import FinalValidation, stops_early
 
 
 def is_last_validation(trainer: Trainer) -> bool:
     """Tells, at the end of a validation, whether the fit plans no later one.
 
-    Known beforehand from epochs, steps and the rhythm of validations, so that no result decides it;
-    a fit that is stopped early (``EarlyStopping``, ``max_time``) may never come to its last one. A
-    validation that stands alone is the last. With `FinalValidation` the end of the fit is
-    validated, whatever the rhythm.
+    Known beforehand from epochs, steps and the rhythm of validations, so that no audit's result
+    decides it. A validation that stands alone is the last. With `FinalValidation` the end of the
+    fit is validated, whatever the rhythm, also where a callback stops it early (``EarlyStopping``,
+    ``max_time``), which no audit has a say in.
 
     Args:
         trainer: A trainer that has just validated.
@@ -23,7 +23,7 @@ def is_last_validation(trainer: Trainer) -> bool:
     here = trainer.current_epoch * per_epoch + in_epoch
     end = _end(trainer, here)
     if any(isinstance(one, FinalValidation) for one in getattr(trainer, "callbacks", [])):
-        return here >= end
+        return here >= end or stops_early(trainer)
     return _next_validation(trainer, here, in_epoch) > end
 
 

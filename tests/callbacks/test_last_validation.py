@@ -103,6 +103,46 @@ def test_the_end_of_a_fit_is_its_last_validation_where_it_is_validated(
     assert found == [False] * (validations - 1) + [True]
 
 
+class Stop(Callback):
+    """Stops a fit at the end of a validation, as early stopping does."""
+
+    def __init__(self, validation: int) -> None:
+        self.left = validation
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.left -= 1
+            trainer.should_stop = self.left <= 0
+
+
+class Timer(Callback):
+    """Stops a fit at the end of a batch, as a limit of time does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: object) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.step
+
+
+@pytest.mark.parametrize(
+    ("stopper", "options", "validations"),
+    [
+        (Stop(2), {"max_epochs": 5}, 3),
+        (Stop(1), {"max_epochs": 5, "min_epochs": 3}, 3),
+        (Stop(3), {"max_epochs": 3}, 3),
+        (Timer(14), {"max_epochs": 5}, 2),
+        (Timer(10), {"max_epochs": 5}, 1),
+    ],
+    ids=["stopped", "not before min_epochs", "at the end", "between", "at a validation"],
+)
+def test_a_fit_that_is_stopped_has_a_last_validation(
+    stopper: Callback, options: dict[str, object], validations: int
+) -> None:
+    """One more than there was, where that was not known to be the last."""
+    assert said(FinalValidation(), stopper, **options) == [False] * (validations - 1) + [True]
+
+
 def test_a_validation_that_stands_alone_is_the_last() -> None:
     flags = Flags()
     trainer = pl.Trainer(
