@@ -23,12 +23,12 @@ from studies.plan import Cell
 __all__ = [
     "AttackScores",
     "attack_scores",
-    "compared",
     "comparison_pairs",
     "comparison_rows",
     "has_manifest",
     "record_clusters",
     "run_identities",
+    "swap_of_runs",
 ]
 
 Attack = tuple[str, str]
@@ -141,21 +141,21 @@ def comparison_rows(
                 yield common | named | {"metric": "auroc"} | _columns(sides.difference_auroc())
 
 
-def compared(
+def swap_of_runs(
     cell: Cell,
     other: Cell,
     scores: Mapping[str, Mapping[Attack, AttackScores]],
     attack: Attack,
-    statistic: Callable[..., ComparisonEstimate],
+    level: float,
 ) -> ComparisonEstimate | None:
-    """Returns a statistic of two runs on the records of both; None where there are none.
+    """Returns the swap estimate of two runs on the records of both; None where there are none.
 
     Args:
         cell: A run.
-        other: What it is compared with.
+        other: The run that met the other side.
         scores: What :func:`attack_scores` returned.
         attack: By which scores.
-        statistic: `paired_difference` or `swap_estimate`, at any level.
+        level: Of its interval.
     """
     ours, theirs = (scores.get(one.alias, {}).get(attack) for one in (cell, other))
     if ours is None or theirs is None:
@@ -163,7 +163,7 @@ def compared(
     a, b, _ = _common_records(ours, theirs)
     if not (len(a.members) and len(a.nonmembers)):
         return None
-    return _Sides(a, b, record_clusters(cell)).compared(statistic)
+    return _Sides(a, b, record_clusters(cell)).compared(swap_estimate, level)
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,16 @@ class _Sides:
     b: AttackScores
     clusters: Mapping[str, int] | None
 
-    def compared(self, statistic: Callable[..., ComparisonEstimate]) -> ComparisonEstimate:
+    def compared(
+        self, statistic: Callable[..., ComparisonEstimate], level: float = 0.95
+    ) -> ComparisonEstimate:
         sides = (self.a.members, self.a.nonmembers, self.b.members, self.b.nonmembers)
         ours, theirs = self._numbers(self.a.members), self._numbers(self.a.nonmembers)
         return statistic(
-            *(_values(side) for side in sides), member_clusters=ours, nonmember_clusters=theirs
+            *(_values(side) for side in sides),
+            level=level,
+            member_clusters=ours,
+            nonmember_clusters=theirs,
         )
 
     def difference_auroc(self) -> Estimate:

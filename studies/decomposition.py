@@ -40,7 +40,7 @@ def decomposition_rows(accuracies: Accuracies) -> Iterator[Row]:
         ]
         if not teachers:
             continue
-        seeds = {"student_seeds": len(students), "teacher_seeds": len(teachers)}
+        seeds = {"student_seeds": _seeds(students), "teacher_seeds": _seeds(teachers)}
         params = {**accuracies.params, **seeds, "excess": MEMORIZED_EXCESS}
         decided = {
             population: record_sets(accuracies, teachers, students, population)
@@ -90,10 +90,16 @@ def _techniques(accuracies: Accuracies) -> list[list[Pair]]:
     return list(groups.values())
 
 
+def _seeds(pairs: Sequence[Pair]) -> int:
+    """Returns how many seeds pairs have: the teachers of one ensemble share theirs."""
+    return len({cell.seed for cell, _ in pairs})
+
+
 def _mean_excess(accuracies: Accuracies, pairs: Sequence[Pair], population: str) -> pd.Series:
-    """Returns the mean excess of the records that enough pairs have in the population."""
-    excess = pd.concat([accuracies.excess(cell, other, population) for cell, other in pairs])
-    by_record = excess.groupby(level=0)
+    """Returns the mean excess of the records that pairs of enough seeds have in the population."""
+    own = [accuracies.excess(cell, other, population) for cell, other in pairs]
+    excess = pd.concat(own, keys=[cell.seed for cell, _ in pairs], names=["seed", "record"])
+    by_record = excess.groupby(["seed", "record"]).mean().groupby("record")
     return by_record.mean()[by_record.size() >= FEWEST_SEEDS]
 
 

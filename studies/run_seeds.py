@@ -2,11 +2,13 @@
 
 from studies.plan import Cell
 
-__all__ = ["MOST_WITH_REPEATS", "run_seed", "student_seed"]
+__all__ = ["MOST_WITH_REPEATS", "MOST_WORLDS", "run_seed", "student_seed"]
 
 _STUDENT, _REPEAT, _WORLD = 10_000, 1_000_000, 100_000_000
 MOST_WITH_REPEATS = _REPEAT // _STUDENT
 """Student seeds, and repeats, have to lie below this where a study has several repeats."""
+MOST_WORLDS = 2**32 // _WORLD
+"""Shadow worlds whose seeds are numbers of 32 bits, the most that generators take."""
 
 
 def run_seed(replicate: int, student: int, repeat: int, world: int | None) -> int:

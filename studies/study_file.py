@@ -63,7 +63,7 @@ from pathlib import Path
 from datamodules.errors import UserError
 from studies.checked_yaml import CheckedYaml
 from studies.located_yaml import Key, load_located
-from studies.run_seeds import MOST_WITH_REPEATS
+from studies.run_seeds import MOST_WITH_REPEATS, MOST_WORLDS
 from studies.stage_section import CONTROLS, read_stages
 from studies.stages import Stage
 from studies.technique_section import Technique, read_techniques
@@ -127,6 +127,8 @@ def read_study(path: str | Path) -> StudyFile:
     techniques = read_techniques(check, top.get("techniques", []))
     controls = check.items(("controls",), top.get("controls", list(CONTROLS)))
     shadows = check.integer(("shadows",), top.get("shadows", 0), least=0)
+    if shadows > MOST_WORLDS:
+        raise source.error(("shadows",), f"expected at most {MOST_WORLDS}, found {shadows}")
     stages = read_stages(
         check,
         top.get("stages", {}),

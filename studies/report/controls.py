@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from callbacks.statistics import Estimate, auroc, certified_tpr, replicate_mean
+from callbacks.statistics import (
+    Estimate,
+    ReplicateEstimate,
+    auroc,
+    certified_tpr,
+    replicate_mean,
+)
 from callbacks.verdict import (
     CLEAN_CAVEAT,
     CLEAN_MARGIN,
@@ -123,10 +129,14 @@ def _over_replicates(controls: Sequence[_Control]) -> _Bounds:
         figure = (one.area(_NEAR).value, *one.tail())
         figures.setdefault(one.cell.replicate, []).append(figure)
     means = np.array([np.mean(own, axis=0) for own in figures.values()])  # [R, 3]
-    near, wide = (replicate_mean(means[:, 0], level) for level in (_NEAR, _WIDE))
+    near, wide = (_within(replicate_mean(means[:, 0], level)) for level in (_NEAR, _WIDE))
     lower, upper = means[:, 1:].mean(axis=0).tolist()
-    counts = f"R = {len(means)} replicates"
-    return _Bounds((near.lower, near.upper), (wide.lower, wide.upper), (lower, upper), counts)
+    return _Bounds(near, wide, (lower, upper), f"R = {len(means)} replicates")
+
+
+def _within(mean: ReplicateEstimate) -> Interval:
+    """Returns an AUROC's interval, inside its range; all of that where replicates all agree."""
+    return max(0.0, mean.lower), min(1.0, mean.upper)
 
 
 def _judged(label: str, found: _Bounds) -> Notice:

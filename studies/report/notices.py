@@ -64,9 +64,11 @@ def headline(data: StudyData) -> str:
             f"from held-out records with AUROC {estimate_text(pd.Series(vars(worst)))}."
         )
         if worst.among > 1:
+            sentence += f" It is the largest of {worst.among} students'"
             sentence += (
-                f" It is the largest of {worst.among} students', so that its interval is one that "
-                "holds for all of them at once."
+                " and was picked for that; without an interval it says nothing beyond these runs."
+                if pd.isna(worst.lower)
+                else ", so that its interval is one that holds for all of them at once."
             )
     return sentence[0].upper() + sentence[1:]
 

@@ -6,16 +6,15 @@ intervals of all of them hold at once.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from callbacks.statistics import replicate_mean, swap_estimate
+from callbacks.statistics import replicate_mean
 from callbacks.statistics.simultaneous import bonferroni_level, simultaneous_level
 from studies.claims.figures import StudyFigures
 from studies.claims.records import membership_sample
-from studies.comparisons import compared
+from studies.comparisons import swap_of_runs
 from studies.plan import Cell
 from studies.report.figures import comparison_rows
 from studies.report.study_data import StudyData
@@ -87,6 +86,5 @@ def _over_records(
         with np.errstate(invalid="ignore", divide="ignore"):
             level = simultaneous_level(sample[0].covariance / np.outer(deviations, deviations))
     ours, theirs = pairs[str(worst["run"])][0]
-    statistic = partial(swap_estimate, level=level)
-    found = compared(ours, theirs, data.scores, data.primary, statistic)
+    found = swap_of_runs(ours, theirs, data.scores, data.primary, level)
     return (np.nan, np.nan) if found is None else (found.lower, found.upper)

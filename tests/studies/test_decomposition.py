@@ -56,6 +56,28 @@ def test_records_that_one_split_has_not_met_are_decided_by_the_others() -> None:
     assert found == pytest.approx((1 / 3, over_pairs.low, over_pairs.high), rel=0.01)
 
 
+def test_the_teachers_of_an_ensemble_are_one_seed() -> None:
+    """Two splits with two teachers each are no four seeds, as which every record was decided."""
+    two = [one for one in cells() if one.replicate in (1, 2)]
+    second = [
+        dataclasses.replace(one, id=f"{one.id}-2", alias=f"{one.alias}-2")
+        for one in two
+        if one.role == "teacher"
+    ]
+    students = [
+        dataclasses.replace(one, id=f"{one.id}-{s}", alias=f"{one.alias}-{s}", seed=one.seed + s)
+        for one in two
+        if one.role in ("student", "counterfactual")
+        for s in (10_000, 20_000)
+    ]
+    rows = list(decomposition_rows(accuracies([*two, *second, *students])))
+    inherited = next(row for row in rows if row["metric"] == "inherited")
+    params = inherited["params"]
+    assert isinstance(params, dict)
+    assert (params["teacher_seeds"], params["student_seeds"]) == (2, 6)
+    assert inherited["n_members"] == 0
+
+
 def test_a_cluster_has_one_number_in_all_splits(tmp_path: Path) -> None:
     numbers = []
     for replicate in REPLICATES[:2]:

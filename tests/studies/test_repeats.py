@@ -87,6 +87,14 @@ def test_the_first_repeat_is_the_study_without_any() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_the_last_world_has_a_seed_that_generators_take() -> None:
+    plan = planned("replicates: [3]\nrepeats: 99\nseeds: [99]\nshadows: 42\n")
+    largest = max(cell.seed for cell in plan.cells)
+    assert largest == 3 + 99 * 10_000 + 42 * 100_000_000
+    assert np.random.RandomState(largest) is not None
+
+
+@pytest.mark.usefixtures("project")
 def test_the_never_seen_records_are_shared_where_the_study_says_so() -> None:
     option = "--data.splits.never_seed"
     plan = planned("replicates: [3, 5]\nshared_never: true\n")
@@ -102,6 +110,7 @@ def test_the_never_seen_records_are_shared_where_the_study_says_so() -> None:
         ("repeats: 0\n", "repeats: expected an integer of at least 1"),
         ("repeats: 100\n", "repeats: with repeats, expected less than 100"),
         ("repeats: 2\nseeds: [100]\n", "seeds: with repeats, expected less than 100"),
+        ("shadows: 43\n", "shadows: expected at most 42, found 43"),
         ("shared_never: 3\n", "shared_never: expected true or false"),
         (
             "replicates: [3, 5]\noverrides: {data.splits.seed: 5}\n",

@@ -21,6 +21,7 @@ from studies.report.notice import Notice
 from studies.report.notices import headline, notices
 from studies.report.study_data import read_study_data
 from studies.tables import write_study_tables
+from tests.studies.planted_report import cell, row, study
 from tests.studies.shown_page import add_rows
 
 OUT = Path("runs/small")
@@ -205,6 +206,22 @@ def test_a_control_s_near_duplicates_count_once(finished: Plan) -> None:
     told = notices(data, out_of_date=False)
     (unknown,) = [one for one in told if one.title == "Near-duplicates are not known"]
     assert "Control" not in unknown.text
+
+
+def test_the_interval_of_controls_over_replicates_stays_an_auroc() -> None:
+    """Two replicates: 99.9% of Student's t reach beyond [0, 1]; where they agree, everywhere."""
+    for shift in (0.0, 0.3):
+        cells = [cell("control", replicate=r) for r in (1, 2)]
+        sides = [(alike(60)[0] + shift * r, alike(60)[1]) for r in (0, 1)]
+        scores = {
+            one.alias: {("loss", "{}"): AttackScores(*(pd.Series(side) for side in own))}
+            for one, own in zip(cells, sides, strict=True)
+        }
+        rows = [row(one, "auroc", 0.5) for one in cells]
+        (found,) = control_notices(replace(study(cells, rows), scores=scores))
+        assert "99.9% interval [0.000, 1.000] contains 0.5" in found.text
+        assert "inf" not in found.text
+        assert "R = 2 replicates" in found.text
 
 
 def test_an_equivalent_epsilon_without_a_value_has_no_line_of_its_own(finished: Plan) -> None:

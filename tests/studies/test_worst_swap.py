@@ -112,3 +112,12 @@ def test_the_headline_says_so_and_reads_the_primary_attack() -> None:
     both = pd.concat([loss.results, reference.results], ignore_index=True)
     data = replace(reference, results=both, history=both)
     assert f"AUROC {values.mean(axis=0).max() + 0.2:.3f}" in headline(data)
+
+
+def test_the_headline_promises_no_interval_where_there_is_none() -> None:
+    """Replicates that all agree, and repeats of one split, leave none."""
+    text = headline(replicated(np.full((5, 6), 0.7)))
+    assert "largest of 6 students'" in text
+    assert "holds for all" not in text
+    assert "inf" not in text.replace("interval", "")
+    assert "nan" not in text

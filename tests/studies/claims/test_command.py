@@ -48,7 +48,8 @@ def test_the_command_speaks_of_these_weights(
     sides = [accuracy[0][name] - accuracy[1][name] for name in ("private", "held_out")]
     excess = sides[0].mean() - sides[1].mean()
     assert memorization["outcome"]["effect"] == pytest.approx(excess)
-    error = sum(one.var(ddof=1) / len(one) for one in sides) ** 0.5
+    floor = (1.6448536 / planted.RECORDS) ** 2
+    error = sum(one.var(ddof=1) / len(one) + floor for one in sides) ** 0.5
     assert memorization["outcome"]["lower"] == pytest.approx(excess - 1.6448536 * error)
     assert memorization["n"] == f"1 replicate, {planted.RECORDS} + {planted.RECORDS} records"
     assert main(["claims", STUDY, "--run_dir", str(OUT)]) == 0

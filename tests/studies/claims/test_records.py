@@ -13,7 +13,9 @@ from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
 from studies.claims.figures import StudyFigures
+from studies.claims.leakage import every_technique_leaks
 from studies.claims.records import membership_sample, memorization_sample
+from studies.claims.verdict import MEMORIZATION_MARGIN
 from studies.comparisons import AttackScores
 from studies.memorization import Accuracies
 from studies.primary_attack import LOSS
@@ -92,9 +94,45 @@ def test_excess_of_the_gap_has_the_errors_of_both_sides_clusters() -> None:
         variances.append(((reference.upper - reference.value) / stats.t.isf(0.025, 19)) ** 2)
     contrast = found[0].contrast({"kd": 1.0})
     assert contrast.value == pytest.approx(means[0] - means[1])
-    assert contrast.error == pytest.approx(sum(variances) ** 0.5)
+    floor = 2 * (stats.norm.isf(0.05) / 20) ** 2
+    assert contrast.error == pytest.approx((sum(variances) + floor) ** 0.5)
     # A student that is the better writer of both sides by 0.2 has memorized nothing.
     assert means[0] > 0.1
     assert abs(contrast.value) < 0.1
     other = Accuracies(PAIR, {"tokens": 16}, values, {}, dict.fromkeys(values, ids))
     assert memorization_sample({"kd": [PAIR]}, [other]) is None
+
+
+@pytest.mark.parametrize(("share", "jump"), [(0.01, 1.0), (0.02, 0.5)])
+def test_a_few_records_written_whole_are_seldom_called_less_than_the_margin(
+    share: float, jump: float
+) -> None:
+    """True excess: exactly the margin. By the spread of the records alone 15 to 18% are refuted."""
+    rng = np.random.default_rng(8)
+    names = {"private": [f"m{i}" for i in range(170)], "held_out": [f"n{i}" for i in range(189)]}
+    refuted, draws = 0, 300
+    for _ in range(draws):
+        ours = {
+            side: pd.Series(0.05 + 0.01 * rng.normal(size=len(own)), own)
+            for side, own in names.items()
+        }
+        ours["private"] += jump * (rng.random(170) < share)
+        theirs = {side: pd.Series(0.05, own) for side, own in names.items()}
+        values = {PAIR[0].alias: ours, PAIR[1].alias: theirs}
+        accuracies = Accuracies(PAIR, {"tokens": 32}, values, {}, dict.fromkeys(values))
+        found = memorization_sample({"kd": [PAIR]}, [accuracies])
+        assert found is not None
+        refuted += every_technique_leaks(found[0], 0.0, MEMORIZATION_MARGIN).verdict == "refuted"
+    assert refuted / draws <= 0.05 + 2 * (0.05 * 0.95 / draws) ** 0.5
+
+
+def test_records_of_which_none_differs_leave_a_bound() -> None:
+    """One-sided and about 2.7 / n, where Clopper and Pearson's for a rate of 0 is 3 / n."""
+    names = {"private": [f"m{i}" for i in range(200)], "held_out": [f"n{i}" for i in range(9999)]}
+    same = {side: pd.Series(0.05, own) for side, own in names.items()}
+    values = {one.alias: same for one in PAIR}
+    accuracies = Accuracies(PAIR, {"tokens": 32}, values, {}, dict.fromkeys(values))
+    found = memorization_sample({"kd": [PAIR]}, [accuracies])
+    assert found is not None
+    upper = found[0].contrast({"kd": 1.0}).bounds()[1]
+    assert 0.9 * stats.norm.isf(0.05) ** 2 / 200 < upper < stats.beta.ppf(0.95, 1, 200)
