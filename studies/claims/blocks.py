@@ -11,6 +11,7 @@ from studies.claims.panel import Entry, panel_of
 from studies.claims.statements import untested
 from studies.claims.verdict import ALPHA, BLOCK_MARGIN, Evidence, Outcome, Statement, Verdict, state
 from studies.memorization import PRIVATE
+from studies.p_values import p_value_text
 from studies.plan import Cell
 
 __all__ = ["SIGNAL", "block_statements"]
@@ -132,7 +133,7 @@ def _of_weights(
         why=why,
         details=tuple(
             f"{name}: {one['value']:.3f} [{one['lower']:.3f}, {one['upper']:.3f}], "
-            f"Wald p = {wald['p_value']:.2g}"
+            f"Wald {p_value_text(wald['p_value'])}"
             for name, one, wald in judged
         ),
     )

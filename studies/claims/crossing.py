@@ -8,6 +8,7 @@ from callbacks.statistics import holm
 from callbacks.statistics.agreement import crossings, ranking_agreement
 from studies.claims.sample import Contrast, Sample, untestable
 from studies.claims.verdict import ALPHA, MEMBERSHIP_MARGIN, MEMORIZATION_MARGIN, Outcome, Verdict
+from studies.p_values import p_value_text
 
 __all__ = ["measures_disagree"]
 
@@ -121,6 +122,6 @@ def _rankings(membership: Sample, memorization: Sample) -> list[str]:
 def _lines(pairs: Sequence[_Pair], p_values: Sequence[float]) -> list[str]:
     return [
         f"{one.name}: membership {one.membership.text('+')}, memorization "
-        f"{one.memorization.text('+')}, p = {p:.2g} (Holm over {len(pairs)} pairs)"
+        f"{one.memorization.text('+')}, {p_value_text(p)} (Holm over {len(pairs)} pairs)"
         for one, p in zip(pairs, p_values, strict=True)
     ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from callbacks.statistics import holm
 from studies.claims.sample import Sample, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
+from studies.p_values import p_value_text
 
 __all__ = ["every_technique_leaks"]
 
@@ -39,7 +40,7 @@ def every_technique_leaks(sample: Sample, floor: float, margin: float) -> Outcom
         mde=floor + max(found.values(), key=lambda one: one.error).mde(),
         why=why + untestable(found),
         details=tuple(
-            f"{name}: {one.text()}" + (f", p = {leaks[name]:.2g}" if one.testable else "")
+            f"{name}: {one.text()}" + (f", {p_value_text(leaks[name])}" if one.testable else "")
             for name, one in found.items()
         ),
     )

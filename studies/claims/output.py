@@ -8,6 +8,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from studies.claims.verdict import Finding, Statement
+from studies.p_values import p_value_text
 
 __all__ = ["estimate_text", "findings_json", "print_findings", "verdict_text"]
 
@@ -67,7 +68,7 @@ def _statement_lines(statement: Statement) -> list[str]:
     if outcome.effect is not None:
         lines.append(f"      effect      {estimate_text(statement)} {_INTERVAL}, {outcome.what}")
     if outcome.mde is not None:
-        shown = "" if outcome.p_value is None else f"; p = {outcome.p_value:.2g}"
+        shown = "" if outcome.p_value is None else f"; {p_value_text(outcome.p_value)}"
         lines.append(f"      smallest visible effect, at 80% power: {outcome.mde:.3f}{shown}")
     if outcome.why:
         lines.append(f"      why         {outcome.why}")

@@ -5,6 +5,7 @@ from itertools import combinations
 from callbacks.statistics import holm
 from studies.claims.sample import Sample, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
+from studies.p_values import p_value_text
 
 __all__ = ["CONTRAST", "technique_matters"]
 
@@ -28,13 +29,16 @@ def technique_matters(sample: Sample, margin: float) -> Outcome:
     p_value = max(contrast.p_below(-margin), equal)
     if p_value <= ALPHA:
         verdict: Verdict = "confirmed"
-        why = f"the contrast lies below −{margin:g}, and techniques differ (p = {equal:.2g})"
+        why = f"the contrast lies below −{margin:g}, and techniques differ ({p_value_text(equal)})"
     elif contrast.p_above(-margin) <= ALPHA:
         verdict, why = "refuted", f"the contrast lies above −{margin:g}"
     else:
         verdict = "undecided"
         beyond = contrast.p_below(-margin)
-        why = f"contrast beyond −{margin:g}: p = {beyond:.2g}; techniques differ: p = {equal:.2g}"
+        why = (
+            f"contrast beyond −{margin:g}: {p_value_text(beyond)}; "
+            f"techniques differ: {p_value_text(equal)}"
+        )
     lower, upper = contrast.bounds()
     return Outcome(
         verdict=verdict,
@@ -56,6 +60,6 @@ def _pairs(sample: Sample) -> tuple[str, ...]:
     adjusted = holm([one.p_zero() for one in found])
     lines = []
     for (a, b), one, p in zip(pairs, found, adjusted, strict=True):
-        tested = f", p = {p:.2g} (Holm over {len(pairs)} pairs)" if one.testable else ""
+        tested = f", {p_value_text(p)} (Holm over {len(pairs)} pairs)" if one.testable else ""
         lines.append(f"{a} − {b}: {one.text('+')}{tested}")
     return tuple(lines)

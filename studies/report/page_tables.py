@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from studies.p_values import p_value_text
+
 __all__ = [
     "PageTable",
     "TableCell",
@@ -67,7 +69,9 @@ class PageTable:
 
 def p_value_cell(number: float) -> TableCell:
     """Returns a p-value, or a dash where there is no test."""
-    return TableCell("—", "") if pd.isna(number) else TableCell(f"{number:.2g}", f"{number:.9g}")
+    if pd.isna(number):
+        return TableCell("—", "")
+    return TableCell(p_value_text(number).removeprefix("p = ").removeprefix("p "), f"{number:.9g}")
 
 
 def count_cell(number: float) -> TableCell:
