@@ -65,7 +65,7 @@ RULES = (
     f"*Clean*, {CLEAN_CAVEAT}: the 90% interval of the AUROC lies within 0.5 ± {CLEAN_MARGIN}, and "
     f"the certified upper bound of the TPR at 1% FPR is at most {CLEAN_TPR:.0%}; it takes about "
     f"{RECORDS_FOR_CLEAN:,} clusters of records a side to be said of 8 in 10 models without a "
-    "leak, and with 600 it is said of 3 in 10. *Nothing shown*: neither; beside it the smallest "
+    "leak, and with 600 it is said of 1 in 4. *Nothing shown*: neither; beside it the smallest "
     "effect that would have been seen 8 times in 10. *Undecided*: nobody knows how the sides came "
     "about, and their texts alone tell them apart, or may. "
     "Each line is judged by itself: of many, some lie beyond chance by luck."
