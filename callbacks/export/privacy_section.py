@@ -1,10 +1,11 @@
 """The privacy and memorization sections of a model card: what its audits found, and a verdict."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from callbacks.export.markdown import Row, figure_text, options_text, table
+from callbacks.membership.epsilon_rows import READS_THE_COINS
 from callbacks.membership.gate import DEALT_BY_COINS
 from callbacks.verdict import (
     RULES,
@@ -50,6 +51,9 @@ _GAPS = (
 )
 _EPSILON = "epsilon_lower"
 _EPSILON_COLUMNS = ("Attack", "Population", "Epsilon at least", "Delta", "Unit", "Coins")
+_OF_TWO_MODELS = Verdict(
+    "undecided", "a reference of this attack met one side alone, so that it tells of two models"
+)
 Rule = Callable[[float, float, bool | None], Verdict]
 _CLAIM = (
     "AUROC is the chance that a random member scores above a random non-member: 0.5 is no "
@@ -95,7 +99,7 @@ def privacy_section(rows: Sequence[Row]) -> str:
             else "not measured",
             metrics["auroc"].get("n_members"),
             metrics["auroc"].get("n_nonmembers"),
-            *_judged(metrics["auroc"], _auroc_rule(metrics.get(TAIL_METRIC, {})), coins),
+            *_judged(metrics["auroc"], _auroc_rule(metrics), coins),
         )
         for key, metrics in measured
     ]
@@ -168,8 +172,11 @@ def _dealt_by_coins(rows: Sequence[Row]) -> set[object]:
     }
 
 
-def _auroc_rule(tail: Row) -> Rule:
-    """Returns the rule of an AUROC beside the certified TPR, a row that may be empty."""
+def _auroc_rule(metrics: Mapping[str, Row]) -> Rule:
+    """Returns the rule of an attack's AUROC beside its certified TPR, if it has one."""
+    if READS_THE_COINS in metrics:
+        return lambda *_: _OF_TWO_MODELS
+    tail = metrics.get(TAIL_METRIC, {})
     lower, upper = _number(tail.get("lower")), _number(tail.get("upper"))
     return partial(auroc_verdict, tpr_upper=upper, tpr_lower=lower)
 

@@ -16,6 +16,9 @@ from callbacks.membership.view import AuditView
 from callbacks.results import Row
 from callbacks.statistics import epsilon_lower_bound
 
+READS_THE_COINS = "reads_the_coins"
+"""Metric of the row, 1, of an attack that tells of a reference as much as of the audited model."""
+
 BOUND_PARAMS = ("delta", "unit", "looks")
 """Parameters that a bound's row has beside those of its attack."""
 
@@ -69,6 +72,12 @@ def epsilon_rows(
             row = {**row, "value": bound.value, "lower": bound.lower}
         rows.append(row)
     return rows
+
+
+def coins_read_row(attack: Attack, population: str) -> Row:
+    """Returns the row that says so of an attack that `reads_the_coins`."""
+    about: Row = {"population": population, "name": attack.name, "params": attack.params}
+    return {**about, "metric": READS_THE_COINS, "value": 1.0}
 
 
 def reads_the_coins(attack: Attack, members: AuditView, nonmembers: AuditView) -> bool:

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from callbacks.membership.any_leak import any_leak_rows
 from callbacks.membership.attacks import Attack
 from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
+from callbacks.membership.epsilon_rows import (
+    coins_read_row,
+    epsilon_rows,
+    reads_the_coins,
+)
 from callbacks.membership.gate import Gate, coins_row, gravest_shift
 from callbacks.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
 from callbacks.membership.roc import roc_figure
@@ -124,6 +128,8 @@ def evaluate(
         shifted = None if gate is None else gate.verdict.shifted
         _oppose(found, attacks, fprs, pair, scored, gate)
         alone = _of_this_model_alone(attacks, pair, sides, scored)
+        of_two = (attack for attack in attacks if attack not in alone[0])
+        found.results += [coins_read_row(attack, pair.members) for attack in of_two]
         found.results += any_leak_rows(*alone, shifted)
         if named and pair.fair_coins:
             _bound(found, pair, *alone, shifted, looks)

@@ -9,10 +9,11 @@ import torch
 from scipy import stats
 
 from benchmarks.simulate_epsilon import SETTINGS, allowed
+from callbacks.export.privacy_section import privacy_section
 from callbacks.membership import AuditView
 from callbacks.membership.any_leak import MAX_T
 from callbacks.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
-from callbacks.membership.epsilon_rows import epsilon_rows, reads_the_coins
+from callbacks.membership.epsilon_rows import READS_THE_COINS, epsilon_rows, reads_the_coins
 from callbacks.membership.evaluation import Opposition, Side, evaluate
 from callbacks.membership.measurements import NEVER, Scored
 from callbacks.membership.metrics import ScoredRecords
@@ -150,6 +151,14 @@ def test_what_a_reference_leaks_is_no_leak_of_the_model() -> None:
     (row,) = [row for row in found.results if row["metric"] == MAX_T]
     assert row["params"]["attacks"] == 2
     assert row["p_value"] > 0.05
+    told = [row for row in found.results if row["metric"] == READS_THE_COINS]
+    assert [row["params"] for row in told] == [{"reference": "counterfactual"}]
+    run = {"run": "student", "role": "student", "step": 1, "seed": 0, "audit": "membership"}
+    table = table_from_rows("results", [run | dict(row) for row in found.results])
+    card = privacy_section(table.to_pylist())
+    lines = [line for line in card.splitlines() if line.startswith(("| loss", "| reference"))]
+    assert ["tells of two models" in line for line in lines] == [False, False, True]
+    assert not any("leaks" in line for line in lines)
 
 
 def test_every_population_with_coins_is_a_look() -> None:
