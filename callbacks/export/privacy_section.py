@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from callbacks.export.markdown import Row, figure_text, options_text, table
-from callbacks.membership.epsilon_rows import READS_THE_COINS
+from callbacks.membership.epsilon_rows import BOUND_PARAMS, READS_THE_COINS
 from callbacks.membership.gate import DEALT_BY_COINS
 from callbacks.verdict import (
     RULES,
@@ -65,8 +65,9 @@ _CLAIM = (
 )
 _EPSILON_CLAIM = (
     "As each unit was put in or left out by a fair coin, an attack's guesses bound the epsilon of "
-    "the whole training, teacher included, from below with 95% confidence (Steinke, Nasr and "
-    "Jagielski 2023). 0 says that nothing is shown."
+    "the whole training, teacher included, from below; all attacks of the audit share an error of "
+    "5%, so that the largest bound holds with 95% confidence (Steinke, Nasr and Jagielski 2023). 0 "
+    "says that nothing is shown."
 )
 _GAP_CLAIM = (
     "What the model writes by itself, of members and of held-out records that it never met: short "
@@ -114,7 +115,7 @@ def _epsilon(rows: Sequence[Row]) -> str:
             options = json.loads(str(row["params"])) if row.get("params") else {}
             lines.append(
                 (
-                    f"{row['name']}{options_text(row, ('delta', 'unit'))}",
+                    f"{row['name']}{options_text(row, BOUND_PARAMS)}",
                     row["population"],
                     f"{float(str(row['lower'])):.3f}",
                     f"{float(options.get('delta', 0.0)):.3g}",
