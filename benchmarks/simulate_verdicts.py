@@ -143,10 +143,13 @@ def drawn(population: Population, rng: np.random.Generator) -> Audit:
     return Audit(members, sides[1], *clusters)
 
 
+def _is_called(word: str) -> Asked:
+    return lambda audit: audit.word() == word
+
+
 def cells() -> list[Cell]:
     """Every question, those on one population beside each other."""
-    clean: Asked = lambda audit: audit.word() == "clean"  # noqa: E731
-    leaks: Asked = lambda audit: audit.word() == "leaks"  # noqa: E731
+    clean, leaks = _is_called("clean"), _is_called("leaks")
     found = []
     for n in (1_000, 10_000):
         exposed = Population("4% of the members exposed", n, exposed=0.04)
