@@ -16,6 +16,7 @@ from rich.table import Table
 
 from studies.claims import Finding
 from studies.claims.output import estimate_text
+from studies.p_values import p_value_text
 from studies.plan import Plan
 from studies.report.charts import Spec
 from studies.report.claims import findings_table, shown_findings
@@ -121,6 +122,7 @@ def _render(
         notices=notices(data, out_of_date=out_of_date),
         findings=findings,
         estimate_text=estimate_text,
+        p_value_text=p_value_text,
         charts={name: name in specs for section in SECTIONS for name in section.charts},
         revealed=shown,
         tables=tables,
