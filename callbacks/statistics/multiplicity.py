@@ -58,8 +58,8 @@ class MaxT:
     statistics: FloatArray
 
 
-# Labellings held at once.
-_CHUNK = 64
+# Labels held at once, of one labelling at least: 8 bytes each where they meet the ranks.
+_LABELS_AT_ONCE = 2**18
 
 
 def max_t(
@@ -105,7 +105,8 @@ def max_t(
     ranks = stats.rankdata(scores, axis=1)
     drawn = labellings(inside, ids, n_permutations, np.random.default_rng(seed))
     aurocs = []
-    while chunk := list(islice(drawn, _CHUNK)):
+    at_once = max(1, _LABELS_AT_ONCE // inside.size)
+    while chunk := list(islice(drawn, at_once)):
         labels = np.stack(chunk).T
         n_members = labels.sum(axis=0)
         pairs = n_members * (inside.size - n_members)
