@@ -120,7 +120,7 @@ class World:
             {name: Side(view, [one.id for one in view.records]) for name, view in views.items()},
             [Opposition("private", "held_out", fair_coins=False)],
             gates={},
-            looks=None,
+            named=False,
         )
         rows = ({"run": "benchmark", "step": 0, **row} for row in found.scores)
         write_part(folder, "scores", 0, "membership", rows)
