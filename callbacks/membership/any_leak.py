@@ -64,6 +64,11 @@ def _on_common(
     scored: Sequence[ScoredRecords],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Returns scores [K, n] on the records that all attacks have, and their clusters [n]."""
+    first = scored[0].record_ids
+    if all(one.record_ids == first for one in scored[1:]):
+        # The usual case, without an index of the records for every attack.
+        order = sorted(range(len(first)), key=first.__getitem__)
+        return np.array([one.scores[order] for one in scored]), scored[0].clusters[order]
     kept = sorted(set(scored[0].record_ids).intersection(*(one.record_ids for one in scored[1:])))
     places = [{record: i for i, record in enumerate(one.record_ids)} for one in scored]
     table = [
