@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from callbacks.blocks.profile import MeasuredSide, Profile
-from callbacks.blocks.recorder import transformer_blocks
-from callbacks.blocks.recording import record_signals
-from callbacks.blocks.rows import title
-from callbacks.blocks.signals import (
+from audits.blocks.profile import MeasuredSide, Profile
+from audits.blocks.recorder import transformer_blocks
+from audits.blocks.recording import record_signals
+from audits.blocks.rows import title
+from audits.blocks.signals import (
     Attribution,
     BlockAccess,
     BlockGradNorm,
@@ -38,15 +38,15 @@ from callbacks.blocks.signals import (
     ResidualNorm,
     TunedLens,
 )
-from callbacks.membership.collection import ReferenceModel
-from callbacks.membership.signals import ModelAccess
-from callbacks.ranks import Ranks
+from audits.membership.collection import ReferenceModel
+from audits.scoring.model_access import ModelAccess
+from common.keys import numpy_generator
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder, collate
-from datamodules.keys import numpy_generator
 from datamodules.prompts import PromptTemplate
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import supervised_sums
+from kdmodules.models.causal_lm import CausalLM
 
 VOCABULARY, PROMPT_TOKENS, RESPONSE_TOKENS = 64, 6, 16
 RESULTS = Path(__file__).parent / "results"

@@ -30,11 +30,10 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from benchmarks.memorization import build_access, build_records
-from callbacks.blocks.batches import over_batches
-from callbacks.blocks.readout import record_means
-from callbacks.blocks.recording import record_signals
-from callbacks.blocks.signals import (
+from audits.blocks.batches import over_batches
+from audits.blocks.readout import record_means
+from audits.blocks.recording import record_signals
+from audits.blocks.signals import (
     BlockAccess,
     BlockMoPe,
     HiddenProbe,
@@ -42,13 +41,14 @@ from callbacks.blocks.signals import (
     RecordedSignal,
     ResidualNorm,
 )
-from callbacks.blocks.weights import weights_by_block
-from callbacks.membership.collection import ReferenceModel
-from callbacks.membership.signals import ModelAccess
-from callbacks.membership.signals.weight_noise import weight_noise
-from callbacks.membership.signals.weight_shards import given_back
+from audits.blocks.weights import weights_by_block
+from audits.membership.collection import ReferenceModel
+from audits.membership.signals.weight_noise import weight_noise
+from audits.membership.signals.weight_shards import given_back
+from audits.scoring.model_access import ModelAccess
+from benchmarks.memorization import build_access, build_records
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 from kdmodules.scoring import token_statistics
 
 DRAWS, SIGMA, WIDTH, N_BLOCKS = 3, 0.005, 512, 6

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from audits.statistics.reliability import auroc_over_draws
 from benchmarks.interval_cells import NOMINAL, Cell, Outcome, Rng, shift
-from callbacks.statistics.reliability import auroc_over_draws
 
 FEW = {3: (0.86, 0.97), 5: (0.88, 0.97), 10: NOMINAL}
 """What a number of draws has to reach: too few to tell their own spread cover too rarely."""

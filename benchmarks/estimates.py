@@ -3,7 +3,8 @@
 `python -m benchmarks.estimates` measures the peak memory of a few fits, each in a fresh process
 (`benchmarks.training_memory`), fits what counting alone does not tell, and writes
 `benchmarks/results/estimates.json` and `.md`. The figures of the fit go into
-`studies/estimates/fitted.py` by hand, and a test compares the two. `--study OUT` also asks the time
+`studies/run/estimates/fitted.py` by hand, and a test compares the two. `--study OUT` also asks the
+time
 model for each cell of a finished study in turn, with that cell's own time kept from it.
 """
 
@@ -21,15 +22,15 @@ import torch
 from scipy.optimize import least_squares
 
 from benchmarks.training_memory import Case, Peak, in_fresh_process
-from datamodules.errors import UserError
-from studies.estimates import estimate_cells, time_model
-from studies.estimates.activations import kept_bytes
-from studies.estimates.fitted import FITTED, Fitted
-from studies.estimates.layout import Layout
-from studies.estimates.memory import estimate_memory
-from studies.estimates.networks import NetworkSpec
-from studies.estimates.training_run import TrainingRun
-from studies.plan import Plan
+from common.errors import UserError
+from studies.plan.cells import Plan
+from studies.run.estimates import estimate_cells, time_model
+from studies.run.estimates.activations import kept_bytes
+from studies.run.estimates.fitted import FITTED, Fitted
+from studies.run.estimates.layout import Layout
+from studies.run.estimates.memory import estimate_memory
+from studies.run.estimates.networks import NetworkSpec
+from studies.run.estimates.training_run import TrainingRun
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -5,8 +5,8 @@ from math import inf
 
 import numpy as np
 
+from audits.memorization.exposure import exact_exposure, mean_exposure
 from benchmarks.interval_cells import Cell, Outcome, Rng
-from callbacks.memorization.exposure import exact_exposure, mean_exposure
 
 KEEPS_5_PERCENT = (0.935, 1.0)
 """At least 0.95, less two standard errors of 1,000 draws."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audits.scoring.scoring_pass import score_records
 from benchmarks.gpu_device import Ceilings, Device, ceilings
 from benchmarks.gpu_steps import PAIRS, Pair, Setting, Step, measure_step, spec_of
 from benchmarks.memorization import silent
@@ -26,11 +27,10 @@ from benchmarks.sampling import NEW_TOKENS, PROMPTS, build_prompts
 from benchmarks.sampling import ways as sampling_ways
 from benchmarks.scoring import describe_machine
 from benchmarks.scoring_ways import Workload, floor
-from callbacks.ranks import Ranks
-from callbacks.scoring_pass import score_records
-from callbacks.throughput.flops import ModelCost, PassSize
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, collate
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.flops import ModelCost, PassSize
 
 RESULTS = Path(__file__).parent / "results"
 # Heads of GPT-2 base taught by XL, and of OpenLLaMA 3B taught by LLaMA 7B.

@@ -14,20 +14,20 @@ from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu_device import Device
 from benchmarks.training_memory import FRACTIONS, prepare_texts
-from callbacks.throughput.flops import ModelCost, PassSize
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import SplitOptions
+from kd_privacy.cli import TRAINER_DEFAULTS
 from kdmodules import StudentModule, SupervisedModule
-from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL
-from kdmodules.network import Network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.flops import ModelCost, PassSize
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import DatasetResponses
 from kdmodules.teachers import TeacherWeights
-from studies.cli import TRAINER_DEFAULTS
-from studies.estimates.networks import NetworkSpec
+from studies.run.estimates.networks import NetworkSpec
 
 FAMILIES = Path(__file__).parents[1] / "configs" / "families"
 WARM_UP = 3

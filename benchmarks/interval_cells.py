@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from callbacks.statistics import (
+from audits.statistics import (
     auroc,
     balanced_accuracy,
     epsilon_lower_bound,

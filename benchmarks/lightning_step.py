@@ -19,14 +19,14 @@ from datamodules.batches import EncodedRecord, InstructionBatch, RecordEncoder
 from datamodules.instruction import InstructionDataModule
 from datamodules.records import InstructionRecord
 from datamodules.split_options import Fractions, SplitOptions
+from kd_privacy.cli import TRAINER_DEFAULTS
 from kdmodules import StudentModule
 from kdmodules.losses import JensenShannon
-from kdmodules.network import Network, build_network
+from kdmodules.models.network import Network, build_network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import DatasetResponses, StudentResponses
 from kdmodules.responses.rewriting import records_of
-from kdmodules.sampling import SamplingSettings
-from studies.cli import TRAINER_DEFAULTS
+from kdmodules.sampling.sampler import SamplingSettings
 
 PROMPT_TOKENS = RESPONSE_TOKENS = 256
 FRACTIONS = Fractions(private=0.05, held_out=0.05, public=0.85, never=0.0, development=0.05)

@@ -20,21 +20,21 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.sampling import VOCABULARY_SIZE
-from callbacks.membership.signals import ModelAccess
-from callbacks.memorization.judging import judge
-from callbacks.memorization.metrics import (
+from audits.memorization.judging import judge
+from audits.memorization.metrics import (
     ExactMatch,
     MemorizationMetric,
     TokenAccuracy,
 )
-from callbacks.memorization.recital import Request
-from callbacks.memorization.reciting import recite
-from callbacks.ranks import Ranks
+from audits.memorization.recital import Request
+from audits.memorization.reciting import recite
+from audits.scoring.model_access import ModelAccess
+from benchmarks.sampling import VOCABULARY_SIZE
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.prompts import PromptTemplate
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 
 PADDED_PROMPT, TOTAL = 256, 576
 PUBLISHED, ACCURACY, EXACT = "published: padded, 320 tokens", "token accuracy", "exact match"

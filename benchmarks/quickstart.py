@@ -7,7 +7,7 @@ import yaml
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Fractions, SplitOptions
 from kdmodules import Network
-from kdmodules.network import build_network
+from kdmodules.models.network import build_network
 
 ROOT = Path(__file__).parents[1]
 FRACTIONS = Fractions(private=0.18, held_out=0.18, public=0.28, never=0.28, development=0.08)

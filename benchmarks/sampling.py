@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from kdmodules.generation_batches import Vocabulary, left_pad
-from kdmodules.keyed_choice import RandomScope, keyed_choice, keyed_uniforms
-from kdmodules.sampling import SamplingSettings, generate
+from kdmodules.sampling.generation_batches import Vocabulary, left_pad
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice, keyed_uniforms
+from kdmodules.sampling.sampler import SamplingSettings, generate
 
 VOCABULARY_SIZE = 50_257
 PROMPTS = 8

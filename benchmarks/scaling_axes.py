@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from audits.blocks.signals import BlockAccess, BlockMoPe
+from audits.membership.collection import ReferenceModel
+from audits.memorization.metrics import TokenAccuracy
+from audits.scoring.blind_baseline import BlindOptions, BlindSide, blind_baseline
+from audits.scoring.model_access import ModelAccess
+from audits.scoring.scoring_pass import score_records
 from benchmarks.memorization import ours as recite_and_judge
 from benchmarks.memorization import silent
 from benchmarks.scoring_memory import TEMPLATE, World
-from callbacks.blocks.signals import BlockAccess, BlockMoPe
-from callbacks.membership.blind import BlindOptions, BlindSide, blind_baseline
-from callbacks.membership.collection import ReferenceModel
-from callbacks.membership.signals import ModelAccess
-from callbacks.memorization.metrics import TokenAccuracy
-from callbacks.ranks import Ranks
-from callbacks.scoring_pass import score_records
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.near_duplicates import cluster_records
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.causal_lm import CausalLM
 from kdmodules.losses import ForwardKL, KDStep
+from kdmodules.models.causal_lm import CausalLM
 
 Work = Callable[[], object]
 

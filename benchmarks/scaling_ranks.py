@@ -9,11 +9,11 @@ import torch
 from torch import distributed as dist
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from audits.scoring.scoring_pass import score_records
 from benchmarks.memorization import silent
-from callbacks.ranks import Ranks
-from callbacks.scoring_pass import score_records
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 
 RECORDS, TOKENS, VOCABULARY = 2_000, 64, 4_096
 

@@ -29,7 +29,7 @@ from datamodules.batches import RecordEncoder, collate, length_buckets
 from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 DOLLY = SHARED / "dolly" / "databricks-dolly-12k.jsonl"

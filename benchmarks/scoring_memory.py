@@ -34,7 +34,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from callbacks.membership.attacks import (
+from audits.membership.attacks import (
     RMIA,
     Attack,
     LiRA,
@@ -44,21 +44,21 @@ from callbacks.membership.attacks import (
     Reference,
     Zlib,
 )
-from callbacks.membership.collection import Collector, ReferenceModel
-from callbacks.membership.encoded_file import EncodedFile
-from callbacks.membership.evaluation import Evaluation, Opposition, Side, evaluate
-from callbacks.membership.metrics import DEFAULT_FPRS
-from callbacks.membership.plan import AuditPlan
-from callbacks.membership.signals import ModelAccess
-from callbacks.ranks import Ranks
-from callbacks.results import write_part
-from callbacks.scoring_pass import score_records
+from audits.membership.collection import Collector, ReferenceModel
+from audits.membership.evaluation import Evaluation, Opposition, Side, evaluate
+from audits.membership.metrics import DEFAULT_FPRS
+from audits.membership.plan import AuditPlan
+from audits.results import write_part
+from audits.scoring.encoded_file import EncodedFile
+from audits.scoring.model_access import ModelAccess
+from audits.scoring.scoring_pass import score_records
+from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
 from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 
 RESULTS = Path(__file__).parent / "results"
 ATTACKS: tuple[Attack, ...] = (

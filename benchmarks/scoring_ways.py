@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from callbacks.membership import AuditView, TokenStatistics
-from callbacks.membership.attacks import (
+from audits.membership.attacks import (
     DCPDD,
     Attack,
     LiRA,
@@ -24,11 +23,13 @@ from callbacks.membership.attacks import (
     Reference,
     Zlib,
 )
-from callbacks.membership.frequencies import TokenFrequencies
-from callbacks.membership.measurements import Scored
+from audits.membership.frequencies import TokenFrequencies
+from audits.membership.measurements import Scored
+from audits.membership.view import AuditView
+from audits.scoring.token_statistics import TokenStatistics
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.records import InstructionRecord
-from kdmodules.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM
 from kdmodules.scoring import token_statistics
 
 Scores = dict[str, Tensor]

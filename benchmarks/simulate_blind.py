@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from callbacks.membership.blind import BlindOptions, BlindVerdict, judge
-from callbacks.membership.text_folds import TextFeatures, fold_aurocs, grouped_folds
-from callbacks.statistics.multiplicity import permuted_labels
-from datamodules.keys import key
+from audits.scoring.blind_baseline import BlindOptions, BlindVerdict, judge
+from audits.scoring.text_folds import TextFeatures, fold_aurocs, grouped_folds
+from audits.statistics.multiplicity import permuted_labels
+from common.keys import key
 from datamodules.near_duplicates import cluster_records
 from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic import BUILTIN, generate_records

@@ -16,8 +16,8 @@ import numpy as np
 from rich.progress import track
 from scipy import stats
 
-from callbacks.membership.epsilon_rows import epsilon_rows
-from callbacks.membership.metrics import ScoredRecords
+from audits.membership.epsilon_rows import epsilon_rows
+from audits.membership.metrics import ScoredRecords
 
 RESULTS = Path(__file__).parent / "results"
 ERROR = 0.05

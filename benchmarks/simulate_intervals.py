@@ -1,4 +1,4 @@
-"""Coverage of every interval in `callbacks.statistics`, by simulation where the truth is known.
+"""Coverage of every interval in `audits.statistics`, by simulation where the truth is known.
 
 `python -m benchmarks.simulate_intervals` writes `benchmarks/results/intervals.md` and `.csv`. Each
 cell draws from a population of known AUROC (or mean, or epsilon), asks for the 95% interval and
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from audits.statistics import auroc
 from benchmarks.draw_cells import draw_cells
 from benchmarks.exposure_cells import exposure_cells
 from benchmarks.interval_cells import Cell, all_cells
 from benchmarks.small_sample_cells import small_sample_cells
-from callbacks.statistics import auroc
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -18,12 +18,12 @@ import numpy as np
 from rich.progress import track
 from scipy import stats
 
+from audits.statistics import auroc, replicate_mean, swap_estimate
+from audits.statistics.agreement import kendall_tau, ranking_agreement
+from audits.statistics.delong import rank_statistics
+from audits.statistics.multiplicity import max_t
+from audits.statistics.simultaneous import bonferroni_level, simultaneous_level
 from benchmarks.simulate_claims import swaps
-from callbacks.statistics import auroc, replicate_mean, swap_estimate
-from callbacks.statistics.agreement import kendall_tau, ranking_agreement
-from callbacks.statistics.delong import rank_statistics
-from callbacks.statistics.multiplicity import max_t
-from callbacks.statistics.simultaneous import bonferroni_level, simultaneous_level
 from studies.claims.sample import Sample
 
 RESULTS = Path(__file__).parent / "results"

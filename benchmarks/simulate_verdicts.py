@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy import stats
 
-from callbacks.statistics import auroc, certified_tpr
-from callbacks.verdict import RECORDS_FOR_CLEAN, TAIL_FPR, auroc_verdict, is_clean
+from audits.statistics import auroc, certified_tpr
+from audits.statistics.verdict import RECORDS_FOR_CLEAN, TAIL_FPR, auroc_verdict, is_clean
 
 RESULTS = Path(__file__).parent / "results"
 CLUSTER, SHARED = 4, 0.9

@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import stats
 
+from audits.statistics import auroc, paired_difference, swap_estimate
+from audits.statistics.conditional import TaughtRecords, difference_in_differences
+from audits.statistics.means import UtilityEstimate, gap, ratio_interval, share_interval
+from audits.statistics.relative_leakage import relative_leakage
 from benchmarks.interval_cells import (
     CONSERVATIVE,
     EXTREME,
@@ -15,10 +19,6 @@ from benchmarks.interval_cells import (
     correlated,
     shift,
 )
-from callbacks.statistics import auroc, paired_difference, swap_estimate
-from callbacks.statistics.conditional import TaughtRecords, difference_in_differences
-from callbacks.statistics.relative_leakage import relative_leakage
-from callbacks.utility.estimates import UtilityEstimate, gap, ratio_interval, share_interval
 
 SIZES = (50, 170, 1000, 2000)
 TINY = 1e-9

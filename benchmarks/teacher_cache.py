@@ -27,12 +27,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from benchmarks.quickstart import make_data, network_config, write_teacher
 from benchmarks.scoring import describe_machine
 from datamodules.instruction import InstructionDataModule
+from kd_privacy.cli import TRAINER_DEFAULTS
 from kdmodules import Network, OptimizerSettings, StudentModule
 from kdmodules.losses import ForwardKL
 from kdmodules.responses import DatasetResponses
 from kdmodules.teacher_cache import TeacherCache
 from kdmodules.teacher_cache.store import Store
-from studies.cli import TRAINER_DEFAULTS
 
 RESULTS = Path(__file__).parent / "results"
 LIVE, FIRST, LATER = "live", "empty cache", "cache there"

@@ -29,13 +29,13 @@ from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Fractions, SplitOptions
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
+from kd_privacy.cli import TRAINER_DEFAULTS
 from kdmodules import StudentModule, SupervisedModule
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL
-from kdmodules.network import Network, build_network
+from kdmodules.models.network import Network, build_network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import DatasetResponses
-from studies.cli import TRAINER_DEFAULTS
 
 STEPS = 3
 # Responses of the built-in corpus that make a prompt or a response of more than 512 tokens.

@@ -11,16 +11,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
+from audits.results import Row, merge_parts, write_part
+from audits.scoring.encoded_file import EncodedFile
+from audits.scoring.model_access import ModelAccess
+from audits.scoring.scoring_pass import score_records
+from audits.scoring.statistics_file import StatisticsFile
 from callbacks.last_validation import is_last_validation
-from callbacks.membership import StatisticsFile
-from callbacks.membership.encoded_file import EncodedFile
-from callbacks.membership.signals import ModelAccess
 from callbacks.progress import progress
-from callbacks.results import Row, merge_parts, write_part
 from callbacks.rhythm import audit_rhythm, check_rhythm
 from callbacks.run import Scene, private_folder, run_folder, run_identity
-from callbacks.scoring_pass import score_records
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.records import InstructionRecord
 
 

@@ -1,17 +1,14 @@
-"""Whether a model knows anything of the text that it is audited on."""
+"""Looks, before any audit, whether the model knows anything of the text that it is audited on."""
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from audits.known_text import AUDIT, known_text_warning
+from audits.results import Row, write_part
 from callbacks.last_validation import is_last_validation
-from callbacks.results import Row, write_part
 from callbacks.run import Scene, run_folder, run_identity
-
-AUDIT = "known_text"
-"""The rows of this audit warn; a model that knows the text has none."""
 
 _LEAST_KNOWN = 0.9
 """Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
@@ -52,21 +49,3 @@ def _row(scene: Scene, loss: float, uniform: float) -> Row:
         "value": loss,
         "params": {"uniform_nats": round(uniform, 6)},
     }
-
-
-def known_text_warning(row: Mapping[str, object]) -> str:
-    """Returns what a row warns of, in one sentence."""
-    loss = float(str(row["value"]))
-    return (
-        f"this model knows nothing of the text: its development loss is {loss:.2f} nats per token, "
-        "about that of a guess among all tokens; where it was trained, its tokenizer, template or "
-        "weights are wrong, and no figure of it means anything"
-    )
-
-
-def warnings_of(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """Returns the warning of the last weights that were looked at; none where there is none."""
-    own = sorted(
-        (row for row in rows if row["audit"] == AUDIT), key=lambda row: int(str(row["step"]))
-    )
-    return [known_text_warning(own[-1])] if own else []

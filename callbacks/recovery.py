@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from callbacks.atomic_file import beside, put_in_place
 from callbacks.run import run_folder
+from common.atomic_file import beside, put_in_place
 
 
 class RecoveryCheckpoint(Checkpoint):

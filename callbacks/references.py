@@ -2,13 +2,13 @@
 
 from lightning.pytorch import Callback, Trainer
 
-from callbacks.membership.collection import ReferenceModel
+from audits.membership.collection import ReferenceModel
+from common.errors import UserError
 from datamodules.batches import RecordEncoder
-from datamodules.errors import UserError
 from datamodules.tokenizer import load_tokenizer
-from kdmodules.blueprint import Residence, network_blueprint, realise, source_blueprint
-from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
+from kdmodules.models.blueprint import Residence, network_blueprint, realise, source_blueprint
+from kdmodules.models.families import require_window
 
 BASE = "base"
 """Name under which the network that the audited run started from is known without being named."""

@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Callback, Trainer
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 
 class AuditRhythm(Callback):

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.ranks import Ranks
+from common.ranks import Ranks
 from datamodules.record_module import RecordDataModule
 from kdmodules.language_model import LanguageModelModule
 

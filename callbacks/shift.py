@@ -5,10 +5,10 @@ import weakref
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.gate import Gate
-from callbacks.membership.token_statistics import record_set_hash
-from datamodules.keys import key
+from audits.scoring.blind_baseline import BlindOptions, BlindSide
+from audits.scoring.shift_test import Gate
+from audits.scoring.token_statistics import record_set_hash
+from common.keys import key
 
 
 def shared_gate(

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from common.errors import UserError
+from common.keys import key
 from datamodules.canary_secrets import SECRET_FORMATS
-from datamodules.errors import UserError
-from datamodules.keys import key
 from datamodules.records import InstructionRecord
 from datamodules.synthetic.draw import Draw
 

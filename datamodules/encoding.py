@@ -6,7 +6,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.prompts import ALPACA, PromptTemplate
 from datamodules.records import InstructionRecord
 from datamodules.tokenizer import beginning_ids, pad_id

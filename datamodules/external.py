@@ -1,7 +1,7 @@
 """Records for the audit of a model that was trained elsewhere."""
 
+from common.errors import UserError
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
-from datamodules.errors import UserError
 from datamodules.near_duplicates import cluster_records
 from datamodules.record_module import RecordDataModule, distinct, require_disjoint
 from datamodules.records import InstructionRecord, read_records

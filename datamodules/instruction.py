@@ -7,12 +7,12 @@ from typing import Any
 from lightning.pytorch.trainer.states import TrainerFn
 from transformers import PreTrainedTokenizerBase
 
+from common.errors import UserError
+from common.keys import key
 from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
-from datamodules.errors import UserError
-from datamodules.keys import key
 from datamodules.manifest import write_manifest
 from datamodules.order import RecordLoader, TrainingOrder
 from datamodules.prompts import ALPACA

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.splits import Placement
 
 MANIFEST_NAME = "manifest.parquet"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch.utils.data import DataLoader, Dataset
 
+from common.keys import key, torch_generator
 from datamodules.batches import (
     FILLER_ID,
     EncodedRecord,
@@ -13,7 +14,6 @@ from datamodules.batches import (
     collate,
     length_buckets,
 )
-from datamodules.keys import key, torch_generator
 
 _BATCHES_SORTED_TOGETHER = 16
 

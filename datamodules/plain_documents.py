@@ -8,7 +8,7 @@ from typing import Literal
 
 import datasets
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.record_files import decoded_lines
 from datamodules.synthetic import BUILTIN, generate_documents
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.errors import UserError
-from datamodules.keys import numpy_generator
+from common.errors import UserError
+from common.keys import numpy_generator
 from datamodules.plain_documents import PlainDocuments
 
 WINDOW_BLOCKS = 20_000

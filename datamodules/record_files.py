@@ -11,7 +11,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""

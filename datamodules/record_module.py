@@ -8,8 +8,8 @@ from typing import ClassVar
 from lightning.pytorch import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, EncodingOptions, RecordEncoder
-from datamodules.errors import UserError
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.records import InstructionRecord
 from datamodules.tokenizer import ROUND_TRIP_SENTENCE, altered_sentence

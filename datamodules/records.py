@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.record_files import read_rows
 
 TASKS = (

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 Protocol = Literal["swap", "as_released"]
 SHARE_TOLERANCE = 1e-6

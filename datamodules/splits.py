@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from datamodules.errors import UserError
-from datamodules.keys import key
+from common.errors import UserError
+from common.keys import key
 from datamodules.near_duplicates import cluster_records
 from datamodules.records import InstructionRecord
 from datamodules.split_options import Protocol, SplitOptions, check_split_options

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.sources import Place, place_of
 
 END_OF_TEXT = "<|endoftext|>"

@@ -7,8 +7,8 @@ so that the two cannot disagree.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from common.keys import key
 from datamodules.canaries import Canary, CanaryPlan, draw_canaries, planted_records
-from datamodules.keys import key
 from datamodules.records import InstructionRecord
 from datamodules.split_options import SplitOptions, check_split_options
 from datamodules.splits import Placement, in_world, members_of, split_records

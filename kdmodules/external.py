@@ -2,11 +2,11 @@
 
 from typing import NoReturn
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
-from kdmodules.blueprint import source_blueprint
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.network import Network
+from kdmodules.models.blueprint import source_blueprint
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 
 

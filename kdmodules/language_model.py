@@ -13,15 +13,16 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from common.keys import key
 from datamodules.batches import InstructionBatch
-from datamodules.keys import key
 from datamodules.record_module import RecordDataModule
-from kdmodules.blueprint import Blueprint, Residence, network_blueprint, realise
-from kdmodules.causal_lm import CausalLM
-from kdmodules.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
-from kdmodules.families import require_window
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
-from kdmodules.network import Network
+from kdmodules.models.blueprint import Blueprint, Residence, network_blueprint, realise
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
+from kdmodules.models.families import require_window
+from kdmodules.models.network import Network
+from kdmodules.models.training_blocks import prepare_blocks
 from kdmodules.optimization import (
     OptimizerSettings,
     build_optimizer,
@@ -36,7 +37,6 @@ from kdmodules.strategies import (
     saves_its_own_way,
 )
 from kdmodules.token_means import TokenSums
-from kdmodules.training_blocks import prepare_blocks
 
 
 class LanguageModelModule(LightningModule):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, SequentialLR
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 
 @dataclass

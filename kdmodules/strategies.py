@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import (
 )
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 
 def require_package(strategy: object) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from datamodules.plain_text import PlainTextBlocks
-from kdmodules.causal_lm import CausalLM
-from kdmodules.families import require_window
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
-from kdmodules.modes import evaluation_mode
-from kdmodules.network import Network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.families import require_window
+from kdmodules.models.modes import evaluation_mode
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule, supervised_sums
-from kdmodules.network import Network
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 
 

@@ -10,13 +10,13 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedTokenizerBase
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch, RecordEncoder
-from datamodules.errors import UserError
-from kdmodules.blueprint import Residence, realise, source_blueprint
-from kdmodules.causal_lm import CausalLM
-from kdmodules.families import require_window
 from kdmodules.losses import HeadRows
-from kdmodules.network import require_same_vocabulary
+from kdmodules.models.blueprint import Residence, realise, source_blueprint
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.families import require_window
+from kdmodules.models.network import require_same_vocabulary
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
-from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import naming_records
 from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
+from kdmodules.models.causal_lm import CausalLM
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def server() -> ForkServerContext:
     """The context whose processes are forked from a server, which the first of them starts."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["studies.cli"])
+    context.set_forkserver_preload(["kd_privacy.cli"])
     return context
 
 
@@ -101,7 +101,7 @@ def _join(processes: Sequence[BaseProcess], timeout_s: float) -> int:
 
 
 def _command(arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
-    from studies.cli import main
+    from kd_privacy.cli import main
 
     os.chdir(ROOT)
     os.environ |= {"OMP_NUM_THREADS": "1", **environment}

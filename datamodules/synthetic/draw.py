@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from datamodules.keys import key
+from common.keys import key
 from datamodules.synthetic import words
 
 
@@ -39,7 +39,7 @@ class Draw:
     """Random choices and invented names for one record.
 
     Args:
-        *parts: what the choices depend on, as in `datamodules.keys.key`.
+        *parts: what the choices depend on, as in `common.keys.key`.
     """
 
     def __init__(self, *parts: int | str) -> None:

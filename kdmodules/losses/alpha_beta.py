@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses.divergence import KDLoss, at_least_zero, project_to_logits
 
 

@@ -5,7 +5,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 # Stands for -inf where a product with probability 0 must be 0; its exponential is exactly 0.
 LOGP_FLOOR = -1e30

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses.divergence import KDLoss
 from kdmodules.losses.reverse_kl import ReverseKL
 from kdmodules.losses.step import Chunk, KDStep, LossSums

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses.top_k_rows import TopKRows
 
 HeadRows = tuple[Tensor, Tensor]

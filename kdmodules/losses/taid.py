@@ -5,7 +5,7 @@ from math import exp, isnan
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses.divergence import KDLoss
 from kdmodules.losses.forward_kl import ForwardKL
 

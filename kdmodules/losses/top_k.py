@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses.divergence import KDLoss
 from kdmodules.losses.mixture import LOGP_FLOOR
 from kdmodules.losses.step import Chunk

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from common.errors import UserError
+from common.keys import key
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
-from datamodules.errors import UserError
-from datamodules.keys import key
 from kdmodules.responses.rewriting import is_filler, records_of
 from kdmodules.responses.source import ResponseContext
 

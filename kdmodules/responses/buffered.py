@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.mixed import keyed_coin
 from kdmodules.responses.rewriting import is_filler, records_of, without_first_token
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 
 
 class BufferedResponses(StudentResponses):

@@ -6,12 +6,12 @@ from typing import Literal
 
 import torch
 
+from common.errors import UserError
+from common.keys import key
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
-from datamodules.keys import key
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 
 _KEY_RANGE = 2.0**63
 

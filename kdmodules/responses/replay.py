@@ -2,14 +2,14 @@
 
 from typing import Any, Literal
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
-from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope, keyed_uniforms
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.rewriting import is_filler, records_of
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_uniforms
+from kdmodules.sampling.sampler import SamplingSettings
 
 Schedule = Literal["decreasing", "constant", "increasing"]
 Kind = Literal["fresh", "replayed", "fixed"]

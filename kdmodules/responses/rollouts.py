@@ -6,15 +6,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+from common.keys import key
 from datamodules.batches import EncodedRecord, InstructionBatch
-from datamodules.errors import UserError
-from datamodules.keys import key
-from kdmodules.causal_lm import together
-from kdmodules.keyed_choice import RandomScope
 from kdmodules.losses.returns import padded_moment_sums, returns_to_go, rewards, whiten
-from kdmodules.mixture_sampling import MixtureResponse, MixtureSettings, mixture_responses
+from kdmodules.models.causal_lm import together
 from kdmodules.responses.rollout import EXTRAS, Rollout, rollout_batch
 from kdmodules.responses.source import ResponseContext, ResponseSource
+from kdmodules.sampling.keyed_choice import RandomScope
+from kdmodules.sampling.mixture_sampling import MixtureResponse, MixtureSettings, mixture_responses
 
 Whitening = Literal["round", "micro_batch"]
 

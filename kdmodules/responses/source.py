@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, RecordEncoder
-from datamodules.errors import UserError
-from kdmodules.causal_lm import CausalLM
-from kdmodules.generation_batches import Vocabulary
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.sampling.generation_batches import Vocabulary
 
 Item = TypeVar("Item")
 

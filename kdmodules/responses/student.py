@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
-from kdmodules.sampling import SamplingSettings, generate_responses
+from kdmodules.sampling.keyed_choice import RandomScope
+from kdmodules.sampling.sampler import SamplingSettings, generate_responses
 
 
 class StudentResponses(ResponseSource):

@@ -10,16 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
-from datamodules.errors import UserError
 from datamodules.tokenizer import vocabulary_hash
-from kdmodules.causal_lm import together
-from kdmodules.ensemble_sampling import ensemble_responses
-from kdmodules.keyed_choice import RandomScope
+from kdmodules.models.causal_lm import together
+from kdmodules.models.weights_hash import weights_hash
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
-from kdmodules.sampling import GeneratedResponse, SamplingSettings
-from kdmodules.weights_hash import weights_hash
+from kdmodules.sampling.ensemble_sampling import ensemble_responses
+from kdmodules.sampling.keyed_choice import RandomScope
+from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings
 
 _PURPOSE = "teacher responses"
 _ENSEMBLE = "mean of probabilities per token"

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
-from datamodules.errors import UserError
 from datamodules.tokenizer import vocabulary_hash
-from kdmodules.causal_lm import model_device
 from kdmodules.losses import HeadRows
+from kdmodules.models.causal_lm import model_device
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.responses.rewriting import records_of
 from kdmodules.teacher_cache.cached import CachedTeachers

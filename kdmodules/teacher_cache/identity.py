@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from transformers.utils import cached_file
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
-from datamodules.errors import UserError
 from datamodules.sources import place_of
-from kdmodules.adapters import adapter_base, is_adapter_folder
+from kdmodules.models.adapters import adapter_base, is_adapter_folder
 
 _PATTERNS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.index.json")
 _COLLATED_TOGETHER = 64
@@ -19,8 +19,8 @@ _COLLATED_TOGETHER = 64
 def source_hash(source: str) -> str:
     """Returns a hash of the weights and configuration behind a source, without a model in memory.
 
-    Unlike :func:`kdmodules.weights_hash.weights_hash` it reads files as they are: the same weights
-    in other files have another hash, and are then cached once more.
+    Unlike :func:`kdmodules.models.weights_hash.weights_hash` it reads files as they are: the same
+    weights in other files have another hash, and are then cached once more.
 
     Args:
         source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, or a

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses import KDLoss, Reduction, TeacherTopK
 from kdmodules.responses import ResponseSource
 

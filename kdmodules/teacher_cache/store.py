@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 
 INDEX = "index.json"
 # NumPy has no bfloat16: its bits are kept as integers.

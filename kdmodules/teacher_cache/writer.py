@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.teacher_cache.store import INDEX, Column, Span, part_name
 
 

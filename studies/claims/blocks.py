@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from common.wording import p_value_text
 from studies.claims.factors import levels_differ
 from studies.claims.figures import StudyFigures
 from studies.claims.panel import Entry, panel_of
 from studies.claims.statements import untested
 from studies.claims.verdict import ALPHA, BLOCK_MARGIN, Evidence, Outcome, Statement, Verdict, state
-from studies.memorization import PRIVATE
-from studies.p_values import p_value_text
-from studies.plan import Cell
+from studies.compare.memorization import PRIVATE
+from studies.plan.cells import Cell
 
 __all__ = ["SIGNAL", "block_statements"]
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from callbacks.statistics import holm
-from callbacks.statistics.agreement import crossings, ranking_agreement
+from audits.statistics import holm
+from audits.statistics.agreement import crossings, ranking_agreement
+from common.wording import p_value_text
 from studies.claims.sample import Contrast, Sample, untestable
 from studies.claims.verdict import ALPHA, MEMBERSHIP_MARGIN, MEMORIZATION_MARGIN, Outcome, Verdict
-from studies.p_values import p_value_text
 
 __all__ = ["measures_disagree"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from studies.plan import Cell
-from studies.saved_config import CONFIG_NAME
+from callbacks.saved_config import CONFIG_NAME
+from studies.plan.cells import Cell
 
 __all__ = ["FACTORS", "Design", "design_of"]
 

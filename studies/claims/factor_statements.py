@@ -9,8 +9,8 @@ from studies.claims.statements import EQUAL_UTILITY, LAST_CHECKPOINT, untested
 from studies.claims.study import ByCell, ClaimsData
 from studies.claims.tasks import task_entries
 from studies.claims.verdict import MEMBERSHIP_MARGIN, Evidence, Statement, state
-from studies.plan import Cell
-from studies.task_matching import record_lengths, record_tasks
+from studies.compare.task_matching import record_lengths, record_tasks
+from studies.plan.cells import Cell
 
 __all__ = ["factor_statements"]
 

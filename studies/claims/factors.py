@@ -4,7 +4,7 @@ A factor is the objective, the students' data, the task (corrections, item 13) o
 with the margin of its own).
 """
 
-from callbacks.statistics import holm
+from audits.statistics import holm
 from studies.claims.sample import Contrast, Sample, largest_contrasts, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
 

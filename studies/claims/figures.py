@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from callbacks.results import params_json
-from studies.comparisons import comparison_pairs
-from studies.memorization import HELD_OUT, PRIVATE
-from studies.plan import Cell, Plan
-from studies.primary_attack import primary_attack
-from studies.shift import dealt_by_coins, shift_of_splits
+from audits.results import params_json
+from studies.compare.comparisons import comparison_pairs
+from studies.compare.memorization import HELD_OUT, PRIVATE
+from studies.compare.primary_attack import primary_attack
+from studies.compare.shift import dealt_by_coins, shift_of_splits
+from studies.plan.cells import Cell, Plan
 
 __all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "StudyFigures"]
 

@@ -21,7 +21,7 @@ from studies.claims.verdict import (
     Statement,
     all_of,
 )
-from studies.plan import Plan
+from studies.plan.cells import Plan
 
 __all__ = ["finding_of", "study_findings"]
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 import pandas as pd
 
 from studies.claims.figures import GAP_PARAMS, StudyFigures
-from studies.memorization import PRIVATE, TOKEN_ACCURACY
-from studies.plan import Cell
-from studies.stages import INIT_OPTION
+from studies.compare.memorization import PRIVATE, TOKEN_ACCURACY
+from studies.plan.cells import Cell
+from studies.plan.stages import INIT_OPTION
 
 __all__ = [
     "BEYOND",

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from rich.console import Console
 
+from common.wording import p_value_text
 from studies.claims.verdict import Finding, Statement
-from studies.p_values import p_value_text
 
 __all__ = ["estimate_text", "findings_json", "print_findings", "verdict_text"]
 

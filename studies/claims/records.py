@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from callbacks.results import params_json
-from callbacks.statistics.clusters import critical_value
-from callbacks.statistics.delong import rank_statistics
-from callbacks.statistics.estimates import FloatArray
+from audits.results import params_json
+from audits.statistics.clusters import critical_value
+from audits.statistics.delong import rank_statistics
+from audits.statistics.estimates import FloatArray
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.sample import Sample
 from studies.claims.verdict import ALPHA
-from studies.comparisons import AttackScores, record_clusters
-from studies.memorization import HELD_OUT, PRIVATE, Accuracies
-from studies.plan import Cell
+from studies.compare.comparisons import AttackScores, record_clusters
+from studies.compare.memorization import HELD_OUT, PRIVATE, Accuracies
+from studies.plan.cells import Cell
 
 __all__ = ["membership_sample", "memorization_sample"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from callbacks.statistics import minimal_detectable_difference
-from callbacks.statistics.replication import has_variance
+from audits.statistics import minimal_detectable_difference
+from audits.statistics.replication import has_variance
 from studies.claims.verdict import ALPHA
 
 __all__ = ["Contrast", "Sample", "largest_contrasts", "untestable"]

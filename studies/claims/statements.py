@@ -18,7 +18,7 @@ from studies.claims.verdict import (
     Statement,
     state,
 )
-from studies.plan import Cell
+from studies.plan.cells import Cell
 
 __all__ = [
     "EQUAL_UTILITY",

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from callbacks.results import read_table
-from studies.cell_state import CellFiles
+from audits.results import read_table
 from studies.claims.figures import StudyFigures
 from studies.claims.matching import BEYOND, matched_figures, membership_curve, memorization_curve
 from studies.claims.panel import Panel, panel_of
 from studies.claims.records import Found, membership_sample, memorization_sample
-from studies.comparisons import AttackScores, attack_scores
-from studies.memorization import Accuracies, read_accuracies
-from studies.own_splits import require_replicates
-from studies.plan import Cell, Plan
-from studies.shown_techniques import as_they_ran, mechanisms_of
+from studies.compare.comparisons import AttackScores, attack_scores
+from studies.compare.memorization import Accuracies, read_accuracies
+from studies.compare.shown_techniques import as_they_ran, mechanisms_of
+from studies.plan.cells import Cell, Plan
+from studies.plan.own_splits import require_replicates
+from studies.run.cell_state import CellFiles
 
 __all__ = ["MEASURES", "ClaimsData", "read_claims_data"]
 

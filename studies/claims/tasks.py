@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from callbacks.statistics.delong import placements
+from audits.statistics.delong import placements
 from studies.claims.figures import StudyFigures
 from studies.claims.panel import Entry
-from studies.comparisons import AttackScores
-from studies.plan import Cell
-from studies.task_matching import FEWEST, MatchedSides, match_sides
+from studies.compare.comparisons import AttackScores
+from studies.compare.task_matching import FEWEST, MatchedSides, match_sides
+from studies.plan.cells import Cell
 
 __all__ = ["task_entries"]
 

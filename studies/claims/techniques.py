@@ -2,10 +2,10 @@
 
 from itertools import combinations
 
-from callbacks.statistics import holm
+from audits.statistics import holm
+from common.wording import p_value_text
 from studies.claims.sample import Sample, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
-from studies.p_values import p_value_text
 
 __all__ = ["CONTRAST", "technique_matters"]
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from callbacks.membership.any_leak import MAX_T
+from audits.membership.any_leak import MAX_T
 from studies.report.page_tables import PageTable, TableCell, TableColumn, count_cell, p_value_cell
 from studies.report.study_data import ATTACK_NAMES, StudyData
 

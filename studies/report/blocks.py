@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from callbacks.blocks.profile import relative_depth
+from audits.blocks.profile import relative_depth
 from studies.claims.verdict import BLOCK_MARGIN
-from studies.probe_differences import PROBE_DIFFERENCE
+from studies.compare.probe_differences import PROBE_DIFFERENCE
+from studies.compare.shift import dealt_by_coins
 from studies.report import block_charts as drawn
 from studies.report.charts import Spec, label_colours
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import BLIND, ROLE_NAMES, StudyData
-from studies.shift import dealt_by_coins
 
 __all__ = [
     "PLACE",

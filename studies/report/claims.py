@@ -7,7 +7,7 @@ import pandas as pd
 
 from studies.claims import Finding, Statement, study_findings
 from studies.claims.output import estimate_text
-from studies.plan import Plan
+from studies.plan.cells import Plan
 from studies.report.page_tables import PageTable, TableCell, TableColumn
 
 __all__ = ["findings_table", "shown_findings"]

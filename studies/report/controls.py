@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from callbacks.statistics import (
+from audits.statistics import (
     Estimate,
     ReplicateEstimate,
     auroc,
     certified_tpr,
     replicate_mean,
 )
-from callbacks.verdict import (
+from audits.statistics.verdict import (
     CLEAN_CAVEAT,
     CLEAN_MARGIN,
     CLEAN_TPR,
@@ -21,8 +21,8 @@ from callbacks.verdict import (
     TAIL_FPR,
     is_clean,
 )
-from studies.comparisons import AttackScores, record_clusters
-from studies.plan import Cell
+from studies.compare.comparisons import AttackScores, record_clusters
+from studies.plan.cells import Cell
 from studies.report.notice import Notice
 from studies.report.study_data import StudyData
 

@@ -11,11 +11,11 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from callbacks.statistics import replicate_mean
+from audits.statistics import replicate_mean
 from studies.claims.figures import StudyFigures
 from studies.claims.matching import Curve, membership_curve, risk_at
 from studies.claims.verdict import FEWEST_REPLICATES
-from studies.plan import Cell
+from studies.plan.cells import Cell
 from studies.report.study_data import StudyData
 
 __all__ = ["Area", "StudentCurve", "area_between", "curve_areas", "student_curves"]

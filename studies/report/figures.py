@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from callbacks.membership.roc import roc_points
-from studies.comparisons import AttackScores
+from audits.membership.roc import roc_points
+from studies.compare.comparisons import AttackScores
 from studies.report.study_data import StudyData
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from callbacks.mechanism.figures import Mechanism, note
+from audits.mechanism import Mechanism, note
 from studies.report.notice import Notice, listed
 from studies.report.study_data import StudyData
 

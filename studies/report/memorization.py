@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
-from callbacks.memorization.exposure import CHANCE_BITS
-from studies.decomposition import FEWEST_SEEDS
+from audits.memorization.exposure import CHANCE_BITS
+from studies.compare.decomposition import FEWEST_SEEDS
 from studies.report.charts import Spec, attack_colours, chart_spec
 from studies.report.over_replicates import over_replicates
 from studies.report.page_tables import (

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from callbacks.known_text import AUDIT, warnings_of
-from callbacks.membership.blind import SplitsVerdict
+from audits.known_text import AUDIT, warnings_of
+from audits.scoring.blind_baseline import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
-from studies.comparisons import has_manifest
+from studies.compare.comparisons import has_manifest
+from studies.compare.shift import dealt_sides, shift_of_splits
 from studies.report.controls import control_notices
 from studies.report.figures import headline_rows
 from studies.report.mechanisms import mechanism_notices
@@ -17,7 +18,6 @@ from studies.report.notice import Notice, listed
 from studies.report.over_replicates import over_replicates
 from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
 from studies.report.worst_swap import worst_swap
-from studies.shift import dealt_sides, shift_of_splits
 
 __all__ = ["estimate_text", "headline", "notices"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from callbacks.statistics import replicate_mean
+from audits.statistics import replicate_mean
 from studies.report.study_data import StudyData
 
 __all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates"]

@@ -14,10 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from common.wording import p_value_text
 from studies.claims import Finding
 from studies.claims.output import estimate_text
-from studies.p_values import p_value_text
-from studies.plan import Plan
+from studies.compare.tables import write_study_tables
+from studies.plan.cells import Plan
 from studies.report.charts import Spec
 from studies.report.claims import findings_table, shown_findings
 from studies.report.exports import latex, write_charts
@@ -32,7 +33,6 @@ from studies.report.worst_records import (
     worst_records,
     worst_records_table,
 )
-from studies.tables import write_study_tables
 
 __all__ = ["print_main_table", "write_report"]
 

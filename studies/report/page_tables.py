@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from studies.p_values import p_value_text
+from common.wording import p_value_text
 
 __all__ = [
     "PageTable",

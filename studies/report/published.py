@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS
-from studies.memorization import HELD_OUT, PRIVATE
-from studies.plan import Cell
-from studies.primary_attack import REFERENCE
+from studies.compare.memorization import HELD_OUT, PRIVATE
+from studies.compare.primary_attack import REFERENCE
+from studies.plan.cells import Cell
 from studies.report.study_data import StudyData
 
 __all__ = ["AS_RELEASED", "CORRECTED", "published_rows", "published_source"]

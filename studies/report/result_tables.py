@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from studies.progress import duration_text
 from studies.report.attack_notes import attack_notes
 from studies.report.figures import comparison_rows, task_rows, utility_rows
 from studies.report.over_replicates import over_replicates
@@ -17,6 +16,7 @@ from studies.report.page_tables import (
     p_value_cell,
 )
 from studies.report.study_data import METRIC_NAMES, ROLE_NAMES, StudyData
+from studies.run.progress import duration_text
 
 __all__ = ["membership_table", "result_tables"]
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from callbacks.mechanism.figures import Mechanism, note
-from callbacks.membership.epsilon_rows import BOUND_PARAMS
-from callbacks.results import read_table
-from studies.cell_state import CellFiles
-from studies.comparisons import AttackScores, attack_scores
-from studies.disagreement import STUDY_RUN
-from studies.plan import Cell, Plan
-from studies.primary_attack import Attack, primary_attack
-from studies.run_seeds import student_seed
-from studies.shown_techniques import as_they_ran, mechanisms_of
+from audits.mechanism import Mechanism, note
+from audits.membership.epsilon_rows import BOUND_PARAMS
+from audits.results import read_table
+from studies.compare.comparisons import AttackScores, attack_scores
+from studies.compare.disagreement import STUDY_RUN
+from studies.compare.primary_attack import Attack, primary_attack
+from studies.compare.shown_techniques import as_they_ran, mechanisms_of
+from studies.plan.cells import Cell, Plan
+from studies.plan.run_seeds import student_seed
+from studies.run.cell_state import CellFiles
 
 __all__ = [
     "ATTACK_NAMES",

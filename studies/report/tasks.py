@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 import altair as alt
 import pandas as pd
 
-from studies.memorization import TOKEN_ACCURACY
-from studies.plan import Cell
+from studies.compare.memorization import TOKEN_ACCURACY
+from studies.compare.task_rows import EQUAL_LENGTHS, RESPONSE_TOKENS
+from studies.plan.cells import Cell
 from studies.report.charts import NEUTRAL, Spec, chart_spec, estimate_tooltips, label_colours
 from studies.report.over_replicates import FIGURE, figure_of
 from studies.report.page_tables import PageTable, TableCell, TableColumn, estimate_cell
 from studies.report.study_data import ROLE_NAMES, StudyData
-from studies.task_rows import EQUAL_LENGTHS, RESPONSE_TOKENS
 
 __all__ = ["task_charts", "task_figures", "task_sentences", "task_tables"]
 

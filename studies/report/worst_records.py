@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from callbacks.memorization.continuations import Continuation, read_continuations
-from callbacks.results import read_table
+from audits.memorization.continuations import Continuation, read_continuations
+from audits.results import read_table
 from datamodules.tokenizer import load_tokenizer
-from studies.memorization import PRIVATE, Accuracies, read_accuracies
-from studies.plan import Cell
+from studies.compare.memorization import PRIVATE, Accuracies, read_accuracies
+from studies.plan.cells import Cell
 from studies.report.page_tables import PageTable, TableCell, TableColumn
 from studies.report.study_data import StudyData
 

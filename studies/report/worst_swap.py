@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from callbacks.statistics import replicate_mean
-from callbacks.statistics.simultaneous import bonferroni_level, simultaneous_level
+from audits.statistics import replicate_mean
+from audits.statistics.simultaneous import bonferroni_level, simultaneous_level
 from studies.claims.figures import StudyFigures
 from studies.claims.records import membership_sample
-from studies.comparisons import swap_of_runs
-from studies.plan import Cell
+from studies.compare.comparisons import swap_of_runs
+from studies.plan.cells import Cell
 from studies.report.figures import comparison_rows
 from studies.report.study_data import StudyData
 

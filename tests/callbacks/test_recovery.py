@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.final_validation import FinalValidation
 from callbacks.recovery import RecoveryCheckpoint
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.callbacks.test_last_validation import BATCHES, Constant
 from tests.integration.conftest import fragments
 

@@ -10,8 +10,8 @@ import yaml
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.rhythm import AuditRhythm
 from callbacks.run import Scene
-from datamodules.errors import UserError
-from kdmodules.network import Network
+from common.errors import UserError
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.teacher import TeacherModule
 from tests.kdmodules.student_runs import CONFIG, NO_DROPOUT, make_data, make_trainer

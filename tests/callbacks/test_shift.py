@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from lightning.pytorch import Trainer
 
-from callbacks.membership.blind import BlindOptions, BlindSide
-from callbacks.membership.gate import Gate
+from audits.scoring.blind_baseline import BlindOptions, BlindSide
+from audits.scoring.shift_test import Gate
 from callbacks.shift import shared_gate
 from datamodules.synthetic import generate_records
 

@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from studies.cli import PrivacyCLI, main
+from kd_privacy.cli import PrivacyCLI, main
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

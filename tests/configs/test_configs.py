@@ -12,15 +12,15 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks import MembershipAudit, Throughput
 from callbacks.audit import AuditCallback
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
 from kdmodules.strategies import require_package
-from studies.plan import Cell
-from studies.planner import make_plan
-from studies.stages import STAGES
-from studies.study_file import read_study
+from studies.plan.cells import Cell
+from studies.plan.planner import make_plan
+from studies.plan.stages import STAGES
+from studies.plan.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
 PUBLISHED_STUDENTS = {

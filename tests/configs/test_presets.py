@@ -17,8 +17,8 @@ from datamodules.batches import EncodingOptions
 from kdmodules.losses import PolicyGradient
 from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts
 from kdmodules.student import StudentModule
-from studies.planner import make_plan
-from studies.study_file import read_study
+from studies.plan.planner import make_plan
+from studies.plan.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
 MODEL = "model.init_args."

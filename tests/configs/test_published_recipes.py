@@ -3,10 +3,10 @@
 import pytest
 from lightning.pytorch.cli import LightningArgumentParser
 
+from common.errors import UserError
 from datamodules import InstructionDataModule
-from datamodules.errors import UserError
-from studies.estimates.settings import Settings
-from studies.estimates.work import global_batch
+from studies.run.estimates.settings import Settings
+from studies.run.estimates.work import global_batch
 from tests.configs.conftest import CONFIGS, build, compose, read_fragment
 
 STUDENTS = (

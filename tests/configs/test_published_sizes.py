@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kdmodules import families
-from kdmodules.adapters import Adapter, add_adapter
-from kdmodules.causal_lm import count_parameters
-from kdmodules.depth_pruning import prune_depth
+from kdmodules.models import families
+from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.causal_lm import count_parameters
+from kdmodules.models.depth_pruning import prune_depth
 from tests.configs.conftest import read_fragment
 
 PUBLISHED = {

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from common.errors import UserError
 from datamodules.batches import (
     EncodedRecord,
     InstructionBatch,
@@ -14,7 +15,6 @@ from datamodules.batches import (
     collate,
     length_buckets,
 )
-from datamodules.errors import UserError
 from datamodules.prompts import ALPACA
 from datamodules.records import InstructionRecord
 from datamodules.tokenizer import train_tokenizer

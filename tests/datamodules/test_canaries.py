@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from common.errors import UserError
 from datamodules.canaries import (
     CanaryPlan,
     coin_canaries,
@@ -15,7 +16,6 @@ from datamodules.canaries import (
     write_manifest,
 )
 from datamodules.canary_secrets import SECRET_FORMATS
-from datamodules.errors import UserError
 from datamodules.records import TASKS, content_id
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from common.errors import UserError
 from datamodules import InstructionDataModule
 from datamodules.batches import EncodingOptions, RecordEncoder, collate
-from datamodules.errors import UserError
 from datamodules.prompts import ALPACA, PromptTemplate
 from datamodules.records import InstructionRecord, read_records
 from datamodules.tokenizer import train_tokenizer

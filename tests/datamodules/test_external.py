@@ -8,8 +8,8 @@ import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from datamodules.external import ExternalDataModule
 from datamodules.tokenizer import train_tokenizer
 

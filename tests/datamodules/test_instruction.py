@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
+from common.errors import UserError
 from datamodules.batches import FILLER_ID, InstructionBatch
 from datamodules.canaries import CanaryPlan
 from datamodules.canaries import read_manifest as read_canaries
-from datamodules.errors import UserError
 from datamodules.instruction import InstructionDataModule
 from datamodules.manifest import read_manifest
 from datamodules.prompts import ALPACA

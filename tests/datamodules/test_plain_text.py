@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.errors import UserError
-from datamodules.keys import numpy_generator
+from common.errors import UserError
+from common.keys import numpy_generator
 from datamodules.plain_documents import PlainDocuments
 from datamodules.plain_text import PlainTextBlocks, packed_blocks, read_plain_text
 from datamodules.synthetic import BUILTIN, generate_documents, generate_records

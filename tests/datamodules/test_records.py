@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.records import TASKS, content_id, read_records
 
 ROW = {"instruction": "Name a river.", "context": "", "response": "Elbe", "category": "open_qa"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from datamodules.manifest import read_manifest, write_manifest
 from datamodules.records import TASKS, InstructionRecord
 from datamodules.split_options import Caps, Fractions, Roles, SplitOptions

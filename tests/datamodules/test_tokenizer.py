@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from common.errors import UserError
 from datamodules import tokenizer as module
-from datamodules.errors import UserError
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import (
     beginning_ids,

@@ -5,17 +5,17 @@ import pytest
 import torch
 from scipy import stats
 
-from callbacks.membership import AuditView
-from callbacks.membership.attacks import RMIA, LiRA
-from callbacks.membership.measurements import NEVER, Scored
-from callbacks.statistics import auroc
+from audits.membership.attacks import RMIA, LiRA
+from audits.membership.measurements import NEVER, Scored
+from audits.membership.view import AuditView
+from audits.statistics import auroc
+from common.errors import UserError
 from datamodules.canaries import CanaryPlan
-from datamodules.errors import UserError
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import SplitOptions
 from datamodules.splits import in_world, split_records
 from datamodules.synthetic import generate_records
-from tests.callbacks.membership.conftest import planted_confidences
+from tests.audits.membership.conftest import planted_confidences
 
 POPULATIONS = ("private", "held_out", "public", "never", "canary_in", "canary_out")
 WORLDS = range(4)

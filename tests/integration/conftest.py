@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.processes import ROOT
 
 SMALL_NETWORK = (
@@ -57,7 +57,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_process(arguments: list[str], timeout_s: int = 600) -> subprocess.CompletedProcess[str]:
     """Runs `kd-privacy` as its user does, one thread per process; `run_command` costs less."""
     return subprocess.run(
-        [sys.executable, "-m", "studies.cli", *arguments],
+        [sys.executable, "-m", "kd_privacy.cli", *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from datamodules.keys import key
-from kdmodules.adapters import Adapter
-from kdmodules.checkpoints import WEIGHTS_PREFIX
-from kdmodules.network import Network, build_network, load_model
-from studies.cli import main
+from common.keys import key
+from kd_privacy.cli import main
+from kdmodules.models.adapters import Adapter
+from kdmodules.models.checkpoints import WEIGHTS_PREFIX
+from kdmodules.models.network import Network, build_network, load_model
 from tests.integration.conftest import (
     SMALL_DATA,
     TRAINING,

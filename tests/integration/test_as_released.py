@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import (
     fragments,
     losses,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from callbacks.membership import attacks
-from studies.cli import main
+from audits.membership import attacks
+from kd_privacy.cli import main
 from tests.integration.conftest import fragments, table
 
 ROLES = [
@@ -24,27 +24,27 @@ trainer:
         save_statistics: true
         populations: [private, public]
         attacks:
-          - class_path: callbacks.membership.attacks.Loss
-          - class_path: callbacks.membership.attacks.Zlib
-          - class_path: callbacks.membership.attacks.MinK
-          - class_path: callbacks.membership.attacks.MinKPlusPlus
-          - {class_path: callbacks.membership.attacks.DCPDD, init_args: {max_blocks: 20}}
-          - class_path: callbacks.membership.attacks.Reference
-          - class_path: callbacks.membership.attacks.Lowercase
-          - {class_path: callbacks.membership.attacks.Neighbour, init_args: {copies: 2}}
-          - {class_path: callbacks.membership.attacks.PAC, init_args: {copies: 2}}
-          - {class_path: callbacks.membership.attacks.Recall, init_args: {shots: 2}}
-          - {class_path: callbacks.membership.attacks.ConRecall, init_args: {shots: 2}}
-          - class_path: callbacks.membership.attacks.GradNorm
-          - {class_path: callbacks.membership.attacks.MoPe, init_args: {draws: 3}}
-          - {class_path: callbacks.membership.attacks.SaMIA, init_args: {samples: 2}}
-          - class_path: callbacks.membership.attacks.RMIA
+          - class_path: audits.membership.attacks.Loss
+          - class_path: audits.membership.attacks.Zlib
+          - class_path: audits.membership.attacks.MinK
+          - class_path: audits.membership.attacks.MinKPlusPlus
+          - {class_path: audits.membership.attacks.DCPDD, init_args: {max_blocks: 20}}
+          - class_path: audits.membership.attacks.Reference
+          - class_path: audits.membership.attacks.Lowercase
+          - {class_path: audits.membership.attacks.Neighbour, init_args: {copies: 2}}
+          - {class_path: audits.membership.attacks.PAC, init_args: {copies: 2}}
+          - {class_path: audits.membership.attacks.Recall, init_args: {shots: 2}}
+          - {class_path: audits.membership.attacks.ConRecall, init_args: {shots: 2}}
+          - class_path: audits.membership.attacks.GradNorm
+          - {class_path: audits.membership.attacks.MoPe, init_args: {draws: 3}}
+          - {class_path: audits.membership.attacks.SaMIA, init_args: {samples: 2}}
+          - class_path: audits.membership.attacks.RMIA
             init_args: {references: [shadow0, shadow1]}
-          - class_path: callbacks.membership.attacks.LiRA
+          - class_path: audits.membership.attacks.LiRA
             init_args: {references: [shadow0, shadow1]}
-          - class_path: callbacks.membership.attacks.ReleasedMinK
-          - class_path: callbacks.membership.attacks.ReleasedMinKPlusPlus
-          - class_path: callbacks.membership.attacks.ReleasedZlib
+          - class_path: audits.membership.attacks.ReleasedMinK
+          - class_path: audits.membership.attacks.ReleasedMinKPlusPlus
+          - class_path: audits.membership.attacks.ReleasedZlib
 """
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import ROOT, fragments, table
 from tests.processes import run_command
 
@@ -15,7 +15,7 @@ trainer:
   callbacks+:
     - class_path: callbacks.MemorizationAudit
       init_args: {max_records: 40}
-    - class_path: callbacks.memorization.released_callback.ReleasedMemorizationAudit
+    - class_path: callbacks.released_memorization.ReleasedMemorizationAudit
       init_args: {decoding: {no_repeat_ngram: 3}, max_records: 40}
     - class_path: callbacks.ExposureAudit
       init_args: {max_candidates: 100, sample_candidates: 100}

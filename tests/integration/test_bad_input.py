@@ -170,7 +170,7 @@ def test_shots_that_do_not_fit_are_refused_before_training(
     fragment = tmp_path / "recall.yaml"
     fragment.write_text(
         "trainer:\n  callbacks+:\n    - class_path: callbacks.MembershipAudit\n      init_args:\n"
-        "        attacks: [callbacks.membership.attacks.Recall]\n",
+        "        attacks: [audits.membership.attacks.Recall]\n",
         encoding="utf-8",
     )
     run_dir = tmp_path / "run"
@@ -188,7 +188,7 @@ def test_a_shadow_world_of_a_split_without_coins_is_refused_before_training(
     fragment = tmp_path / "lira.yaml"
     fragment.write_text(
         "trainer:\n  callbacks+:\n    - class_path: callbacks.MembershipAudit\n      init_args:\n"
-        "        attacks:\n          - class_path: callbacks.membership.attacks.LiRA\n"
+        "        attacks:\n          - class_path: audits.membership.attacks.LiRA\n"
         "            init_args: {references: [shadow0]}\n",
         encoding="utf-8",
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import AUDITS, ROOT, fragments, losses, run_process, table, weights
 from tests.processes import run_command
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from callbacks.memorization.exposure import CHANCE_BITS, Exposure, MeanExposure, mean_exposure
+from audits.memorization.exposure import CHANCE_BITS, Exposure, MeanExposure, mean_exposure
+from common.errors import UserError
 from datamodules.canaries import read_manifest
-from datamodules.errors import UserError
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import ROOT, fragments, table
 
 LEVELS = (1, 2, 4, 8, 16)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import SMALL_DATA, TRAINING, losses, table
 
 NETWORKS = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from callbacks.membership.attacks import (
+from audits.membership.attacks import (
     DCPDD,
     PAC,
     RMIA,
@@ -29,22 +29,22 @@ from callbacks.membership.attacks import (
     SaMIA,
     Zlib,
 )
-from callbacks.membership.collection import Collector, ReferenceModel
-from callbacks.membership.measurements import Scored
-from callbacks.membership.plan import AuditPlan
-from callbacks.membership.signals import ModelAccess
-from callbacks.membership.token_statistics import TokenStatistics
-from callbacks.membership.view import AuditView
-from callbacks.ranks import Ranks
-from callbacks.scoring_pass import score_records
-from callbacks.statistics import auroc, holm, swap_estimate
+from audits.membership.collection import Collector, ReferenceModel
+from audits.membership.measurements import Scored
+from audits.membership.plan import AuditPlan
+from audits.membership.view import AuditView
+from audits.scoring.model_access import ModelAccess
+from audits.scoring.scoring_pass import score_records
+from audits.scoring.token_statistics import TokenStatistics
+from audits.statistics import auroc, holm, swap_estimate
+from common.ranks import Ranks
 from datamodules.batches import RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.causal_lm import CausalLM
 from kdmodules.language_model import supervised_sums
+from kdmodules.models.causal_lm import CausalLM
 
 SIDE, BATCH = 200, 20
 # Of the swap: public records of each source, records of a side that a model learns, and steps.
@@ -189,7 +189,7 @@ def test_a_shift_that_all_models_have_met_fools_private_against_held_out_alone(
     """All models meet both sources; then one learns the private records by heart, one the others.
 
     What sets the sides apart under both models alike leaves no trace in the swap estimate. What a
-    teacher learns of the manner of its own side alone does: see tests/studies/test_shift.py.
+    teacher learns of the manner of its own side alone does: tests/studies/compare/test_shift.py.
     """
     public = [*NEVER[:PUBLIC], *shouting(NEVER[:PUBLIC])]
     clean, other = (trained(encoder, order, steps=25) for order in (public, public[::-1]))

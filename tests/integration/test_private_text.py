@@ -19,12 +19,12 @@ from datamodules.canaries import Canary, read_manifest
 from datamodules.manifest import read_manifest as read_split_manifest
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
-from studies.cell_state import CellFiles
-from studies.cli import main
-from studies.plan import Plan
-from studies.planner import make_plan
+from kd_privacy.cli import main
+from studies.plan.cells import Plan
+from studies.plan.planner import make_plan
+from studies.plan.study_file import read_study
 from studies.report import write_report
-from studies.study_file import read_study
+from studies.run.cell_state import CellFiles
 from tests.integration.conftest import ROOT
 
 N_RECORDS = 160
@@ -39,9 +39,9 @@ trainer:
         populations: [private, canary_in]
         blind: {folds: 3, repeats: 1}
         attacks:
-          - class_path: callbacks.membership.attacks.Loss
-          - class_path: callbacks.membership.attacks.Lowercase
-          - class_path: callbacks.membership.attacks.SaMIA
+          - class_path: audits.membership.attacks.Loss
+          - class_path: audits.membership.attacks.Lowercase
+          - class_path: audits.membership.attacks.SaMIA
             init_args: {samples: 2}
     - class_path: callbacks.MemorizationAudit
       init_args: {every_n_validations: 0}
@@ -49,7 +49,7 @@ trainer:
       init_args: {every_n_validations: 0, max_candidates: 1000, sample_candidates: 100}
     - class_path: callbacks.UtilityAudit
       init_args: {every_n_validations: 0, population: private, max_prompts: 16, samples: 1}
-    - class_path: callbacks.utility.transfer_callback.TransferAudit
+    - class_path: callbacks.transfer.TransferAudit
       init_args: {span_tokens: 6}
 """
 STUDY = """\

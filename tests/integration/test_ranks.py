@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import (
     ROOT,
     fragments,

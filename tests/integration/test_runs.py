@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdmodules.network import load_model
-from studies.cli import main
+from kd_privacy.cli import main
+from kdmodules.models.network import load_model
 from tests.integration.conftest import (
     AUDITS,
     ROOT,

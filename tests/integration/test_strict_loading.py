@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datamodules.synthetic import generate_records
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration.conftest import fragments, table
 
 Refused = Callable[[list[str]], str]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.cli import main
+from kd_privacy.cli import main
 from tests.integration import test_families
 from tests.integration.conftest import (
     fragments,

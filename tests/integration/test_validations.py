@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from callbacks.known_text import AUDIT
-from studies.cli import main
+from audits.known_text import AUDIT
+from kd_privacy.cli import main
 from tests.integration.conftest import fragments, losses, table
 
 Refused = Callable[[list[str]], str]

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from audits.scoring.scoring_pass import score_records
+from audits.utility.teacher_kl import teacher_divergences
 from callbacks import greedy_pass
-from callbacks.ranks import Ranks
-from callbacks.scoring_pass import score_records
-from callbacks.utility.teacher_kl import teacher_divergences
+from common.ranks import Ranks
 from datamodules.batches import collate
 from datamodules.instruction import InstructionDataModule
 from kdmodules import scoring
-from kdmodules.causal_lm import CausalLM
 from kdmodules.losses import (
     ForwardKL,
     JensenShannon,
@@ -25,8 +24,8 @@ from kdmodules.losses import (
     cross_entropy,
     reduction,
 )
-from kdmodules.mixture_sampling import MixtureSettings
-from kdmodules.network import Network, load_model
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.network import Network, load_model
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import (
     AdaptiveReplay,
@@ -37,7 +36,8 @@ from kdmodules.responses import (
     TeacherMixedRollouts,
     TeacherResponses,
 )
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.mixture_sampling import MixtureSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.student import StudentModule
 from kdmodules.text_loss import PlainText
 from tests.kdmodules.student_runs import CONFIG, make_data, make_trainer, write_teacher

@@ -15,16 +15,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerFast
 
-from callbacks.blocks.recorder import transformer_blocks
-from callbacks.blocks.signals import BlockAccess, BlockMoPe
-from callbacks.membership.signals import ModelAccess, WeightNoise
-from callbacks.ranks import Ranks
+from audits.blocks.recorder import transformer_blocks
+from audits.blocks.signals import BlockAccess, BlockMoPe
+from audits.membership.signals import WeightNoise
+from audits.scoring.model_access import ModelAccess
+from common.ranks import Ranks
 from datamodules.batches import EncodedRecord
-from kdmodules.adapters import Adapter, add_adapter
-from kdmodules.network import Network, build_network
-from kdmodules.sharding import shard_language_model
-from tests.callbacks.blocks.conftest import no_reference
-from tests.callbacks.membership.signals.conftest import RESPONSES, access_of, record
+from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.network import Network, build_network
+from kdmodules.models.sharding import shard_language_model
+from tests.audits.blocks.conftest import no_reference
+from tests.audits.membership.signals.conftest import RESPONSES, access_of, record
 from tests.kdmodules.conftest import tokenizer
 from tests.processes import start_ranks
 

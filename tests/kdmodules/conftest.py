@@ -5,7 +5,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.network import Network, build_network
+from kdmodules.models.network import Network, build_network
 
 TINY = {
     "gpt2": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 128},

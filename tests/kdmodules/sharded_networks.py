@@ -9,14 +9,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.errors import UserError
-from kdmodules.adapters import Adapter
-from kdmodules.blueprint import Residence, network_blueprint, realise, source_blueprint
-from kdmodules.causal_lm import CausalLM
-from kdmodules.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
-from kdmodules.network import Network, build_network
-from kdmodules.sharding import whole_weights
-from kdmodules.weight_files import WeightFiles
+from common.errors import UserError
+from kdmodules.models.adapters import Adapter
+from kdmodules.models.blueprint import Residence, network_blueprint, realise, source_blueprint
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
+from kdmodules.models.network import Network, build_network
+from kdmodules.models.sharding import whole_weights
+from kdmodules.models.weight_files import WeightFiles
 from tests.kdmodules.conftest import TINY
 
 # Rows that two ranks cannot share evenly.

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import SplitOptions
 from kdmodules.losses import ForwardKL, KDLoss
-from kdmodules.network import Network, build_network
+from kdmodules.models.network import Network, build_network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseSource
 from kdmodules.student import StudentModule

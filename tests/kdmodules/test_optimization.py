@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.optimization import (
     OptimizerSettings,
     build_optimizer,

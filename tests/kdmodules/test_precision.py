@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.instruction import InstructionDataModule
-from kdmodules.causal_lm import CausalLM
-from kdmodules.joint_decoding import log_mixture
-from kdmodules.network import Network, build_network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.network import Network, build_network
 from kdmodules.responses import DatasetResponses
 from kdmodules.responses.rollout import Rollout, rollout_batch
+from kdmodules.sampling.joint_decoding import log_mixture
 from kdmodules.scoring import token_statistics
 from kdmodules.teachers import Teachers, TeacherWeights
 from tests.kdmodules.conftest import TINY

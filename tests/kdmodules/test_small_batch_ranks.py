@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from kdmodules.losses import ForwardKL, PolicyGradient
-from kdmodules.mixture_sampling import MixtureSettings
-from kdmodules.network import Network
+from kdmodules.models.network import Network
+from kdmodules.models.sharding import whole_weights
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import DatasetResponses, TeacherMixedRollouts
-from kdmodules.sharding import whole_weights
+from kdmodules.sampling.mixture_sampling import MixtureSettings
 from kdmodules.student import StudentModule
 from kdmodules.text_loss import PlainText, dealt_text
 from tests.kdmodules.student_runs import CONFIG, NO_DROPOUT, make_data, make_trainer, write_teacher

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from callbacks.references import ReferenceModels
 from datamodules.instruction import InstructionDataModule
-from kdmodules.adapters import Adapter
-from kdmodules.families import blocks
 from kdmodules.losses import PolicyGradient, Reduction
-from kdmodules.mixture_sampling import MixtureSettings
-from kdmodules.network import Network
+from kdmodules.models.adapters import Adapter
+from kdmodules.models.families import blocks
+from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import TeacherMixedRollouts
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.mixture_sampling import MixtureSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.student import StudentModule
 from kdmodules.text_loss import PlainText
 from tests.kdmodules.conftest import TINY

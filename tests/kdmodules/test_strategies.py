@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules import language_model, strategies
 from kdmodules.responses import DatasetResponses
 from kdmodules.strategies import keeps_gradients, require_package, require_supported

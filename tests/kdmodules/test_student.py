@@ -13,8 +13,8 @@ from datamodules.batches import EncodedRecord
 from datamodules.instruction import InstructionDataModule
 from datamodules.manifest import read_manifest
 from kdmodules.losses import TAID, KDLoss, PolicyGradient, TeacherTopK
-from kdmodules.mixture_sampling import MixtureSettings
 from kdmodules.responses import AdaptiveReplay, DatasetResponses, TeacherMixedRollouts, rollouts
+from kdmodules.sampling.mixture_sampling import MixtureSettings
 from kdmodules.student import StudentModule
 from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
 

@@ -12,9 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
-from kdmodules.families import blocks
 from kdmodules.losses import ForwardKL, PolicyGradient, Reduction
-from kdmodules.mixture_sampling import MixtureSettings
+from kdmodules.models.families import blocks
 from kdmodules.responses import (
     AdaptiveReplay,
     DatasetResponses,
@@ -24,7 +23,8 @@ from kdmodules.responses import (
     TeacherMixedRollouts,
     TeacherResponses,
 )
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.mixture_sampling import MixtureSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.teachers import Teachers, TeacherWeights
 from tests.kdmodules.sharded_networks import check_networks, write_networks
 from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher

@@ -7,15 +7,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from common.errors import UserError
 from datamodules import InstructionDataModule
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from datamodules.plain_documents import PlainDocuments
 from datamodules.plain_text import read_plain_text
 from kdmodules import Network, OptimizerSettings, StudentModule
-from kdmodules.causal_lm import CausalLM
 from kdmodules.losses import ForwardKL, Reduction
-from kdmodules.network import build_network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.network import build_network
 from kdmodules.responses import DatasetResponses
 from kdmodules.text_loss import PlainText, TeacherRows, TextStep, dealt_text
 from tests.kdmodules.conftest import TINY

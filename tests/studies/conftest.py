@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from studies.plan import Plan
-from studies.planner import make_plan
-from studies.study_file import read_study
+from studies.plan.cells import Plan
+from studies.plan.planner import make_plan
+from studies.plan.study_file import read_study
 from tests.studies import planted as planted_tables
 from tests.studies.small_study import finish, write_project
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from callbacks.results import merge_parts, write_part
-from callbacks.statistics import auroc, tpr_at_fpr
+from audits.results import merge_parts, write_part
+from audits.statistics import auroc, tpr_at_fpr
 
 LEAK = {"teacher": 3.0, "counterfactual_teacher": -3.0, "student": 1.5, "counterfactual": -1.5}
 TASKS = ("open_qa", "closed_qa", "summarization")

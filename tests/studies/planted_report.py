@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from studies.plan import Cell, Plan
+from studies.plan.cells import Cell, Plan
 from studies.report.study_data import StudyData
 
 COLUMNS = (

@@ -5,8 +5,8 @@ from types import ModuleType
 
 import numpy as np
 
-from callbacks.results import merge_parts, write_part
-from studies.plan import Plan
+from audits.results import merge_parts, write_part
+from studies.plan.cells import Plan
 
 
 class Page(HTMLParser):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from studies.cell_state import CellFiles
-from studies.plan import Plan
+from studies.plan.cells import Plan
+from studies.run.cell_state import CellFiles
 from tests.studies.planted import write_planted
 
 STUDY = """\

@@ -11,7 +11,7 @@ PACKAGES = ("callbacks", "studies")
 # A statistic that is passed on is called by this name.
 PASSED_ON = "statistic"
 BY_CONSTRUCTION = {
-    "callbacks/memorization/exposure.py": "a canary is a record of its own and has no duplicate",
+    "audits/memorization/exposure.py": "a canary is a record of its own and has no duplicate",
 }
 
 

@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 import yaml
 
-from callbacks.results import read_table, write_part
-from datamodules.errors import UserError
-from studies.cell_state import CellFiles
+from audits.results import read_table, write_part
+from common.errors import UserError
 from studies.claims.study import read_claims_data
-from studies.comparisons import comparison_pairs
-from studies.memorization import Accuracies
-from studies.own_splits import require_replicates
-from studies.plan import Cell, Plan
-from studies.planner import make_plan
+from studies.compare.comparisons import comparison_pairs
+from studies.compare.memorization import Accuracies
+from studies.compare.tables import write_study_tables
+from studies.plan.cells import Cell, Plan
+from studies.plan.own_splits import require_replicates
+from studies.plan.planner import make_plan
+from studies.plan.run_seeds import student_seed
+from studies.plan.study_file import read_study
 from studies.report.study_data import read_study_data
-from studies.run_seeds import student_seed
-from studies.study_file import read_study
-from studies.tables import write_study_tables
+from studies.run.cell_state import CellFiles
 
 PlanOf = Callable[..., Plan]
 STUDY = Path("configs/studies/small.yaml")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses import (
     ForwardKL,
     JensenShannon,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as full_cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses import (
     AdaptiveKL,
     ForwardKL,

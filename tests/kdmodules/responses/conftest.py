@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from datamodules.batches import EncodedRecord, InstructionBatch, RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
-from kdmodules.causal_lm import CausalLM
-from kdmodules.network import Network, build_network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.network import Network, build_network
 from kdmodules.responses import ResponseContext
 from tests.kdmodules.conftest import TINY
 

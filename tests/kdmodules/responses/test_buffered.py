@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord
-from datamodules.errors import UserError
 from kdmodules.losses import ForwardKL, KDStep
 from kdmodules.responses import BufferedResponses, MixedResponses, StudentResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from tests.kdmodules.responses.conftest import (
     MakeContext,
     batch_of,

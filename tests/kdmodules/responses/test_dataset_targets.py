@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from datamodules.errors import UserError
 from kdmodules.losses import DatasetTargets, ForwardKL, KDStep, Reduction, TeacherTopK
 from kdmodules.responses import MixedResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from tests.kdmodules.responses.conftest import batch_of, random_records
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.responses import MixedResponses
 from kdmodules.responses.mixed import keyed_coin
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, scored
 
 SAMPLING = SamplingSettings(max_new_tokens=4)

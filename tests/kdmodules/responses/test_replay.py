@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord
-from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope, keyed_uniforms
 from kdmodules.responses import AdaptiveReplay
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_uniforms
+from kdmodules.sampling.sampler import SamplingSettings
 from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, scored
 
 SAMPLING = SamplingSettings(max_new_tokens=3)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord
-from datamodules.errors import UserError
 from kdmodules.losses import KDStep, PolicyGradient
-from kdmodules.mixture_sampling import MixtureSettings
 from kdmodules.responses import ResponseContext, TeacherMixedRollouts
 from kdmodules.responses.rollout import Rollout
+from kdmodules.sampling.mixture_sampling import MixtureSettings
 from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, tiny
 
 MIXTURE = MixtureSettings(teacher_share=0.2, max_new_tokens=10)

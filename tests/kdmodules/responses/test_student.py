@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, collate
-from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope, keyed_choice
 from kdmodules.responses import StudentResponses
 from kdmodules.responses.rewriting import replace_responses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice
+from kdmodules.sampling.sampler import SamplingSettings
 from tests.kdmodules.responses.conftest import (
     MakeContext,
     batch_of,

@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord
-from datamodules.errors import UserError
-from kdmodules.keyed_choice import RandomScope, keyed_choice
+from kdmodules.models.weights_hash import weights_hash
 from kdmodules.responses import TeacherResponses
-from kdmodules.sampling import SamplingSettings, generate
-from kdmodules.weights_hash import weights_hash
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice
+from kdmodules.sampling.sampler import SamplingSettings, generate
 from tests.kdmodules.responses.conftest import (
     MakeContext,
     batch_of,

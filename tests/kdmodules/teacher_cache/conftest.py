@@ -7,9 +7,9 @@ import lightning.pytorch as pl
 import pytest
 
 from datamodules.instruction import InstructionDataModule
-from kdmodules.causal_lm import CausalLM
 from kdmodules.losses import KDLoss
-from kdmodules.network import Network, build_network
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.network import Network, build_network
 from kdmodules.responses import DatasetResponses, ResponseContext, ResponseSource
 from kdmodules.student import StudentModule
 from kdmodules.teacher_cache import CacheJob, TeacherCache

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
-from datamodules.errors import UserError
 from kdmodules.responses import ResponseContext
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache
 from kdmodules.teachers import Teachers, TeacherWeights

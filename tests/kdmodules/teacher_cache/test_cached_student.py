@@ -7,12 +7,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.run import Scene
-from callbacks.utility.callback import UtilityAudit
+from callbacks.utility import UtilityAudit
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import JensenShannon
-from kdmodules.network import Network, build_network
+from kdmodules.models.network import Network, build_network
 from kdmodules.responses import TeacherResponses
-from kdmodules.sampling import SamplingSettings
+from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.teacher_cache import TeacherCache
 from kdmodules.teachers import Teachers
 from tests.kdmodules.student_runs import CONFIG, NO_DROPOUT, make_data

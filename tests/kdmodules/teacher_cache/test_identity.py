@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers.utils import cached_file
 
+from common.errors import UserError
 from datamodules.batches import FILLER_ID, collate
-from datamodules.errors import UserError
-from kdmodules.adapters import Adapter, add_adapter, save_adapter
-from kdmodules.network import load_model
+from kdmodules.models.adapters import Adapter, add_adapter, save_adapter
+from kdmodules.models.network import load_model
 from kdmodules.teacher_cache import identity
 from kdmodules.teacher_cache.identity import distinct_texts, row_hashes, source_hash
 from tests.kdmodules.responses.conftest import random_records

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.losses import (
     ForwardKL,
     JensenShannon,

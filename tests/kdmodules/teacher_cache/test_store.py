@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.errors import UserError
+from common.errors import UserError
 from kdmodules.teacher_cache.store import Store
 from kdmodules.teacher_cache.writer import PartWriter, begin, finish, write_array
 

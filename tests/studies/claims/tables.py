@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from callbacks.results import RESULTS
+from audits.results import RESULTS
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.study import ClaimsData
-from studies.plan import Cell, Plan
+from studies.plan.cells import Cell, Plan
 
 Key = tuple[str, int]
 REPLICATES = (1, 2, 3, 4, 5)

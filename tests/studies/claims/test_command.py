@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studies.cell_state import CellFiles
-from studies.plan import Plan
+from kd_privacy.study_cli import main
+from studies.plan.cells import Plan
 from studies.report import page, write_report
-from studies.study_cli import main
+from studies.run.cell_state import CellFiles
 from tests.studies.shown_page import add_rows
 
 OUT = Path("runs/small")

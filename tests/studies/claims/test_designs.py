@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from studies.claims.designs import Design, design_of
-from studies.plan import Cell
+from studies.plan.cells import Cell
 from tests.studies.claims.tables import cell
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from callbacks.statistics import swap_estimate
+from audits.statistics import swap_estimate
 from studies.claims import Finding
 from studies.claims.blocks import block_statements
 from studies.claims.factor_statements import factor_statements
@@ -23,8 +23,8 @@ from studies.claims.statements import (
     technique_statements,
 )
 from studies.claims.study import ClaimsData
-from studies.comparisons import AttackScores
-from studies.primary_attack import LOSS, REFERENCE
+from studies.compare.comparisons import AttackScores
+from studies.compare.primary_attack import LOSS, REFERENCE
 from tests.studies.claims.tables import REPLICATES, plan_of, row, study
 
 LEAKS = {"kd": 0.80, "seqkd": 0.75, "imitkd": 0.70, "minillm": 0.60}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from callbacks.utility.estimates import ratio_interval
+from audits.statistics.means import ratio_interval
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
@@ -16,9 +16,9 @@ from studies.claims.figures import StudyFigures
 from studies.claims.leakage import every_technique_leaks
 from studies.claims.records import membership_sample, memorization_sample
 from studies.claims.verdict import MEMORIZATION_MARGIN
-from studies.comparisons import AttackScores
-from studies.memorization import Accuracies
-from studies.primary_attack import LOSS
+from studies.compare.comparisons import AttackScores
+from studies.compare.memorization import Accuracies
+from studies.compare.primary_attack import LOSS
 from tests.studies.claims.tables import cell, study
 
 PAIR = (cell("student", "kd", 1), cell("counterfactual", "kd", 1))

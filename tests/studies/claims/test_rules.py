@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from callbacks.statistics.agreement import crossings
+from audits.statistics.agreement import crossings
 from studies.claims.crossing import measures_disagree
 from studies.claims.factors import factors_matter, levels_differ
 from studies.claims.leakage import every_technique_leaks
@@ -221,7 +221,7 @@ def test_records_speak_of_weights_and_missing_figures_stop_everything() -> None:
 
 
 def test_a_shift_that_is_not_excluded_stops_confirmations_and_refutations_alike() -> None:
-    """It can hide a leak, and pass for one: see tests/studies/test_shift.py."""
+    """It can hide a leak, and pass for one: see tests/studies/compare/test_shift.py."""
     refuted = Outcome("refuted", 0.5, "a figure")
     for outcome in (refuted, LEAK):
         assert state(outcome, "m", Evidence(5)).outcome.verdict == outcome.verdict

@@ -11,8 +11,8 @@ from scipy import stats
 from studies.claims.factor_statements import factor_statements
 from studies.claims.study import ClaimsData
 from studies.claims.verdict import Statement
-from studies.comparisons import AttackScores
-from studies.primary_attack import LOSS
+from studies.compare.comparisons import AttackScores
+from studies.compare.primary_attack import LOSS
 from tests.studies.claims.tables import REPLICATES, study
 
 

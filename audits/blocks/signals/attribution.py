@@ -1,0 +1,140 @@
+"""How much of a response's likelihood is owed to a block's update.
+
+By Captum (Kokhlikyan et al. 2020, arXiv 2009.07896). A block's output is a full cut of the
+network: conductance through it is F(x) - F(baseline) at every block, and gradient x activation at
+the last one is 0 behind a final norm that ignores scale. What is attributed here is therefore the
+block's *update*, its output minus its input.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from captum.attr import LayerConductance, LayerGradientXActivation
+from torch import Tensor
+
+from audits.blocks.batches import over_batches
+from audits.blocks.cached_pass import CachedPass
+from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
+from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.tapped_model import TappedModel
+from audits.membership.signals.weights import differentiable, full_precision, named_weights
+from common.errors import UserError
+from datamodules.batches import EncodedRecord, InstructionBatch
+from kdmodules.models.causal_lm import CausalLM
+
+_MEASURES = ("gradient_x_update", "ablation", "conductance")
+
+
+class Attribution(RerunSignal):
+    """What a block's update adds to the mean log-probability of the response, three ways.
+
+    Unit: nats per token.
+
+    - ``gradient_x_update``: dLL/du_b . u_b, wherever behind the block the update acts: to first
+      order what is lost when the update is dropped.
+    - ``ablation``: LL - LL without the update, exactly.
+    - ``conductance`` (Dhamdhere et al. 2018, arXiv 1805.12233, equation 2): of what the update adds
+      directly to the last stream, along the straight line from the mean token embedding. The
+      embeddings' own stream and all blocks sum to LL - LL(baseline).
+
+    None has a sign that was said to be a member's beforehand: they are tested from two sides.
+
+    Args:
+        conductance_steps: Steps along the line; 0 leaves conductance out, which costs two
+            forward and two backward passes a step.
+
+    Raises:
+        UserError: If the steps are negative.
+    """
+
+    name = "attribution"
+
+    def __init__(self, conductance_steps: int = 0) -> None:
+        if conductance_steps < 0:
+            raise UserError(
+                f"{self.name}: conductance_steps is {conductance_steps}: give 0 or more"
+            )
+        self.conductance_steps = conductance_steps
+
+    @property
+    def params(self) -> Params:
+        """The steps of conductance."""
+        return {"conductance_steps": self.conductance_steps}
+
+    def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
+        """Returns the attributions, [R, L, 2], or [R, L, 3] with conductance.
+
+        Raises:
+            UserError: If the weights are sharded or in half precision.
+            FloatingPointError: Naming the record whose distribution is not a number.
+        """
+        lm = access.model.lm
+        named_weights(lm, self.name)
+        label = f"blocks: {self.name}"
+        with torch.no_grad(), full_precision(lm):
+            dropped = over_batches(access.model, encoded, f"{label}, ablation", ablation)
+        one_by_one = replace(access.model, batch_size=1)
+        with differentiable(lm):
+            traced = over_batches(one_by_one, encoded, label, self._trace)
+        return torch.cat([traced[..., :1], dropped[..., None], traced[..., 1:]], dim=2)
+
+    def _trace(self, lm: CausalLM, batch: InstructionBatch) -> Tensor:
+        tapped = TappedModel(lm, batch)
+        embeddings = tapped.embeddings
+        found = LayerGradientXActivation(tapped, list(tapped.updates)).attribute(embeddings)
+        columns = [torch.stack([one.detach().double().sum() for one in found])]
+        if self.conductance_steps:
+            columns.append(conductance(tapped, self.conductance_steps)[1:])
+        return torch.stack(columns, dim=1)[None]
+
+    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+        """Returns the profile of each way."""
+        return oppose_readings(self._readings, members, nonmembers)
+
+    def _readings(self, measured: Tensor) -> list[Reading]:
+        every = tuple(range(measured.shape[1]))
+        steps: Params = {"conductance_steps": self.conductance_steps}
+        return [
+            Reading(
+                self.name,
+                {"measure": measure, **(steps if measure == "conductance" else {})},
+                every,
+                measured[:, :, place].numpy(),
+                directed=False,
+            )
+            for place, measure in enumerate(_MEASURES[: measured.shape[2]])
+        ]
+
+
+def ablation(lm: CausalLM, batch: InstructionBatch) -> Tensor:
+    """Returns by how much the mean log-likelihood falls without each block's update, [B, L]."""
+    cached = CachedPass.of(lm, batch)
+    whole = cached.read(cached.stream)
+    return torch.stack(
+        [
+            whole - cached.rerun(block + 1, hidden=call.hidden)
+            for block, call in enumerate(cached.calls)
+        ],
+        dim=1,
+    )
+
+
+def conductance(tapped: TappedModel, steps: int) -> Tensor:
+    """Returns the conductance of the summands of the last stream, [L + 1] float64, nats per token.
+
+    The first is the embeddings' own stream; all of them sum to the log-likelihood less that of the
+    mean token embedding, up to the error of the steps. Captum takes the gradient at the beginning
+    of a step; the line is walked both ways, so that the first order of that error cancels.
+
+    Args:
+        tapped: One record's model.
+        steps: Steps along the straight line.
+    """
+    ends = (tapped.embeddings, tapped.mean_embedding)
+    method = LayerConductance(tapped, tapped.summands)
+    there, back = (
+        method.attribute(first, baselines=last, n_steps=steps, method="riemann_trapezoid")
+        for first, last in (ends, ends[::-1])
+    )
+    return (there - back).detach().double().sum(dim=(0, 2, 3)) / 2

@@ -1,0 +1,45 @@
+"""How much, and in which direction, a block changes the residual stream."""
+
+import torch
+from torch import Tensor
+
+from audits.blocks.profile import MeasuredSide, Profile, Reading
+from audits.blocks.readout import record_means
+from audits.blocks.signals.base import BlockStep, RecordedSignal, oppose_readings
+
+_MEASURES = ("norm", "cosine")
+
+
+class ResidualNorm(RecordedSignal):
+    """Norm of a block's update u = output - input, and its cosine with the input.
+
+    Both are means over the positions that predict the response. Neither sign was said to be a
+    member's beforehand, so both are tested from two sides.
+    """
+
+    name = "residual_norm"
+
+    def read(self, step: BlockStep) -> Tensor:
+        """Returns norm and cosine, [B, 2]."""
+        entered = step.entered.float()
+        update = step.left.float() - entered
+        norm = torch.linalg.vector_norm(update, dim=-1)
+        cosine = torch.cosine_similarity(update, entered, dim=-1)
+        return record_means(torch.stack([norm, cosine], dim=1), step.batch)
+
+    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+        """Returns the profiles of norm and cosine."""
+        return oppose_readings(self._readings, members, nonmembers)
+
+    def _readings(self, measured: Tensor) -> list[Reading]:
+        every = tuple(range(measured.shape[1]))
+        return [
+            Reading(
+                self.name,
+                {"measure": measure},
+                every,
+                measured[:, :, place].numpy(),
+                directed=False,
+            )
+            for place, measure in enumerate(_MEASURES)
+        ]

@@ -1,0 +1,88 @@
+"""Neighbour: a memorised text stands out among texts that differ from it in a few words.
+
+Mattern et al., "Membership Inference Attacks against Language Models via Neighbourhood Comparison",
+Findings of ACL 2023 (arXiv 2305.18462). The mean over neighbours is set off, as in the paper; a
+published tool in effect subtracts the least likely neighbour alone. The paper draws neighbours from
+BERT, one word at a time, by its own measure of fit; here whole spans are drawn from what a masked
+language model makes of the rest, and where no such model is given, words are left out.
+"""
+
+import torch
+from torch import Tensor
+
+from audits.membership.attacks.base import Attack
+from audits.membership.measurements import Measurement, Scored
+from audits.membership.texts import SpanInfill, TextVariant, WordDropout
+from audits.membership.texts.words import check_copies, word_count
+from audits.membership.view import AuditView
+from audits.scoring.segments import mean_in_order, segment_mean
+from audits.scoring.token_statistics import TokenStatistics
+from common.errors import UserError
+
+
+class Neighbour(Attack):
+    """Mean log-probability minus its mean over perturbed copies, nats per token.
+
+    A response of one word is not defined: nothing can be left out of it, and what replaces it is no
+    neighbour.
+
+    Args:
+        copies: number of copies.
+        share: share of words that a copy leaves out or rewrites, in (0, 1].
+        masked_lm: hub name or ``save_pretrained`` folder of a masked language model that rewrites
+            spans of words; None leaves words out.
+        span_words: words of a span.
+
+    Raises:
+        UserError: if an option is out of range.
+    """
+
+    name = "neighbour"
+    threat_model = "sees log-probabilities of chosen text"
+
+    def __init__(
+        self,
+        copies: int = 25,
+        share: float = 0.15,
+        masked_lm: str | None = None,
+        span_words: int = 2,
+    ) -> None:
+        check_copies(self.name, copies, share)
+        if span_words < 1:
+            raise UserError(f"attack neighbour: span_words is {span_words}: give 1 or more")
+        self.copies = copies
+        self.share = share
+        self.masked_lm = masked_lm
+        self.span_words = span_words
+        self._neighbours = [Scored(text=self._text(copy)) for copy in range(copies)]
+
+    def _text(self, copy: int) -> TextVariant:
+        if self.masked_lm is None:
+            return WordDropout(copy, self.share)
+        return SpanInfill(copy, self.masked_lm, self.share, self.span_words)
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """How many copies, and how they come about."""
+        common: dict[str, float | int | str] = {"copies": self.copies, "share": self.share}
+        if self.masked_lm is None:
+            return common
+        return common | {"masked_lm": self.masked_lm, "span_words": self.span_words}
+
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """The text and its neighbours."""
+        return frozenset({Scored(), *self._neighbours})
+
+    def defined(self, view: AuditView) -> Tensor:
+        """True where the response has two words, [B]."""
+        return torch.tensor([word_count(record.response) > 1 for record in view.records])
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """LL(x) - mean over copies of LL(x'), [B]."""
+        neighbours = (_mean_logp(view.tokens(request)) for request in self._neighbours)
+        return _mean_logp(view.statistics) - mean_in_order(neighbours)
+
+
+def _mean_logp(table: TokenStatistics) -> Tensor:
+    return segment_mean(table.logp, table.offsets)

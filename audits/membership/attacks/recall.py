@@ -1,0 +1,65 @@
+"""ReCaLL: shots that the model never saw disturb a memorised record more than another.
+
+Xie et al., "ReCaLL: Membership Inference via Relative Conditional Log-Likelihoods", EMNLP 2024
+(arXiv 2406.15968). Published tools draw the shots from the records that they then judge, and leave
+them in; here they come from pool records that no audit judges, and stand before the prompt.
+"""
+
+from torch import Tensor
+
+from audits.membership.attacks.base import Attack
+from audits.membership.attacks.ratio import floored_nll, nll
+from audits.membership.measurements import Measurement, Scored
+from audits.membership.texts import Shots
+from audits.membership.view import AuditView
+from common.errors import UserError
+
+
+class Recall(Attack):
+    """NLL of the response after non-member shots over its NLL without them, no unit.
+
+    The denominator is at least 0.01 nats per token. How many shots the window had room for, and how
+    many tokens they are, is in the result rows ``shots`` and ``prefix_tokens``.
+
+    Args:
+        shots: most shots.
+
+    Raises:
+        UserError: if there is to be no shot.
+    """
+
+    name = "recall"
+    threat_model = "sees log-probabilities of chosen text and holds records of non-members"
+
+    def __init__(self, shots: int = 10) -> None:
+        self.shots = check_shots(self.name, shots)
+        self._conditional = Scored(text=Shots("held_out", shots))
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """The most shots."""
+        return {"shots": self.shots}
+
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """The response with and without the shots."""
+        return frozenset({Scored(), self._conditional})
+
+    def diagnostics(self, view: AuditView) -> dict[str, float]:
+        """Shots and tokens of the prefix."""
+        return dict(view.table(self._conditional).facts)
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """NLL(y | P, x) / max(NLL(y | x), 0.01), [B]."""
+        return nll(view.tokens(self._conditional)) / floored_nll(view.statistics)
+
+
+def check_shots(attack: str, shots: int) -> int:
+    """Returns the number of shots.
+
+    Raises:
+        UserError: if it is below 1.
+    """
+    if shots < 1:
+        raise UserError(f"attack {attack}: shots is {shots}: give 1 or more")
+    return shots

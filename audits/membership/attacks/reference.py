@@ -1,0 +1,65 @@
+"""Reference: the loss, set off against what a model that never saw the record makes of it.
+
+Carlini et al., "Extracting Training Data from Large Language Models", USENIX Security 2021, in the
+difference form: they take a ratio of log-perplexities.
+"""
+
+import torch
+from torch import Tensor
+
+from audits.membership.attacks.base import Attack
+from audits.membership.measurements import Measurement, Scored
+from audits.membership.view import AuditView
+from audits.scoring.segments import segment_mean, segment_sum
+from audits.scoring.token_statistics import TokenStatistics
+
+
+class Reference(Attack):
+    """Mean log-probability minus that under a reference model.
+
+    On the same tokens the unit is nats per token. A reference with another tokenizer is compared by
+    log-likelihood per UTF-8 byte of the response, nats per byte, which needs both models to have
+    scored the whole response.
+
+    Args:
+        reference: name of the reference model (``--references.models.<name>``).
+    """
+
+    name = "reference"
+    threat_model = "sees log-probabilities of given text and holds a model without the records"
+
+    def __init__(self, reference: str = "base") -> None:
+        self.reference = reference
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """The reference's name."""
+        return {"reference": self.reference}
+
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """The records' own text under both models."""
+        return frozenset({Scored(), Scored(model=self.reference)})
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """LL - LL_ref on the same tokens, otherwise the difference of sums over bytes, [B].
+
+        Raises:
+            UserError: if the view has no such reference.
+            ValueError: if two tables that should be of the same tokens are not.
+        """
+        own, other = view.statistics, view.tokens(Scored(model=self.reference))
+        if _same_tokenizer(own, other):
+            if not torch.equal(own.offsets, other.offsets):
+                raise ValueError("the reference scored other tokens than the audited model")
+            return segment_mean(own.logp.double() - other.logp.double(), own.offsets)
+        sizes = [len(record.response.encode("utf-8")) for record in view.records]
+        difference = segment_sum(own.logp, own.offsets) - segment_sum(other.logp, other.offsets)
+        return difference / torch.tensor(sizes, dtype=torch.float64)
+
+
+def _same_tokenizer(own: TokenStatistics, other: TokenStatistics) -> bool:
+    """Tables without a key come from one run, which has one tokenizer."""
+    if own.key is None or other.key is None:
+        return True
+    return own.key.tokenizer == other.key.tokenizer

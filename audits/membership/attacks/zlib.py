@@ -1,0 +1,27 @@
+"""Zlib: the loss, set off against how compressible the text is for anybody.
+
+Carlini et al., "Extracting Training Data from Large Language Models", USENIX Security 2021. The
+text is the true response; published code for distilled models compresses the argmax text instead.
+"""
+
+import zlib
+
+import torch
+from torch import Tensor
+
+from audits.membership.attacks.base import Attack
+from audits.membership.view import AuditView
+from audits.scoring.segments import segment_mean
+
+
+class Zlib(Attack):
+    """Mean log-probability over the bytes of the compressed response, nats per token and byte."""
+
+    name = "zlib"
+    threat_model = "sees log-probabilities of given text"
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """Mean of l_t over len(zlib(utf-8 of the response)), [B]."""
+        sizes = [len(zlib.compress(record.response.encode("utf-8"))) for record in view.records]
+        mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
+        return mean_logp / torch.tensor(sizes, dtype=torch.float64)

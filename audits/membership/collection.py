@@ -1,0 +1,242 @@
+"""Measures what an audit plan asks for, each thing once, one model after the other."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audits.membership.measurements import AUDITED, NEVER, Scored
+from audits.membership.plan import AuditPlan
+from audits.membership.signals import RecordSignal
+from audits.membership.texts import TextMaterial
+from audits.membership.view import AuditView
+from audits.scoring.encoded_file import EncodedFile
+from audits.scoring.model_access import ModelAccess
+from audits.scoring.scoring_pass import score_records
+from audits.scoring.statistics_file import StatisticsFile
+from audits.scoring.token_statistics import (
+    SHARD_RECORDS,
+    StatisticsKey,
+    record_set_hash,
+    shard_places,
+)
+from common.errors import UserError
+from datamodules.batches import RecordEncoder
+from datamodules.records import InstructionRecord
+from datamodules.tokenizer import vocabulary_hash
+from kdmodules.models.causal_lm import CausalLM, model_device
+from kdmodules.models.families import context_window
+
+Records = Sequence[InstructionRecord]
+Populations = Mapping[str, Records]
+Found = dict[Scored, StatisticsFile]
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """A reference model, ready to score.
+
+    Attributes:
+        lm: The model, in evaluation mode.
+        encoder: Text to its own tokens.
+    """
+
+    lm: CausalLM
+    encoder: RecordEncoder
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Runs a plan over populations.
+
+    Attributes:
+        access: The audited model.
+        load_reference: Loads a reference model by name; it is dropped after its passes.
+        own_pass: Scores a population's own text by the audited model, shared with other audits.
+        weights_hash: Returns the hash of a model's weights, or an empty text where nothing is kept
+            that would need one.
+        pool_records: Returns the pool records of a side (``private``, ``held_out``) and a use
+            (``shots``, ``population``, ``calibration``) that no audit judges.
+        never_records: Returns records that neither the audited model nor any reference trained on.
+        met: Returns whether the training behind a reference model met each record.
+        folder: Where tokens and their statistics lie while they are in use; None is the system's
+            folder for temporary files.
+    """
+
+    access: ModelAccess
+    load_reference: Callable[[str], ReferenceModel]
+    own_pass: Callable[[str], StatisticsFile]
+    weights_hash: Callable[[CausalLM], str]
+    pool_records: Callable[[str, str], list[InstructionRecord]]
+    never_records: Callable[[], list[InstructionRecord]]
+    met: Callable[[str, Records], list[bool]]
+    folder: Path | None = None
+
+    def check(self, plan: AuditPlan, populations: Populations) -> None:
+        """Refuses, before anything is trained, what the audit could not measure after it.
+
+        Args:
+            plan: What to measure.
+            populations: Records by population.
+
+        Raises:
+            UserError: If a pool use that an attack reads has no records, or none that fits into the
+                model's window, or a reference is named after a world that the split does not have.
+        """
+        kept = {
+            name: [record for record in records if record.response]
+            for name, records in populations.items()
+        }
+        material = self._material(self.access, kept)
+        for request in plan.scored(AUDITED):
+            request.text.facts(material)
+        for use in plan.asides:
+            self._aside(use)
+        for reference in plan.references:
+            self.met(reference, [])
+
+    def collect(self, plan: AuditPlan, populations: Populations) -> dict[str, AuditView]:
+        """Returns a view of every population's records that have a response.
+
+        Args:
+            plan: What to measure.
+            populations: Records by population.
+
+        Raises:
+            UserError: If a pool use that an attack reads has no records, or a reference is unknown.
+            FloatingPointError: Naming the record for which a model's output is not a number.
+        """
+        kept = {
+            name: [record for record in records if record.response]
+            for name, records in populations.items()
+        }
+        passes: dict[str, Found] = {name: {} for name in kept}
+        for model in plan.models:
+            self._score_all(plan, model, kept, passes)
+        signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
+        tokenizer = self.access.encoder.tokenizer
+        frequencies = {request: request.measure(tokenizer) for request in plan.frequencies}
+        return {
+            name: AuditView(
+                records,
+                passes[name],
+                signals[name],
+                {name: torch.tensor(self.met(name, records)) for name in plan.references},
+                frequencies,
+            )
+            for name, records in kept.items()
+        }
+
+    def _score_all(
+        self,
+        plan: AuditPlan,
+        model: str,
+        populations: Populations,
+        passes: Mapping[str, Found],
+    ) -> None:
+        access = self.access
+        if model != AUDITED:
+            reference = self.load_reference(model)
+            access = replace(access, lm=reference.lm, encoder=reference.encoder)
+        material = self._material(access, populations)
+        # The first rank's: where weights are sharded, the others do not hold them.
+        weights = access.ranks.gather([self.weights_hash(access.lm)])[0]
+        made_of = StatisticsKey(weights, vocabulary_hash(access.encoder.tokenizer), records="")
+        for name, records in populations.items():
+            for request in plan.scored(model):
+                passes[name][request] = self._score(
+                    access, request, name, records, material, made_of
+                )
+        for use in plan.asides:
+            records = self._aside(use)
+            for request in plan.scored(model, use):
+                table = self._score(access, request, use, records, material, made_of)
+                for found in passes.values():
+                    found[request] = table
+
+    def _score(
+        self,
+        access: ModelAccess,
+        request: Scored,
+        population: str,
+        records: Records,
+        material: TextMaterial,
+        made_of: StatisticsKey,
+    ) -> StatisticsFile:
+        key = replace(made_of, records=_encoded_set_hash(records, access.encoder))
+        if request == Scored():
+            return replace(self.own_pass(population), key=key)
+        title = f"scoring {population}, {request.label}"
+        encoded = EncodedFile(
+            records, lambda part: request.text.encode(part, material), self.folder
+        )
+        table = score_records(
+            access.lm,
+            encoded,
+            access.encoder.pad_id,
+            access.ranks,
+            access.batch_size,
+            access.max_batch_tokens,
+            lambda total: access.progress(title, total),
+            key,
+            self.folder,
+        )
+        return replace(table, facts=request.text.facts(material))
+
+    def _signals(
+        self, plan: AuditPlan, population: str, records: Records
+    ) -> dict[RecordSignal, Tensor]:
+        if not plan.signals:
+            return {}
+        encoded = EncodedFile(records, self.access.encoder.encode_all, self.folder)
+        return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
+
+    def _aside(self, use: str) -> list[InstructionRecord]:
+        never = use == NEVER
+        found = self.never_records() if never else self.pool_records("held_out", use)
+        records = [one for one in found if one.response]
+        if not records:
+            option = "fractions.never" if never else f"roles.{use}"
+            raise UserError(
+                f"an attack reads records of the use {use!r} and there are none: give "
+                f"data.splits.{option} a share above 0"
+            )
+        return records
+
+    def _material(self, access: ModelAccess, populations: Populations) -> TextMaterial:
+        encoder: RecordEncoder = access.encoder
+
+        @cache
+        def longest() -> int:
+            return max(
+                len(one)
+                for records in populations.values()
+                for places in shard_places(len(records), SHARD_RECORDS)
+                for one in encoder.encode_all([records[place] for place in places.tolist()])
+            )
+
+        return TextMaterial(
+            encoder=encoder,
+            window=context_window(access.lm.model),
+            seed=access.seed,
+            shots=lambda side: self.pool_records(side, "shots"),
+            longest=longest,
+            device=model_device(access.lm),
+        )
+
+
+def _encoded_set_hash(records: Records, encoder: RecordEncoder) -> str:
+    """Hashes the records and all that decides, beside the tokenizer, which tokens they become."""
+    about = [
+        record_set_hash(records),
+        asdict(encoder.template),
+        encoder.max_prompt_tokens,
+        encoder.max_tokens,
+        asdict(encoder.options),
+    ]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""From scores to lower bounds on epsilon out of one run, where coins dealt the sides.
+
+Steinke, Nasr and Jagielski 2023: see `audits.statistics.one_run_epsilon`. A bound is a statement
+about the coins' unit: the canary, or the near-duplicate cluster of a coin-flipped pool.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audits.membership.attacks import Attack
+from audits.membership.measurements import AUDITED, Scored
+from audits.membership.metrics import ScoredRecords
+from audits.membership.view import AuditView
+from audits.results import Row
+from audits.statistics import epsilon_lower_bound
+
+READS_THE_COINS = "reads_the_coins"
+"""Metric of the row, 1, of an attack that tells of a reference as much as of the audited model."""
+
+BOUND_PARAMS = ("delta", "unit", "looks")
+"""Parameters that a bound's row has beside those of its attack."""
+
+_ERROR = 0.05
+# Below 1 / N, at which publishing one of N units whole would be private; above what N can show.
+_DELTA_POWER = -1.1
+
+
+def epsilon_rows(
+    attack: str,
+    params: Mapping[str, object],
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+    unit: str,
+    looks: int,
+) -> list[Row]:
+    """Returns the bounds at delta 0 and at N^-1.1, N the number of units, which `params` name.
+
+    A unit is a cluster, scored by its records' mean. The error of 5% is shared out over the looks
+    (Bonferroni), so that the largest bound of an audit holds with 95% confidence. The two deltas
+    are no two looks: both bounds are too large where a count of right guesses is, and of two such
+    counts the smaller one is as rare as the looks pay for.
+    Units whose records cannot be scored are left out, which depends on their text and not on their
+    coin. A cluster on both sides had no coin of its own: then there is no bound.
+
+    Args:
+        attack: The attack's id.
+        params: Its parameters.
+        members: Scores of the members.
+        nonmembers: Scores of the non-members.
+        unit: What a coin decided on: ``record`` or ``cluster``.
+        looks: Attacks on populations that coins dealt, all of them named beforehand.
+    """
+    sides = [_cluster_means(side) for side in (members, nonmembers)]
+    counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
+    common: Row = {
+        "population": members.population,
+        "task": None,
+        "name": attack,
+        "metric": "epsilon_lower",
+        **counts,
+        "skipped": members.skipped + nonmembers.skipped,
+    }
+    none = min(counts.values()) == 0 or np.isin(members.clusters, nonmembers.clusters).any()
+    rows = []
+    for delta in (0.0, max(1, sum(counts.values())) ** _DELTA_POWER):
+        named = dict(zip(BOUND_PARAMS, (delta, unit, looks), strict=True))
+        row: Row = {**common, "params": {**params, **named}}
+        if not none:
+            bound = epsilon_lower_bound(sides[0], sides[1], delta, 1 - _ERROR / looks)
+            row = {**row, "value": bound.value, "lower": bound.lower}
+        rows.append(row)
+    return rows
+
+
+def coins_read_row(attack: Attack, population: str) -> Row:
+    """Returns the row that says so of an attack that `reads_the_coins`."""
+    about: Row = {"population": population, "name": attack.name, "params": attack.params}
+    return {**about, "metric": READS_THE_COINS, "value": 1.0}
+
+
+def reads_the_coins(attack: Attack, members: AuditView, nonmembers: AuditView) -> bool:
+    """Whether a reference of an attack met one side and not the other, as by the same coins.
+
+    Such an attack tells of two models together, and its guesses bound no epsilon of one of them: a
+    counterfactual met what the audited model did not.
+    """
+    models = {one.model for one in attack.requires if isinstance(one, Scored)} - {AUDITED}
+    return any(
+        bool((ours.all() and not theirs.any()) or (theirs.all() and not ours.any()))
+        for ours, theirs in ((members.met_by(name), nonmembers.met_by(name)) for name in models)
+    )
+
+
+def _cluster_means(side: ScoredRecords) -> NDArray[np.float64]:
+    _, index = np.unique(side.clusters, return_inverse=True)
+    means = np.bincount(index, weights=side.scores) / np.bincount(index)
+    return np.asarray(means, dtype=np.float64)

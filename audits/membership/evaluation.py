@@ -1,0 +1,227 @@
+"""From what was measured to rows and curves: the same beside a model and from stored audits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from audits.membership.any_leak import any_leak_rows
+from audits.membership.attacks import Attack
+from audits.membership.epsilon_rows import (
+    coins_read_row,
+    epsilon_rows,
+    reads_the_coins,
+)
+from audits.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
+from audits.membership.roc import roc_figure
+from audits.membership.score_rows import ScoreRows
+from audits.membership.view import AuditView
+from audits.results import Row
+from audits.scoring.blind_baseline import BlindOptions, BlindSide
+from audits.scoring.shift_test import Gate, coins_row, gravest_shift
+from common.keys import key
+
+
+@dataclass(frozen=True)
+class Side:
+    """A population with everything that was measured on it.
+
+    Attributes:
+        view: Its records that have a response.
+        clusters: Name of each record's near-duplicate cluster.
+        empty: Records without a response, which nothing is measured on.
+    """
+
+    view: AuditView
+    clusters: Sequence[str]
+    empty: int = 0
+
+    @property
+    def cluster_ids(self) -> NDArray[np.int64]:
+        """[B] number of each record's cluster."""
+        return np.fromiter(map(key, self.clusters), dtype=np.int64, count=len(self.clusters))
+
+    @property
+    def blind(self) -> BlindSide:
+        """What the blind baseline sees."""
+        return BlindSide(list(self.view.records), self.cluster_ids)
+
+
+@dataclass(frozen=True)
+class Opposition:
+    """Two populations that attacks tell apart.
+
+    Attributes:
+        members: Population of the members.
+        nonmembers: Population of the non-members.
+        fair_coins: Whether coins alone decided which audited record was trained on.
+        unit: What each coin decided on: ``record`` or ``cluster``.
+        dealt_by_coins: Whether fair coins dealt the sides, whatever was trained on or cut off.
+    """
+
+    members: str
+    nonmembers: str
+    fair_coins: bool
+    unit: str = "cluster"
+    dealt_by_coins: bool = False
+
+    def gate(self, sides: Mapping[str, Side], options: BlindOptions) -> Gate:
+        """Measures what the texts of both populations alone tell."""
+        ours, theirs = sides[self.members], sides[self.nonmembers]
+        empty = ours.empty + theirs.empty
+        sides_of = (ours.blind, theirs.blind)
+        return Gate.of(self.members, *sides_of, options, empty, self.dealt_by_coins)
+
+
+@dataclass
+class Evaluation:
+    """Rows, curves and figures of a membership audit, without identity columns."""
+
+    results: list[Row] = field(default_factory=list)
+    scores: ScoreRows = field(default_factory=ScoreRows)
+    curves: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+def evaluate(
+    attacks: Sequence[Attack],
+    fprs: Sequence[float],
+    sides: Mapping[str, Side],
+    oppositions: Sequence[Opposition],
+    gates: Mapping[str, Gate],
+    named: bool,
+) -> Evaluation:
+    """Scores every side under every attack and sets the sides against each other.
+
+    Args:
+        attacks: The attacks.
+        fprs: False-positive rates at which the true-positive rate is reported.
+        sides: Populations by name.
+        oppositions: Which are set against each other.
+        gates: What the texts alone tell, by the members' population; may be empty.
+        named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
+            each of which pays for all attacks on all populations that coins dealt.
+    """
+    found = Evaluation()
+    scorable = [side.view.scorable_only() for side in sides.values()]
+    attacks = [attack.tuned(scorable) for attack in attacks]
+    scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
+    members = {pair.members for pair in oppositions}
+    looks = len(attacks) * sum(pair.fair_coins for pair in oppositions)
+    for name, ours in scored.items():
+        column = "n_members" if name in members else "n_nonmembers"
+        shifted = gravest_shift(
+            gates[pair.members].verdict.shifted
+            for pair in oppositions
+            if name in (pair.members, pair.nonmembers) and pair.members in gates
+        )
+        for attack, one in zip(attacks, ours, strict=True):
+            found.scores.add(attack.name, attack.params, one)
+            found.results += diagnostic_rows(attack.name, attack.params, column, one, shifted)
+    for pair in oppositions:
+        gate = gates.get(pair.members)
+        found.results.append(coins_row(pair.members, pair.dealt_by_coins))
+        found.results += [] if gate is None else gate.rows
+        found.curves |= {} if gate is None else gate.curves
+        shifted = None if gate is None else gate.verdict.shifted
+        _oppose(found, attacks, fprs, pair, scored, gate)
+        alone = _of_this_model_alone(attacks, pair, sides, scored)
+        of_two = (attack for attack in attacks if attack not in alone[0])
+        found.results += [coins_read_row(attack, pair.members) for attack in of_two]
+        found.results += any_leak_rows(*alone, shifted)
+        if named and pair.fair_coins:
+            _bound(found, pair, *alone, shifted, looks)
+    return found
+
+
+def _scored(attacks: Sequence[Attack], population: str, side: Side) -> list[ScoredRecords]:
+    """Returns one entry for every attack, in order."""
+    scorable = side.view.scorable
+    view = side.view.where(scorable)
+    everybody = ScoredRecords(
+        population,
+        [record.id for record in view.records],
+        [record.task for record in view.records],
+        side.cluster_ids[scorable.numpy()],
+        np.zeros(len(view.records)),
+        skipped=side.empty + side.view.skipped,
+    )
+    found = []
+    for attack in attacks:
+        defined = attack.defined(view)
+        kept = view.where(defined)
+        draws = attack.draws(kept)
+        found.append(
+            replace(
+                everybody.where(defined.numpy()),
+                scores=attack.score(kept).numpy(),
+                skipped=everybody.skipped + int((~defined).sum()),
+                draws=None if draws is None else draws.numpy(),
+                diagnostics=attack.diagnostics(kept),
+            )
+        )
+    return found
+
+
+def _oppose(
+    found: Evaluation,
+    attacks: Sequence[Attack],
+    fprs: Sequence[float],
+    pair: Opposition,
+    scored: Mapping[str, Sequence[ScoredRecords]],
+    gate: Gate | None,
+) -> None:
+    shifted = None if gate is None else gate.verdict.shifted
+    curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    sides = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+    for attack, inside, outside in sides:
+        rows = attack_rows(attack.name, attack.params, inside, outside, fprs)
+        curves[attack.name] = (inside.scores, outside.scores)
+        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.curves |= _curves(pair, rows)
+    counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
+    warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
+    title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
+    found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
+
+
+def _of_this_model_alone(
+    attacks: Sequence[Attack],
+    pair: Opposition,
+    sides: Mapping[str, Side],
+    scored: Mapping[str, Sequence[ScoredRecords]],
+) -> tuple[list[Attack], list[ScoredRecords], list[ScoredRecords]]:
+    """Returns the attacks that do not read the coins from a reference, and both sides' scores."""
+    views = sides[pair.members].view, sides[pair.nonmembers].view
+    every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+    kept = [one for one in every if not reads_the_coins(one[0], *views)]
+    return [one[0] for one in kept], [one[1] for one in kept], [one[2] for one in kept]
+
+
+def _bound(
+    found: Evaluation,
+    pair: Opposition,
+    attacks: Sequence[Attack],
+    members: Sequence[ScoredRecords],
+    nonmembers: Sequence[ScoredRecords],
+    shifted: bool | None,
+    looks: int,
+) -> None:
+    for attack, inside, outside in zip(attacks, members, nonmembers, strict=True):
+        rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
+        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.curves |= _curves(pair, rows[:1])
+
+
+def _curves(pair: Opposition, rows: Sequence[Row]) -> dict[str, float]:
+    """Returns every number over all tasks by its tag."""
+    found = {}
+    for row in rows:
+        tag = f"membership/{pair.members}/{row['name']}/{row['metric']}"
+        for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
+            number = row.get(column)
+            if row["task"] is None and isinstance(number, float):
+                found[tag + suffix] = number
+    return found

@@ -1,0 +1,254 @@
+"""From scores to rows: every metric of an attack with its interval, over all tasks and per task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audits.results import Row
+from audits.statistics import (
+    Estimate,
+    TprEstimate,
+    auroc,
+    auroc_over_draws,
+    balanced_accuracy,
+    certified_tpr,
+    epsilon_equivalent,
+    reliability,
+    tpr_at_fpr,
+)
+from audits.statistics.verdict import TAIL_FPR, TAIL_METRIC
+
+DEFAULT_FPRS = (0.1, 0.01)
+# Fewer could leave a side without a cluster in one of the halves that balanced accuracy needs.
+_FEWEST_CLUSTERS = 20
+
+
+@dataclass(frozen=True)
+class ScoredRecords:
+    """One attack's scores on one population.
+
+    Attributes:
+        population: Name of the population.
+        record_ids: The scored records.
+        tasks: Their tasks.
+        clusters: [n] ids of near-duplicate clusters, the independent units of every interval.
+        scores: [n] float64, higher = more likely a member.
+        skipped: Records without a scorable token, or on which the attack is undefined.
+        draws: [n, K] float64 scores under single random draws that all records share, whose mean is
+            the score; None for an attack without such draws.
+        diagnostics: Figures by name that tell how far the scores can be trusted.
+    """
+
+    population: str
+    record_ids: Sequence[str]
+    tasks: Sequence[str]
+    clusters: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    skipped: int = 0
+    draws: NDArray[np.float64] | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+    def of_task(self, task: str) -> "ScoredRecords":
+        """Returns the records of one task; what is skipped or diagnosed is so over all tasks."""
+        return self.where(np.array([found == task for found in self.tasks], dtype=bool))
+
+    def where(self, keep: NDArray[np.bool_]) -> "ScoredRecords":
+        """Returns some records, [n] bool, without what is skipped or diagnosed over all of them."""
+        if bool(keep.all()):
+            return replace(self, skipped=0, diagnostics={})
+        places = np.flatnonzero(keep).tolist()
+        return ScoredRecords(
+            self.population,
+            [self.record_ids[place] for place in places],
+            [self.tasks[place] for place in places],
+            self.clusters[keep],
+            self.scores[keep],
+            draws=None if self.draws is None else self.draws[keep],
+        )
+
+
+def diagnostic_rows(
+    attack: str,
+    params: Mapping[str, object],
+    side: str,
+    scored: ScoredRecords,
+    shifted: bool | None = None,
+) -> list[Row]:
+    """Returns one row of the results table for every diagnostic of a population's scores.
+
+    Args:
+        attack: The attack's id.
+        params: Its parameters.
+        side: ``n_members`` or ``n_nonmembers``: what the population counts as.
+        scored: The population's scores; a diagnostic that is NaN becomes null.
+        shifted: Whether the population differs from what it is set against
+            (`gate.gravest_shift`).
+    """
+    return [
+        {
+            "population": scored.population,
+            "task": None,
+            "name": attack,
+            "params": params,
+            "metric": metric,
+            "value": None if np.isnan(value) else float(value),
+            side: len(scored.scores),
+            "skipped": scored.skipped,
+            "shifted": shifted,
+        }
+        for metric, value in scored.diagnostics.items()
+    ]
+
+
+def attack_rows(
+    attack: str,
+    params: Mapping[str, object],
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+    fprs: Sequence[float] = DEFAULT_FPRS,
+) -> list[Row]:
+    """Returns the result rows of one attack: every metric over all tasks, then per task.
+
+    Args:
+        attack: The attack's id.
+        params: Its parameters.
+        members: Scores of the members.
+        nonmembers: Scores of the non-members.
+        fprs: False-positive rates at which the true-positive rate is reported.
+
+    Returns:
+        Rows without identity columns. A task with fewer than two records on a side has a count and
+        no value.
+    """
+    rows = _metric_rows(attack, params, None, members, nonmembers, fprs)
+    for task in sorted({*members.tasks, *nonmembers.tasks}):
+        rows += _metric_rows(
+            attack, params, task, members.of_task(task), nonmembers.of_task(task), fprs
+        )
+    return rows
+
+
+def _metric_rows(
+    attack: str,
+    params: Mapping[str, object],
+    task: str | None,
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+    fprs: Sequence[float],
+) -> list[Row]:
+    common = _common_columns(attack, params, task, members, nonmembers)
+    rates = [f"{fpr:g}" for fpr in fprs]
+    if min(len(members.scores), len(nonmembers.scores)) < 2:
+        metrics = ["auroc", *(f"tpr_at_fpr_{rate}" for rate in rates), "balanced_accuracy"]
+        return [{**common, "metric": metric} for metric in metrics]
+    sides = (members.scores, nonmembers.scores)
+    ours, theirs = members.clusters, nonmembers.clusters
+    points = [
+        tpr_at_fpr(*sides, fpr, member_clusters=ours, nonmember_clusters=theirs) for fpr in fprs
+    ]
+    named = zip(rates, points, strict=True)
+    rows = [
+        {"metric": "auroc", **_estimate_columns(_area(members, nonmembers))},
+        *({"metric": f"tpr_at_fpr_{rate}", **_estimate_columns(point)} for rate, point in named),
+        {"metric": "balanced_accuracy", **_accuracy_columns(members, nonmembers)},
+        *_reliability_rows(members, nonmembers),
+    ]
+    if task is None:
+        rows += [
+            {"metric": f"epsilon_equivalent_at_fpr_{rate}", "value": _equivalent(point)}
+            for rate, point in zip(rates, points, strict=True)
+        ]
+        rows += _certified_rows(members, nonmembers)
+    return [{**common, **row} for row in rows]
+
+
+def _common_columns(
+    attack: str,
+    params: Mapping[str, object],
+    task: str | None,
+    members: ScoredRecords,
+    nonmembers: ScoredRecords,
+) -> Row:
+    return {
+        "population": members.population,
+        "task": task,
+        "name": attack,
+        "params": params,
+        "n_members": len(members.scores),
+        "n_nonmembers": len(nonmembers.scores),
+        "skipped": members.skipped + nonmembers.skipped,
+    }
+
+
+def _area(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate:
+    """AUROC; its interval counts the draws too where there are any."""
+    ours, theirs = members.clusters, nonmembers.clusters
+    if members.draws is None or nonmembers.draws is None:
+        sides = (members.scores, nonmembers.scores)
+        return auroc(*sides, member_clusters=ours, nonmember_clusters=theirs)
+    draws = (members.draws, nonmembers.draws)
+    return auroc_over_draws(*draws, member_clusters=ours, nonmember_clusters=theirs)
+
+
+def _reliability_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
+    """Reliability over draws of the scores of both sides together, where there are draws."""
+    if members.draws is None or nonmembers.draws is None:
+        return []
+    value = reliability(np.concatenate([members.draws, nonmembers.draws]))
+    return [{"metric": "reliability", "value": None if np.isnan(value) else value}]
+
+
+def _certified_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
+    """The certified TPR that verdicts read: lower bound of 97.5%, upper of 95%.
+
+    None for scores over random draws: a draw moves members against non-members by an amount that no
+    bound over records counts.
+    """
+    if members.draws is not None or nonmembers.draws is not None:
+        return []
+    bounds = certified_tpr(
+        members.scores,
+        nonmembers.scores,
+        TAIL_FPR,
+        member_clusters=members.clusters,
+        nonmember_clusters=nonmembers.clusters,
+    )
+    return [{"metric": TAIL_METRIC, **_estimate_columns(bounds)}]
+
+
+def _accuracy_columns(members: ScoredRecords, nonmembers: ScoredRecords) -> Row:
+    """Balanced accuracy; its counts are those of the half that did not choose the threshold."""
+    if min(np.unique(side.clusters).size for side in (members, nonmembers)) < _FEWEST_CLUSTERS:
+        return {}
+    estimate = balanced_accuracy(
+        members.scores,
+        nonmembers.scores,
+        member_clusters=members.clusters,
+        nonmember_clusters=nonmembers.clusters,
+    )
+    counts = {"n_members": estimate.n_members, "n_nonmembers": estimate.n_nonmembers}
+    return {**_estimate_columns(estimate), **counts}
+
+
+def _equivalent(point: TprEstimate) -> float | None:
+    """Epsilon of a randomised response at an operating point; null where that is not measurable.
+
+    Infinite, and written so, where no non-member is above the threshold or no member below it.
+    """
+    if np.isnan(point.value):
+        return None
+    return epsilon_equivalent(point.value, point.realised_fpr)
+
+
+def _estimate_columns(estimate: Estimate) -> Row:
+    """Returns value and interval; what is not measurable is null."""
+    return {
+        name: None if np.isnan(number) else float(number)
+        for name, number in (
+            ("value", estimate.value),
+            ("lower", estimate.lower),
+            ("upper", estimate.upper),
+        )
+    }

@@ -1,0 +1,118 @@
+"""The least work that serves all attacks of an audit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audits.membership.attacks import Attack
+from audits.membership.frequencies import TokenFrequencies
+from audits.membership.measurements import AUDITED, NEVER, Measurement, Scored
+from audits.membership.signals import RecordSignal
+
+
+@dataclass(frozen=True)
+class PlannedMeasurement:
+    """One measurement and the attacks that read it."""
+
+    request: Measurement
+    attacks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What an audit measures, each thing once, the audited model first.
+
+    Attributes:
+        measurements: All measurements, in the order in which they run.
+    """
+
+    measurements: tuple[PlannedMeasurement, ...]
+
+    @staticmethod
+    def of(attacks: Sequence[Attack]) -> "AuditPlan":
+        """Returns the union of what the attacks require."""
+        readers: dict[Measurement, list[str]] = {Scored(): []}
+        for attack in attacks:
+            for request in attack.requires:
+                readers.setdefault(request, []).append(attack.name)
+        ordered = sorted(readers, key=_place)
+        return AuditPlan(
+            tuple(
+                PlannedMeasurement(request, tuple(dict.fromkeys(readers[request])))
+                for request in ordered
+            )
+        )
+
+    def scored(self, model: str, records: str = AUDITED) -> list[Scored]:
+        """Returns the passes of one model over one set of records."""
+        return [
+            one.request
+            for one in self.measurements
+            if isinstance(one.request, Scored)
+            and one.request.model == model
+            and one.request.records == records
+        ]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that score, the audited one first."""
+        found = [one.request.model for one in self.measurements if isinstance(one.request, Scored)]
+        return list(dict.fromkeys([AUDITED, *found]))
+
+    @property
+    def references(self) -> list[str]:
+        """The models that score beside the audited one."""
+        return [model for model in self.models if model != AUDITED]
+
+    @property
+    def asides(self) -> list[str]:
+        """The sets of records that are scored beside the audited ones."""
+        found = [
+            one.request.records for one in self.measurements if isinstance(one.request, Scored)
+        ]
+        return [records for records in dict.fromkeys(found) if records != AUDITED]
+
+    @property
+    def pool_uses(self) -> frozenset[str]:
+        """The uses of pool records that attacks read, which no audit may judge then."""
+        scored = [one.request for one in self.measurements if isinstance(one.request, Scored)]
+        texts = [use for request in scored for use in request.text.pool_uses]
+        return frozenset([*texts, *(use for use in self.asides if use != NEVER)])
+
+    @property
+    def signals(self) -> list[RecordSignal]:
+        """The signals of the audited model."""
+        return [one.request for one in self.measurements if isinstance(one.request, RecordSignal)]
+
+    @property
+    def frequencies(self) -> list[TokenFrequencies]:
+        """The corpora whose tokens are counted."""
+        return [
+            one.request for one in self.measurements if isinstance(one.request, TokenFrequencies)
+        ]
+
+    @property
+    def passes(self) -> float:
+        """Cost in forward passes over the audited records."""
+        return sum(one.request.passes for one in self.measurements)
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Returns (what, cost in passes, the attacks that read it) per measurement."""
+        return [
+            (one.request.label, f"{one.request.passes:g}", ", ".join(one.attacks))
+            for one in self.measurements
+        ]
+
+    def text(self) -> str:
+        """Returns the plan as lines to read before it runs."""
+        width = max(len(what) for what, _, _ in self.lines())
+        listed = [
+            f"  {what:<{width}}  {cost:>4}  {readers}" for what, cost, readers in self.lines()
+        ]
+        total = f"Membership audit: {self.passes:g} passes over every population's records"
+        return "\n".join([total, *listed])
+
+
+def _place(request: Measurement) -> tuple[bool, str, bool, str]:
+    scored = isinstance(request, Scored)
+    model = request.model if isinstance(request, Scored) else AUDITED
+    return (model != AUDITED, model, not scored, "" if request == Scored() else repr(request))

@@ -1,0 +1,8 @@
+"""Signals that take more of the model than log-probabilities, one kind per file."""
+
+from audits.membership.signals.base import RecordSignal
+from audits.membership.signals.continuations import ContinuationOverlap
+from audits.membership.signals.gradient_norm import GradientNorm
+from audits.membership.signals.weight_noise import WeightNoise
+
+__all__ = ["ContinuationOverlap", "GradientNorm", "RecordSignal", "WeightNoise"]

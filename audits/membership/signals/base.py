@@ -1,0 +1,39 @@
+"""The plug point of record signals: numbers per record that no token statistics hold."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from audits.membership.measurements import Measurement
+from audits.scoring.model_access import ModelAccess
+from datamodules.batches import EncodedRecord
+from datamodules.records import InstructionRecord
+
+
+@dataclass(frozen=True)
+class RecordSignal(Measurement):
+    """Numbers per record that take more of the model than log-probabilities of given text."""
+
+    @abstractmethod
+    def measure(
+        self,
+        access: ModelAccess,
+        records: Sequence[InstructionRecord],
+        encoded: Sequence[EncodedRecord],
+    ) -> Tensor:
+        """Measures the audited model on every record.
+
+        Args:
+            access: The model. Its weights and modes must be what they were, to the bit, afterwards.
+            records: B records with a response.
+            encoded: Their tokens, in the same order.
+
+        Returns:
+            [B, K] float64 on the CPU, the same on every rank; NaN where it is undefined for a
+            record, never elsewhere.
+
+        Raises:
+            FloatingPointError: Naming the record for which the model's output is not a number.
+        """

@@ -1,0 +1,122 @@
+"""What a model wrote in place of its members' responses, kept for a report that reveals it.
+
+The file holds token ids of private prompts and responses, so it lies in the run's private folder
+and nowhere else; the exported tokenizer turns them into text.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audits.memorization.recital import Recital, Request
+from audits.results import write_table
+from common.errors import UserError
+from datamodules.encoding import EncodedRecord
+
+CONTINUATIONS_NAME = "continuations.parquet"
+_IDS = pa.list_(pa.int32())
+_SCHEMA = pa.schema(
+    [
+        ("record", pa.string()),
+        ("population", pa.string()),
+        ("prompt_ids", _IDS),
+        ("true_ids", _IDS),
+        ("written_ids", _IDS),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A member's true response beside the model's own, both from the first token on.
+
+    Attributes:
+        record: Id of the record.
+        population: Whose member it is.
+        prompt_ids: The prompt.
+        true_ids: The first tokens of the response, as many as were asked of the model.
+        written_ids: What greedy decoding writes after the prompt; fewer where eos ends it.
+    """
+
+    record: str
+    population: str
+    prompt_ids: tuple[int, ...]
+    true_ids: tuple[int, ...]
+    written_ids: tuple[int, ...]
+
+    @property
+    def matches(self) -> list[bool]:
+        """Whether the model wrote each true token at its place."""
+        written = (*self.written_ids, *[None] * len(self.true_ids))
+        return [own == true for own, true in zip(written, self.true_ids, strict=False)]
+
+
+def continuations(
+    population: str,
+    recitals: Sequence[Recital],
+    requests: Callable[[EncodedRecord], Sequence[Request]],
+) -> list[Continuation]:
+    """Returns what was written after each prompt, as far as the metrics asked for it.
+
+    Args:
+        population: Name of the population.
+        recitals: Its records.
+        requests: The greedy text that the metrics read of a record. A record of which none is read
+            from the prompt alone is left out.
+    """
+    found = []
+    for recital in recitals:
+        record = recital.record
+        asked = [one for one in requests(record) if one.prefix_tokens == 0]
+        if asked:
+            longest = max(asked, key=lambda one: one.tokens)
+            own = recital.greedy(longest)
+            true = record.response_ids[: longest.tokens]
+            found.append(Continuation(record.record_id, population, record.prompt_ids, true, own))
+    return found
+
+
+def write_continuations(found: Sequence[Continuation], folder: Path) -> Path:
+    """Writes the file of the last audit over that of the one before.
+
+    Args:
+        found: What was written.
+        folder: The run's private folder; created with mode 0700 where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / CONTINUATIONS_NAME
+    write_table(pa.Table.from_pylist([asdict(one) for one in found], schema=_SCHEMA), path)
+    return path
+
+
+def read_continuations(folder: Path, population: str) -> dict[str, Continuation]:
+    """Returns a population's continuations by record; empty where none were kept.
+
+    Args:
+        folder: A run's private folder.
+        population: Whose members.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = folder / CONTINUATIONS_NAME
+    if not path.is_file():
+        return {}
+    try:
+        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} holds no continuations ({error}): run the memorization audit again"
+        ) from error
+    return {
+        row["record"]: Continuation(
+            row["record"],
+            row["population"],
+            *(tuple(row[name]) for name in ("prompt_ids", "true_ids", "written_ids")),
+        )
+        for row in rows
+        if row["population"] == population
+    }

@@ -1,0 +1,77 @@
+"""Curves over a run and figures of a checkpoint, from rows; numbers only, no text of a record."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from audits.results import Row
+
+# What tells rows of one metric apart, beside the metric's own options.
+_NO_OPTIONS = {"against", "length", "n", "p"}
+_SUFFIXES = (("value", ""), ("lower", "/lower"), ("upper", "/upper"))
+
+
+def curves(rows: Sequence[Row]) -> dict[str, float]:
+    """Returns the values of all rows over whole populations by TensorBoard tag.
+
+    Rates of (n, p)-extraction are left to the figure: they are a curve over n at each checkpoint.
+    """
+    found: dict[str, float] = {}
+    for row in rows:
+        params = row["params"]
+        if not isinstance(params, Mapping) or row["task"] is not None:
+            continue
+        if "length" in params or "n" in params:
+            continue
+        for column, suffix in _SUFFIXES:
+            number = row.get(column)
+            if isinstance(number, float):
+                found[_tag(row, params) + suffix] = number
+    return found
+
+
+def _tag(row: Row, params: Mapping[str, object]) -> str:
+    against = params.get("against")
+    parts = [str(row["population"]), *_metric_parts(row, params), str(row["metric"])]
+    return "/".join(["memorization", *parts, *([f"against_{against}"] if against else [])])
+
+
+def _metric_parts(row: Row, params: Mapping[str, object]) -> list[str]:
+    """Returns the metric's id, and its options where it has some."""
+    options = [f"{name}_{params[name]}" for name in sorted(set(params) - _NO_OPTIONS)]
+    return [str(row["name"]), *(["-".join(options)] if options else [])]
+
+
+def extraction_figures(rows: Sequence[Row]) -> dict[str, Figure]:
+    """Draws the share of records that are extractable with n samples, a line per population and p.
+
+    Args:
+        rows: Rows of populations; only extraction rates are drawn.
+
+    Returns:
+        One figure for every prefix and way of sampling, by TensorBoard tag.
+    """
+    lines: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        params, value = row["params"], row.get("value")
+        if row["metric"] != "extraction_rate" or not isinstance(params, Mapping):
+            continue
+        if isinstance(value, float):
+            tag = "/".join(["memorization", *_metric_parts(row, params)])
+            line = f"{row['population']}, p = {params['p']:g}"
+            lines.setdefault(tag, {}).setdefault(line, []).append((params["n"], value))
+    return {tag: _extraction_figure(own, tag) for tag, own in lines.items()}
+
+
+def _extraction_figure(lines: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    panel = figure.subplots()
+    for name, points in sorted(lines.items()):
+        samples, rates = zip(*sorted(points), strict=True)
+        panel.plot(samples, rates, marker="o", markersize=3, label=name)
+    panel.set_xscale("log")
+    panel.set_xlabel("samples, n")
+    panel.set_ylabel("share of records extractable")
+    panel.legend(loc="upper left", fontsize="small")
+    figure.suptitle(title, fontsize="small")
+    return figure

@@ -1,0 +1,90 @@
+"""The plug point of memorization metrics: one number per record, and what is told of many."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audits.memorization.recital import Recital, Request
+from common.errors import UserError
+from datamodules.encoding import EncodedRecord
+from kdmodules.sampling.sampler import SamplingSettings
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure of a population: the mean of one number in [0, 1] per record.
+
+    Attributes:
+        metric: Its name in the results table.
+        values: [B] float64 in [0, 1].
+        params: What tells it apart from other figures of the same name.
+        detailed: Whether it is also told by task and by length, and drawn over the run.
+    """
+
+    metric: str
+    values: NDArray[np.float64]
+    params: dict[str, float | int | str] = field(default_factory=dict)
+    detailed: bool = True
+
+
+class MemorizationMetric(ABC):
+    """Judges recitals; a new metric is a subclass with a name and :meth:`record_value`.
+
+    Attributes:
+        name: the metric's id in every table.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """Options that tell two uses of the metric apart, ready for JSON."""
+        return {}
+
+    @property
+    def scheme(self) -> SamplingSettings | None:
+        """The way of sampling under which it reads probabilities; None if it reads none."""
+        return None
+
+    @property
+    @abstractmethod
+    def length_edges(self) -> tuple[int, ...]:
+        """Lowest number of judged tokens of each class of lengths, ascending."""
+
+    @abstractmethod
+    def judged_tokens(self, record: EncodedRecord) -> int:
+        """Returns how many tokens of a record are judged; 0 where the metric is undefined."""
+
+    def read_tokens(self, record: EncodedRecord) -> int:
+        """Returns how many of a record's tokens must be read, counted from the first."""
+        return self.judged_tokens(record)
+
+    def requests(self, record: EncodedRecord) -> Sequence[Request]:
+        """Returns the greedy text that it reads of a record; none if choices alone will do."""
+        return ()
+
+    @abstractmethod
+    def record_value(self, recital: Recital) -> float | None:
+        """Returns the number of one record with judged tokens; None where it is undefined."""
+
+    @abstractmethod
+    def summaries(self, values: NDArray[np.float64]) -> list[Summary]:
+        """Returns the figures of a population.
+
+        Args:
+            values: [B] what :meth:`record_value` gave.
+        """
+
+
+def require_at_least(name: str, option: str, value: int, least: int) -> None:
+    """Refuses a number that is too small.
+
+    Raises:
+        UserError: Naming metric and option.
+    """
+    if value < least:
+        raise UserError(f"metric {name}: {option} is {value}: give at least {least}")

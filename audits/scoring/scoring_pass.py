@@ -1,0 +1,109 @@
+"""One forward pass over a set of records, on any number of ranks, each scored exactly once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from torch import Tensor
+
+from audits.scoring.statistics_file import StatisticsFile
+from audits.scoring.statistics_spool import StatisticsSpool
+from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
+from common.ranks import Ranks
+from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
+from kdmodules.models.causal_lm import CausalLM, model_device
+from kdmodules.scoring import TokenScores, UndefinedScoreError, token_statistics
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+
+_GATHERED_BATCHES = 16
+"""Batches of a rank that are exchanged at once: few exchanges, and few tables in memory."""
+
+
+def score_records(
+    lm: CausalLM,
+    encoded: Sequence[EncodedRecord],
+    pad_id: int,
+    ranks: Ranks,
+    batch_size: int,
+    max_batch_tokens: int,
+    progress: Progress,
+    key: StatisticsKey | None = None,
+    folder: Path | None = None,
+) -> StatisticsFile:
+    """Puts the token statistics of every record on disk, from one forward pass each.
+
+    Args:
+        lm: The model, in evaluation mode.
+        encoded: Records with at least one response token.
+        pad_id: Token id that fills padding.
+        ranks: This process among all.
+        batch_size: Most records in a batch.
+        max_batch_tokens: Most tokens in a batch with its padding.
+        progress: Opens a bar of so many steps; called once.
+        key: What the statistics will say that they were computed from.
+        folder: Where they lie while they are in use; None is the system's folder for temporary
+            files.
+
+    Returns:
+        Statistics in the order of ``encoded``, whole on every rank.
+
+    Raises:
+        FloatingPointError: Naming the record whose distribution is not a number.
+    """
+    spool = StatisticsSpool([record.record_id for record in encoded], folder)
+    batches = scored_batches(lm, encoded, pad_id, ranks, batch_size, max_batch_tokens, progress)
+    for places, table in batches:
+        spool.append(places, table)
+    return spool.finish(key)
+
+
+def scored_batches(
+    lm: CausalLM,
+    encoded: Sequence[EncodedRecord],
+    pad_id: int,
+    ranks: Ranks,
+    batch_size: int,
+    max_batch_tokens: int,
+    progress: Progress,
+) -> Iterator[tuple[list[int], TokenStatistics]]:
+    """Yields every batch of a pass: places in ``encoded``, and the statistics of the records there.
+
+    Batches are cut over all records before they are dealt to ranks, so that one process and
+    several run the same batches and give the same numbers. Every rank is given all of them.
+
+    Args and errors are those of :func:`score_records`.
+    """
+    buckets = length_buckets([len(record) for record in encoded], batch_size, max_batch_tokens)
+    mine = ranks.share(buckets)
+    done = 0
+    with progress(len(mine)) as advance:
+        for first in range(0, len(mine), _GATHERED_BATCHES):
+            found: list[TokenStatistics] = []
+            for bucket in mine[first : first + _GATHERED_BATCHES]:
+                batch = collate([encoded[index] for index in bucket], pad_id)
+                found.append(_score_batch(lm, batch.to(model_device(lm))))
+                advance()
+            # Beyond the last bucket are a short rank's repeats.
+            yield from zip(buckets[done:], ranks.gather(found), strict=False)
+            done += len(found) * ranks.world_size
+
+
+def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
+    def compute(lm: CausalLM) -> dict[str, Tensor]:
+        weight = lm.head_weight[: lm.vocabulary_size]
+        scores = token_statistics(lm.hidden(batch), weight, batch.targets())
+        return {
+            "logp": scores.logp,
+            "mean": scores.mean,
+            "variance": scores.variance,
+            "rank": scores.rank,
+        }
+
+    try:
+        scores = TokenScores(**lm(compute))
+    except UndefinedScoreError as error:
+        record = batch.record_ids[int(batch.record_index()[error.row])]
+        raise FloatingPointError(f"record {record} cannot be scored: {error}") from error
+    lengths = batch.response_mask.sum(dim=1)
+    return TokenStatistics.from_batch(batch.record_ids, lengths, scores, token_ids=batch.targets())

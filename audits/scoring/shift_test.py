@@ -1,0 +1,218 @@
+"""What must be known of two record sets before an attack on them is read: shift and balance."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from audits.results import Row
+from audits.scoring.blind_baseline import BlindOptions, BlindSide, BlindVerdict, blind_baseline
+from audits.statistics import Estimate, auroc
+from audits.statistics.clusters import critical_value
+from audits.statistics.multiplicity import labellings
+from audits.statistics.proportions import effective_size, wilson
+from common.keys import numpy_generator
+
+DEALT_BY_COINS = "dealt_by_coins"
+"""Metric of the row that says whether fair coins dealt a population and its non-members: 1 or 0."""
+
+_BALANCE = "balance"
+_TAIL = 0.05
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The blind baseline of a population against its non-members, and how alike they are.
+
+    Attributes:
+        population: The members' population.
+        verdict: The blind baseline's.
+        rows: Rows of the results table, without identity columns.
+        dealt_by_coins: Whether fair coins dealt the sides; what their texts tell is then luck.
+    """
+
+    population: str
+    verdict: BlindVerdict
+    rows: tuple[Row, ...]
+    dealt_by_coins: bool = False
+
+    @staticmethod
+    def of(
+        population: str,
+        members: BlindSide,
+        nonmembers: BlindSide,
+        options: BlindOptions,
+        skipped: int = 0,
+        dealt_by_coins: bool = False,
+    ) -> "Gate":
+        """Measures everything; the same for the same records in any order.
+
+        Args:
+            population: The members' population.
+            members: Its records that can be scored.
+            nonmembers: The records opposed to them.
+            options: How shift is measured and judged.
+            skipped: Records of both sides that cannot be scored.
+            dealt_by_coins: Whether fair coins dealt the sides.
+        """
+        verdict = blind_baseline(members, nonmembers, options)
+        common: Row = {"population": population, "skipped": skipped, "shifted": verdict.shifted}
+        rows = [*_blind_rows(verdict, options), *_balance_rows(members, nonmembers, options)]
+        together = tuple({**common, **row} for row in rows)
+        return Gate(population, verdict, together, dealt_by_coins)
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """Values by TensorBoard tag, over all records."""
+        return {
+            f"membership/{self.population}/{row['name']}/{row['metric']}": row["value"]
+            for row in self.rows
+            if isinstance(row["value"], float)
+        }
+
+    @property
+    def alarming(self) -> bool:
+        """Whether attacks measure the records: the texts differ, and not by the luck of coins."""
+        return bool(self.verdict.shifted) and not self.dealt_by_coins
+
+    @property
+    def message(self) -> str | None:
+        """What a reader must know first; None where nothing is wrong."""
+        found = self.verdict
+        counts = f"n = {found.n_members} + {found.n_nonmembers}"
+        told = (
+            f"a classifier that sees only the text tells {self.population} from its non-members "
+            f"(AUROC {found.auroc:.3f}, p = {found.p_value:.3g}, {counts})"
+        )
+        if self.dealt_by_coins:
+            luck = f"{told}; fair coins dealt them, so that this is luck and counted as such"
+            return luck if found.shifted else None
+        if found.shifted:
+            return f"SHIFTED DATA: {told}; attacks on them measure the records, not the model"
+        if found.shifted is None:
+            return (
+                f"{self.population} and its non-members are not shown to be of one distribution "
+                f"({counts}); about {found.needed} records a side would show it"
+            )
+        return None
+
+
+def gravest_shift(verdicts: Iterable[bool | None]) -> bool | None:
+    """Returns what a population's own rows say of a shift where it is set against several others.
+
+    Args:
+        verdicts: Of the pairs that it is part of, `BlindVerdict.shifted`; none where nothing was
+            judged.
+
+    Returns:
+        True where one pair differs, False where none does, None where that is not shown.
+
+    >>> gravest_shift([False, None, True]), gravest_shift([False, None]), gravest_shift([False])
+    (True, None, False)
+    """
+    found = list(verdicts)
+    if True in found:
+        return True
+    return False if found and None not in found else None
+
+
+def coins_row(population: str, dealt_by_coins: bool) -> Row:
+    """Returns the row of the results table that says whether fair coins dealt the sides.
+
+    Args:
+        population: The members' population.
+        dealt_by_coins: What the data module says of it.
+    """
+    answer = {"metric": DEALT_BY_COINS, "value": float(dealt_by_coins)}
+    return {"population": population, "name": _BALANCE, **answer}
+
+
+def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[Row]:
+    """AUROC with its 95% interval, the one-sided bound that decides, and the records needed."""
+    measured = not math.isnan(verdict.auroc)
+    half = critical_value(_TAIL) * verdict.standard_error
+    common: Row = {
+        "name": "blind",
+        "params": asdict(options),
+        "n_members": verdict.n_members,
+        "n_nonmembers": verdict.n_nonmembers,
+    }
+    value: Row = {
+        "metric": "auroc",
+        "value": verdict.auroc if measured else None,
+        "lower": max(0.0, verdict.auroc - half) if measured else None,
+        "upper": min(1.0, verdict.auroc + half) if measured else None,
+        "p_value": verdict.p_value if measured else None,
+    }
+    bound: Row = {"metric": "upper_bound", "value": verdict.upper_bound if measured else None}
+    needed: Row = {"metric": "records_needed", "value": float(verdict.needed)}
+    return [{**common, **row} for row in (value, bound, needed)]
+
+
+def _balance_rows(members: BlindSide, nonmembers: BlindSide, options: BlindOptions) -> list[Row]:
+    """Share of members with a near-duplicate among non-members, and how lengths and tasks differ.
+
+    Lengths: the AUROC of the number of characters, 0.5 where they are alike. Tasks: total variation
+    between the two distributions of tasks, in [0, 1], with its p-value under permuted labels; it is
+    above 0 by chance alone, hence no interval.
+    """
+    sides = (members, nonmembers)
+    if min(len(side.records) for side in sides) < 2:
+        return []
+    common: Row = {
+        "name": _BALANCE,
+        "n_members": len(members.records),
+        "n_nonmembers": len(nonmembers.records),
+    }
+    shared = np.isin(members.clusters, nonmembers.clusters)
+    share = float(shared.mean())
+    trials = effective_size(shared, members.clusters)
+    found: list[Row] = [
+        {
+            "metric": "near_duplicates",
+            "value": share,
+            **dict(zip(("lower", "upper"), wilson(share, trials, _TAIL), strict=True)),
+        }
+    ]
+    lengths = {
+        "prompt_length_auroc": [
+            [float(len(one.instruction) + len(one.context)) for one in side.records]
+            for side in sides
+        ],
+        "response_length_auroc": [
+            [float(len(one.response)) for one in side.records] for side in sides
+        ],
+    }
+    for metric, (ours, theirs) in lengths.items():
+        estimate: Estimate = auroc(
+            ours,
+            theirs,
+            member_clusters=members.clusters,
+            nonmember_clusters=nonmembers.clusters,
+        )
+        interval = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
+        found.append({"metric": metric, **interval})
+    found.append({"metric": "task_distance", **_task_distance(members, nonmembers, options)})
+    return [{**common, **row} for row in found]
+
+
+def _task_distance(members: BlindSide, nonmembers: BlindSide, options: BlindOptions) -> Row:
+    """Total variation between the sides' distributions of tasks, with its p-value."""
+    sides = (members.ordered(), nonmembers.ordered())
+    names, tasks = np.unique(
+        [record.task for side in sides for record in side.records], return_inverse=True
+    )
+    inside = np.arange(tasks.size) < len(members.records)
+    clusters = np.concatenate([side.clusters for side in sides])
+    rng = numpy_generator(options.seed, "task permutations")
+    labels = labellings(inside, clusters, options.permutations, rng)
+    counts = np.stack(
+        [np.bincount(tasks, weights=one, minlength=names.size) for one in labels], axis=1
+    )  # [T, 1 + P]
+    totals = np.bincount(tasks)[:, None]
+    ours = counts / counts.sum(axis=0)
+    theirs = (totals - counts) / (tasks.size - counts.sum(axis=0))
+    distances = 0.5 * np.abs(ours - theirs).sum(axis=0)
+    reached = distances >= distances[0] - 1e-12
+    return {"value": float(distances[0]), "p_value": float(reached.mean())}

@@ -1,0 +1,108 @@
+"""Exports the last weights of a fit as a folder that anybody can load."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from audits.model_card.card import DataDescription, model_card
+from audits.results import merge_parts, read_table
+from callbacks.run import Scene, run_folder, run_identity
+from datamodules import InstructionDataModule
+from kdmodules.models.adapters import (
+    adapter_base,
+    adapter_of,
+    add_adapter,
+    merge_adapter,
+    save_adapter,
+)
+from kdmodules.models.continued_adapter import adapter_folder
+from kdmodules.models.network import Network
+from kdmodules.models.sharding import whole_weights
+
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-privacy")
+
+
+class ModelExport(Callback):
+    """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card.
+
+    The last weights are exported, never the best on some loss, which would choose the leak away.
+    Of a run that trained an adapter the folder holds the merged model, and ``adapter/`` in it the
+    adapter alone.
+
+    Args:
+        enabled: Whether to export.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gathers the weights from all ranks and writes the folder on the first."""
+        if not self.enabled:
+            return
+        scene = Scene.of(trainer, pl_module)
+        weights = whole_weights(scene.module.language_model)
+        if trainer.is_global_zero:
+            self._write(scene, weights)
+        trainer.strategy.barrier("export")
+
+    @staticmethod
+    def _write(scene: Scene, weights: Mapping[str, Tensor]) -> None:
+        folder = run_folder(scene.trainer) / "export"
+        data = scene.data
+        if not isinstance(data, InstructionDataModule):
+            raise TypeError("only a run on an InstructionDataModule trains anything to export")
+        model = scene.module.language_model.model
+        adapter = adapter_of(model)
+        whole_model(model, weights).save_pretrained(folder)
+        if adapter is not None:
+            save_adapter(model, weights, folder / "adapter", _adapter_base(scene.module.network))
+        data.tokenizer.save_pretrained(folder)
+        merge_parts(run_folder(scene.trainer))
+        card = model_card(
+            run_identity(scene.trainer).columns(scene.module.seed),
+            read_table(run_folder(scene.trainer), "results").to_pylist(),
+            {name: version(name) for name in PACKAGES},
+            DataDescription(
+                source=data.source,
+                split=scene.module.training_split,
+                counts={summary.split: summary.records for summary in data.describe()},
+                protocol=data.splits.protocol,
+            ),
+            base_model=scene.module.network.source,
+            adapter=adapter,
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """Returns a plain model of the same configuration that holds the gathered weights.
+
+    The trained one may be sharded, and looking at a sharded weight is work for all ranks at once.
+
+    Args:
+        model: The trained model.
+        weights: Its whole weights by name.
+
+    Returns:
+        A model on the device of ``weights``, an adapter merged into it.
+    """
+    adapter = adapter_of(model)
+    with torch.device("meta"):
+        whole = type(model)(model.config)
+        if adapter is not None:
+            add_adapter(whole, adapter, seed=0)
+    whole.load_state_dict(weights, assign=True)
+    whole.tie_weights()
+    return whole if adapter is None else merge_adapter(whole)
+
+
+def _adapter_base(network: Network) -> str | None:
+    """Returns the name under which an adapter's base can be loaded; a pruned one has none."""
+    if network.source is not None and network.adapter is not None and network.adapter.continued:
+        return adapter_base(adapter_folder(network.source))
+    return network.source if network.depth_stride == 1 else None

@@ -1,0 +1,42 @@
+"""Writes beside a run's results what of its technique's mechanism ran."""
+
+from audits.mechanism import AUDIT, NAME
+from callbacks.audit import AuditCallback, Measurements
+from callbacks.run import Scene
+from kdmodules.student import StudentModule
+
+
+class MechanismRecord(AuditCallback):
+    """Adds to the results of a student what its response source did, at the last validation.
+
+    A technique whose response source follows the run (a threshold on the development loss, rounds
+    of rollouts) is known by what its source did and not by its name. One row for each figure of
+    :meth:`ResponseSource.mechanism`, and with them, where there is a warm-up, one for its share of
+    the updates; parameters name the source and the objective. Other models, and sources that do as
+    they are configured, get no rows.
+    """
+
+    audit = AUDIT
+
+    def __init__(self) -> None:
+        super().__init__(every_n_validations=0)
+
+    def measure(self, scene: Scene) -> Measurements:
+        """Returns the rows of a student that has trained; no scores."""
+        module = scene.module
+        if not isinstance(module, StudentModule) or not scene.step:
+            return Measurements()
+        params = {
+            "objective": type(module.kd_loss).__name__,
+            "source": type(module.responses).__name__,
+        }
+        figures = module.responses.mechanism()
+        warmup = module.optimizer.warmup_steps
+        if figures and warmup:
+            figures["warmup_share"] = min(warmup / scene.step, 1.0)
+        return Measurements(
+            results=[
+                {"name": NAME, "metric": metric, "value": value, "params": params}
+                for metric, value in figures.items()
+            ]
+        )

@@ -1,1 +1,0 @@
-"""How fast a run trains, and what its time is spent on."""

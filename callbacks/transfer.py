@@ -1,0 +1,147 @@
+"""The transfer audit: which private records lie verbatim in the text that taught the student."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from audits.membership.measurements import NEVER
+from audits.memorization.estimates import estimate
+from audits.memorization.metrics import Summary
+from audits.results import Row
+from audits.statistics.means import UtilityEstimate, gap
+from audits.utility.transfer import SpanIndex
+from callbacks.audit import AuditCallback, Measurements
+from callbacks.run import Scene
+from common.errors import UserError
+from common.ranks import Ranks
+from datamodules.batches import InstructionBatch
+from kdmodules.student import StudentModule
+
+Met = set[tuple[str, str]]
+
+
+class TransferAudit(AuditCallback):
+    """Watches the responses that a student is trained on, whoever wrote them.
+
+    What a teacher says of public prompts is a direct channel for its private records: in SeqKD's
+    text and in on-policy samples they can travel word for word. Reported is the share of private
+    responses with a verbatim span in that text, and beside it the share of records that no run
+    trains on, which formulaic answers explain. A module without a teacher is left alone.
+
+    Args:
+        span_tokens: Tokens of a span; shorter responses are skipped.
+        max_records: Most records of a population.
+    """
+
+    audit = "transfer"
+
+    def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
+        super().__init__(max_records=max_records)
+        if span_tokens < 1:
+            raise UserError(f"span_tokens is {span_tokens}: give at least 1")
+        self.span_tokens = span_tokens
+        self._index: SpanIndex | None = None
+        self._met: Met = set()
+        self._ranks = Ranks()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Indexes the spans of private, held-out and never-seen responses."""
+        if not isinstance(pl_module, StudentModule):
+            return
+        scene = Scene.of(trainer, pl_module)
+        self._ranks = scene.ranks
+        self._index = SpanIndex(
+            {name: self._responses(scene, name) for name in self._populations(scene)},
+            self.span_tokens,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: torch.Tensor | Mapping[str, Any] | None,
+        batch: InstructionBatch,
+        batch_idx: int,
+    ) -> None:
+        """Looks for spans in the responses of the step."""
+        if self._index is None or not isinstance(pl_module, StudentModule):
+            return
+        used = pl_module.trained_on
+        if used is not None:
+            rows = zip(used.input_ids.cpu(), used.response_mask.cpu(), strict=True)
+            self._met |= self._index.records_in(ids[mask].tolist() for ids, mask in rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adds what was found so far on all ranks, so that a resumed run goes on from there."""
+        self._share_finds()
+        return {**super().state_dict(), "met": sorted(self._met)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores both."""
+        super().load_state_dict(state_dict)
+        self._met = {(population, record) for population, record in state_dict["met"]}
+
+    def measure(self, scene: Scene) -> Measurements:
+        """Returns the share of each population, and the gaps between private and the others."""
+        found = Measurements()
+        if self._index is None:
+            return found
+        self._share_finds()
+        members, *others = self._populations(scene)
+        shares = {name: self._share(scene, name) for name in (members, *others)}
+        for name, (share, n) in shares.items():
+            side = "n_members" if name == members else "n_nonmembers"
+            skipped = len(self.population(scene, name)) - n
+            row = self._row(name, "transfer_overlap", share)
+            found.results.append({**row, side: n, "skipped": skipped})
+        for name in others:
+            (inside, n), (outside, m) = shares[members], shares[name]
+            both = None if inside is None or outside is None else gap(inside, outside)
+            row = self._row(members, "transfer_overlap_gap", both, against=name)
+            found.results.append({**row, "n_members": n, "n_nonmembers": m})
+        for row in found.results:
+            value = row.get("value")
+            if row["metric"] == "transfer_overlap" and isinstance(value, float):
+                found.curves[f"transfer/{row['population']}/overlap"] = value
+        return found
+
+    def _share_finds(self) -> None:
+        """Makes what any rank has found known to all; every rank must come here."""
+        every = self._ranks.gather([sorted(self._met)])
+        self._met = {one for own in every for one in own}
+
+    def _populations(self, scene: Scene) -> list[str]:
+        members = scene.data.member_population
+        return list(dict.fromkeys([members, scene.data.opposed_to(members), NEVER]))
+
+    def _responses(self, scene: Scene, name: str) -> dict[str, Sequence[int]]:
+        records = [record for record in self.population(scene, name) if record.response]
+        encoded = scene.data.encoder.encode_all(records)
+        return {record.record_id: record.response_ids for record in encoded}
+
+    def _share(self, scene: Scene, name: str) -> tuple[UtilityEstimate | None, int]:
+        """Returns the share of a population's long enough records, and their number."""
+        long_enough = set() if self._index is None else set(self._index.long_enough(name))
+        records = [one for one in self.population(scene, name) if one.id in long_enough]
+        values = np.array([(name, record.id) in self._met for record in records], dtype=np.float64)
+        summary = Summary("transfer_overlap", values)
+        clusters = scene.data.clusters(records)
+        return estimate(summary, np.arange(len(records)), clusters), len(records)
+
+    def _row(self, population: str, metric: str, found: UtilityEstimate | None, **more: str) -> Row:
+        bounds = (
+            {}
+            if found is None
+            else {"value": found.value, "lower": found.lower, "upper": found.upper}
+        )
+        return {
+            "population": population,
+            "task": None,
+            "name": "transfer_overlap",
+            "params": {"tokens": self.span_tokens, **more},
+            "metric": metric,
+            **bounds,
+        }

@@ -1,0 +1,1 @@
+"""What every floor stands on: errors, keyed randomness, atomic files, ranks, wording."""

@@ -1,0 +1,77 @@
+"""YAML with the line of every key, so that a mistake in a study file is named where it stands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from common.errors import UserError
+
+__all__ = ["Key", "LocatedYaml", "load_located"]
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class LocatedYaml:
+    """A parsed file and where its entries stand.
+
+    Attributes:
+        path: The file.
+        data: Plain dicts, lists and scalars.
+        lines: Line (from 1) of each entry, by its path of keys and list indices; `()` is the file.
+    """
+
+    path: Path
+    data: object
+    lines: dict[Key, int]
+
+    def error(self, key: Key, message: str) -> UserError:
+        """Returns an error that names file, key and line, or the line of what encloses the key."""
+        known = key
+        while known not in self.lines:
+            known = known[:-1]
+        name = ".".join(str(part) for part in key)
+        return UserError(f"{self.path}:{self.lines[known]}: {name + ': ' if name else ''}{message}")
+
+
+def load_located(path: Path) -> LocatedYaml:
+    """Reads a YAML file of plain values.
+
+    Raises:
+        UserError: No such file, not UTF-8, invalid YAML, or a key given twice.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: invalid YAML: {error.problem}") from error
+    lines: dict[Key, int] = {(): 1}
+    data = None if root is None else _value(path, root, (), lines)
+    return LocatedYaml(path, data, lines)
+
+
+def _value(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> object:
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, object] = {}
+        for name_node, child in node.value:
+            name = str(name_node.value)
+            line = name_node.start_mark.line + 1
+            if name in mapping:
+                raise UserError(f"{path}:{line}: key {name!r} is given twice")
+            lines[(*key, name)] = line
+            mapping[name] = _value(path, child, (*key, name), lines)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[(*key, index)] = child.start_mark.line + 1
+        return [_value(path, child, (*key, index), lines) for index, child in enumerate(node.value)]
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node)
+    finally:
+        loader.dispose()

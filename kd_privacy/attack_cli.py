@@ -1,0 +1,104 @@
+"""`kd-privacy attack`: attacks on a stored audit, without a model or an accelerator."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback
+from rich.console import Console
+from rich.table import Table
+
+from audits.membership.any_leak import MAX_T
+from audits.membership.evaluation import Evaluation, evaluate
+from audits.membership.stored_audit import StoredAudit, load_audit
+from audits.results import merge_parts, write_part
+from callbacks.membership import MembershipAudit
+from common.errors import UserError
+
+__all__ = ["COMMAND", "run_attacks"]
+
+COMMAND = "attack"
+_DESCRIPTION = (
+    "Runs membership attacks on what an audit with save_statistics has kept, and writes "
+    "results.parquet and scores.parquet. Example: kd-privacy attack --statistics "
+    "runs/student/private/statistics/step=400 --out runs/again -c configs/audits/membership.yaml"
+)
+
+
+def run_attacks(arguments: Sequence[str]) -> None:
+    """Runs `kd-privacy attack`.
+
+    Args:
+        arguments: The command line behind the command's name.
+
+    Raises:
+        UserError: No stored audit there, something that an attack needs was not stored, or no
+            membership audit among the fragments.
+    """
+    options = _parser().parse_args(list(arguments))
+    callbacks = _parser().instantiate_classes(options).trainer.callbacks or []
+    audits = [one for one in callbacks if isinstance(one, MembershipAudit)]
+    if not audits:
+        raise UserError(
+            "no fragment names a membership audit: give -c configs/audits/membership.yaml"
+        )
+    stored = load_audit(Path(options.statistics), audits[-1].plan)
+    found = _evaluate(audits[-1], stored)
+    _write(Path(options.out), stored, found)
+    _print(found)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=f"kd-privacy {COMMAND}",
+        description=_DESCRIPTION,
+        allow_abbrev=False,
+        exit_on_error=True,
+    )
+    parser.add_argument("-c", "--config", action="config", help="Fragment that names the attacks.")
+    parser.add_argument(
+        "--statistics", type=str, required=True, help="Folder private/statistics/step=<n> of a run."
+    )
+    parser.add_argument("--out", type=str, required=True, help="Folder for the tables.")
+    parser.add_argument(
+        "--trainer.callbacks",
+        type=list[Callback] | None,
+        default=None,
+        help="Callbacks of the fragments, of which the last membership audit is read.",
+    )
+    return parser
+
+
+def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
+    gates = {}
+    if audit.blind is not None:
+        gates = {pair.members: pair.gate(stored.sides, audit.blind) for pair in stored.oppositions}
+        for gate in gates.values():
+            if gate.message is not None:
+                sys.stderr.write(f"{gate.message}\n")
+    sides, pairs = stored.sides, stored.oppositions
+    # Attacks that are chosen when others have been seen have no bound on epsilon.
+    return evaluate(audit.attacks, audit.fprs, sides, pairs, gates, named=False)
+
+
+def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:
+    step = int(str(stored.identity["step"]))
+    run = {"run": stored.identity["run"], "step": step}
+    results = [{**stored.identity, "audit": "membership", **row} for row in found.results]
+    write_part(out, "results", step, "membership", results)
+    write_part(out, "scores", step, "membership", ({**run, **row} for row in found.scores))
+    merge_parts(out)
+
+
+def _print(found: Evaluation) -> None:
+    table = Table("Attack", "Members", "AUROC", "95% interval")
+    for row in found.results:
+        if row["metric"] == "auroc" and row.get("task") is None and row.get("value") is not None:
+            interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
+            table.add_row(str(row["name"]), str(row["population"]), f"{row['value']:.3f}", interval)
+    console = Console()
+    console.print(table)
+    for row in found.results:
+        if row["metric"] == MAX_T and row.get("p_value") is not None:
+            console.print(f"Any attack, {row['population']}: p = {row['p_value']:.3g} (max-T)")

@@ -1,0 +1,278 @@
+"""The `kd-privacy` command: fit and validate from fragments, attack from stored audits."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import transformers
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.audit import AuditCallback, RunTables
+from callbacks.export import ModelExport
+from callbacks.final_validation import FinalValidation
+from callbacks.known_text import KnownText
+from callbacks.mechanism import MechanismRecord
+from callbacks.recovery import RecoveryCheckpoint
+from callbacks.references import ReferenceModels
+from callbacks.rhythm import AuditRhythm
+from callbacks.run import RunIdentity
+from callbacks.saved_config import (
+    RunConfig,
+    refuse_foreign_weights,
+    refuse_used_folder,
+    report_disagreement,
+)
+from common.errors import UserError
+from kd_privacy.attack_cli import COMMAND, run_attacks
+from kdmodules.language_model import LanguageModelModule
+from kdmodules.strategies import require_package
+from studies.run.orphans import end_with_parent
+
+DESCRIPTION = (
+    "Fine-tunes teachers, distils students and audits what they give away about private records. A "
+    "run is composed of YAML fragments, given in the order base, data, family, technique, recipe, "
+    "audits, trainer; every option can be overridden on the command line. Start with: kd-privacy "
+    "fit "
+    "-c configs/base/teacher.yaml -c configs/data/builtin.yaml -c configs/families/gpt2-mini.yaml "
+    "-c configs/audits/membership.yaml --run_dir runs/teacher. kd-privacy attack runs attacks on a "
+    "stored audit, without a model: kd-privacy attack --help"
+)
+
+TRAINER_DEFAULTS = {
+    # The development loss before training comes from whole validations, never from a sample of one.
+    "num_sanity_val_steps": 0,
+    # Attacks that need gradients run inside a validation.
+    "inference_mode": False,
+    # The data module deals each global batch to ranks itself, nothing dropped and nothing twice.
+    "use_distributed_sampler": False,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "enable_model_summary": False,
+}
+
+
+class PrivacyParser(LightningArgumentParser):
+    """Reports a mistake on the command line or in a fragment in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exits with status 2 after one line that names the key and the nearest valid one."""
+        known = [action.dest for action in self._actions]
+        sys.stderr.write(f"error: {shorten_error(message, known)}\n")
+        sys.exit(2)
+
+
+def shorten_error(message: str, known: Sequence[str]) -> str:
+    """Turns jsonargparse's report into one line: what is wrong, where, and the nearest valid name.
+
+    Args:
+        message: The parser's message, several lines long where types are nested.
+        known: Option names of the parser.
+
+    Returns:
+        One line.
+    """
+    lines = [line.strip(" -\t") for line in message.splitlines() if line.strip()]
+    causes = [
+        line
+        for line in lines
+        if not line.startswith(("Problem with given class_path", "Given value"))
+    ]
+    line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))[:600]
+    unknown = re.search(
+        r"(?:[Uu]nrecognized arguments?:|Option|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
+    )
+    if unknown:
+        nearest = difflib.get_close_matches(unknown.group(1), known, n=1, cutoff=0.6)
+        if nearest and nearest[0] != unknown.group(1):
+            return f"{line} (did you mean {nearest[0]}?)"
+    return line
+
+
+class PrivacyCLI(LightningCLI):
+    """LightningCLI with this project's identity, run folder and resume."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offers fit and validate."""
+        every = LightningCLI.subcommands()
+        return {name: every[name] for name in ("fit", "validate")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's identity, its folder and the recovery checkpoint."""
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default="runs/run",
+            help="Folder that everything of the run is written to.",
+        )
+        parser.add_argument(
+            "--threads",
+            type=int | None,
+            default=None,
+            help="CPU threads of every process; bits are equal for equal thread counts only.",
+        )
+        parser.add_lightning_class_args(RunIdentity, "run")
+        parser.add_lightning_class_args(AuditRhythm, "audits")
+        parser.add_lightning_class_args(ReferenceModels, "references")
+        parser.add_lightning_class_args(RecoveryCheckpoint, "recovery")
+        parser.add_lightning_class_args(ModelExport, "export")
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+        parser.link_arguments(
+            "run_dir", "data.init_args.manifest_folder", compute_fn=private_folder
+        )
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Adds what one subcommand alone takes."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "validate":
+            parser.add_argument(
+                "--untrained",
+                type=bool,
+                default=False,
+                help="Audit a network from scratch as it starts, with random weights.",
+            )
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration alone: the command line beats the checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Resolves `--ckpt_path last`, refuses a used folder, and sets the thread count."""
+        config = self.config[self.subcommand]
+        require_package(config.trainer.strategy)
+        run_dir = Path(config.run_dir)
+        if config.ckpt_path == "last":
+            config.ckpt_path = str(run_dir / "checkpoints" / "last.ckpt")
+        if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
+            raise UserError(
+                f"checkpoint {config.ckpt_path} does not exist: leave --ckpt_path out to start anew"
+            )
+        self._dump_config()
+        if _launches_processes():
+            if self.subcommand == "fit" and config.ckpt_path is None:
+                refuse_used_folder(run_dir)
+            elif self.subcommand == "fit":
+                report_disagreement(run_dir, self.config_dump)
+            else:
+                require_trained(config)
+                refuse_foreign_weights(run_dir, config.ckpt_path)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer with this project's logger, progress bar and end-of-run callbacks."""
+        config = self.config[self.subcommand]
+        if config.trainer.logger is None:
+            kwargs["logger"] = TensorBoardLogger(
+                save_dir=config.run_dir, name="", version="", default_hp_metric=False
+            )
+        listed = self.config_init[self.subcommand].trainer.callbacks or []
+        callbacks = last_of_each_audit(listed)
+        wants_bar = config.trainer.enable_progress_bar is not False
+        if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
+            callbacks.append(RichProgressBar())
+        run_config = RunConfig(self.config_dump, str(self.subcommand))
+        own = [KnownText(), *callbacks, MechanismRecord()]
+        kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
+        return super().instantiate_trainer(**kwargs)
+
+
+def require_trained(config: Namespace) -> None:
+    """Refuses a validation of random weights, unless that is what is asked for.
+
+    Args:
+        config: The configuration of the subcommand.
+
+    Raises:
+        UserError: If there is neither a checkpoint nor a source.
+    """
+    given = config.model.init_args
+    sources = [given.get("source"), given.get("network.source"), config.ckpt_path]
+    if "network" in given and not any(sources) and not config.untrained:
+        raise UserError(
+            "this would audit random weights: give --ckpt_path RUN/checkpoints/last.ckpt or "
+            "--model.network.source SOURCE, or say --untrained true"
+        )
+
+
+def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Keeps the last audit of each kind: a later fragment replaces an earlier one's audit.
+
+    Two audits of one kind would write the same part of the results table.
+    """
+    last = {one.audit: one for one in callbacks if isinstance(one, AuditCallback)}
+    return [
+        one for one in callbacks if not isinstance(one, AuditCallback) or last[one.audit] is one
+    ]
+
+
+def private_folder(run_dir: str) -> str:
+    """Returns the folder of a run that may hold what the private records reveal."""
+    return str(Path(run_dir) / "private")
+
+
+def mistake_behind(error: BaseException | None) -> UserError | None:
+    """Returns the user's mistake behind an error: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _launches_processes() -> bool:
+    """Tells the process that the user started from those that a strategy, torchrun or srun did."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((rank for rank in ranks if rank is not None), "0")) == 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs `kd-privacy`.
+
+    Args:
+        arguments: The command line without the program's name; the process's own if None.
+    """
+    # Loading and saving a model's shards is no long work; the runs have bars of their own.
+    transformers.utils.logging.disable_progress_bar()
+    given = sys.argv[1:] if arguments is None else arguments
+    if not _launches_processes():
+        end_with_parent()
+    try:
+        if given[:1] == [COMMAND]:
+            run_attacks(given[1:])
+            return
+        PrivacyCLI(
+            LanguageModelModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            parser_class=PrivacyParser,
+            parser_kwargs={"description": DESCRIPTION, "prog": "kd-privacy", "allow_abbrev": False},
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+        )
+    except Exception as error:
+        mistake = mistake_behind(error)
+        if mistake is None:
+            raise
+        sys.stderr.write(f"error: {mistake}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

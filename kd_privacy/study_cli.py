@@ -1,0 +1,248 @@
+"""`kd-study`: a whole experiment from one file.
+
+plan    print the cells of a study, their commands, what is done, and what each will take
+run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
+report  write one self-contained HTML page, its tables and charts, and print the main table
+claims  print the verdict on each of the five claims, and what it rests on
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from common.errors import UserError
+from studies.claims import study_findings
+from studies.claims.output import findings_json, print_findings
+from studies.compare.tables import write_study_tables
+from studies.plan.cells import Plan
+from studies.plan.planner import make_plan
+from studies.plan.study_file import StudyFile, read_study
+from studies.report import print_main_table, write_report
+from studies.run.estimate_output import print_plan
+from studies.run.estimates import Forecast, estimate_cells, time_model
+from studies.run.executors import Executor, LocalExecutor, RayExecutor, fit_program
+from studies.run.progress import Progress
+from studies.run.runner import Shard, run_plan
+from studies.run.step_checks import check_steps
+
+__all__ = ["main"]
+
+_WORKERS = 2
+
+_OVERRIDE_HELP = """\
+Options of kd-privacy that hold a dot win over the study file, for every cell:
+  kd-study run FILE --data.source records.jsonl --trainer.max_epochs 3
+and for the cells of one stage alone with stages.<stage>. before them:
+  kd-study run FILE --stages.teacher.trainer.max_epochs 20
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `kd-study` and returns its exit status.
+
+    0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
+    """
+    console = Console(stderr=True)
+    try:
+        return _dispatch(*_parse(arguments))
+    except UserError as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted: the same command goes on from here")
+        return 130
+
+
+def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    study = read_study(options.file)
+    out = Path(options.run_dir or Path("runs") / study.name)
+    if options.command in ("plan", "run"):
+        plan = make_plan(study, out, overrides, options.threads_per_cell)
+        check_steps(plan.cells)
+        return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
+    if overrides:
+        kind = {"report": "a report takes", "claims": "claims take"}[options.command]
+        raise UserError(f"--{next(iter(overrides))}: {kind} no options of kd-privacy")
+    if options.command == "claims":
+        return _claims(study, out, options.json)
+    return _report(study, out, options.reveal)
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
+    parser = argparse.ArgumentParser(
+        prog="kd-study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    texts = {
+        "plan": "print cells, commands, states, and the parameters, memory and time of each; runs "
+        "nothing",
+        "run": "run the cells that are not done",
+        "report": "write OUT/report/index.html, its tables (CSV, LaTeX) and its charts (SVG, PNG)",
+        "claims": "print the verdicts on the five claims from the cells that are done",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_OVERRIDE_HELP if name in ("plan", "run") else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_argument("file", metavar="FILE", help="study file (configs/studies/*.yaml)")
+        command.add_argument(
+            "--run_dir", metavar="OUT", help="folder of the study (default: runs/<name>)"
+        )
+        if name == "report":
+            command.add_argument(
+                "--reveal",
+                action="store_true",
+                help="also write OUT/private/report.html, which shows private records in words",
+            )
+            continue
+        if name == "claims":
+            command.add_argument("--json", action="store_true", help="print JSON")
+            continue
+        command.add_argument(
+            "--threads_per_cell",
+            type=_positive,
+            metavar="N",
+            help="threads of each cell (default: the file's, else 1); part of a cell's identity",
+        )
+        command.add_argument(
+            "--workers",
+            type=_positive,
+            metavar="N",
+            help=f"cells at a time (default: {_WORKERS}"
+            + ("; with ray, as many as the cluster's CPUs allow)" if name == "run" else ")"),
+        )
+        if name == "plan":
+            command.add_argument(
+                "--terms", action="store_true", help="print what each cell's memory is made of"
+            )
+        if name == "run":
+            _add_run_options(command)
+    options, rest = parser.parse_known_args(arguments)
+    return options, _overrides(rest)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run every N-th cell from the I-th on, and what those need; the other shards run "
+        "theirs on the same folder at the same time or later",
+    )
+    command.add_argument(
+        "--executor",
+        choices=["local", "ray"],
+        default="local",
+        help="where cells run: this machine, or the Ray cluster at $RAY_ADDRESS (one of this "
+        "machine where that is not set)",
+    )
+    command.add_argument(
+        "--gpus_per_cell",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="GPUs that Ray gives each cell; a fraction shares one (0)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _overrides(rest: Sequence[str]) -> dict[str, object]:
+    overrides: dict[str, object] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name:
+            raise UserError(f"{word}: no such option of kd-study (see kd-study --help)")
+        if not equals:
+            if not words:
+                raise UserError(f"--{name}: a value is missing")
+            value = words.pop(0)
+        overrides[name] = yaml.safe_load(value) if value else ""
+    return overrides
+
+
+def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
+    estimates = estimate_cells(plan.cells)
+    times = time_model(plan, estimates)
+    workers = options.workers or _WORKERS
+    print_plan(plan, estimates, times, workers, Console(), terms=options.terms)
+    return 0
+
+
+def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
+    console = Console()
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    executor = _executor(plan, options)
+    cells = plan.cells if shard is None else shard.cells(plan)
+    times = time_model(plan, estimate_cells(plan.cells))
+    with Progress(plan, console, Forecast(cells, times, executor.workers)) as progress:
+        complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
+    done = write_study_tables(plan, out)
+    console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
+    return 0 if complete else 1
+
+
+def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
+    if options.executor == "local":
+        if options.gpus_per_cell:
+            raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
+        return LocalExecutor(
+            fit_program(), options.workers or _WORKERS, end_holders=not options.shard
+        )
+    if options.shard:
+        raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
+    return RayExecutor(fit_program(), options.workers, options.gpus_per_cell, plan.threads)
+
+
+def _last_plan(study: StudyFile, out: Path) -> Plan:
+    path = out / "plan.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
+    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))).moved_to(out)
+
+
+def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
+    plan = _last_plan(study, out)
+    write_study_tables(plan, out)
+    findings = study_findings(plan, out)
+    console = Console()
+    if as_json:
+        console.print(findings_json(findings), markup=False, highlight=False, soft_wrap=True)
+    else:
+        print_findings(findings, console)
+    return 0
+
+
+def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+    plan = _last_plan(study, out)
+    now = make_plan(study, out, plan.overrides, plan.threads)
+    changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
+    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal)
+    console = Console()
+    print_main_table(plan, out, console)
+    console.print(f"page: {page}", markup=False, soft_wrap=True)
+    console.print(f"curves: tensorboard --logdir {out}", markup=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

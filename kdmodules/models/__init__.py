@@ -1,0 +1,1 @@
+"""Networks: families, loading, adapters, sharding."""

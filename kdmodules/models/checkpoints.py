@@ -1,0 +1,137 @@
+"""Checkpoints of this project: what they hold beside the weights, and what each of them fits."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from common.errors import UserError
+from datamodules.tokenizer import vocabulary_hash
+from kdmodules.models.adapters import Adapter, adapter_of, add_adapter, merge_adapter
+from kdmodules.models.families import FAMILIES, family_of
+from kdmodules.models.strict_loading import require_tied, require_weights
+
+METADATA_KEY = "kd_privacy"
+"""Key of a Lightning checkpoint under which :func:`checkpoint_metadata` is stored."""
+
+WEIGHTS_PREFIX = "lm.model."
+"""Prefix of the network's weights in a Lightning checkpoint's state dict."""
+
+_NOT_OF_THE_NETWORK = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+
+
+def load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
+    """Rebuilds the network of a checkpoint, in float32 and plain.
+
+    Args:
+        path: A Lightning checkpoint that a run of this project wrote.
+        dropout: Dropout rates, by their configuration names, that replace the stored ones.
+
+    Raises:
+        UserError: If it cannot be read, or its weights are not exactly those of its network.
+    """
+    checkpoint = read_checkpoint(path)
+    metadata = checkpoint[METADATA_KEY]
+    config = AutoConfig.for_model(**{**metadata["config"], **dropout})
+    model_class = FAMILIES[metadata["family"]].model_class
+    model = model_class._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    weights = {
+        name.removeprefix(WEIGHTS_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(WEIGHTS_PREFIX)
+    }
+    adapted = metadata.get("adapter") is not None
+    if adapted:
+        add_adapter(model, Adapter(**metadata["adapter"]), seed=0)
+    require_weights(f"checkpoint {path}", model.state_dict(), weights)
+    require_tied(f"checkpoint {path}", model, weights)
+    model.load_state_dict(weights)
+    return merge_adapter(model) if adapted else model
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Opens a Lightning checkpoint that a run of this project wrote.
+
+    Its tensors are mapped, and read where they are used.
+
+    Raises:
+        UserError: If the file is missing, cannot be read, or is no checkpoint of ours.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"checkpoint {path} cannot be read: {first_line}") from error
+    if METADATA_KEY not in checkpoint:
+        raise UserError(
+            f"checkpoint {path} was not written by kd-privacy: export it to a folder first"
+        )
+    return checkpoint
+
+
+def checkpoint_metadata(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Returns what :func:`load_checkpoint` needs to rebuild the network from a checkpoint."""
+    adapter = adapter_of(model)
+    return {
+        "family": family_of(model).name,
+        "config": model.config.to_dict(),
+        "adapter": None if adapter is None else asdict(adapter),
+        "vocabulary_size": len(tokenizer),
+        "vocabulary_hash": vocabulary_hash(tokenizer),
+    }
+
+
+def require_checkpoint_fits(
+    checkpoint: Mapping[str, Any],
+    state: Callable[[], Mapping[str, Tensor]],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Refuses a checkpoint of another network than the one that is to go on from it.
+
+    Names and shapes do not tell: a network with other heads, or whose adapter is scaled by another
+    alpha, has the same ones.
+
+    Args:
+        checkpoint: What Lightning has read; some strategies have loaded its weights by then, as
+            strictly.
+        state: Returns the state of the module that it is to be loaded into.
+        metadata: What :func:`checkpoint_metadata` says of that module.
+
+    Raises:
+        UserError: If it is none of ours, its weights are not exactly those of the module, or its
+            vocabulary, a figure of its configuration or its adapter's scale is another. Dropout
+            rates may change.
+    """
+    theirs = checkpoint.get(METADATA_KEY)
+    if theirs is None:
+        raise UserError("the checkpoint of --ckpt_path was not written by kd-privacy")
+    if "state_dict" in checkpoint:
+        require_weights("the checkpoint of --ckpt_path", state(), checkpoint["state_dict"])
+    if theirs["vocabulary_hash"] != metadata["vocabulary_hash"]:
+        raise UserError(
+            "the checkpoint of --ckpt_path was trained with another vocabulary "
+            f"({theirs['vocabulary_size']} tokens, {theirs['vocabulary_hash'][:8]}) than this "
+            f"run's ({metadata['vocabulary_size']} tokens, {metadata['vocabulary_hash'][:8]})"
+        )
+    before, now = theirs["config"], metadata["config"]
+    for name in sorted(before.keys() & now.keys() - _NOT_OF_THE_NETWORK):
+        if "drop" not in name and before[name] != now[name]:
+            raise UserError(
+                f"the checkpoint of --ckpt_path is of another network: its {name} is "
+                f"{before[name]!r}, this run's is {now[name]!r}"
+            )
+    scales = [(one.get("adapter") or {}).get("alpha") for one in (theirs, metadata)]
+    if scales[0] != scales[1]:
+        raise UserError(
+            f"the checkpoint of --ckpt_path is of another network: its adapter's alpha is "
+            f"{scales[0]!r}, this run's is {scales[1]!r}"
+        )

@@ -1,0 +1,71 @@
+"""An adapter that goes on from another run's instead of starting at nothing."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftConfig
+from transformers import PreTrainedModel
+
+from common.errors import UserError
+from kdmodules.models.adapters import is_adapter_folder, stored_adapter
+from kdmodules.models.strict_loading import require_weights
+
+_PEFT_PREFIX = "base_model.model."
+_SAME = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
+
+
+def adapter_folder(source: str | None) -> Path:
+    """Returns the PEFT folder of a source: itself, or ``adapter/`` in what a run exported.
+
+    Raises:
+        UserError: If there is none.
+    """
+    folder = Path(source or "").expanduser()
+    for candidate in (folder, folder / "adapter") if source else ():
+        if is_adapter_folder(candidate):
+            return candidate
+    raise UserError(
+        f"model.network.adapter.continued: model.network.source {source} holds no adapter "
+        "to go on with; give a folder of PEFT's, or the export of a run that trained one"
+    )
+
+
+def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = False) -> None:
+    """Gives the adapter of a model the weights of another one of the same form, in place.
+
+    Args:
+        model: With an adapter injected, on the base that the other was trained on.
+        folder: PEFT's, of the other adapter.
+        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
+
+    Raises:
+        UserError: If rank, scale, targets or weights are not the same ones, or cannot be read.
+    """
+    wanted = model.peft_config["default"]
+    if not isinstance(wanted, LoraConfig):
+        raise TypeError(f"expected a LoRA adapter, found {type(wanted).__name__}")
+    _require_same_form(wanted, folder)
+    own = {
+        _PEFT_PREFIX + name.replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }
+    found = stored_adapter(folder, allow_pickle)
+    require_weights(f"the adapter in {folder}", own, found)
+    with torch.no_grad():
+        for name, value in found.items():
+            own[name].copy_(value)
+
+
+def _require_same_form(wanted: LoraConfig, folder: Path) -> None:
+    config = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise UserError(f"{folder} holds an adapter of type {config.peft_type}, not LoRA")
+    pairs = {name: (getattr(wanted, name), getattr(config, name)) for name in _SAME}
+    pairs["targets"] = (sorted(wanted.target_modules or ()), sorted(config.target_modules or ()))
+    for name, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UserError(
+                f"model.network.adapter.continued: {name} is {theirs} in {folder} and {ours} in "
+                "this run's model.network.adapter"
+            )

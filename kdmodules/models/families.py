@@ -1,0 +1,172 @@
+"""The three families, and where the blocks, the final norm and the head of each are.
+
+This is the only file that knows the inside of a model; everything per block goes through it.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.activations import NewGELUActivation
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One decoder family.
+
+    Attributes:
+        name: The family's id: gpt2, opt or llama.
+        config_class: The Hugging Face configuration of the family.
+        model_class: The causal language model that the configuration builds.
+        trunk: Dotted path of the module that maps tokens to the inputs of the head.
+        blocks: Dotted path of the list of transformer blocks, input side first.
+        final_norm: Dotted path of the norm behind the last block.
+        adapter_targets: Names inside a block of the query and value projections, which an adapter
+            without targets of its own goes to. GPT-2's one projection holds the key too.
+    """
+
+    name: str
+    config_class: type[PreTrainedConfig]
+    model_class: type[PreTrainedModel]
+    trunk: str
+    blocks: str
+    final_norm: str
+    adapter_targets: tuple[str, ...]
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="gpt2",
+            config_class=GPT2Config,
+            model_class=GPT2LMHeadModel,
+            trunk="transformer",
+            blocks="transformer.h",
+            final_norm="transformer.ln_f",
+            adapter_targets=("c_attn",),
+        ),
+        Family(
+            name="opt",
+            config_class=OPTConfig,
+            model_class=OPTForCausalLM,
+            trunk="model",
+            blocks="model.decoder.layers",
+            final_norm="model.decoder.final_layer_norm",
+            adapter_targets=("q_proj", "v_proj"),
+        ),
+        Family(
+            name="llama",
+            config_class=LlamaConfig,
+            model_class=LlamaForCausalLM,
+            trunk="model",
+            blocks="model.layers",
+            final_norm="model.norm",
+            adapter_targets=("q_proj", "v_proj"),
+        ),
+    )
+}
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """Returns the family of a Hugging Face causal language model.
+
+    Raises:
+        UserError: If the model's type is none of the known families.
+    """
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        raise UserError(
+            f"model type {model.config.model_type!r} is not one of {', '.join(FAMILIES)}: add an "
+            "entry to FAMILIES in kdmodules/models/families.py that names its parts"
+        )
+    return family
+
+
+def _resolve(model: PreTrainedModel, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise UserError(
+            f"{type(model).__name__} has no module {path!r}: correct the paths of family "
+            f"{model.config.model_type!r} in kdmodules/models/families.py"
+        ) from error
+
+
+def trunk(model: PreTrainedModel) -> nn.Module:
+    """Returns the module that maps token ids to the inputs of the head: embeddings to norm."""
+    return _resolve(model, family_of(model).trunk)
+
+
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """Returns the transformer blocks, input side first."""
+    found = _resolve(model, family_of(model).blocks)
+    if not isinstance(found, nn.ModuleList):
+        raise UserError(
+            f"{family_of(model).blocks!r} of {type(model).__name__} is not a list of blocks"
+        )
+    return found
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """Returns the norm behind the last block; the identity where the model has none (OPT-350M)."""
+    owner, _, name = family_of(model).final_norm.rpartition(".")
+    norm = getattr(_resolve(model, owner), name)
+    return nn.Identity() if norm is None else norm
+
+
+def head(model: PreTrainedModel) -> nn.Module:
+    """Returns the map from the final norm's output to logits.
+
+    For OPT-350M this is its output projection followed by the language-model head, for every other
+    model the language-model head alone.
+    """
+    lm_head = model.get_output_embeddings()
+    projection = getattr(
+        getattr(_resolve(model, family_of(model).trunk), "decoder", None), "project_out", None
+    )
+    return lm_head if projection is None else nn.Sequential(projection, lm_head)
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """Lets PyTorch's own kernel compute GELU's tanh form, in place.
+
+    The published GPT-2 configurations name ``gelu_new``, which transformers writes as eight tensor
+    operations: autograd keeps four tensors of the block's inner width for it where the kernel keeps
+    one, and in bfloat16 each operation rounds. The function is the same, and so is the
+    configuration, which exports carry on.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def context_window(model: PreTrainedModel) -> int:
+    """Returns the longest sequence in tokens that the model accepts."""
+    return int(model.config.max_position_embeddings)
+
+
+def require_window(model: PreTrainedModel, max_tokens: int) -> None:
+    """Refuses records that may be longer than the model's window.
+
+    Raises:
+        UserError: Naming both lengths.
+    """
+    window = context_window(model)
+    if max_tokens > window:
+        raise UserError(
+            f"data.max_tokens is {max_tokens} but the {family_of(model).name} model's window is "
+            f"{window} tokens: lower data.max_tokens"
+        )

@@ -1,0 +1,116 @@
+"""Floating-point operations that a model's passes need, by arithmetic.
+
+The convention of PaLM's model FLOP utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix
+B): two for every weight of a matrix and token, and 4 H T for every token, block and T tokens of its
+record that attention compares; norms, activations and embeddings are left out. Departure: the head
+is counted at scored positions alone, because nothing else is multiplied with it here.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from datamodules.batches import InstructionBatch
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.families import blocks
+
+
+@dataclass(frozen=True)
+class PassSize:
+    """What a batch makes a model work through.
+
+    Attributes:
+        tokens: Tokens that are read, padding left out.
+        squares: Sum over records of the square of their tokens.
+        scored: Positions that the head is multiplied with.
+    """
+
+    tokens: int
+    squares: int
+    scored: int
+
+    @classmethod
+    def of(cls, batch: InstructionBatch) -> "PassSize":
+        """Returns the size of a batch."""
+        lengths = batch.attention_mask.sum(dim=1)
+        return cls(
+            int(lengths.sum()), int((lengths**2).sum()), int(batch.response_mask[:, 1:].sum())
+        )
+
+    def __add__(self, other: "PassSize") -> "PassSize":
+        return PassSize(
+            self.tokens + other.tokens, self.squares + other.squares, self.scored + other.scored
+        )
+
+
+NOTHING = PassSize(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a model's passes cost, per unit of :class:`PassSize`.
+
+    Attributes:
+        trunk: Weights of matrices that every token meets.
+        attention: Sum over blocks of the width that attention works at.
+        head: Weights of the head.
+        trained: Weights among those of ``trunk`` that get a gradient.
+        head_trained: Weights of the head that get a gradient.
+    """
+
+    trunk: int
+    attention: int
+    head: int
+    trained: int
+    head_trained: int
+
+    @classmethod
+    def of(cls, lm: CausalLM) -> "ModelCost":
+        """Returns the cost of a model; an adapter's matrices count with the trunk."""
+        stacked = blocks(lm.model)
+        trunk = [*_matrices(stacked), *_projections(lm.model)]
+        width = int(lm.model.config.hidden_size)
+        head = lm.model.get_output_embeddings().weight
+        return cls(
+            trunk=sum(one.numel() for one in trunk),
+            attention=len(stacked) * width,
+            head=head.numel(),
+            trained=sum(one.numel() for one in trunk if one.requires_grad),
+            head_trained=head.numel() if head.requires_grad else 0,
+        )
+
+    def forward(self, size: PassSize) -> float:
+        """Returns the operations of a forward pass."""
+        return (
+            2.0 * self.trunk * size.tokens
+            + 4.0 * self.attention * size.squares
+            + 2.0 * self.head * size.scored
+        )
+
+    def training(self, size: PassSize) -> float:
+        """Returns the operations of a forward and a backward pass.
+
+        The backward pass costs as much as the forward for the gradients of what a layer read, and
+        again for those of its weights, where they are trained. Nothing is counted for what
+        activation checkpointing computes twice.
+        """
+        of_weights = (
+            2.0 * self.trained * size.tokens
+            + 4.0 * self.attention * size.squares
+            + 2.0 * self.head_trained * size.scored
+        )
+        return 2.0 * self.forward(size) + of_weights
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    return [one for one in module.parameters() if one.ndim == 2]
+
+
+def _projections(model: nn.Module) -> list[torch.nn.Parameter]:
+    """Returns OPT-350M's maps between the width of its embeddings and that of its blocks."""
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and (".project_in." in name or ".project_out." in name)
+    ]

@@ -1,0 +1,1 @@
+"""Text that models write: keyed draws, decoding, batches of prompts."""

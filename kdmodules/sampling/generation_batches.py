@@ -1,0 +1,164 @@
+"""What every way of decoding shares: prompts as batches, a model's state, the end of a response."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from common.errors import UserError
+from datamodules.batches import length_buckets
+from datamodules.encoding import EncodedRecord
+from kdmodules.models.modes import evaluation_mode
+
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The token ids that decoding needs to know.
+
+    Attributes:
+        size: Valid tokens; rows of the head beyond it are padding and get no probability.
+        eos_id: Ends a response.
+        pad_id: Fills the left of shorter prompts; may equal `eos_id`.
+    """
+
+    size: int
+    eos_id: int
+    pad_id: int
+
+
+def left_pad(
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return prompts as one tensor that ends at the right edge, and its mask, both int64 [B, T].
+
+    Raises:
+        ValueError: If there is no prompt, or an empty one.
+    """
+    if not prompts or min(map(len, prompts)) == 0:
+        raise ValueError("generation needs at least one prompt and at least one token in each")
+    width = max(map(len, prompts))
+    ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRounds:
+    """Runs a function over records in length buckets and puts the results back in order.
+
+    Attributes:
+        batch_size: Most records in a bucket.
+        max_batch_tokens: Most tokens in a bucket, or None.
+        new_tokens: Tokens that each prompt will grow by.
+        synced: All ranks run equally many rounds; a rank that is short of records repeats a bucket,
+            or takes one padding token as its prompt, and drops the result.
+    """
+
+    batch_size: int
+    max_batch_tokens: int | None
+    new_tokens: int
+    synced: bool
+
+    def run(
+        self,
+        encoded: Sequence[EncodedRecord],
+        call: Callable[[Sequence[EncodedRecord]], list[Response]],
+        pad_id: int,
+        device: torch.device,
+    ) -> list[Response]:
+        """Return `call`'s result for every record, in the order of `encoded`."""
+        lengths = [len(record.prompt_ids) + self.new_tokens for record in encoded]
+        buckets = length_buckets(lengths, self.batch_size, self.max_batch_tokens) if encoded else []
+        # The ranks agree on the number of rounds first: inside a round they only step models.
+        rounds = largest_of_ranks(len(buckets), device) if self.synced else len(buckets)
+        results: dict[int, Response] = {}
+        for bucket in buckets:
+            found = call([encoded[index] for index in bucket])
+            results.update(zip(bucket, found, strict=True))
+        filler = EncodedRecord("", "", (pad_id,), (), False, False)
+        spare = [encoded[index] for index in buckets[-1]] if buckets else [filler]
+        for _ in range(rounds - len(buckets)):
+            call(spare)
+        return [results[index] for index in range(len(encoded))]
+
+
+def largest_of_ranks(own: int, device: torch.device) -> int:
+    """Return the largest of all ranks' numbers."""
+    most = torch.tensor(own, device=device)
+    torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+    return int(most)
+
+
+@contextlib.contextmanager
+def inference_state(model: PreTrainedModel, bfloat16: bool = False) -> Iterator[None]:
+    """Put a model in eval mode, without gradients and with empty generation defaults, for a while.
+
+    A checkpoint's own generation defaults would otherwise be merged into every call.
+
+    Args:
+        model: The model; each module's own mode and the defaults come back, errors or not.
+        bfloat16: Autocast where the device has it.
+    """
+    defaults = model.generation_config
+    kind = model.device.type
+    enabled = bfloat16 and (
+        kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    autocast = torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+    model.generation_config = GenerationConfig()
+    try:
+        with evaluation_mode(model), torch.no_grad(), autocast:
+            yield
+    finally:
+        model.generation_config = defaults
+
+
+def check_window(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    record_ids: Sequence[str],
+    max_new_tokens: int,
+) -> None:
+    """Refuse prompts that leave no room for the new tokens.
+
+    Raises:
+        UserError: Naming the first such record.
+    """
+    window = model.config.max_position_embeddings
+    for prompt, record_id in zip(prompts, record_ids, strict=True):
+        if len(prompt) + max_new_tokens > window:
+            raise UserError(
+                f"record {record_id}: a prompt of {len(prompt)} tokens and max_new_tokens="
+                f"{max_new_tokens} exceed the model's window of {window}: lower one of them"
+            )
+
+
+def refuse_not_finite(rows: Tensor, record_ids: Sequence[str]) -> None:
+    """Stop when a row met a next-token distribution that is not finite.
+
+    Raises:
+        UserError: Naming the first such record.
+    """
+    failed = rows.nonzero().flatten().tolist()
+    if failed:
+        raise UserError(
+            f"record {record_ids[failed[0]]}: the model's next-token distribution is not finite "
+            f"({len(failed)} of {len(record_ids)} records of the batch): its weights have diverged"
+        )
+
+
+def cut_at_end(tokens: Sequence[int], eos_id: int) -> tuple[tuple[int, ...], bool]:
+    """Return the tokens up to and including the first end-of-sequence token, and if there was one.
+
+    >>> cut_at_end([7, 2, 2, 2], eos_id=2)
+    ((7, 2), True)
+    """
+    if eos_id not in tokens:
+        return tuple(tokens), False
+    return tuple(tokens[: tokens.index(eos_id) + 1]), True

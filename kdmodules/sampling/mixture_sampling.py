@@ -1,0 +1,212 @@
+"""Responses sampled token by token from a mixture of student and teacher (MiniLLM's rollouts).
+
+At each token the behaviour policy is q~ = (1 - a) q + a p (Gu 2024, "MiniLLM", eq. 5; techniques.md
+section 6). p is the mean of the teachers' probabilities: each of n has the share a / n.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from common.errors import UserError
+from datamodules.encoding import EncodedRecord
+from kdmodules.sampling.generation_batches import BucketRounds, Vocabulary, cut_at_end
+from kdmodules.sampling.joint_decoding import decode_jointly, log_mixture
+from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """How rollouts are sampled.
+
+    Attributes:
+        teacher_share: The teacher's weight a in the mixture, in [0, 1]; an ensemble's in all.
+        max_new_tokens: Longest response in tokens, the end-of-sequence token included.
+        temperature: Divides every model's logits in the behaviour policy. There is no top-p or
+            top-k: a behaviour policy without full support has no unbiased importance weights.
+        bfloat16: Run the models under bfloat16 autocast where the device has it.
+    """
+
+    teacher_share: float = 0.2
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: If a value is out of range; the line names it.
+        """
+        if not 0 <= self.teacher_share <= 1:
+            raise UserError(f"teacher_share is {self.teacher_share}: give a share in [0, 1]")
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {self.max_new_tokens}: give at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature is {self.temperature}: give a positive number")
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureResponse:
+    """A rollout with what its importance weights need.
+
+    Attributes:
+        record_id: The prompt's record.
+        token_ids: n sampled tokens, the end-of-sequence token included if produced.
+        ended: Whether an end-of-sequence token ended it.
+        student_logp: log q_t(y_t) at temperature 1 when it was sampled, float32 [n], nats, on CPU.
+        teacher_logp: log p_t(y_t) at temperature 1, likewise; of several teachers, of their mean.
+        mixture_logp: log q~_t(y_t) of the behaviour policy, its temperature included; the
+            importance weight is w_t = exp(student_logp - mixture_logp).
+    """
+
+    record_id: str
+    token_ids: tuple[int, ...]
+    ended: bool
+    student_logp: Tensor
+    teacher_logp: Tensor
+    mixture_logp: Tensor
+
+
+def sample_mixture(
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    prompts: Sequence[Sequence[int]],
+    record_ids: Sequence[str],
+    settings: MixtureSettings,
+    vocabulary: Vocabulary,
+    scope: RandomScope,
+    synced_gpus: bool = False,
+) -> list[MixtureResponse]:
+    """Roll out one batch of prompts under the mixture.
+
+    Args:
+        student: The student q; its modes are restored afterwards.
+        teachers: At least one, with the student's vocabulary; p is the mean of their probabilities.
+        prompts: Token ids of each prompt.
+        record_ids: The prompts' records: names in errors, and keys of the random numbers.
+        settings: How to sample.
+        vocabulary: Valid tokens, end and padding.
+        scope: What the random numbers depend on besides the record id.
+        synced_gpus: Keep stepping until every rank is done, as sharded strategies need.
+
+    Returns:
+        One rollout per prompt, in order.
+
+    Raises:
+        UserError: If a prompt and the new tokens exceed a model's window, or a distribution is
+            not finite.
+        ValueError: If prompts and record ids do not pair up, or a prompt is empty.
+    """
+    chooser = _MixtureChooser(settings, scope.keys(record_ids, student.device), len(teachers))
+    tokens = decode_jointly(
+        (student, *teachers),
+        prompts,
+        record_ids,
+        chooser,
+        vocabulary,
+        settings.max_new_tokens,
+        settings.bfloat16,
+        synced_gpus,
+    )
+    return _responses(tokens, chooser, record_ids, vocabulary.eos_id)
+
+
+class _MixtureChooser:
+    """Draws each row's token from the mixture and keeps its log-probabilities step by step.
+
+    Args:
+        settings: Share and temperature.
+        keys: Record keys, int64 [B].
+        n_teachers: Models behind the student.
+
+    Attributes:
+        student: log q of the tokens, a [B] tensor per step.
+        teacher: log p, likewise.
+        mixture: log of the behaviour policy, likewise.
+    """
+
+    def __init__(self, settings: MixtureSettings, keys: Tensor, n_teachers: int) -> None:
+        share = settings.teacher_share
+        self.shares = [1.0 - share, *[share / n_teachers] * n_teachers]
+        self.temperature = settings.temperature
+        self.keys = keys
+        self.student: list[Tensor] = []
+        self.teacher: list[Tensor] = []
+        self.mixture: list[Tensor] = []
+
+    def __call__(self, logits: list[Tensor], position: int) -> Tensor:
+        """Return tokens, int64 [B], -1 in a row that is no distribution."""
+        mixture = log_mixture(logits, self.shares, self.temperature)
+        choice = keyed_choice(mixture, self.keys, stream=position)
+        token = choice.clamp(min=0)
+        student, *teachers = (_log_probability(own, token) for own in logits)
+        self.student.append(student)
+        self.teacher.append(torch.stack(teachers).logsumexp(dim=0) - log(len(teachers)))
+        self.mixture.append(mixture.gather(-1, token.unsqueeze(-1)).squeeze(-1))
+        return choice
+
+
+def _log_probability(logits: Tensor, token: Tensor) -> Tensor:
+    """Return the log-probability of each row's token, [B], from logits [B, V]."""
+    chosen = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+    return chosen - logits.logsumexp(dim=-1)
+
+
+def _responses(
+    tokens: Tensor, chooser: _MixtureChooser, record_ids: Sequence[str], eos_id: int
+) -> list[MixtureResponse]:
+    """Cut each row after its first end-of-sequence token."""
+    student, teacher, mixture = (
+        torch.stack(steps, dim=1).cpu()  # [B, steps]
+        for steps in (chooser.student, chooser.teacher, chooser.mixture)
+    )
+    responses = []
+    for row, (record_id, drawn) in enumerate(zip(record_ids, tokens.tolist(), strict=True)):
+        token_ids, ended = cut_at_end(drawn, eos_id)
+        kept = slice(0, len(token_ids))
+        responses.append(
+            MixtureResponse(
+                record_id,
+                token_ids,
+                ended,
+                student[row, kept].clone(),
+                teacher[row, kept].clone(),
+                mixture[row, kept].clone(),
+            )
+        )
+    return responses
+
+
+def mixture_responses(
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    encoded: Sequence[EncodedRecord],
+    settings: MixtureSettings,
+    vocabulary: Vocabulary,
+    scope: RandomScope,
+    batch_size: int = 32,
+    max_batch_tokens: int | None = None,
+    synced_gpus: bool = False,
+) -> list[MixtureResponse]:
+    """Roll out every record's prompt, in batches of prompts of similar length.
+
+    The arguments are those of `sample_mixture` and of `sampling.generate_responses`.
+
+    Returns:
+        One rollout per record, in the order given.
+    """
+
+    def run(records: Sequence[EncodedRecord]) -> list[MixtureResponse]:
+        prompts = [record.prompt_ids for record in records]
+        names = [record.record_id for record in records]
+        return sample_mixture(
+            student, teachers, prompts, names, settings, vocabulary, scope, synced_gpus
+        )
+
+    rounds = BucketRounds(batch_size, max_batch_tokens, settings.max_new_tokens, synced_gpus)
+    return rounds.run(encoded, run, vocabulary.pad_id, student.device)

@@ -1,0 +1,245 @@
+"""Rows that tell what of a student's memorization came through its teacher.
+
+All of them read the memorization table's token accuracy, record by record, after the runs: none is
+part of a fit (audits.md, Memorization; corrections, items 1, 2 and 13).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from audits.statistics.conditional import (
+    TAUS,
+    AboveCut,
+    TaughtRecords,
+    conditional_mean,
+    difference_in_differences,
+)
+from audits.statistics.means import UtilityEstimate, gap, share_interval
+from studies.compare.comparisons import comparison_pairs, record_clusters, run_identities
+from studies.plan.cells import Cell
+
+__all__ = [
+    "TOKEN_ACCURACY",
+    "Accuracies",
+    "mean_excess",
+    "memorization_rows",
+    "read_accuracies",
+    "record_values",
+]
+
+TOKEN_ACCURACY = "token_accuracy"
+PRIVATE, HELD_OUT, NEVER = "private", "held_out", "never"
+Row = dict[str, object]
+RecordValues = dict[str, dict[str, dict[str, pd.Series]]]
+_TAUGHT_ROLES = ("student", "counterfactual", "control")
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Token accuracy, or another share, of a study's finished cells under one set of parameters.
+
+    Attributes:
+        cells: The cells that have it.
+        params: Parameters of the measure, such as the number of tokens.
+        values: Share by record, of each run and population.
+        identities: Identity columns of each run.
+        clusters: Number of each record's near-duplicate cluster, of each run, alike in all splits;
+            None where its private folder is not at hand, and records count as independent.
+    """
+
+    cells: tuple[Cell, ...]
+    params: dict[str, object]
+    values: Mapping[str, Mapping[str, pd.Series]]
+    identities: Mapping[str, Mapping[str, object]]
+    clusters: Mapping[str, Mapping[str, int] | None]
+
+    def pairs(self) -> Iterator[tuple[Cell, Cell]]:
+        """Yields what met the private records with what did not, all else equal."""
+        yield from comparison_pairs(self.cells)
+
+    def teachers(self, cell: Cell) -> list[Cell]:
+        """Returns the teachers of the private side in a cell's family, replicate and repeat."""
+        same = ("family", "replicate", "repeat")
+        return [
+            other
+            for other in self.cells
+            if other.role == "teacher" and all(getattr(other, n) == getattr(cell, n) for n in same)
+        ]
+
+    def excess(self, cell: Cell, other: Cell, population: str) -> pd.Series:
+        """Returns one run's accuracy minus another's on the records of both; may be empty."""
+        ours, theirs = self.of(cell, population), self.of(other, population)
+        common = ours.index.intersection(theirs.index)
+        return ours[common] - theirs[common]
+
+    def of(self, cell: Cell, population: str) -> pd.Series:
+        """Returns a run's accuracy by record; empty where it was not measured."""
+        return self.values[cell.alias].get(population, pd.Series(dtype=np.float64))
+
+    def cluster_ids(self, cells: Iterable[Cell], records: pd.Index) -> NDArray[np.int64] | None:
+        """Returns the clusters of records in the order given.
+
+        Args:
+            cells: Runs whose splits together hold the records.
+            records: Their ids.
+        """
+        known: dict[str, int] = {}
+        for cell in cells:
+            own = self.clusters[cell.alias]
+            if own is None:
+                return None
+            known |= own
+        return np.array([known[one] for one in records], dtype=np.int64)
+
+    def row(self, cell: Cell, name: str, metric: str, **more: object) -> Row:
+        """Starts a row of the results table."""
+        shared = {"audit": "memorization", "population": PRIVATE, "name": name, "metric": metric}
+        return {**self.identities[cell.alias], **shared, "params": self.params, **more}
+
+
+def record_values(memorization: pd.DataFrame, name: str) -> RecordValues:
+    """Returns values by record at each run's last step: params -> run -> population -> values.
+
+    Args:
+        memorization: The table.
+        name: The measure.
+    """
+    rows = memorization[(memorization["name"] == name) & memorization["value"].notna()]
+    last = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    found: RecordValues = {}
+    for (params, run, population), group in last.groupby(["params", "run", "population"]):
+        values = group.set_index("record")["value"].sort_index()
+        found.setdefault(str(params), {}).setdefault(str(run), {})[str(population)] = values
+    return found
+
+
+def read_accuracies(
+    done: Sequence[Cell], results: pa.Table, memorization: pd.DataFrame, name: str = TOKEN_ACCURACY
+) -> list[Accuracies]:
+    """Returns the token accuracies of a study, or another measure, by set of parameters."""
+    identities = run_identities(results)
+    found = []
+    for params, values in record_values(memorization, name).items():
+        cells = tuple(c for c in done if c.alias in values and c.alias in identities)
+        clusters = {cell.alias: record_clusters(cell) for cell in cells}
+        found.append(Accuracies(cells, json.loads(params), values, identities, clusters))
+    return found
+
+
+def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
+    """Yields the excess over the other run of each pair, the conditional curves and their DiD."""
+    for cell, other in accuracies.pairs():
+        yield from _excess_rows(accuracies, cell, other)
+        if (cell.role, other.role) == ("student", "counterfactual"):
+            yield from _did_rows(accuracies, cell, other)
+    for cell in accuracies.cells:
+        if cell.role in _TAUGHT_ROLES:
+            yield from _curve_rows(accuracies, cell)
+
+
+def _excess_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
+    """Yields `token_accuracy_excess` of private and never-seen records, and the gaps' difference.
+
+    `token_accuracy_gap_excess` is the gap between private and held-out records under one run minus
+    that under the other; under the swap both sides count, the held-out records with the roles of
+    the runs exchanged. It is what the study's claims read (corrections, item 13): an excess on
+    private records alone is also that of a better writer.
+    """
+    found = {}
+    for population in (PRIVATE, HELD_OUT, NEVER):
+        excess = accuracies.excess(cell, other, population)
+        if not len(excess):
+            continue
+        found[population] = mean = mean_excess(accuracies, cell, other, population)
+        count = "n_members" if population == PRIVATE else "n_nonmembers"
+        yield accuracies.row(cell, TOKEN_ACCURACY, "token_accuracy_excess", run_b=other.alias) | {
+            "population": population,
+            **_bounds(mean),
+            count: mean.n,
+        }
+    if {PRIVATE, HELD_OUT} <= set(found):
+        yield accuracies.row(
+            cell, TOKEN_ACCURACY, "token_accuracy_gap_excess", run_b=other.alias
+        ) | {
+            **_bounds(gap(found[PRIVATE], found[HELD_OUT])),
+            "n_members": found[PRIVATE].n,
+            "n_nonmembers": found[HELD_OUT].n,
+        }
+
+
+def mean_excess(
+    accuracies: Accuracies, cell: Cell, other: Cell, population: str
+) -> UtilityEstimate:
+    """Returns the mean difference of two runs over the records of both, with its interval.
+
+    The differences are numbers in [-1, 1]: the interval has a width also where the two runs agree
+    on every record, as rates near 0 do.
+    """
+    excess = accuracies.excess(cell, other, population)
+    ids = accuracies.cluster_ids([cell], excess.index)
+    return share_interval(excess.to_numpy(), None if ids is None else ids.tolist(), low=-1.0)
+
+
+def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
+    """Yields a run's accuracy above every cut of its family's teacher, private and never seen.
+
+    `run_b` is the teacher that cuts; the first of an ensemble, whose mean cuts.
+    """
+    teachers = accuracies.teachers(cell)
+    for population, count in ((PRIVATE, "n_members"), (NEVER, "n_nonmembers")):
+        values = accuracies.of(cell, population)
+        records = _taught(accuracies, cell, population, values)
+        if records is None:
+            continue
+        for tau in TAUS:
+            found = conditional_mean(records, tau)
+            row = accuracies.row(cell, "conditional", TOKEN_ACCURACY, run_b=teachers[0].alias)
+            cut = {"params": {**accuracies.params, "tau": tau}, "population": population}
+            yield row | _bounds(found) | cut | {count: found.n_members}
+
+
+def _did_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
+    """Yields DiD(tau), which alone of the conditional figures speaks of inheritance."""
+    sides = [
+        _taught(accuracies, cell, population, accuracies.excess(cell, other, population))
+        for population in (PRIVATE, NEVER)
+    ]
+    private, never = sides
+    if private is None or never is None:
+        return
+    for tau in TAUS:
+        found = difference_in_differences(private, never, tau)
+        yield accuracies.row(cell, "conditional", "did", run_b=other.alias) | {
+            "params": {**accuracies.params, "tau": tau},
+            **_bounds(found),
+            "n_members": found.n_members,
+            "n_nonmembers": found.n_nonmembers,
+        }
+
+
+def _taught(
+    accuracies: Accuracies, cell: Cell, population: str, values: pd.Series
+) -> TaughtRecords | None:
+    """Returns values beside the accuracy of the private side's teacher; the mean of an ensemble."""
+    teachers = [accuracies.of(teacher, population) for teacher in accuracies.teachers(cell)]
+    if not teachers:
+        return None
+    teacher = pd.concat(teachers, axis=1, join="inner").mean(axis=1)
+    common = values.index.intersection(teacher.index)
+    if not len(common):
+        return None
+    return TaughtRecords(
+        values[common].to_numpy(dtype=np.float64),
+        teacher[common].to_numpy(dtype=np.float64),
+        accuracies.cluster_ids([cell], common),
+    )
+
+
+def _bounds(found: UtilityEstimate | AboveCut) -> Row:
+    return {"value": found.value, "lower": found.lower, "upper": found.upper}

@@ -1,0 +1,1 @@
+"""A study file and the cells that it stands for."""

@@ -1,0 +1,108 @@
+"""A replicate has a split of its own: what trains on one split again is a repeat, and is no other.
+
+Teachers and students of fresh seeds on one split share its luck: which records are private, and how
+alike the two sides are by chance. Counted as replicates they would make every interval of a claim
+too short.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from callbacks.saved_config import CONFIG_NAME
+from common.errors import UserError
+from common.located_yaml import load_located
+from studies.plan.cells import Plan
+from studies.plan.stages import PROTOCOL_OPTION, SPLIT_SEED_OPTION
+
+__all__ = ["require_own_splits", "require_replicates"]
+
+_BY_POSITION = "as_released"
+
+
+def require_own_splits(
+    replicates: Sequence[int],
+    replicate: int,
+    options: Mapping[str, object],
+    fragments: Iterable[Path],
+) -> None:
+    """Refuses several replicates whose cells are told to train on one split.
+
+    Args:
+        replicates: The study's.
+        replicate: A cell's.
+        options: Its options, which win over its fragments.
+        fragments: Its fragments, in order.
+
+    Raises:
+        UserError: Says which option does it and what to write instead.
+    """
+    if len(replicates) < 2:
+        return
+    reason = ""
+    if str(options[SPLIT_SEED_OPTION]) != str(replicate):
+        reason = f"{SPLIT_SEED_OPTION} is fixed at {options[SPLIT_SEED_OPTION]}"
+    protocol = options.get(PROTOCOL_OPTION) or _protocol(fragments)
+    if protocol == _BY_POSITION:
+        reason = f"the protocol {_BY_POSITION} splits by position"
+    if reason:
+        raise UserError(
+            f"replicates: {list(replicates)} would share one split ({reason}), so they are repeats "
+            f"and no replicates; write `replicates: [{replicates[0]}]` and "
+            f"`repeats: {len(replicates)}`"
+        )
+
+
+def require_replicates(plan: Plan) -> None:
+    """Refuses to judge claims where two replicates were trained on the same split.
+
+    Args:
+        plan: The study's, with the configurations of its finished runs.
+
+    Raises:
+        UserError: Names the replicates.
+    """
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    for cell in plan.cells:
+        path = Path(cell.run_dir) / CONFIG_NAME
+        if cell.replicate in seen or not path.is_file():
+            continue
+        seen.add(cell.replicate)
+        split = _split(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if split is not None and split in found:
+            raise UserError(
+                f"replicates {found[split]} and {cell.replicate} were trained on the same split: "
+                "repeats of one split are no replicates, and no claim counts them as such"
+            )
+        if split is not None:
+            found[split] = cell.replicate
+
+
+def _split(config: object) -> str | None:
+    """Returns what decides a run's split, as text; None where the run has none of these."""
+    splits = _inside(config, ("data", "init_args", "splits"))
+    if not isinstance(splits, dict):
+        return None
+    apart = ("seed", "shadow") if splits.get("protocol") == _BY_POSITION else ("shadow",)
+    splits = {name: value for name, value in splits.items() if name not in apart}
+    return yaml.safe_dump(splits, sort_keys=True)
+
+
+def _protocol(fragments: Iterable[Path]) -> object:
+    """Returns the protocol that the last fragment which names one names."""
+    found: object = None
+    for path in fragments:
+        content = load_located(path).data
+        for way in (("data", "init_args", "splits"), ("data", "splits")):
+            splits = _inside(content, way)
+            if isinstance(splits, dict):
+                found = splits.get("protocol", found)
+    return found
+
+
+def _inside(value: object, way: Iterable[str]) -> object:
+    for name in way:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,1 @@
+"""Running a study's cells, and what it will take."""

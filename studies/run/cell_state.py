@@ -1,0 +1,167 @@
+"""What is known on disk about a cell: its state file, its lock, and whether its outputs are there.
+
+A running cell's process holds the lock, and the kernel frees it however the process ends: a state
+file that says `running` without a held lock is an interrupted cell.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from audits.results import SCHEMAS
+from common.errors import UserError
+from studies.plan.cells import Cell
+
+__all__ = ["CellFiles", "State", "record_holder", "write_json"]
+
+State = Literal["pending", "running", "interrupted", "failed", "done"]
+_GRACE_SECONDS = 20.0
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a JSON file so that readers see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def record_holder(lock: int) -> None:
+    """Writes this process's id into a lock file; called in the new process, before its program.
+
+    Only so is the id on disk from the first moment on at which a process can outlive its runner.
+    """
+    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The files of one cell."""
+
+    cell: Cell
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return Path(self.cell.run_dir)
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of every attempt."""
+        return self.folder / "log.txt"
+
+    def read(self) -> dict[str, object]:
+        """Returns the state file's content; empty where there is none."""
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+
+    def write(self, state: State, facts: Mapping[str, object]) -> None:
+        """Writes the state with its facts, replacing the former."""
+        write_json(self.folder / "state.json", {"state": state, **facts})
+
+    def state(self) -> State:
+        """Returns the state, as the disk and the lock show it."""
+        recorded = self.read().get("state")
+        if recorded == "done":
+            return "done" if not self.missing_outputs() else "pending"
+        if recorded == "running":
+            return "running" if self._locked() else "interrupted"
+        return "failed" if recorded == "failed" else "pending"
+
+    def missing_outputs(self) -> list[str]:
+        """Returns which of the outputs that make a cell done are not there."""
+        missing = [f"{table}.parquet" for table in SCHEMAS if not self._has(f"{table}.parquet")]
+        output = self.folder / self.cell.output
+        if not (output.is_dir() and any(output.iterdir())):
+            missing.append(f"{self.cell.output}/")
+        return missing
+
+    def resumable(self) -> bool:
+        """Whether a former attempt left a checkpoint to go on from."""
+        return (self.folder / "checkpoints" / "last.ckpt").exists()
+
+    def clear(self) -> None:
+        """Removes what an attempt without a checkpoint left: the next begins in an empty folder."""
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.name in ("log.txt", ".lock"):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def lock(self, *, end_holder: bool) -> int | None:
+        """Takes the cell's lock, for the cell's process to inherit.
+
+        Args:
+            end_holder: A process of the cell that still runs outlived its runner and is ended
+                first: it would write into the same folder.
+
+        Returns:
+            The file descriptor; None where the lock is held and its holder is not to be ended.
+
+        Raises:
+            UserError: The holder runs on another machine, out of reach.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(descriptor):
+            if not end_holder:
+                os.close(descriptor)
+                return None
+            self._end_orphan(descriptor)
+        return descriptor
+
+    def tail(self, lines: int) -> list[str]:
+        """Returns the last lines of the log."""
+        if not self.log.is_file():
+            return []
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def _locked(self) -> bool:
+        path = self.folder / ".lock"
+        if not path.is_file():
+            return False
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            return not _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _end_orphan(self, descriptor: int) -> None:
+        group = int(os.pread(descriptor, 20, 0))
+        host = self.read().get("host", platform.node())
+        if host != platform.node():
+            raise UserError(f"{self.cell.id} still runs on {host}, process group {group}: end it")
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+            limit = time.monotonic() + _GRACE_SECONDS
+            while time.monotonic() < limit:
+                if _try_lock(descriptor):
+                    return
+                time.sleep(0.1)
+        raise RuntimeError(f"process group {group} still holds {self.folder / '.lock'}")
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,144 @@
+"""A plan as text: what each cell is, needs, holds and will take, and what all come to."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from studies.plan.cells import Cell, Plan
+from studies.run.cell_state import CellFiles
+from studies.run.estimates.cells import CellEstimate
+from studies.run.estimates.fitted import LARGEST_ERROR, MEASURED_ON
+from studies.run.estimates.memory import MemoryEstimate
+from studies.run.estimates.networks import Figures
+from studies.run.estimates.schedule import remaining_seconds
+from studies.run.estimates.timing import Expected, TimeModel
+from studies.run.progress import duration_text, rough_duration
+
+__all__ = ["print_plan", "size_text"]
+
+
+def print_plan(
+    plan: Plan,
+    estimates: Mapping[str, CellEstimate],
+    times: TimeModel,
+    workers: int,
+    console: Console,
+    *,
+    terms: bool,
+) -> None:
+    """Prints every cell and a summary.
+
+    Args:
+        plan: The cells.
+        estimates: Theirs, by id.
+        times: What cells like them took.
+        workers: Cells at a time, for the time of all.
+        console: Where to.
+        terms: Also print what each cell's memory is made of.
+    """
+    states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
+    expected = {cell.id: times.expect(cell) for cell in plan.cells}
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for cell in plan.cells:
+        line(f"{cell.id}  {states[cell.id]}")
+        line(f"  {_cell_line(estimates[cell.id], expected[cell.id])}")
+        memory = estimates[cell.id].memory
+        for text in _term_lines(memory) if terms and memory is not None else ():
+            line(f"    {text}")
+        for option, needed in cell.needs.items():
+            line(f"  needs {', '.join(needed)} as --{option}")
+        line(f"  {cell.command}")
+    line("")
+    done = [cell_id for cell_id, state in states.items() if state == "done"]
+    line(f"{len(plan.cells)} cells, {len(done)} of them done")
+    for text in (*_memory_lines(plan, estimates), _time_line(plan.cells, expected, done, workers)):
+        line(text)
+
+
+def size_text(size: float) -> str:
+    """Returns a number of bytes for people, in powers of 1000.
+
+    >>> size_text(234_000_000), size_text(65_657_000_000)
+    ('234 MB', '65.7 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _count_text(parameters: int) -> str:
+    for unit, text in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if parameters >= unit:
+            return f"{parameters / unit:.3g} {text}"
+    return str(parameters)
+
+
+def _parameters_text(student: Figures, teachers: tuple[Figures, ...]) -> str:
+    text = f"{_count_text(student.parameters)} parameters"
+    if student.trainable < student.parameters:
+        text += f", {_count_text(student.trainable)} of them trained"
+    if teachers:
+        sizes = " and ".join(_count_text(one.parameters) for one in teachers)
+        text += f", taught by {sizes}"
+    return text
+
+
+def _cell_line(estimate: CellEstimate, expected: Expected | None) -> str:
+    if expected is None:
+        time = "no timing yet"
+    else:
+        time = f"{duration_text(expected.seconds)} ({expected.basis})"
+    if estimate.student is None or estimate.layout is None or estimate.memory is None:
+        return f"parameters and memory unknown: {estimate.unknown}; {time}"
+    layout, (records, tokens) = estimate.layout, estimate.batch
+    where = "" if layout.devices == 1 else f" on each of {layout.devices} ({layout.strategy})"
+    return (
+        f"{_parameters_text(estimate.student, estimate.teachers)}; "
+        f"{size_text(estimate.memory.bytes)}{where} at {records} x {tokens} tokens in "
+        f"{layout.precision}; {time}"
+    )
+
+
+def _term_lines(memory: MemoryEstimate) -> list[str]:
+    shown = ("held", memory.peak_phase)
+    terms = [term for term in memory.terms if term.phase in shown]
+    return [f"{size_text(term.bytes):>9}  {term.phase:<8}  {term.name}" for term in terms]
+
+
+def _memory_lines(plan: Plan, estimates: Mapping[str, CellEstimate]) -> list[str]:
+    known = {}
+    for cell in plan.cells:
+        memory = estimates[cell.id].memory
+        if memory is not None:
+            known[cell.alias] = memory.bytes
+    if not known:
+        return ["memory: unknown"]
+    largest = max(known, key=lambda alias: known[alias])
+    lines = [
+        f"memory: at most {size_text(known[largest])} on a device ({largest}), beside the "
+        f"interpreter and its libraries; within {LARGEST_ERROR:.0%} of what was measured "
+        f"({MEASURED_ON})"
+    ]
+    layouts = [e.layout for e in estimates.values() if e.layout is not None]
+    assumed = sorted({layout.assumed for layout in layouts if layout.assumed})
+    return lines + [f"assumed: {text}" for text in assumed]
+
+
+def _time_line(
+    cells: tuple[Cell, ...],
+    expected: Mapping[str, Expected | None],
+    done: list[str],
+    workers: int,
+) -> str:
+    left = {cell.id for cell in cells} - set(done)
+    if not left:
+        return "time: nothing is left to do"
+    known = {cell_id: found.seconds for cell_id in left if (found := expected[cell_id])}
+    if len(known) < len(left):
+        return f"time: no timing yet for {len(left) - len(known)} of {len(left)} cells left"
+    wall = remaining_seconds(cells, known, workers, done)
+    return (
+        f"time: {rough_duration(wall)} with {workers} at a time, "
+        f"{rough_duration(sum(known.values()))} of cells in all"
+    )

@@ -1,0 +1,247 @@
+"""The networks of a study's cells, built on the meta device: what they hold, without their weights.
+
+A configuration comes from the family's fragment, from the cell that a run's weights are taken from,
+or from a folder. Nothing is downloaded: where none of these says how large a network is, it is
+unknown.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from common.errors import UserError
+from datamodules.instruction import TRAINED, InstructionDataModule
+from datamodules.tokenizer import load_tokenizer
+from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.families import FAMILIES, blocks
+from studies.run.estimates.settings import Settings, default_of
+
+__all__ = ["DEPTH", "Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
+
+DEPTH = {"gpt2": "n_layer", "opt": "num_hidden_layers", "llama": "num_hidden_layers"}
+"""Name of the number of blocks in each family's configuration."""
+
+# What a published network's size follows from; a fragment that leaves one out leaves it to the hub.
+_SIZES = {
+    "gpt2": ("vocab_size", "n_positions", "n_layer", "n_embd"),
+    "opt": (
+        *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
+        *("word_embed_proj_dim", "ffn_dim"),
+    ),
+    "llama": (
+        *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
+        *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+    ),
+}
+
+
+class UnknownNetworkError(Exception):
+    """A network whose size cannot be known offline; the message is the reason, one line."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Sizes of a network.
+
+    Attributes:
+        parameters: Distinct parameters, an adapter's included; a tied head counts once.
+        trainable: Those that are trained.
+        block: Parameters of the largest block.
+        root: Parameters outside the blocks: embeddings, final norm, head.
+        depth: Blocks.
+        width: Width of the residual stream.
+        inner: Width of a block's feed-forward part.
+        heads: Attention heads.
+        kv_width: Width of a token's keys, and of its values, in one block.
+        vocabulary: Rows of the head.
+        head_width: Width of the head's input.
+        head_trained: Whether the head's weight is trained.
+    """
+
+    parameters: int
+    trainable: int
+    block: int
+    root: int
+    depth: int
+    width: int
+    inner: int
+    heads: int
+    kv_width: int
+    vocabulary: int
+    head_width: int
+    head_trained: bool
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which network a run trains or holds.
+
+    Attributes:
+        family: gpt2, opt or llama.
+        config: Complete configuration by the family's own names, as JSON.
+        adapter: The adapter that is trained, as JSON; empty trains every weight.
+    """
+
+    family: str
+    config: str
+    adapter: str = ""
+
+    def merged(self) -> "NetworkSpec":
+        """Returns the network that a run exports: its adapter is in the weights."""
+        return replace(self, adapter="")
+
+    def pruned(self, stride: int) -> "NetworkSpec":
+        """Returns what keeping every n-th block leaves."""
+        config = self.options()
+        depth = int(str(config[DEPTH[self.family]]))
+        config[DEPTH[self.family]] = len(range(0, depth, stride))
+        return replace(self, config=json.dumps(config, sort_keys=True))
+
+    def options(self) -> dict[str, object]:
+        """Returns the configuration."""
+        return dict(json.loads(self.config))
+
+    def build(self, device: str, changes: Mapping[str, object] | None = None) -> PreTrainedModel:
+        """Builds the network with its adapter, in training mode and with meaningless weights.
+
+        Args:
+            device: A device of PyTorch, or "meta" for no weights at all.
+            changes: Entries of the configuration that are replaced.
+        """
+        family = FAMILIES[self.family]
+        tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+        config = family.config_class.from_dict({**self.options(), **tokens, **(changes or {})})
+        with torch.device(device):
+            model = family.model_class._from_config(
+                config, dtype=torch.float32, attn_implementation="sdpa"
+            )
+            if self.adapter:
+                add_adapter(model, Adapter(**json.loads(self.adapter)), seed=0)
+        return model.train()
+
+    def figures(self) -> Figures:
+        """Counts the network on the meta device."""
+        return _figures(self)
+
+
+@cache
+def _figures(spec: NetworkSpec) -> Figures:
+    try:
+        model = spec.build("meta")
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"no {spec.family} network has such a configuration: {reason}") from error
+    config, head = model.config, model.get_output_embeddings().weight
+    parameters = list(model.parameters())
+    each = [sum(one.numel() for one in block.parameters()) for block in blocks(model)]
+    total = sum(one.numel() for one in parameters)
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Figures(
+        parameters=total,
+        trainable=sum(one.numel() for one in parameters if one.requires_grad),
+        block=max(each),
+        root=total - sum(each),
+        depth=len(each),
+        width=config.hidden_size,
+        inner=_inner(model),
+        heads=heads,
+        kv_width=kv_heads * head_width,
+        vocabulary=head.shape[0],
+        head_width=head.shape[1],
+        head_trained=head.requires_grad,
+    )
+
+
+def _inner(model: PreTrainedModel) -> int:
+    """Returns the width of the feed-forward part, by the name that the family has for it."""
+    config = model.config
+    for name in ("intermediate_size", "ffn_dim", "n_inner"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return 4 * int(config.hidden_size)
+
+
+def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:
+    """Finds a run's network.
+
+    Args:
+        settings: The run's.
+        upstream: The network of the cell whose export the weights come from; None where they come
+            from elsewhere.
+
+    Raises:
+        UnknownNetworkError: Its size is not known offline; says why.
+        UserError: The configuration is none of its family's.
+    """
+    family = settings.text("model.network.family", "gpt2")
+    if family not in FAMILIES:
+        raise UserError(f"model.network.family is {family!r}: there are {', '.join(FAMILIES)}")
+    adapter = settings.section("model.network.adapter")
+    stride = settings.count("model.network.depth_stride", 1)
+    if upstream is not None:
+        found = upstream.merged().pruned(stride)
+    else:
+        found = _described(settings, family, stride)
+    if found.family != family:
+        raise UserError(
+            f"model.network.source is a {found.family} model, model.network.family says {family}"
+        )
+    return replace(found, adapter=_filled(adapter))
+
+
+def _filled(adapter: dict[str, Any]) -> str:
+    """Returns an adapter's options with its defaults, as JSON; empty without an adapter."""
+    if not adapter:
+        return ""
+    try:
+        return json.dumps(asdict(Adapter(**adapter)), sort_keys=True)
+    except TypeError as error:
+        raise UserError(f"model.network.adapter: {error}") from error
+
+
+def _described(settings: Settings, family: str, stride: int) -> NetworkSpec:
+    given = settings.section("model.network.config")
+    source = settings.get("model.network.source")
+    if source is None:
+        if not given:
+            raise UnknownNetworkError("neither model.network.source nor its config is given")
+        given["vocab_size"] = _vocabulary(settings)
+    elif any(name not in given for name in _SIZES[family]):
+        return stored_network(str(source)).pruned(stride)
+    return NetworkSpec(family, json.dumps(given, sort_keys=True))
+
+
+def stored_network(source: str) -> NetworkSpec:
+    """Reads a network's configuration in a local `save_pretrained` folder.
+
+    Raises:
+        UnknownNetworkError: There is none: a hub name, a checkpoint, an adapter alone.
+    """
+    folder = Path(source).expanduser()
+    if not (folder / "config.json").is_file():
+        raise UnknownNetworkError(f"the configuration of {source} is not on this machine")
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    if config.model_type not in FAMILIES:
+        raise UserError(f"{source} is a {config.model_type} model: there are {', '.join(FAMILIES)}")
+    return NetworkSpec(config.model_type, json.dumps(config.to_dict(), sort_keys=True, default=str))
+
+
+def _vocabulary(settings: Settings) -> int:
+    """Returns the rows of a scratch network's head: its tokenizer's."""
+    tokenizer = settings.text("data.tokenizer", TRAINED)
+    if tokenizer == TRAINED:
+        default = default_of(InstructionDataModule, "vocabulary")
+        return settings.count("data.vocabulary", default)
+    if not Path(tokenizer).expanduser().is_dir():
+        raise UnknownNetworkError(
+            f"a network from scratch has the vocabulary of {tokenizer}, which is on the hub"
+        )
+    return len(load_tokenizer(tokenizer))

@@ -1,0 +1,168 @@
+"""What a cell's fragments and options come to, without starting the command that resolves them.
+
+`kd-privacy` parses and checks a configuration by building the classes that it names, which takes
+seconds a cell. An estimate reads a few settings of hundreds of cells: fragments are merged here as
+the command merges them, and what is not given has the class's own default.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from common.errors import UserError
+from common.located_yaml import load_located
+from studies.plan.cells import Cell
+
+__all__ = ["Settings", "default_of", "read_settings"]
+
+_FRAGMENT = "-c"
+
+
+class Settings:
+    """Merged settings of one run, read by dotted names as on the command line.
+
+    Args:
+        tree: Nested settings; an entry may hold its options in `init_args`.
+    """
+
+    def __init__(self, tree: dict[str, object]) -> None:
+        self.tree = tree
+
+    def get(self, name: str, default: object = None) -> object:
+        """Returns a setting, or the default where it is not given or null."""
+        found: object = self.tree
+        for part in name.split("."):
+            found = _options(found).get(part)
+        return default if found is None else found
+
+    def number(self, name: str, default: float) -> float:
+        """Returns a number.
+
+        Raises:
+            UserError: It is none.
+        """
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{name} is {value!r}: give a number")
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        """Returns a whole number; raises as `number` does."""
+        return int(self.number(name, default))
+
+    def text(self, name: str, default: str = "") -> str:
+        """Returns a text; what is written in another way is its YAML text."""
+        return str(self.get(name, default))
+
+    def section(self, name: str) -> dict[str, object]:
+        """Returns the options of a nested entry; empty where there are none."""
+        return dict(_options(self.get(name)))
+
+    def listed(self, name: str) -> list[object]:
+        """Returns a list; a single value is a list of one."""
+        value = self.get(name)
+        if value is None:
+            return []
+        return (
+            list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        )
+
+    def class_name(self, name: str) -> str:
+        """Returns the last part of an entry's class path; empty where none is named."""
+        value = self.get(name)
+        path = value.get("class_path") if isinstance(value, Mapping) else value
+        return "" if path is None else str(path).rpartition(".")[2]
+
+
+def read_settings(cells: Sequence[Cell]) -> dict[str, Settings]:
+    """Merges each cell's fragments, left to right, and then its options.
+
+    Returns:
+        Settings by the cells' ids.
+
+    Raises:
+        UserError: A fragment cannot be read.
+    """
+    fragments: dict[str, Mapping[str, object]] = {}
+    found = {}
+    for cell in cells:
+        tree: dict[str, object] = {}
+        for word, value in zip(cell.arguments[1::2], cell.arguments[2::2], strict=True):
+            if word != _FRAGMENT:
+                _place(tree, word.removeprefix("--").split("."), yaml.safe_load(value))
+                continue
+            if value not in fragments:
+                fragments[value] = _fragment(Path(value))
+            _merge(tree, fragments[value])
+        found[cell.id] = Settings(tree)
+    return found
+
+
+def default_of(owner: type, parameter: str) -> int:
+    """Returns a class's own default of a whole-numbered parameter.
+
+    Raises:
+        TypeError: It has none.
+    """
+    default = inspect.signature(owner).parameters[parameter].default
+    if not isinstance(default, int):
+        raise TypeError(f"{owner.__name__}.{parameter} has the default {default!r}")
+    return default
+
+
+def _fragment(path: Path) -> Mapping[str, object]:
+    data = load_located(path).data
+    if not isinstance(data, dict | None):
+        raise UserError(f"{path}: expected a mapping")
+    return data or {}
+
+
+def _options(entry: object) -> Mapping[str, object]:
+    """Returns what dotted names see inside an entry: past `init_args`, as on the command line."""
+    if not isinstance(entry, Mapping):
+        return {}
+    inner = entry.get("init_args")
+    return {**entry, **inner} if isinstance(inner, Mapping) else entry
+
+
+def _merge(tree: dict[str, object], more: Mapping[str, object]) -> None:
+    """Lays settings over others: mappings key by key, `name+` behind a list, all else replaces."""
+    for key, value in more.items():
+        name = key.removesuffix("+")
+        mine = tree.get(name)
+        if name != key:
+            tree[name] = [*(mine if isinstance(mine, list) else []), *_as_list(value)]
+        elif isinstance(mine, dict) and isinstance(value, Mapping):
+            _merge(mine, value)
+        elif isinstance(value, Mapping):
+            inner: dict[str, object] = {}
+            _merge(inner, value)
+            tree[name] = inner
+        else:
+            tree[name] = value
+
+
+def _place(tree: dict[str, object], path: Sequence[str], value: object) -> None:
+    """Sets one option by its dotted name."""
+    for part in path[:-1]:
+        tree = _inside(tree)
+        below = tree.get(part)
+        if not isinstance(below, dict):
+            below = tree[part] = {}
+        tree = below
+    tree = _inside(tree)
+    tree[path[-1]] = value
+
+
+def _inside(entry: dict[str, object]) -> dict[str, object]:
+    nested = "class_path" in entry or "init_args" in entry
+    inner = entry.setdefault("init_args", {}) if nested else entry
+    if not isinstance(inner, dict):
+        raise UserError(f"init_args is {inner!r}: expected a mapping")
+    return inner
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]

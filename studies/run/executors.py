@@ -1,0 +1,189 @@
+"""Where cells run: as processes of this machine, or as tasks of a Ray cluster."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from common.errors import UserError
+from studies.plan.cells import Cell
+from studies.run.cell_process import GRACE_SECONDS, CellProcess, Outcome
+from studies.run.cell_state import CellFiles
+
+__all__ = ["Attempt", "Executor", "LocalExecutor", "RayExecutor", "fit_program"]
+
+_POLL_SECONDS = 0.2
+
+
+class Attempt(Protocol):
+    """A cell that was begun."""
+
+    def poll(self) -> Outcome | None:
+        """Returns the outcome, or None while it runs."""
+
+    def ask_to_end(self) -> None:
+        """Asks it to end before its time."""
+
+    def ensure_ended(self, limit: float) -> None:
+        """Returns when it runs no more; ends it by force at a time of `time.monotonic`."""
+
+
+class Executor(Protocol):
+    """Begins cells.
+
+    Attributes:
+        workers: Cells at a time.
+    """
+
+    workers: int
+
+    def start(self, cell: Cell) -> Attempt | None:
+        """Begins a cell; returns None where another runner is at work on it or has finished it."""
+
+
+def fit_program() -> list[str]:
+    """Returns the program that runs a cell: the `kd-privacy` of this Python's environment.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("kd-privacy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if found is None:
+        raise UserError(f"kd-privacy is not installed beside {sys.executable}: run `make install`")
+    return [found]
+
+
+class LocalExecutor:
+    """Cells are processes of this machine.
+
+    Args:
+        program: Command that takes a cell's arguments (`fit_program`).
+        workers: Cells at a time.
+        end_holders: A process of a cell that still runs is a left-over and is ended first;
+            otherwise it is another runner's.
+    """
+
+    def __init__(self, program: Sequence[str], workers: int, end_holders: bool = True) -> None:
+        self.program = list(program)
+        self.workers = workers
+        self.end_holders = end_holders
+
+    def start(self, cell: Cell) -> CellProcess | None:
+        """Begins a cell here, unless another runner is at work on it or has just finished it."""
+        files = CellFiles(cell)
+        lock = files.lock(end_holder=self.end_holders)
+        if lock is None:
+            return None
+        if files.state() == "done":
+            os.close(lock)
+            return None
+        return CellProcess(cell, self.program, lock)
+
+
+class RayExecutor:
+    """Cells are tasks of a Ray cluster that shares this machine's folders.
+
+    Ray places a cell where its threads and GPUs are free, and starts it anew elsewhere when its
+    worker or node is lost; it then goes on from its last checkpoint.
+
+    Args:
+        program: Command that takes a cell's arguments, the same on every node.
+        workers: Cells at a time; None for as many as the cluster's CPUs allow.
+        gpus_per_cell: GPUs that a cell is given; a fraction shares one.
+        threads_per_cell: Threads of a cell, which are CPUs to Ray.
+
+    Raises:
+        UserError: Ray is not installed, or the cluster has too few CPUs or GPUs for one cell.
+    """
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        workers: int | None,
+        gpus_per_cell: float,
+        threads_per_cell: int,
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError(
+                "--executor ray: Ray is missing; pip install 'kd-privacy[ray]'"
+            ) from error
+        self.ray = ray
+        self.program = list(program)
+        self.gpus_per_cell = gpus_per_cell
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, include_dashboard=False)
+        resources = ray.cluster_resources()
+        room = int(resources.get("CPU", 0) // threads_per_cell)
+        if gpus_per_cell:
+            room = min(room, int(resources.get("GPU", 0) / gpus_per_cell))
+        if not room:
+            raise UserError(
+                f"--executor ray: no room for one cell of {threads_per_cell} CPUs and "
+                f"{gpus_per_cell:g} GPUs in a cluster of {resources.get('CPU', 0):g} CPUs and "
+                f"{resources.get('GPU', 0):g} GPUs"
+            )
+        self.workers = room if workers is None else min(workers, room)
+
+    def start(self, cell: Cell) -> "RayAttempt":
+        """Hands a cell to the cluster."""
+        task = self.ray.remote(num_cpus=cell.threads, num_gpus=self.gpus_per_cell, max_retries=3)(
+            _attempt
+        )
+        return RayAttempt(self.ray, task.remote(cell, self.program, os.getcwd()))
+
+
+class RayAttempt:
+    """A cell that a Ray cluster was given."""
+
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self.ray = ray
+        self.reference = reference
+
+    def poll(self) -> Outcome | None:
+        """Returns the outcome, or None while the task is queued or runs."""
+        ready, _ = self.ray.wait([self.reference], timeout=0)
+        if not ready:
+            return None
+        try:
+            outcome = self.ray.get(self.reference)
+        except self.ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1:]
+            return Outcome(
+                "failed", 0.0, f"Ray gave it up: {' '.join([type(error).__name__, *last])}"
+            )
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"a cell's task returned {type(outcome).__name__}")
+        return outcome
+
+    def ask_to_end(self) -> None:
+        """Interrupts the task, which ends its cell."""
+        self.ray.cancel(self.reference)
+
+    def ensure_ended(self, limit: float) -> None:
+        """Waits for the task; then kills its worker."""
+        ready, _ = self.ray.wait([self.reference], timeout=max(0.0, limit - time.monotonic()))
+        if not ready:
+            self.ray.cancel(self.reference, force=True)
+
+
+def _attempt(cell: Cell, program: list[str], folder: str) -> Outcome:
+    """Runs a cell to its end in a Ray worker."""
+    os.chdir(folder)
+    lock = CellFiles(cell).lock(end_holder=True)
+    if lock is None:
+        raise RuntimeError(f"{cell.id}: a lock that is waited for was not given")
+    process = CellProcess(cell, program, lock)
+    try:
+        while (outcome := process.poll()) is None:
+            time.sleep(_POLL_SECONDS)
+    except BaseException:
+        process.ask_to_end()
+        process.ensure_ended(time.monotonic() + GRACE_SECONDS / 2)
+        raise
+    return outcome

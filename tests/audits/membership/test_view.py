@@ -1,0 +1,45 @@
+"""Which records an attack may see."""
+
+import pytest
+import torch
+
+from audits.membership.measurements import Scored
+from audits.scoring.token_statistics import TokenStatistics
+from tests.audits.membership.conftest import (
+    Case,
+    empty_scores,
+    random_statistics,
+    records,
+    view_of,
+)
+
+
+def with_gap(seed: int, gap: str) -> TokenStatistics:
+    table = random_statistics(seed)
+    rest = [record_id for record_id in table.record_ids if record_id != gap]
+    nothing = TokenStatistics.from_batch([gap], torch.tensor([0]), empty_scores())
+    return TokenStatistics.concatenate([table.select(rest), nothing]).select(table.record_ids)
+
+
+def test_records_without_tokens_are_exposed_and_left_out() -> None:
+    view = view_of(records(), with_gap(0, "record-3"), base=with_gap(1, "record-5"))
+    assert view.scorable.tolist() == [True, True, True, False, True, False, True, True]
+    assert view.skipped == 2
+    kept = view.scorable_only()
+    assert kept.skipped == 0
+    expected = tuple(f"record-{i}" for i in (0, 1, 2, 4, 6, 7))
+    assert kept.statistics.record_ids == kept.tokens(Scored(model="base")).record_ids == expected
+    assert [record.id for record in kept.records] == list(expected)
+
+
+def test_a_view_of_scorable_records_skips_none(case: Case) -> None:
+    assert case.view.skipped == 0
+    assert case.view.scorable.all()
+
+
+def test_tables_of_other_records_are_refused() -> None:
+    table = random_statistics(seed=0)
+    with pytest.raises(ValueError, match="audited: original text"):
+        view_of(records()[::-1], table)
+    with pytest.raises(ValueError, match="base: original text"):
+        view_of(records(), table, base=table.select(table.record_ids[:-1]))

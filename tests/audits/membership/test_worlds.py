@@ -1,0 +1,38 @@
+"""Shots of an attack are what the audited model's own world has trained on, or has not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from callbacks.membership import pool_of_world
+from callbacks.run import Role, RunIdentity, Scene
+from datamodules.instruction import InstructionDataModule
+from datamodules.split_options import Roles, SplitOptions
+
+
+@pytest.mark.parametrize(
+    ("role", "split", "trained"),
+    [
+        ("teacher", "private", "private"),
+        ("student", "public", "private"),
+        ("counterfactual_teacher", "held_out", "held_out"),
+        ("counterfactual", "public", "held_out"),
+        ("external", "held_out", "held_out"),
+    ],
+)
+def test_nonmember_shots_are_never_what_the_teacher_met(
+    role: Role, split: str, trained: str
+) -> None:
+    roles = Roles(audit=0.5, shots=0.5, population=0.0, calibration=0.0)
+    data = InstructionDataModule(n_records=160, vocabulary=300, splits=SplitOptions(roles=roles))
+    data.setup("fit")
+    data.reserve(["shots"])
+    trainer = SimpleNamespace(callbacks=[RunIdentity("run", role)])
+    scene = Scene(trainer, SimpleNamespace(training_split=split), data)
+    met = {record.content for record in data.training_records(trained)}
+    pool = pool_of_world(scene)
+    members, nonmembers = pool("private", "shots"), pool("held_out", "shots")
+    assert members
+    assert nonmembers
+    assert all(record.content in met for record in members)
+    assert not any(record.content in met for record in nonmembers)

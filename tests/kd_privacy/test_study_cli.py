@@ -1,0 +1,131 @@
+"""The command line of studies: plan, report, and mistakes in one line."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kd_privacy.study_cli import main
+from studies.plan.cells import Plan
+from studies.run.cell_state import CellFiles
+from tests.processes import ROOT
+
+OUT = Path("runs/small")
+
+
+def test_the_command_line_plans_and_reports(
+    finished: Plan,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = "configs/studies/small.yaml"
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["plan", study, "--run_dir", str(OUT)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("  done\n") == 5
+    assert printed.count("1 min 15 s (measured)") == 5
+    assert printed.count("parameters and memory unknown: ") == 5
+    assert printed.splitlines()[-3:] == [
+        "5 cells, 5 of them done",
+        "memory: unknown",
+        "time: nothing is left to do",
+    ]
+    assert finished.cells[3].command in printed.replace("\n", " ")
+    assert main(["report", study, "--run_dir", str(OUT)]) == 2
+    assert "plan.json: no such file" in capsys.readouterr().err
+    (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
+    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    printed = capsys.readouterr().out
+    assert "Student · kd" in printed
+    last_lines = [f"page: {OUT}/report/index.html", f"curves: tensorboard --logdir {OUT}"]
+    assert printed.splitlines()[-2:] == last_lines
+    (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
+    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    assert "changed since the last run" in (OUT / "report/index.html").read_text()
+
+
+def test_a_study_folder_can_be_moved(
+    finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
+    moved = OUT.rename(project / "kept")
+    assert main(["report", "configs/studies/small.yaml", "--run_dir", str(moved)]) == 0
+    printed = capsys.readouterr().out
+    # In 80 columns names and intervals take several lines, and nothing is cut.
+    assert "Student" in printed
+    assert "…" not in printed
+    page = (moved / "report/index.html").read_text()
+    assert " cells are not done" not in page
+    assert "changed since the last run" not in page
+
+
+@pytest.fixture
+def known(project: Path) -> Path:
+    """`project` with families of which one knows how large they are."""
+    network = "{family: gpt2, config: {n_layer: 1, n_embd: 8, n_head: 1, n_positions: 512}}"
+    for name in ("mini", "tiny"):
+        (project / f"configs/families/{name}.yaml").write_text(f"model: {{network: {network}}}\n")
+    tokenizer = "data: {source: ./records.jsonl, tokenizer: trained, vocabulary: 300}\n"
+    (project / "configs/data/tiny.yaml").write_text(tokenizer)
+    return project
+
+
+def test_a_run_says_how_long_the_rest_will_take(
+    known: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = [sys.executable, str(ROOT / "tests/studies/run/fake_cell.py")]
+    monkeypatch.setattr("kd_privacy.study_cli.fit_program", lambda: fake)
+    arguments = ["run", "configs/studies/small.yaml", "--run_dir", str(OUT)]
+    assert main([*arguments, "--workers", "1"]) == 0
+    ended = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done ")]
+    assert [line.endswith("; less than a minute left") for line in ended] == [True] * 4 + [False]
+
+
+def test_a_network_that_cannot_be_is_named(known: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "configs/studies/small.yaml", "--model.network.config.n_head", "3"]
+    assert main(arguments) == 2
+    assert "no gpt2 network has such a configuration: " in capsys.readouterr().err
+
+
+def test_a_plan_says_what_its_cells_will_take(
+    known: Path, plan_of: Callable[..., Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = plan_of(trainer__accelerator="cpu").cells[0]
+    CellFiles(replace(teacher, run_dir=f"{OUT}/cells/{teacher.alias}-00000000")).write(
+        "done", {"seconds": 600.0, "resumed": False}
+    )
+    arguments = ["plan", "configs/studies/small.yaml", "--run_dir", str(OUT), "--terms"]
+    assert main([*arguments, "--workers", "5", "--trainer.accelerator", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    # 300 x 8 embeddings, 512 x 8 positions, a block of 12 x 64 + 13 x 8, a final norm.
+    assert printed.count("7.38 k parameters") == 5
+    assert "10 min 00 s (mean of 1 cell like it)" in printed
+    assert "held      optimiser state" in printed
+    assert " at 16 x 512 tokens in 32-true; " in printed
+    last = printed.splitlines()[-3:]
+    assert last[0] == "5 cells, 0 of them done"
+    assert last[1].startswith("memory: at most ")
+    assert "within 5% of what was measured" in last[1]
+    # Supervised cells take as long as the teacher, as shares of the source go, and the students
+    # have their teacher's forward pass beside: 10, and then 10 x 4 / 3.
+    assert last[2] == "time: about 23 min with 5 at a time, about 57 min of cells in all"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
+        (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
+        (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
+        (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(
+    project: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err

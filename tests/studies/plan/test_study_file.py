@@ -1,0 +1,105 @@
+"""Study files: every mistake is named by file, line and key before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from studies.plan.study_file import read_study
+from tests.processes import ROOT
+
+REAL = ROOT / "configs" / "studies"
+
+
+def edit(project: Path, old: str, new: str) -> Path:
+    path = project / "configs/studies/small.yaml"
+    text = path.read_text()
+    if old not in text:
+        raise ValueError(old)
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("audits:", "audit:", r"small.yaml:9: audit: unknown key; did you mean 'audits'"),
+        ("data: tiny", "data: huge", r"small.yaml:4: data: no such fragment: .*huge.yaml; there"),
+        ("[kd]", "[kd, gdk]", r"small.yaml:7: techniques.1.fragment: no such fragment.*gkd"),
+        ("[kd]", "[kd, kd]", r"small.yaml:7: techniques.1: 'kd' is there twice"),
+        (
+            "[kd]",
+            "[{fragment: kd, start: tutor}]",
+            r"small.yaml:7: techniques.0.start: expected one of network, init, teacher",
+        ),
+        ("sizes: [tiny]", "sizes: []", r"small.yaml:6: families.0.sizes: expected a list of at"),
+        ("name: small", "name: a/b", r"small.yaml:1: name: expected a name"),
+        ("name: small\n", "", r"small.yaml:1: the key 'name' is missing"),
+        ("[control, count", "[kontrol, count", r"small.yaml:8: controls.0: expected one of"),
+        ("audits: [mem", "seeds: [0, 0]\naudits: [mem", r"small.yaml:9: seeds: a number is there"),
+        ("audits: [mem", "data: tiny\naudits: [mem", r"small.yaml:9: key 'data' is given twice"),
+        ("audits: [mem", "audits: [mem: {", r"small.yaml:\d+: invalid YAML"),
+        ("data: tiny", "data: {fragment: tiny, overrides: {a: {b: 1}}}", r"small.yaml:4: .*dots"),
+        ("audits: [mem", "threads_per_cell: 0\naudits: [mem", r"small.yaml:9: threads_per_cell"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(project: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_study(edit(project, old, new))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("  ghost: {overrides: {}}\n", r":11: stages.ghost: the key 'role' is missing"),
+        ("  teacher: {role: teacher}\n", r":11: stages.teacher.role: unknown key"),
+        (
+            "  teacher:\n    needs: {model.network.source: probe}\n"
+            "  probe: {role: base, base: teacher, model: teacher, needs: {x.y: teacher}}\n",
+            r":12: stages.teacher.needs: teacher -> probe -> teacher is a cycle",
+        ),
+        ("  control:\n    needs: {a.b: init}\n", r":12: stages.control.needs.a.b: no stage 'init'"),
+        ("  control:\n    needs: {a.b: student}\n", r":12: .*has a cell per technique"),
+        ("  control:\n    needs: {a.b: [teacher, init]}\n", r":12: .*needs.a.b: no stage 'init'"),
+        ("  control:\n    needs: {a.b: [teacher, teacher]}\n", r":12: .*a stage is there twice"),
+        ("  control:\n    needs: {a.b: []}\n", r":12: .*expected a list of at least 1"),
+        ("  control:\n    needs: {a.b: [1]}\n", r":12: .*needs.a.b.0: expected text"),
+        ("  teacher:\n    needs: {a.b: control}\n", r":12: .*has a cell per size"),
+        ("  init: {overrides: {a.b: 1}}\n", r":11: stages.init: this study has no such stage"),
+        ("  probe: {role: init, base: none}\n", r":11: stages.probe.base: no such fragment"),
+    ],
+)
+def test_a_mistaken_stage_is_named_with_its_line(project: Path, stages: str, message: str) -> None:
+    path = edit(project, "audits: [membership]\n", "audits: [membership]\nstages:\n" + stages)
+    with pytest.raises(UserError, match=message):
+        read_study(path)
+
+
+def test_a_start_from_a_teacher_needs_one(project: Path) -> None:
+    edit(project, "[kd]", "[{fragment: kd, start: teacher}]")
+    stage = "stages:\n  probe: {role: student, per_technique: true}\n"
+    path = edit(project, "audits: [membership]\n", "audits: [membership]\n" + stage)
+    with pytest.raises(UserError, match=r":11: stages.probe: .*needs no model.teacher"):
+        read_study(path)
+    edit(project, "per_technique: true", "per_technique: true, needs: {model.teacher: teacher}")
+    assert read_study(path).techniques[0].start == "teacher"
+
+
+def test_a_missing_study_is_named(project: Path) -> None:
+    with pytest.raises(UserError, match="nowhere.yaml: no such file"):
+        read_study("configs/studies/nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(REAL.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_are_valid(path: Path) -> None:
+    study = read_study(path)
+    assert study.name == path.stem
+    expected = {"teacher", "control", "student"}
+    if path.stem != "gpt2-as-released":
+        # The published split goes by position, so that its pool has no other side.
+        expected |= {"counterfactual_teacher", "counterfactual"}
+    assert expected <= set(study.stages)
+
+
+def test_there_are_ten_shipped_studies() -> None:
+    assert len(list(REAL.glob("*.yaml"))) == 10
