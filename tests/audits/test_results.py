@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from audits import results
 from audits.results import (
     RESULTS,
     SCORES,
@@ -21,7 +22,6 @@ from audits.results import (
     write_part,
     write_table,
 )
-from callbacks import results
 from common.errors import UserError
 
 

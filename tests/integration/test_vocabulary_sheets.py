@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from audits.scoring import greedy_pass
 from audits.scoring.scoring_pass import score_records
 from audits.utility.teacher_kl import teacher_divergences
-from callbacks import greedy_pass
 from common.ranks import Ranks
 from datamodules.batches import collate
 from datamodules.instruction import InstructionDataModule

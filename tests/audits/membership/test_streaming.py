@@ -26,10 +26,10 @@ from audits.membership.attacks import (
 from audits.membership.collection import Collector, ReferenceModel
 from audits.membership.plan import AuditPlan
 from audits.membership.view import AuditView
+from audits.scoring import scoring_pass
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from audits.scoring.statistics_file import StatisticsFile
-from callbacks import scoring_pass
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
 from datamodules.records import InstructionRecord

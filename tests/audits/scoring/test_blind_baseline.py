@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from audits.membership import text_folds
+from audits.scoring import text_folds
 from audits.scoring.blind_baseline import (
     BlindOptions,
     BlindSide,

@@ -3,7 +3,7 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from audits.membership import encoded_file as module
+from audits.scoring import encoded_file as module
 from audits.scoring.encoded_file import EncodedFile
 from datamodules.batches import RecordEncoder
 from tests.audits.membership.texts.conftest import TEMPLATE, awkward_records

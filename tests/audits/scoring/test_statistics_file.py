@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from audits.membership import statistics_file as module
-from audits.membership import statistics_spool as spool_module
+from audits.scoring import statistics_file as module
+from audits.scoring import statistics_spool as spool_module
 from audits.scoring.statistics_file import StatisticsFile, open_statistics, save_statistics
 from audits.scoring.statistics_spool import StatisticsSpool
 from audits.scoring.token_statistics import TokenStatistics

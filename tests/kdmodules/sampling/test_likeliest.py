@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdmodules import likeliest
+from kdmodules.sampling import likeliest
 from kdmodules.sampling.likeliest import likeliest_tokens
 
 
