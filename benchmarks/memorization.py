@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
+from audits.memorization.greedy_continuation import Request
+from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import judge
 from audits.memorization.metrics import (
     ExactMatch,
     MemorizationMetric,
     TokenAccuracy,
 )
-from audits.memorization.recital import Request
-from audits.memorization.reciting import recite
 from audits.scoring.model_access import ModelAccess
 from benchmarks.sampling import VOCABULARY_SIZE
 from common.ranks import Ranks
@@ -91,7 +91,7 @@ def published(access: ModelAccess, records: Sequence[EncodedRecord]) -> None:
 def ours(
     access: ModelAccess, records: Sequence[EncodedRecord], metrics: Sequence[MemorizationMetric]
 ) -> None:
-    """Recite and judge."""
+    """Continue greedily and judge."""
 
     def requests(record: EncodedRecord) -> list[Request]:
         return [request for metric in metrics for request in metric.requests(record)]
@@ -100,9 +100,9 @@ def ours(
         return max(metric.read_tokens(record) for metric in metrics)
 
     with torch.no_grad():
-        recitals = recite(access, records, requests, read_tokens=read_tokens)
+        continuations = continue_greedily(access, records, requests, read_tokens=read_tokens)
     for metric in metrics:
-        judge(metric, "private", recitals, list(range(len(records))))
+        judge(metric, "private", continuations, list(range(len(records))))
 
 
 def time_ways(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ from audits.memorization.metrics import TokenAccuracy
 from audits.scoring.blind_baseline import BlindOptions, BlindSide, blind_baseline
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
-from benchmarks.memorization import ours as recite_and_judge
+from benchmarks.memorization import ours as continue_and_judge
 from benchmarks.memorization import silent
 from benchmarks.scoring_memory import TEMPLATE, World
 from common.ranks import Ranks
@@ -99,7 +99,7 @@ def near_duplicates(n: int) -> Work:
     return lambda: cluster_records(records)
 
 
-def gate(n: int) -> Work:
+def shift_test(n: int) -> Work:
     """The blind baseline of two sides of so many records together."""
     records = generate_records(n, seed=1)
     sides = [BlindSide(part, np.arange(len(part))) for part in (records[::2], records[1::2])]
@@ -159,10 +159,10 @@ def block_mope(blocks: int, draws: int) -> Work:
     return lambda: BlockMoPe(draws).measure(BlockAccess(access, no_reference), encoded)
 
 
-def recital(n: int) -> Work:
+def continuation(n: int) -> Work:
     """Token accuracy of so many records, 32 response tokens each."""
     access, encoded = access_of(model()), records_of(n, 32)
-    return lambda: recite_and_judge(access, encoded, [TokenAccuracy()])
+    return lambda: continue_and_judge(access, encoded, [TokenAccuracy()])
 
 
 AXES = (
@@ -170,8 +170,8 @@ AXES = (
     Axis(
         "near-duplicate clusters, records", (1_000, 3_000, 10_000, 30_000, 100_000), near_duplicates
     ),
-    Axis("blind baseline, records", (1_000, 2_000, 4_000, 8_000, 16_000), gate),
-    Axis("token accuracy, records", (64, 128, 256, 512, 1024), recital),
+    Axis("blind baseline, records", (1_000, 2_000, 4_000, 8_000, 16_000), shift_test),
+    Axis("token accuracy, records", (64, 128, 256, 512, 1024), continuation),
     Axis(
         "scoring, response tokens",
         (32, 64, 128, 256, 512),

@@ -5,7 +5,7 @@ Each size runs in a fresh process: a tiny GPT-2-shaped model and one reference s
 an audit, seven attacks are run and evaluated, and the scores table is written. The records, both
 models and what a small audit of other records leaves behind are there before; the peak is the
 kernel's high-water mark of the resident set above that, mapped pages of files included. Linux and
-glibc only: the mark is set back through `/proc`. The blind gate looks at a bounded number of
+glibc only: the mark is set back through `/proc`. The shift test looks at a bounded number of
 records and is left out.
 
 glibc maps blocks from 128 kB on apart and gives each back when it is freed, but raises that limit
@@ -119,7 +119,7 @@ class World:
             DEFAULT_FPRS,
             {name: Side(view, [one.id for one in view.records]) for name, view in views.items()},
             [Opposition("private", "held_out", fair_coins=False)],
-            gates={},
+            shift_tests={},
             named=False,
         )
         rows = ({"run": "benchmark", "step": 0, **row} for row in found.scores)

@@ -19,7 +19,7 @@ from audits.scoring.statistics_file import StatisticsFile
 from callbacks.last_validation import is_last_validation
 from callbacks.progress import progress
 from callbacks.rhythm import audit_rhythm, check_rhythm
-from callbacks.run import Scene, private_folder, run_folder, run_identity
+from callbacks.run import AuditContext, private_folder, run_folder, run_identity
 from common.errors import UserError
 from datamodules.records import InstructionRecord
 
@@ -79,10 +79,10 @@ class AuditCallback(Callback, ABC):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keeps what this audit reads from what all audits of the run judge."""
-        Scene.of(trainer, pl_module).data.reserve(self.pool_uses)
+        AuditContext.of(trainer, pl_module).data.reserve(self.pool_uses)
 
     @abstractmethod
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Audits the current weights; runs on every rank and returns the same on each."""
 
     def state_dict(self) -> dict[str, int]:
@@ -100,12 +100,12 @@ class AuditCallback(Callback, ABC):
         self._validations += 1
         if not self._is_due(trainer):
             return
-        scene = Scene.of(trainer, pl_module)
+        context = AuditContext.of(trainer, pl_module)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            found = self.measure(scene)
+            found = self.measure(context)
         if trainer.is_global_zero:
-            self._write(scene, found)
-            self._log(scene, found)
+            self._write(context, found)
+            self._log(context, found)
         trainer.strategy.barrier(f"audit {self.audit}")
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -113,21 +113,21 @@ class AuditCallback(Callback, ABC):
         every = audit_rhythm(trainer) if own is None else own
         return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 
-    def population(self, scene: Scene, name: str) -> list[InstructionRecord]:
+    def population(self, context: AuditContext, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records, the same for every audit with equal options.
 
         Raises:
             UserError: If the data module has no such population.
         """
-        return scene.data.population(name)[: self.max_records]
+        return context.data.population(name)[: self.max_records]
 
-    def require_responses(self, scene: Scene, name: str) -> list[InstructionRecord]:
+    def require_responses(self, context: AuditContext, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records that have a response.
 
         Raises:
             UserError: If there is none.
         """
-        found = [one for one in self.population(scene, name) if one.response]
+        found = [one for one in self.population(context, name) if one.response]
         if not found:
             raise UserError(
                 f"the {self.audit} audit reads the population {name!r} and no record of it has a "
@@ -135,23 +135,23 @@ class AuditCallback(Callback, ABC):
             )
         return found
 
-    def model_access(self, scene: Scene) -> ModelAccess:
+    def model_access(self, context: AuditContext) -> ModelAccess:
         """Returns the audited model and how this audit works on it."""
         return ModelAccess(
-            scene.module.language_model,
-            scene.data.encoder,
-            scene.ranks,
+            context.module.language_model,
+            context.data.encoder,
+            context.ranks,
             self.batch_size,
             self.max_batch_tokens,
-            scene.module.seed,
-            lambda title, total: progress(scene.trainer, title, total),
+            context.module.seed,
+            lambda title, total: progress(context.trainer, title, total),
         )
 
-    def token_statistics(self, scene: Scene, name: str) -> StatisticsFile:
+    def token_statistics(self, context: AuditContext, name: str) -> StatisticsFile:
         """Scores a population's records by one forward pass, shared by all audits of a checkpoint.
 
         Args:
-            scene: Whose model scores whose records.
+            context: Whose model scores whose records.
             name: The population.
 
         Returns:
@@ -162,29 +162,29 @@ class AuditCallback(Callback, ABC):
             FloatingPointError: Naming the record whose score is not a number.
             UserError: If no record has a response.
         """
-        records = self.population(scene, name)
-        scorable = self.require_responses(scene, name)
-        cache = _SHARED_PASSES.get(scene.trainer)
-        if cache is None or cache.step != scene.step:
-            cache = _SHARED_PASSES[scene.trainer] = _SharedPasses(scene.step)
+        records = self.population(context, name)
+        scorable = self.require_responses(context, name)
+        cache = _SHARED_PASSES.get(context.trainer)
+        if cache is None or cache.step != context.step:
+            cache = _SHARED_PASSES[context.trainer] = _SharedPasses(context.step)
         key = (name, len(records))
         if key not in cache.passes:
-            folder = private_folder(scene.trainer)
+            folder = private_folder(context.trainer)
             cache.passes[key] = score_records(
-                scene.module.language_model,
-                EncodedFile(scorable, scene.data.encoder.encode_all, folder),
-                scene.data.pad_id,
-                scene.ranks,
+                context.module.language_model,
+                EncodedFile(scorable, context.data.encoder.encode_all, folder),
+                context.data.pad_id,
+                context.ranks,
                 self.batch_size,
                 self.max_batch_tokens,
-                lambda total: progress(scene.trainer, f"scoring {name}", total),
+                lambda total: progress(context.trainer, f"scoring {name}", total),
                 folder=folder,
             )
         return cache.passes[key]
 
-    def _write(self, scene: Scene, found: Measurements) -> None:
-        identity = run_identity(scene.trainer).columns(scene.module.seed)
-        run, step = identity["run"], scene.step
+    def _write(self, context: AuditContext, found: Measurements) -> None:
+        identity = run_identity(context.trainer).columns(context.module.seed)
+        run, step = identity["run"], context.step
         short = {"run": run, "step": step}
         tables: Mapping[str, tuple[Row, Collection[Row]]] = {
             "results": ({**identity, "step": step, "audit": self.audit}, found.results),
@@ -194,15 +194,15 @@ class AuditCallback(Callback, ABC):
         for table, (common, rows) in tables.items():
             if rows:
                 whole: Iterable[Row] = ({**common, **row} for row in rows)
-                write_part(run_folder(scene.trainer), table, step, self.audit, whole)
+                write_part(run_folder(context.trainer), table, step, self.audit, whole)
 
     @staticmethod
-    def _log(scene: Scene, found: Measurements) -> None:
-        for logger in scene.trainer.loggers:
-            logger.log_metrics(found.curves, scene.step)
+    def _log(context: AuditContext, found: Measurements) -> None:
+        for logger in context.trainer.loggers:
+            logger.log_metrics(found.curves, context.step)
             if isinstance(logger, TensorBoardLogger):
                 for tag, figure in found.figures.items():
-                    logger.experiment.add_figure(tag, figure, scene.step)
+                    logger.experiment.add_figure(tag, figure, context.step)
 
 
 class RunTables(Callback):

@@ -15,11 +15,11 @@ from audits.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from audits.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
 from audits.membership.measurements import NEVER
 from audits.scoring.blind_baseline import BlindOptions
-from audits.scoring.shift_test import Gate
+from audits.scoring.shift_test import ShiftTest
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.references import reference_models
-from callbacks.run import Scene, run_folder
-from callbacks.shift import shared_gate
+from callbacks.run import AuditContext, run_folder
+from callbacks.shift import shared_shift_test
 from common.errors import UserError
 from common.keys import key
 from datamodules.batches import EncodedRecord
@@ -75,21 +75,21 @@ class BlockAudit(AuditCallback):
         Raises:
             UserError: If there is none that is not audited, or none that no model met.
         """
-        scene = Scene.of(trainer, pl_module)
+        context = AuditContext.of(trainer, pl_module)
         if any(signal.needs_development for signal in self.signals):
-            self._development(scene)
+            self._development(context)
         if any(signal.needs_never for signal in self.signals):
-            self._side(scene, NEVER)
+            self._side(context, NEVER)
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""
-        n_blocks = len(transformer_blocks(scene.module.language_model.model))
+        n_blocks = len(transformer_blocks(context.module.language_model.model))
         scores = BlockScoreRows(n_blocks)
         found = Measurements(scores=scores)
-        access = self._access(scene)
+        access = self._access(context)
         signals = [signal.fitted(access) for signal in self.signals]
-        pairs = self._pairs(scene)
-        sides = {name: self._side(scene, name) for name in _named(pairs)}
+        pairs = self._pairs(context)
+        sides = {name: self._side(context, name) for name in _named(pairs)}
         measured = {
             name: _measured(signals, access, encoded) for name, (_, encoded) in sides.items()
         }
@@ -104,9 +104,9 @@ class BlockAudit(AuditCallback):
         scored: set[str] = set()
         for (inside, outside), profiles in opposed.items():
             ours, theirs = sides[inside][0], sides[outside][0]
-            gate = self._gate(scene, ours, theirs)
-            found.results += () if gate is None else gate.rows
-            shifted = None if gate is None else gate.verdict.shifted
+            shift_test = self._shift_test(context, ours, theirs)
+            found.results += () if shift_test is None else shift_test.rows
+            shifted = None if shift_test is None else shift_test.verdict.shifted
             for profile in profiles:
                 found.results += profile_rows(profile, ours, theirs, n_blocks, shifted)
                 found.curves |= scalars(profile, inside)
@@ -119,43 +119,45 @@ class BlockAudit(AuditCallback):
                         scores.add(profile, side, own)
                 scores.add_permuted(profile, inside)
             scored |= {inside, outside}
-            warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
-            self._draw(found, scene, profiles, (ours, theirs), warning)
+            warning = "SHIFTED DATA: " if shift_test is not None and shift_test.alarming else ""
+            self._draw(found, context, profiles, (ours, theirs), warning)
         return found
 
-    def _gate(self, scene: Scene, ours: BlockSide, theirs: BlockSide) -> Gate | None:
+    def _shift_test(
+        self, context: AuditContext, ours: BlockSide, theirs: BlockSide
+    ) -> ShiftTest | None:
         """Returns what the texts alone tell of two sides; None where nobody asks."""
         if self.blind is None:
             return None
-        return shared_gate(
-            scene.trainer,
+        return shared_shift_test(
+            context.trainer,
             ours.population,
             ours.blind,
             theirs.blind,
             self.blind,
             ours.skipped + theirs.skipped,
-            scene.data.dealt_by_coins(ours.population),
+            context.data.dealt_by_coins(ours.population),
         )
 
-    def _access(self, scene: Scene) -> BlockAccess:
-        references = reference_models(scene.trainer)
-        model = self.model_access(scene)
+    def _access(self, context: AuditContext) -> BlockAccess:
+        references = reference_models(context.trainer)
+        model = self.model_access(context)
         return BlockAccess(
             model,
-            cache(lambda name: references.load(name, scene.module)),
-            lambda: self._development(scene),
-            lambda: self._side(scene, NEVER)[1],
+            cache(lambda name: references.load(name, context.module)),
+            lambda: self._development(context),
+            lambda: self._side(context, NEVER)[1],
         )
 
-    def _pairs(self, scene: Scene) -> list[tuple[str, str]]:
-        members = self.populations or [scene.data.member_population]
-        return [(name, scene.data.opposed_to(name)) for name in members]
+    def _pairs(self, context: AuditContext) -> list[tuple[str, str]]:
+        members = self.populations or [context.data.member_population]
+        return [(name, context.data.opposed_to(name)) for name in members]
 
-    def _development(self, scene: Scene) -> list[EncodedRecord]:
+    def _development(self, context: AuditContext) -> list[EncodedRecord]:
         """Returns development records with a response, none of which any audit could judge."""
-        records = scene.data.development_records()
-        for name in _named(self._pairs(scene)):
-            audited = {record.content for record in scene.data.population(name)}
+        records = context.data.development_records()
+        for name in _named(self._pairs(context)):
+            audited = {record.content for record in context.data.population(name)}
             shared = sum(record.content in audited for record in records)
             if shared:
                 raise UserError(
@@ -164,7 +166,7 @@ class BlockAudit(AuditCallback):
                     "(configs/audits/blocks_all.yaml has the other signals), or audit with data "
                     "that have a development split of their own"
                 )
-        encoded = scene.data.tokens("development", records)
+        encoded = context.data.tokens("development", records)
         found = [record for record in encoded if record.response_ids]
         if len(found) < 2:
             raise UserError(
@@ -177,11 +179,11 @@ class BlockAudit(AuditCallback):
     def _fitted_names(self) -> str:
         return ", ".join(signal.name for signal in self.signals if signal.needs_development)
 
-    def _side(self, scene: Scene, name: str) -> tuple[BlockSide, list[EncodedRecord]]:
+    def _side(self, context: AuditContext, name: str) -> tuple[BlockSide, list[EncodedRecord]]:
         """Returns a population's scorable records and their tokens."""
-        population = self.population(scene, name)
+        population = self.population(context, name)
         answered = [record for record in population if record.response]
-        both = list(zip(answered, scene.data.encoder.encode_all(answered), strict=True))
+        both = list(zip(answered, context.data.encoder.encode_all(answered), strict=True))
         kept = [(record, encoded) for record, encoded in both if encoded.response_ids]
         records = [record for record, _ in kept]
         if len(records) < 2:
@@ -189,27 +191,29 @@ class BlockAudit(AuditCallback):
                 f"BlockAudit: population {name!r} has {len(records)} records with a response, and "
                 "2 or more are needed"
             )
-        clusters = np.array([key(one) for one in scene.data.clusters(records)], dtype=np.int64)
+        clusters = np.array([key(one) for one in context.data.clusters(records)], dtype=np.int64)
         side = BlockSide(name, records, clusters, skipped=len(population) - len(records))
         return side, [encoded for _, encoded in kept]
 
     def _draw(
         self,
         found: Measurements,
-        scene: Scene,
+        context: AuditContext,
         profiles: Sequence[Profile],
         sides: tuple[BlockSide, BlockSide],
         warning: str,
     ) -> None:
         """Adds the profiles of this checkpoint and the evolution over all of them."""
-        if not scene.trainer.is_global_zero:
+        if not context.trainer.is_global_zero:
             return
         ours, theirs = sides
         counts = f"n = {len(ours.records)} + {len(theirs.records)}"
         heading = f"{warning}{ours.population} against {theirs.population}: {counts}"
         found.figures[f"blocks/{ours.population}/profile"] = profile_figure(profiles, heading)
-        current: list[Mapping[str, object]] = [{**row, "step": scene.step} for row in found.results]
-        rows = [*earlier_rows(run_folder(scene.trainer), self.audit, scene.step), *current]
+        current: list[Mapping[str, object]] = [
+            {**row, "step": context.step} for row in found.results
+        ]
+        rows = [*earlier_rows(run_folder(context.trainer), self.audit, context.step), *current]
         evolution = evolution_of(rows, ours.population)
         found.figures[f"blocks/{ours.population}/evolution"] = evolution_figure(evolution, heading)
 

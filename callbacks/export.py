@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
-from callbacks.run import Scene, run_folder, run_identity
+from callbacks.run import AuditContext, run_folder, run_identity
 from datamodules import InstructionDataModule
 from kdmodules.models.adapters import (
     adapter_base,
@@ -44,36 +44,36 @@ class ModelExport(Callback):
         """Gathers the weights from all ranks and writes the folder on the first."""
         if not self.enabled:
             return
-        scene = Scene.of(trainer, pl_module)
-        weights = whole_weights(scene.module.language_model)
+        context = AuditContext.of(trainer, pl_module)
+        weights = whole_weights(context.module.language_model)
         if trainer.is_global_zero:
-            self._write(scene, weights)
+            self._write(context, weights)
         trainer.strategy.barrier("export")
 
     @staticmethod
-    def _write(scene: Scene, weights: Mapping[str, Tensor]) -> None:
-        folder = run_folder(scene.trainer) / "export"
-        data = scene.data
+    def _write(context: AuditContext, weights: Mapping[str, Tensor]) -> None:
+        folder = run_folder(context.trainer) / "export"
+        data = context.data
         if not isinstance(data, InstructionDataModule):
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
-        model = scene.module.language_model.model
+        model = context.module.language_model.model
         adapter = adapter_of(model)
         whole_model(model, weights).save_pretrained(folder)
         if adapter is not None:
-            save_adapter(model, weights, folder / "adapter", _adapter_base(scene.module.network))
+            save_adapter(model, weights, folder / "adapter", _adapter_base(context.module.network))
         data.tokenizer.save_pretrained(folder)
-        merge_parts(run_folder(scene.trainer))
+        merge_parts(run_folder(context.trainer))
         card = model_card(
-            run_identity(scene.trainer).columns(scene.module.seed),
-            read_table(run_folder(scene.trainer), "results").to_pylist(),
+            run_identity(context.trainer).columns(context.module.seed),
+            read_table(run_folder(context.trainer), "results").to_pylist(),
             {name: version(name) for name in PACKAGES},
             DataDescription(
                 source=data.source,
-                split=scene.module.training_split,
+                split=context.module.training_split,
                 counts={summary.split: summary.records for summary in data.describe()},
                 protocol=data.splits.protocol,
             ),
-            base_model=scene.module.network.source,
+            base_model=context.module.network.source,
             adapter=adapter,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")

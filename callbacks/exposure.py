@@ -16,7 +16,7 @@ from audits.memorization.exposure import (
 from audits.results import Row
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.progress import progress
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from common.errors import UserError
 from common.keys import numpy_generator
 from datamodules.canaries import Canary
@@ -67,18 +67,18 @@ class ExposureAudit(AuditCallback):
         self.sample_candidates = sample_candidates
         self._sets: list[CandidateSet] = []
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Returns a row per canary, and means by format and repetitions with their curves."""
-        canaries = exposure_canaries(scene)
+        canaries = exposure_canaries(context)
         if not self._sets:
-            self._sets = [self._candidates(one, scene.data.encoder) for one in canaries]
+            self._sets = [self._candidates(one, context.data.encoder) for one in canaries]
         scores = candidate_log_likelihoods(
-            scene.module.language_model,
+            context.module.language_model,
             self._sets,
-            scene.ranks,
+            context.ranks,
             self.batch_size,
             self.max_batch_tokens,
-            lambda total: progress(scene.trainer, "exposure: candidate secrets", total),
+            lambda total: progress(context.trainer, "exposure: candidate secrets", total),
         )
         measured = [
             MeasuredCanary(canary, self._exposure(canary, own.numpy()), len(one.tails[0]))
@@ -145,13 +145,13 @@ class MeasuredCanary:
         }
 
 
-def exposure_canaries(scene: Scene) -> list[Canary]:
+def exposure_canaries(context: AuditContext) -> list[Canary]:
     """Returns the exposure series of the run's data.
 
     Raises:
         UserError: If none are planted.
     """
-    planted = scene.data.canaries if isinstance(scene.data, InstructionDataModule) else []
+    planted = context.data.canaries if isinstance(context.data, InstructionDataModule) else []
     found = [canary for canary in planted if canary.series == "exposure"]
     if not found:
         raise UserError(

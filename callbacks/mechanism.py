@@ -2,7 +2,7 @@
 
 from audits.mechanism import AUDIT, NAME
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from kdmodules.student import StudentModule
 
 
@@ -21,10 +21,10 @@ class MechanismRecord(AuditCallback):
     def __init__(self) -> None:
         super().__init__(every_n_validations=0)
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Returns the rows of a student that has trained; no scores."""
-        module = scene.module
-        if not isinstance(module, StudentModule) or not scene.step:
+        module = context.module
+        if not isinstance(module, StudentModule) or not context.step:
             return Measurements()
         params = {
             "objective": type(module.kd_loss).__name__,
@@ -33,7 +33,7 @@ class MechanismRecord(AuditCallback):
         figures = module.responses.mechanism()
         warmup = module.optimizer.warmup_steps
         if figures and warmup:
-            figures["warmup_share"] = min(warmup / scene.step, 1.0)
+            figures["warmup_share"] = min(warmup / context.step, 1.0)
         return Measurements(
             results=[
                 {"name": NAME, "metric": metric, "value": value, "params": params}

@@ -15,12 +15,12 @@ from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, save_audit
 from audits.membership.view import AuditView
 from audits.scoring.blind_baseline import BlindOptions
-from audits.scoring.shift_test import Gate
+from audits.scoring.shift_test import ShiftTest
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.last_validation import is_last_validation
 from callbacks.references import reference_models
-from callbacks.run import Scene, private_folder, run_identity
-from callbacks.shift import shared_gate
+from callbacks.run import AuditContext, private_folder, run_identity
+from callbacks.shift import shared_shift_test
 from common.errors import UserError
 from datamodules.records import InstructionRecord
 from kdmodules.models.weights_hash import weights_hash
@@ -29,16 +29,16 @@ _DEFAULT_BLIND = BlindOptions()
 _COUNTERFACTUAL_ROLES = ("counterfactual_teacher", "counterfactual")
 
 
-def pool_of_world(scene: Scene) -> Callable[[str, str], list[InstructionRecord]]:
+def pool_of_world(context: AuditContext) -> Callable[[str, str], list[InstructionRecord]]:
     """Returns the pool's records by side and use as the attacker of this model knows them.
 
     An attack's ``held_out`` are records that the model's training never reached, its ``private``
     ones some that it did. Behind a counterfactual model the sides are the other way round.
     """
-    role, split = run_identity(scene.trainer).role, scene.module.training_split
+    role, split = run_identity(context.trainer).role, context.module.training_split
     swapped = role in _COUNTERFACTUAL_ROLES or split == "held_out"
     other = {"private": "held_out", "held_out": "private"} if swapped else {}
-    return lambda side, use: scene.data.by_role(other.get(side, side), use)
+    return lambda side, use: context.data.by_role(other.get(side, side), use)
 
 
 class MembershipAudit(AuditCallback):
@@ -94,61 +94,63 @@ class MembershipAudit(AuditCallback):
         """Those that some attack reads."""
         return self.plan.pool_uses
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
-        self._show_plan(scene)
-        pairs = self._oppositions(scene)
-        views = self._views(scene, pairs)
+        self._show_plan(context)
+        pairs = self._oppositions(context)
+        views = self._views(context, pairs)
         sides = {
             name: Side(
                 view,
-                scene.data.clusters(view.records),
-                empty=len(self.population(scene, name)) - len(view.records),
+                context.data.clusters(view.records),
+                empty=len(self.population(context, name)) - len(view.records),
             )
             for name, view in views.items()
         }
-        if self.save_statistics and scene.trainer.is_global_zero:
-            identity = run_identity(scene.trainer).columns(scene.module.seed)
+        if self.save_statistics and context.trainer.is_global_zero:
+            identity = run_identity(context.trainer).columns(context.module.seed)
             save_audit(
-                private_folder(scene.trainer) / "statistics" / f"step={scene.step}",
-                StoredAudit({**identity, "step": scene.step}, sides, pairs),
+                private_folder(context.trainer) / "statistics" / f"step={context.step}",
+                StoredAudit({**identity, "step": context.step}, sides, pairs),
             )
-        gates = {} if self.blind is None else self._gates(scene, self.blind, sides, pairs)
-        named = is_last_validation(scene.trainer)
-        found = evaluate(self.attacks, self.fprs, sides, pairs, gates, named)
+        shift_tests = (
+            {} if self.blind is None else self._shift_tests(context, self.blind, sides, pairs)
+        )
+        named = is_last_validation(context.trainer)
+        found = evaluate(self.attacks, self.fprs, sides, pairs, shift_tests, named)
         return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
 
-    def _show_plan(self, scene: Scene) -> None:
+    def _show_plan(self, context: AuditContext) -> None:
         """Tells, once in a run, what is measured and what it costs."""
         if not self._planned:
             rank_zero_info(self.plan.text())
             self._planned = True
 
-    def _oppositions(self, scene: Scene) -> list[Opposition]:
+    def _oppositions(self, context: AuditContext) -> list[Opposition]:
         return [
             Opposition(
                 name,
-                scene.data.opposed_to(name),
-                self._fair_coins(scene, name),
-                scene.data.coin_unit(name),
-                scene.data.dealt_by_coins(name),
+                context.data.opposed_to(name),
+                self._fair_coins(context, name),
+                context.data.coin_unit(name),
+                context.data.dealt_by_coins(name),
             )
-            for name in self._member_populations(scene)
+            for name in self._member_populations(context)
         ]
 
-    def _gates(
+    def _shift_tests(
         self,
-        scene: Scene,
+        context: AuditContext,
         options: BlindOptions,
         sides: Mapping[str, Side],
         pairs: Sequence[Opposition],
-    ) -> dict[str, Gate]:
+    ) -> dict[str, ShiftTest]:
         """Returns what the texts alone tell of every pair, by the members' population."""
         found = {}
         for pair in pairs:
             ours, theirs = sides[pair.members], sides[pair.nonmembers]
-            found[pair.members] = shared_gate(
-                scene.trainer,
+            found[pair.members] = shared_shift_test(
+                context.trainer,
                 pair.members,
                 ours.blind,
                 theirs.blind,
@@ -158,38 +160,38 @@ class MembershipAudit(AuditCallback):
             )
         return found
 
-    def _views(self, scene: Scene, pairs: Sequence[Opposition]) -> dict[str, AuditView]:
+    def _views(self, context: AuditContext, pairs: Sequence[Opposition]) -> dict[str, AuditView]:
         """Returns everything that the attacks read, by population, measured once."""
         names = dict.fromkeys(name for pair in pairs for name in (pair.nonmembers, pair.members))
-        populations = {name: self.population(scene, name) for name in names}
-        return self._collector(scene).collect(self.plan, populations)
+        populations = {name: self.population(context, name) for name in names}
+        return self._collector(context).collect(self.plan, populations)
 
-    def _collector(self, scene: Scene) -> Collector:
-        references = reference_models(scene.trainer)
+    def _collector(self, context: AuditContext) -> Collector:
+        references = reference_models(context.trainer)
         return Collector(
-            access=self.model_access(scene),
-            load_reference=lambda name: references.load(name, scene.module),
-            own_pass=lambda name: self.token_statistics(scene, name),
+            access=self.model_access(context),
+            load_reference=lambda name: references.load(name, context.module),
+            own_pass=lambda name: self.token_statistics(context, name),
             weights_hash=weights_hash if self.save_statistics else lambda lm: "",
-            pool_records=pool_of_world(scene),
-            never_records=lambda: scene.data.population(NEVER),
-            met=scene.data.met,
-            folder=private_folder(scene.trainer),
+            pool_records=pool_of_world(context),
+            never_records=lambda: context.data.population(NEVER),
+            met=context.data.met,
+            folder=private_folder(context.trainer),
         )
 
-    def _member_populations(self, scene: Scene) -> list[str]:
-        return self.populations or [scene.data.member_population]
+    def _member_populations(self, context: AuditContext) -> list[str]:
+        return self.populations or [context.data.member_population]
 
-    def _fair_coins(self, scene: Scene, population: str) -> bool:
+    def _fair_coins(self, context: AuditContext, population: str) -> bool:
         """Whether coins alone decided which audited records were trained on.
 
         Where `max_records` cuts a side, the cut fixed their number.
         """
         whole = all(
-            len(self.population(scene, name)) == len(scene.data.population(name))
-            for name in (population, scene.data.opposed_to(population))
+            len(self.population(context, name)) == len(context.data.population(name))
+            for name in (population, context.data.opposed_to(population))
         )
-        return whole and scene.data.fair_coins(population)
+        return whole and context.data.fair_coins(population)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan and lays out every AUROC with its band in TensorBoard's custom scalars.
@@ -197,16 +199,16 @@ class MembershipAudit(AuditCallback):
         Raises:
             UserError: If an attack could not be measured on these records.
         """
-        scene = Scene.of(trainer, pl_module)
-        populations = self._member_populations(scene)
+        context = AuditContext.of(trainer, pl_module)
+        populations = self._member_populations(context)
         sides = dict.fromkeys(
-            side for name in populations for side in (name, scene.data.opposed_to(name))
+            side for name in populations for side in (name, context.data.opposed_to(name))
         )
-        self._collector(scene).check(
-            self.plan, {name: self.population(scene, name) for name in sides}
+        self._collector(context).check(
+            self.plan, {name: self.population(context, name) for name in sides}
         )
         bands = {
-            f"{attack.name}, {population} against {scene.data.opposed_to(population)}": [
+            f"{attack.name}, {population} against {context.data.opposed_to(population)}": [
                 "Margin",
                 [
                     f"membership/{population}/{attack.name}/auroc",

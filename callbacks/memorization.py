@@ -10,6 +10,8 @@ from audits.memorization.continuations import (
     write_continuations,
 )
 from audits.memorization.curves import curves, extraction_figures
+from audits.memorization.greedy_continuation import GreedyContinuation, Request
+from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import Judged, judge
 from audits.memorization.metrics import (
     ExactMatch,
@@ -19,12 +21,10 @@ from audits.memorization.metrics import (
     NPExtraction,
     TokenAccuracy,
 )
-from audits.memorization.recital import Recital, Request
-from audits.memorization.reciting import recite
 from audits.memorization.rows import gap_rows, population_rows, record_rows
 from audits.scoring.shift_test import coins_row
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import Scene, run_folder
+from callbacks.run import AuditContext, run_folder
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 
@@ -78,25 +78,25 @@ class MemorizationAudit(AuditCallback):
         self.baselines = [NEVER] if baselines is None else baselines
         self.keep_continuations = keep_continuations
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Judges every population and returns rows, record by record and in sum, and curves."""
-        members = self.populations or [scene.data.member_population]
+        members = self.populations or [context.data.member_population]
         against = {
-            name: list(dict.fromkeys([scene.data.opposed_to(name), *self.baselines]))
+            name: list(dict.fromkeys([context.data.opposed_to(name), *self.baselines]))
             for name in members
         }
         everyone = dict.fromkeys([*members, *chain.from_iterable(against.values())])
         judged: dict[str, list[Judged]] = {}
         written: list[Continuation] = []
         for name in everyone:
-            recitals = self._recitals(scene, name)
-            judged[name] = self._judged(scene, name, recitals)
+            continued = self._continued(context, name)
+            judged[name] = self._judged(context, name, continued)
             if name in members and self.keep_continuations:
-                written += continuations(name, recitals, self._requests)
-        if written and scene.trainer.is_global_zero:
-            write_continuations(written, run_folder(scene.trainer) / "private")
+                written += continuations(name, continued, self._requests)
+        if written and context.trainer.is_global_zero:
+            write_continuations(written, run_folder(context.trainer) / "private")
         found = self._measurements(judged, against)
-        found.results += [coins_row(name, scene.data.dealt_by_coins(name)) for name in members]
+        found.results += [coins_row(name, context.data.dealt_by_coins(name)) for name in members]
         return found
 
     def _measurements(
@@ -117,27 +117,29 @@ class MemorizationAudit(AuditCallback):
         found.curves |= curves(found.results)
         return found
 
-    def _recitals(self, scene: Scene, name: str) -> list[Recital]:
+    def _continued(self, context: AuditContext, name: str) -> list[GreedyContinuation]:
         """Returns what the model says of a population's records, the same on every rank."""
-        records = [record for record in self.population(scene, name) if record.response]
-        access = self.model_access(scene)
+        records = [record for record in self.population(context, name) if record.response]
+        access = self.model_access(context)
         schemes = [metric.scheme for metric in self.metrics if metric.scheme is not None]
-        return recite(
+        return continue_greedily(
             access,
-            scene.data.encoder.encode_all(records),
+            context.data.encoder.encode_all(records),
             self._requests,
             list(dict.fromkeys(schemes)),
             f"memorization of {name}",
             lambda one: max(metric.read_tokens(one) for metric in self.metrics),
         )
 
-    def _judged(self, scene: Scene, name: str, recitals: Sequence[Recital]) -> list[Judged]:
+    def _judged(
+        self, context: AuditContext, name: str, continued: Sequence[GreedyContinuation]
+    ) -> list[Judged]:
         """Returns one entry for every metric, in order."""
-        population = self.population(scene, name)
+        population = self.population(context, name)
         records = [record for record in population if record.response]
-        clusters = scene.data.clusters(records)
+        clusters = context.data.clusters(records)
         unanswered = len(population) - len(records)
-        return [judge(metric, name, recitals, clusters, unanswered) for metric in self.metrics]
+        return [judge(metric, name, continued, clusters, unanswered) for metric in self.metrics]
 
     def _requests(self, record: EncodedRecord) -> Sequence[Request]:
         return [

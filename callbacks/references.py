@@ -7,7 +7,7 @@ from common.errors import UserError
 from datamodules.batches import RecordEncoder
 from datamodules.tokenizer import load_tokenizer
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.models.blueprint import Residence, network_blueprint, realise, source_blueprint
+from kdmodules.models.blueprint import Placement, network_blueprint, realise, source_blueprint
 from kdmodules.models.families import require_window
 
 BASE = "base"
@@ -56,7 +56,7 @@ class ReferenceModels(Callback):
             )
         else:
             raise UserError(self._unknown(name))
-        lm = realise(blueprint, len(own.tokenizer), Residence(module.device_mesh))
+        lm = realise(blueprint, len(own.tokenizer), Placement(module.device_mesh))
         require_window(lm.model, encoder.max_tokens)
         own.limit_rows(lm.vocabulary_size)
         return ReferenceModel(lm.requires_grad_(False).eval().to(module.device), own)

@@ -10,7 +10,7 @@ from audits.memorization.released import ReleasedDecoding, released_accuracies
 from audits.results import Row
 from audits.statistics.means import UtilityEstimate, gap
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from datamodules.records import InstructionRecord
 
 _NAME = "token_accuracy_as_released"
@@ -44,20 +44,20 @@ class ReleasedMemorizationAudit(AuditCallback):
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
         self.decoding = decoding
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Returns a row per record, the mean of both populations and their signed gap."""
         found = Measurements()
-        members = scene.data.member_population
+        members = context.data.member_population
         means: list[tuple[UtilityEstimate | None, int]] = []
         for name, side in (
             (members, "n_members"),
-            (scene.data.opposed_to(members), "n_nonmembers"),
+            (context.data.opposed_to(members), "n_nonmembers"),
         ):
-            population = self.population(scene, name)
+            population = self.population(context, name)
             records = [record for record in population if record.response]
-            values = self._values(scene, records)
+            values = self._values(context, records)
             summary = Summary(_NAME, np.array(values))
-            mean = estimate(summary, np.arange(len(records)), scene.data.clusters(records))
+            mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
             means.append((mean, len(records)))
             found.memorization += [
                 {**self._key(name), "record": one.id, "task": one.task, "value": value}
@@ -71,9 +71,9 @@ class ReleasedMemorizationAudit(AuditCallback):
         found.results.append({**row, "n_members": n, "n_nonmembers": m})
         return found
 
-    def _values(self, scene: Scene, records: Sequence[InstructionRecord]) -> list[float]:
-        access = self.model_access(scene)
-        return released_accuracies(access, scene.data.encoder.encode_all(records), self.decoding)
+    def _values(self, context: AuditContext, records: Sequence[InstructionRecord]) -> list[float]:
+        access = self.model_access(context)
+        return released_accuracies(access, context.data.encoder.encode_all(records), self.decoding)
 
     def _key(self, population: str) -> Row:
         decoding = self.decoding

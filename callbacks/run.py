@@ -92,7 +92,7 @@ def private_folder(trainer: Trainer) -> Path:
 
 
 @dataclass(frozen=True)
-class Scene:
+class AuditContext:
     """The trainer, the model and the data that a callback meets, by their own types.
 
     Attributes:
@@ -106,8 +106,8 @@ class Scene:
     data: RecordDataModule
 
     @classmethod
-    def of(cls, trainer: Trainer, pl_module: LightningModule) -> "Scene":
-        """Returns the scene of a hook.
+    def of(cls, trainer: Trainer, pl_module: LightningModule) -> "AuditContext":
+        """Returns the context of a hook.
 
         Raises:
             TypeError: If the module or the data module is not of this project.

@@ -9,7 +9,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from audits.results import Row, write_part
-from callbacks.run import Scene, run_folder, run_identity
+from callbacks.run import AuditContext, run_folder, run_identity
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
@@ -56,7 +56,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
-        module = Scene.of(trainer, pl_module).module
+        module = AuditContext.of(trainer, pl_module).module
         self._student = ModelCost.of(module.language_model)
         self._whole, self._recent, self._seconds = _Tally(), _Tally(), {}
         if module.device.type == "cuda":
@@ -67,7 +67,7 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Ends the wait for data."""
-        Scene.of(trainer, pl_module).module.clock.switch("student")
+        AuditContext.of(trainer, pl_module).module.clock.switch("student")
 
     def on_train_batch_end(
         self,
@@ -78,7 +78,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Counts the batch that was trained on, and logs where it is time."""
-        module = Scene.of(trainer, pl_module).module
+        module = AuditContext.of(trainer, pl_module).module
         module.clock.switch("data")
         size = PassSize.of(_trained_batch(module, batch))
         operations = self._operations(module, size)
@@ -90,22 +90,22 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the training's time."""
-        Scene.of(trainer, pl_module).module.clock.switch("validation")
+        AuditContext.of(trainer, pl_module).module.clock.switch("validation")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the training's time."""
-        Scene.of(trainer, pl_module).module.clock.switch("data")
+        AuditContext.of(trainer, pl_module).module.clock.switch("data")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rows of the whole fit."""
-        scene = Scene.of(trainer, pl_module)
-        figures = self._figures(scene.module, self._whole, scene.module.clock.seconds())
-        every = scene.ranks.gather([figures])
+        context = AuditContext.of(trainer, pl_module)
+        figures = self._figures(context.module, self._whole, context.module.clock.seconds())
+        every = context.ranks.gather([figures])
         if trainer.is_global_zero:
-            identity = run_identity(trainer).columns(scene.module.seed)
-            common: Row = {**identity, "step": scene.step, "audit": AUDIT, "name": "training"}
+            identity = run_identity(trainer).columns(context.module.seed)
+            common: Row = {**identity, "step": context.step, "audit": AUDIT, "name": "training"}
             rows = [{**common, **row} for row in _rows(_over_ranks(every))]
-            write_part(run_folder(trainer), "results", scene.step, AUDIT, rows)
+            write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
 
     def _operations(self, module: LanguageModelModule, size: PassSize) -> float:
         assert self._student is not None
@@ -125,7 +125,9 @@ class Throughput(Callback):
         seconds = module.clock.seconds()
         since = {name: value - self._seconds.get(name, 0.0) for name, value in seconds.items()}
         figures = _over_ranks(
-            Scene.of(trainer, module).ranks.gather([self._figures(module, self._recent, since)])
+            AuditContext.of(trainer, module).ranks.gather(
+                [self._figures(module, self._recent, since)]
+            )
         )
         self._seconds, self._recent = seconds, _Tally()
         for logger in trainer.loggers:

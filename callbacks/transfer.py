@@ -14,7 +14,7 @@ from audits.results import Row
 from audits.statistics.means import UtilityEstimate, gap
 from audits.utility.transfer import SpanIndex
 from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from common.errors import UserError
 from common.ranks import Ranks
 from datamodules.batches import InstructionBatch
@@ -51,10 +51,10 @@ class TransferAudit(AuditCallback):
         """Indexes the spans of private, held-out and never-seen responses."""
         if not isinstance(pl_module, StudentModule):
             return
-        scene = Scene.of(trainer, pl_module)
-        self._ranks = scene.ranks
+        context = AuditContext.of(trainer, pl_module)
+        self._ranks = context.ranks
         self._index = SpanIndex(
-            {name: self._responses(scene, name) for name in self._populations(scene)},
+            {name: self._responses(context, name) for name in self._populations(context)},
             self.span_tokens,
         )
 
@@ -84,17 +84,17 @@ class TransferAudit(AuditCallback):
         super().load_state_dict(state_dict)
         self._met = {(population, record) for population, record in state_dict["met"]}
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Returns the share of each population, and the gaps between private and the others."""
         found = Measurements()
         if self._index is None:
             return found
         self._share_finds()
-        members, *others = self._populations(scene)
-        shares = {name: self._share(scene, name) for name in (members, *others)}
+        members, *others = self._populations(context)
+        shares = {name: self._share(context, name) for name in (members, *others)}
         for name, (share, n) in shares.items():
             side = "n_members" if name == members else "n_nonmembers"
-            skipped = len(self.population(scene, name)) - n
+            skipped = len(self.population(context, name)) - n
             row = self._row(name, "transfer_overlap", share)
             found.results.append({**row, side: n, "skipped": skipped})
         for name in others:
@@ -113,22 +113,22 @@ class TransferAudit(AuditCallback):
         every = self._ranks.gather([sorted(self._met)])
         self._met = {one for own in every for one in own}
 
-    def _populations(self, scene: Scene) -> list[str]:
-        members = scene.data.member_population
-        return list(dict.fromkeys([members, scene.data.opposed_to(members), NEVER]))
+    def _populations(self, context: AuditContext) -> list[str]:
+        members = context.data.member_population
+        return list(dict.fromkeys([members, context.data.opposed_to(members), NEVER]))
 
-    def _responses(self, scene: Scene, name: str) -> dict[str, Sequence[int]]:
-        records = [record for record in self.population(scene, name) if record.response]
-        encoded = scene.data.encoder.encode_all(records)
+    def _responses(self, context: AuditContext, name: str) -> dict[str, Sequence[int]]:
+        records = [record for record in self.population(context, name) if record.response]
+        encoded = context.data.encoder.encode_all(records)
         return {record.record_id: record.response_ids for record in encoded}
 
-    def _share(self, scene: Scene, name: str) -> tuple[UtilityEstimate | None, int]:
+    def _share(self, context: AuditContext, name: str) -> tuple[UtilityEstimate | None, int]:
         """Returns the share of a population's long enough records, and their number."""
         long_enough = set() if self._index is None else set(self._index.long_enough(name))
-        records = [one for one in self.population(scene, name) if one.id in long_enough]
+        records = [one for one in self.population(context, name) if one.id in long_enough]
         values = np.array([(name, record.id) in self._met for record in records], dtype=np.float64)
         summary = Summary("transfer_overlap", values)
-        clusters = scene.data.clusters(records)
+        clusters = context.data.clusters(records)
         return estimate(summary, np.arange(len(records)), clusters), len(records)
 
     def _row(self, population: str, metric: str, found: UtilityEstimate | None, **more: str) -> Row:

@@ -15,7 +15,7 @@ from audits.utility.perplexity import perplexity
 from audits.utility.teacher_kl import teacher_divergences
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.progress import progress
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
@@ -80,32 +80,34 @@ class UtilityAudit(AuditCallback):
         Raises:
             UserError: Naming the population.
         """
-        self.require_responses(Scene.of(trainer, pl_module), self.utility_population)
+        self.require_responses(AuditContext.of(trainer, pl_module), self.utility_population)
 
-    def measure(self, scene: Scene) -> Measurements:
+    def measure(self, context: AuditContext) -> Measurements:
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
         found = Measurements()
-        self._add_perplexity(found, scene)
-        if isinstance(scene.module, StudentModule) and scene.module.teachers.sources:
-            with scene.module.loaded_teachers() as teachers:
-                self._add_teacher_kl(found, scene, teachers)
-        self._add_generations(found, scene, "greedy", 1, "")
+        self._add_perplexity(found, context)
+        if isinstance(context.module, StudentModule) and context.module.teachers.sources:
+            with context.module.loaded_teachers() as teachers:
+                self._add_teacher_kl(found, context, teachers)
+        self._add_generations(found, context, "greedy", 1, "")
         if self.samples:
-            self._add_generations(found, scene, "sample", self.samples, "_sampled")
+            self._add_generations(found, context, "sample", self.samples, "_sampled")
         for row in found.results:
             value = row.get("value")
             if row["task"] is None and isinstance(value, float):
                 found.curves[f"utility/{row['metric']}"] = value
         return found
 
-    def _add_perplexity(self, found: Measurements, scene: Scene) -> None:
-        statistics = self.token_statistics(scene, self.utility_population)
-        records = {record.id: record for record in self.population(scene, self.utility_population)}
+    def _add_perplexity(self, found: Measurements, context: AuditContext) -> None:
+        statistics = self.token_statistics(context, self.utility_population)
+        records = {
+            record.id: record for record in self.population(context, self.utility_population)
+        }
         kept = [records[record_id] for record_id in statistics.record_ids]
         lengths = statistics.lengths
         parts = [segment_sum(part.logp, part.offsets) for part in statistics.shards()]
         sums = torch.cat(parts).numpy()
-        clusters = scene.data.clusters(kept)
+        clusters = context.data.clusters(kept)
         tasks = [record.task for record in kept]
         for task in [None, *sorted(set(tasks))]:
             rows = range(len(kept)) if task is None else rows_of(tasks, task)
@@ -116,23 +118,23 @@ class UtilityAudit(AuditCallback):
             found.results.append(self._row(figure, {}))
 
     def _add_teacher_kl(
-        self, found: Measurements, scene: Scene, teachers: Sequence[CausalLM]
+        self, found: Measurements, context: AuditContext, teachers: Sequence[CausalLM]
     ) -> None:
-        records = self.population(scene, self.utility_population)
+        records = self.population(context, self.utility_population)
         records = [record for record in records if record.response]
-        encoded = scene.data.encoder.encode_all(records)
+        encoded = context.data.encoder.encode_all(records)
         sums = teacher_divergences(
-            scene.module.language_model,
+            context.module.language_model,
             teachers,
             encoded,
-            scene.data.pad_id,
-            scene.ranks,
+            context.data.pad_id,
+            context.ranks,
             self.batch_size,
             self.max_batch_tokens,
-            lambda total: progress(scene.trainer, "utility: distance from the teacher", total),
+            lambda total: progress(context.trainer, "utility: distance from the teacher", total),
         )
         lengths = np.array([len(record.response_ids) for record in encoded])
-        clusters = scene.data.clusters(records)
+        clusters = context.data.clusters(records)
         tasks = [record.task for record in records]
         for task in [None, *sorted(set(tasks))]:
             rows = list(range(len(records))) if task is None else rows_of(tasks, task)
@@ -144,24 +146,24 @@ class UtilityAudit(AuditCallback):
     def _add_generations(
         self,
         found: Measurements,
-        scene: Scene,
+        context: AuditContext,
         decoding: Literal["greedy", "sample"],
         draws: int,
         suffix: str,
     ) -> None:
-        records = self.population(scene, self.utility_population)
+        records = self.population(context, self.utility_population)
         records = [record for record in records if record.response][: self.max_prompts]
-        encoded = scene.data.encoder.encode_all(records)
-        tokenizer = scene.data.encoder.tokenizer
+        encoded = context.data.encoder.encode_all(records)
+        tokenizer = context.data.encoder.tokenizer
         longest = self.max_new_tokens
         if longest is None:
-            longest = _fitting_tokens(scene.module.language_model, encoded)
+            longest = _fitting_tokens(context.module.language_model, encoded)
         settings = SamplingSettings(decoding=decoding, max_new_tokens=longest)
-        ids = [self._answers(scene, encoded, settings, draw) for draw in range(draws)]
+        ids = [self._answers(context, encoded, settings, draw) for draw in range(draws)]
         generations = Generations(
             [record.response for record in records],
             [record.task for record in records],
-            scene.data.clusters(records),
+            context.data.clusters(records),
             ids,
             [tokenizer.batch_decode(draw, skip_special_tokens=True) for draw in ids],
             suffix,
@@ -171,11 +173,15 @@ class UtilityAudit(AuditCallback):
             found.results.append(self._row(one, params))
 
     def _answers(
-        self, scene: Scene, encoded: list[EncodedRecord], settings: SamplingSettings, draw: int
+        self,
+        context: AuditContext,
+        encoded: list[EncodedRecord],
+        settings: SamplingSettings,
+        draw: int,
     ) -> list[list[int]]:
         """Returns the token ids of every record's response, whole on every rank."""
-        ranks = scene.ranks
-        encoder = scene.data.encoder
+        ranks = context.ranks
+        encoder = context.data.encoder
         vocabulary = Vocabulary(len(encoder.tokenizer), encoder.eos_id, encoder.pad_id)
         mine = ranks.share(encoded)
 
@@ -185,15 +191,15 @@ class UtilityAudit(AuditCallback):
                 mine,
                 settings,
                 vocabulary,
-                RandomScope(scene.module.seed, "utility", draw=draw),
+                RandomScope(context.module.seed, "utility", draw=draw),
                 self.batch_size,
                 self.max_batch_tokens,
                 synced_gpus=ranks.world_size > 1,
             )
             return tuple(responses)
 
-        with progress(scene.trainer, f"utility: {settings.decoding} responses", 1) as advance:
-            found = ranks.gather(list(scene.module.language_model(compute)))
+        with progress(context.trainer, f"utility: {settings.decoding} responses", 1) as advance:
+            found = ranks.gather(list(context.module.language_model(compute)))
             advance()
         return [list(response.token_ids) for response in found[: len(encoded)]]
 

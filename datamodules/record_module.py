@@ -191,7 +191,7 @@ class RecordDataModule(LightningDataModule):
         if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
             sys.stderr.write(
                 f"warning: the tokenizer {tokenizer.name_or_path!r} does not give a text back: "
-                f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write and recite is "
+                f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write is "
                 "compared after the same change\n"
             )
         self._encoder = RecordEncoder(

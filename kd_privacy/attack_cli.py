@@ -71,15 +71,17 @@ def _parser() -> ArgumentParser:
 
 
 def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
-    gates = {}
+    shift_tests = {}
     if audit.blind is not None:
-        gates = {pair.members: pair.gate(stored.sides, audit.blind) for pair in stored.oppositions}
-        for gate in gates.values():
-            if gate.message is not None:
-                sys.stderr.write(f"{gate.message}\n")
+        shift_tests = {
+            pair.members: pair.shift_test(stored.sides, audit.blind) for pair in stored.oppositions
+        }
+        for shift_test in shift_tests.values():
+            if shift_test.message is not None:
+                sys.stderr.write(f"{shift_test.message}\n")
     sides, pairs = stored.sides, stored.oppositions
     # Attacks that are chosen when others have been seen have no bound on epsilon.
-    return evaluate(audit.attacks, audit.fprs, sides, pairs, gates, named=False)
+    return evaluate(audit.attacks, audit.fprs, sides, pairs, shift_tests, named=False)
 
 
 def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:

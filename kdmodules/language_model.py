@@ -17,7 +17,7 @@ from common.keys import key
 from datamodules.batches import InstructionBatch
 from datamodules.record_module import RecordDataModule
 from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
-from kdmodules.models.blueprint import Blueprint, Residence, network_blueprint, realise
+from kdmodules.models.blueprint import Blueprint, Placement, network_blueprint, realise
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
 from kdmodules.models.families import require_window
@@ -113,7 +113,7 @@ class LanguageModelModule(LightningModule):
         Raises:
             UserError: If it cannot be had, or its window is too short for the records.
         """
-        lm = realise(blueprint, len(self.tokenizer), Residence(self.device_mesh))
+        lm = realise(blueprint, len(self.tokenizer), Placement(self.device_mesh))
         require_window(lm.model, self.data.max_tokens)
         self.data.encoder.limit_rows(lm.vocabulary_size)
         return lm

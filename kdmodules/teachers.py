@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from common.errors import UserError
 from datamodules.batches import InstructionBatch, RecordEncoder
 from kdmodules.losses import HeadRows
-from kdmodules.models.blueprint import Residence, realise, source_blueprint
+from kdmodules.models.blueprint import Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import require_window
 from kdmodules.models.network import require_same_vocabulary
@@ -37,7 +37,7 @@ class TeacherWeights:
     offload: bool = False
     allow_pickle: bool = False
 
-    def residence(self, mesh: DeviceMesh | None, device: torch.device) -> Residence:
+    def placement(self, mesh: DeviceMesh | None, device: torch.device) -> Placement:
         """Returns where the weights lie.
 
         Args:
@@ -62,7 +62,7 @@ class TeacherWeights:
                 "model.teacher_weights.sharded, or leave it out"
             )
         dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
-        return Residence(mesh, dtype, self.offload)
+        return Placement(mesh, dtype, self.offload)
 
 
 _WHOLE = TeacherWeights()
@@ -110,11 +110,11 @@ class Teachers:
             return
         for source in self.sources:
             require_same_vocabulary(source, tokenizer)
-        residence = self.weights.residence(mesh, device)
+        placement = self.weights.placement(mesh, device)
         models = []
         for source in self.sources:
             blueprint = source_blueprint(source, self.weights.allow_pickle)
-            lm = realise(blueprint, len(tokenizer), residence)
+            lm = realise(blueprint, len(tokenizer), placement)
             require_window(lm.model, max_tokens)
             models.append(lm.requires_grad_(False).eval())
         self.models = tuple(models)

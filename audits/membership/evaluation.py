@@ -20,7 +20,7 @@ from audits.membership.score_rows import ScoreRows
 from audits.membership.view import AuditView
 from audits.results import Row
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
-from audits.scoring.shift_test import Gate, coins_row, gravest_shift
+from audits.scoring.shift_test import ShiftTest, coins_row, gravest_shift
 from common.keys import key
 
 
@@ -67,12 +67,12 @@ class Opposition:
     unit: str = "cluster"
     dealt_by_coins: bool = False
 
-    def gate(self, sides: Mapping[str, Side], options: BlindOptions) -> Gate:
+    def shift_test(self, sides: Mapping[str, Side], options: BlindOptions) -> ShiftTest:
         """Measures what the texts of both populations alone tell."""
         ours, theirs = sides[self.members], sides[self.nonmembers]
         empty = ours.empty + theirs.empty
         sides_of = (ours.blind, theirs.blind)
-        return Gate.of(self.members, *sides_of, options, empty, self.dealt_by_coins)
+        return ShiftTest.of(self.members, *sides_of, options, empty, self.dealt_by_coins)
 
 
 @dataclass
@@ -90,7 +90,7 @@ def evaluate(
     fprs: Sequence[float],
     sides: Mapping[str, Side],
     oppositions: Sequence[Opposition],
-    gates: Mapping[str, Gate],
+    shift_tests: Mapping[str, ShiftTest],
     named: bool,
 ) -> Evaluation:
     """Scores every side under every attack and sets the sides against each other.
@@ -100,7 +100,7 @@ def evaluate(
         fprs: False-positive rates at which the true-positive rate is reported.
         sides: Populations by name.
         oppositions: Which are set against each other.
-        gates: What the texts alone tell, by the members' population; may be empty.
+        shift_tests: What the texts alone tell, by the members' population; may be empty.
         named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
             each of which pays for all attacks on all populations that coins dealt.
     """
@@ -113,20 +113,20 @@ def evaluate(
     for name, ours in scored.items():
         column = "n_members" if name in members else "n_nonmembers"
         shifted = gravest_shift(
-            gates[pair.members].verdict.shifted
+            shift_tests[pair.members].verdict.shifted
             for pair in oppositions
-            if name in (pair.members, pair.nonmembers) and pair.members in gates
+            if name in (pair.members, pair.nonmembers) and pair.members in shift_tests
         )
         for attack, one in zip(attacks, ours, strict=True):
             found.scores.add(attack.name, attack.params, one)
             found.results += diagnostic_rows(attack.name, attack.params, column, one, shifted)
     for pair in oppositions:
-        gate = gates.get(pair.members)
+        shift_test = shift_tests.get(pair.members)
         found.results.append(coins_row(pair.members, pair.dealt_by_coins))
-        found.results += [] if gate is None else gate.rows
-        found.curves |= {} if gate is None else gate.curves
-        shifted = None if gate is None else gate.verdict.shifted
-        _oppose(found, attacks, fprs, pair, scored, gate)
+        found.results += [] if shift_test is None else shift_test.rows
+        found.curves |= {} if shift_test is None else shift_test.curves
+        shifted = None if shift_test is None else shift_test.verdict.shifted
+        _oppose(found, attacks, fprs, pair, scored, shift_test)
         alone = _of_this_model_alone(attacks, pair, sides, scored)
         of_two = (attack for attack in attacks if attack not in alone[0])
         found.results += [coins_read_row(attack, pair.members) for attack in of_two]
@@ -171,9 +171,9 @@ def _oppose(
     fprs: Sequence[float],
     pair: Opposition,
     scored: Mapping[str, Sequence[ScoredRecords]],
-    gate: Gate | None,
+    shift_test: ShiftTest | None,
 ) -> None:
-    shifted = None if gate is None else gate.verdict.shifted
+    shifted = None if shift_test is None else shift_test.verdict.shifted
     curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     sides = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
     for attack, inside, outside in sides:
@@ -182,7 +182,7 @@ def _oppose(
         found.results += [{**row, "shifted": shifted} for row in rows]
         found.curves |= _curves(pair, rows)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
-    warning = "SHIFTED DATA: " if gate is not None and gate.alarming else ""
+    warning = "SHIFTED DATA: " if shift_test is not None and shift_test.alarming else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
     found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
 

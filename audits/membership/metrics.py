@@ -84,7 +84,7 @@ def diagnostic_rows(
         side: ``n_members`` or ``n_nonmembers``: what the population counts as.
         scored: The population's scores; a diagnostic that is NaN becomes null.
         shifted: Whether the population differs from what it is set against
-            (`gate.gravest_shift`).
+            (`shift_test.gravest_shift`).
     """
     return [
         {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audits.memorization.recital import Recital, Request
+from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.results import write_table
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
@@ -56,24 +56,24 @@ class Continuation:
 
 def continuations(
     population: str,
-    recitals: Sequence[Recital],
+    continued: Sequence[GreedyContinuation],
     requests: Callable[[EncodedRecord], Sequence[Request]],
 ) -> list[Continuation]:
     """Returns what was written after each prompt, as far as the metrics asked for it.
 
     Args:
         population: Name of the population.
-        recitals: Its records.
+        continued: Its records.
         requests: The greedy text that the metrics read of a record. A record of which none is read
             from the prompt alone is left out.
     """
     found = []
-    for recital in recitals:
-        record = recital.record
+    for greedy in continued:
+        record = greedy.record
         asked = [one for one in requests(record) if one.prefix_tokens == 0]
         if asked:
             longest = max(asked, key=lambda one: one.tokens)
-            own = recital.greedy(longest)
+            own = greedy.greedy(longest)
             true = record.response_ids[: longest.tokens]
             found.append(Continuation(record.record_id, population, record.prompt_ids, true, own))
     return found

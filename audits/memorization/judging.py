@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation
 from audits.memorization.metrics import MemorizationMetric, Summary
-from audits.memorization.recital import Recital
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Slice:
 def judge(
     metric: MemorizationMetric,
     population: str,
-    recitals: Sequence[Recital],
+    continuations: Sequence[GreedyContinuation],
     clusters: Sequence[Hashable],
     without_response: int = 0,
 ) -> Judged:
@@ -79,25 +79,25 @@ def judge(
     Args:
         metric: The metric.
         population: Name of the population.
-        recitals: Its records that have a response.
+        continuations: Its records that have a response.
         clusters: Their clusters, in the same order.
         without_response: Records that have none; they are skipped too.
     """
-    lengths = [metric.judged_tokens(one.record) for one in recitals]
+    lengths = [metric.judged_tokens(one.record) for one in continuations]
     values = [
         metric.record_value(one) if length else None
-        for one, length in zip(recitals, lengths, strict=True)
+        for one, length in zip(continuations, lengths, strict=True)
     ]
     kept = [row for row, value in enumerate(values) if value is not None]
     return Judged(
         metric,
         population,
-        [recitals[row].record.record_id for row in kept],
-        [recitals[row].record.task for row in kept],
+        [continuations[row].record.record_id for row in kept],
+        [continuations[row].record.task for row in kept],
         [clusters[row] for row in kept],
         np.array([lengths[row] for row in kept], dtype=np.int64),
         np.array([values[row] for row in kept], dtype=np.float64),
-        skipped=without_response + len(recitals) - len(kept),
+        skipped=without_response + len(continuations) - len(kept),
     )
 
 

@@ -16,7 +16,7 @@ from datamodules.batches import InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.sampling.generation_batches import Vocabulary, cut_at_end, largest_of_ranks
 from kdmodules.sampling.joint_decoding import CachedModel, step_together
-from kdmodules.sampling.preallocated_cache import roomy_cache
+from kdmodules.sampling.preallocated_cache import preallocated_cache
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _gather_states(
     """Returns the branches' keys and values, cut to a width, with room for more tokens."""
     rows = [[one.row for one in branches if one.part == place] for place in range(len(parts))]
     read = [(part.cache, chosen) for part, chosen in zip(parts, rows, strict=True) if chosen]
-    gathered = roomy_cache(lm.model.config, room)
+    gathered = preallocated_cache(lm.model.config, room)
     for index in range(len(gathered.layers)):
         states = [(_attention_states(cache, index), chosen) for cache, chosen in read]
         keys = torch.cat([_cut(both[0], chosen, width) for both, chosen in states])

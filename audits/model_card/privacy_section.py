@@ -140,7 +140,7 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         options = json.loads(str(row["params"]))
-        # A gap within a length class has few records; one against `never` has no gate.
+        # A gap within a length class has few records; one against `never` has no shift test.
         if (
             row["metric"] in _GAPS
             and options.get("against") == _OPPOSED

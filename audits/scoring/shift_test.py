@@ -22,7 +22,7 @@ _TAIL = 0.05
 
 
 @dataclass(frozen=True)
-class Gate:
+class ShiftTest:
     """The blind baseline of a population against its non-members, and how alike they are.
 
     Attributes:
@@ -45,7 +45,7 @@ class Gate:
         options: BlindOptions,
         skipped: int = 0,
         dealt_by_coins: bool = False,
-    ) -> "Gate":
+    ) -> "ShiftTest":
         """Measures everything; the same for the same records in any order.
 
         Args:
@@ -60,7 +60,7 @@ class Gate:
         common: Row = {"population": population, "skipped": skipped, "shifted": verdict.shifted}
         rows = [*_blind_rows(verdict, options), *_balance_rows(members, nonmembers, options)]
         together = tuple({**common, **row} for row in rows)
-        return Gate(population, verdict, together, dealt_by_coins)
+        return ShiftTest(population, verdict, together, dealt_by_coins)
 
     @property
     def curves(self) -> dict[str, float]:

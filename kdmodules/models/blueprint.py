@@ -42,7 +42,7 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
-class Residence:
+class Placement:
     """Where a model's weights lie.
 
     Attributes:
@@ -94,7 +94,7 @@ def source_blueprint(source: str, allow_pickle: bool = False) -> Blueprint:
 
 
 def realise(
-    blueprint: Blueprint, vocabulary_size: int, residence: Residence | None = None
+    blueprint: Blueprint, vocabulary_size: int, placement: Placement | None = None
 ) -> CausalLM:
     """Builds the model; sharded, it is work for all ranks at once.
 
@@ -107,16 +107,16 @@ def realise(
     Args:
         blueprint: Which model.
         vocabulary_size: Number of valid tokens.
-        residence: Where its weights lie; whole in float32 if not given.
+        placement: Where its weights lie; whole in float32 if not given.
 
     Raises:
         UserError: If the model cannot be had; on ranks other than 0 it says that rank 0 knows why.
     """
-    residence = residence or Residence()
-    if residence.mesh is None:
+    placement = placement or Placement()
+    if placement.mesh is None:
         model = _built(blueprint)
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(residence.dtype)
+            parameter.data = parameter.data.to(placement.dtype)
         return CausalLM(model, vocabulary_size)
     plan, whole = _agreed(blueprint)
     files = blueprint.find_files() if plan.files else None
@@ -125,11 +125,11 @@ def realise(
             "rank 0 reads the model from files that this machine does not have: put it where every "
             "node finds it"
         )
-    lm = CausalLM(skeleton(plan.config, plan.adapter, residence.dtype), vocabulary_size)
-    shard_language_model(lm, residence.mesh, residence.offload)
-    device = _device(residence.mesh)
+    lm = CausalLM(skeleton(plan.config, plan.adapter, placement.dtype), vocabulary_size)
+    shard_language_model(lm, placement.mesh, placement.offload)
+    device = _device(placement.mesh)
     read = partial(_dealt_rows, whole, device) if files is None else partial(_own_rows, files)
-    fill_shards(lm, read, device, residence.offload)
+    fill_shards(lm, read, device, placement.offload)
     return lm
 
 

@@ -19,7 +19,7 @@ from kdmodules.sampling.generation_batches import (
     left_pad,
     refuse_not_finite,
 )
-from kdmodules.sampling.preallocated_cache import roomy_cache
+from kdmodules.sampling.preallocated_cache import preallocated_cache
 
 Choose = Callable[[list[Tensor], int], Tensor]
 """From each model's logits, float32 [B, V], and the position in the response, tokens, int64 [B]."""
@@ -126,7 +126,7 @@ def decode_jointly(
             stack.enter_context(inference_state(model, bfloat16))
         room = ids.shape[1] + max_new_tokens
         cached = [
-            CachedModel(model, mask, vocabulary.size, roomy_cache(model.config, room))
+            CachedModel(model, mask, vocabulary.size, preallocated_cache(model.config, room))
             for model in models
         ]
         return step_together(

@@ -9,7 +9,7 @@ from transformers import Cache, PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin
 
 
-class RoomyLayer(CacheLayerMixin):
+class PreallocatedLayer(CacheLayerMixin):
     """Keys and values of one block, [B, H, T, D], T at most ``capacity``.
 
     Args:
@@ -69,7 +69,7 @@ class RoomyLayer(CacheLayerMixin):
         self.length = 0
 
 
-def roomy_cache(config: PreTrainedConfig, capacity: int) -> Cache:
+def preallocated_cache(config: PreTrainedConfig, capacity: int) -> Cache:
     """Returns an empty cache with room for ``capacity`` tokens a row, for any of our families.
 
     Args:
@@ -77,4 +77,4 @@ def roomy_cache(config: PreTrainedConfig, capacity: int) -> Cache:
         capacity: Tokens a row, padding included.
     """
     blocks = config.get_text_config(decoder=True).num_hidden_layers
-    return Cache(layers=[RoomyLayer(capacity) for _ in range(blocks)])
+    return Cache(layers=[PreallocatedLayer(capacity) for _ in range(blocks)])

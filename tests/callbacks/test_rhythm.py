@@ -9,7 +9,7 @@ import yaml
 
 from callbacks.audit import AuditCallback, Measurements
 from callbacks.rhythm import AuditRhythm
-from callbacks.run import Scene
+from callbacks.run import AuditContext
 from common.errors import UserError
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
@@ -28,8 +28,8 @@ class Counted(AuditCallback):
         super().__init__(every_n_validations)
         self.epochs: list[int] = []
 
-    def measure(self, scene: Scene) -> Measurements:
-        self.epochs.append(scene.trainer.current_epoch + 1)
+    def measure(self, context: AuditContext) -> Measurements:
+        self.epochs.append(context.trainer.current_epoch + 1)
         return Measurements()
 
 

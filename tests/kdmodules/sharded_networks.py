@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
 from kdmodules.models.adapters import Adapter
-from kdmodules.models.blueprint import Residence, network_blueprint, realise, source_blueprint
+from kdmodules.models.blueprint import Placement, network_blueprint, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.models.network import Network, build_network
@@ -65,14 +65,14 @@ def check_networks(
         reads: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WeightFiles, "rows", _counting(WeightFiles.rows, reads))
-            lm = realise(blueprint, len(tokenizer), Residence(mesh))
+            lm = realise(blueprint, len(tokenizer), Placement(mesh))
         whole = build_network(network, tokenizer, seed=3)
         _compare(lm, CausalLM(whole, len(tokenizer)))
         largest = max(weight.numel() for weight in whole.parameters())
         found[name] = (bool(reads), max(reads, default=0) / largest)
     _check_offload(folder, tokenizer)
     with pytest.raises(UserError):
-        realise(source_blueprint(str(folder / "nowhere")), 1, Residence(mesh))
+        realise(source_blueprint(str(folder / "nowhere")), 1, Placement(mesh))
     return found
 
 
@@ -101,8 +101,8 @@ def _check_offload(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Offloaded shards in bfloat16 compute what the whole model in bfloat16 does."""
     blueprint = source_blueprint(str(folder / "llama"))
     mesh = init_device_mesh("cpu", (2,))
-    lm = realise(blueprint, len(tokenizer), Residence(mesh, torch.bfloat16, offload=True))
-    whole = realise(blueprint, len(tokenizer), Residence(None, torch.bfloat16))
+    lm = realise(blueprint, len(tokenizer), Placement(mesh, torch.bfloat16, offload=True))
+    whole = realise(blueprint, len(tokenizer), Placement(None, torch.bfloat16))
     assert {weight.dtype for weight in (*lm.parameters(), *whole.parameters())} == {torch.bfloat16}
     assert {buffer.dtype for buffer in (*lm.buffers(), *whole.buffers())} == {torch.float32}
     torch.testing.assert_close(_logits(lm), _logits(whole))

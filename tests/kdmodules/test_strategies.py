@@ -67,6 +67,6 @@ def test_dividing_before_the_backward_pass_takes_the_same_steps(
 
 def test_teachers_cannot_be_taken_apart_alone() -> None:
     with pytest.raises(UserError, match="needs several processes"):
-        TeacherWeights(sharded=True).residence(None, torch.device("cpu"))
+        TeacherWeights(sharded=True).placement(None, torch.device("cpu"))
     with pytest.raises(UserError, match="teachers are whole"):
-        TeacherWeights(offload=True).residence(None, torch.device("cpu"))
+        TeacherWeights(offload=True).placement(None, torch.device("cpu"))

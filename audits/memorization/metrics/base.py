@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.memorization.recital import Recital, Request
+from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.sampler import SamplingSettings
@@ -32,7 +32,7 @@ class Summary:
 
 
 class MemorizationMetric(ABC):
-    """Judges recitals; a new metric is a subclass with a name and :meth:`record_value`.
+    """Judges continuations; a new metric is a subclass with a name and :meth:`record_value`.
 
     Attributes:
         name: the metric's id in every table.
@@ -68,7 +68,7 @@ class MemorizationMetric(ABC):
         return ()
 
     @abstractmethod
-    def record_value(self, recital: Recital) -> float | None:
+    def record_value(self, continuation: GreedyContinuation) -> float | None:
         """Returns the number of one record with judged tokens; None where it is undefined."""
 
     @abstractmethod

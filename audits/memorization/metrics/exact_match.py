@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation
 from audits.memorization.metrics.base import Summary
 from audits.memorization.metrics.suffix import SuffixMetric
-from audits.memorization.recital import Recital
 
 
 class ExactMatch(SuffixMetric):
@@ -19,10 +19,10 @@ class ExactMatch(SuffixMetric):
 
     name = "exact_match"
 
-    def record_value(self, recital: Recital) -> float:
+    def record_value(self, continuation: GreedyContinuation) -> float:
         """Returns 1 or 0."""
-        request = self.request(recital.record)
-        mismatch = recital.first_mismatch(request.prefix_tokens)
+        request = self.request(continuation.record)
+        mismatch = continuation.first_mismatch(request.prefix_tokens)
         return float(mismatch >= request.prefix_tokens + request.tokens)
 
     def summaries(self, values: NDArray[np.float64]) -> list[Summary]:

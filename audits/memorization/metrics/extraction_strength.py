@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation, real_tokens
 from audits.memorization.metrics.base import MemorizationMetric, Summary
-from audits.memorization.recital import Recital, real_tokens
 from datamodules.encoding import EncodedRecord
 
 _LENGTH_EDGES = (1, 10, 25, 50)
@@ -28,10 +28,10 @@ class ExtractionStrength(MemorizationMetric):
         """Returns the length, eos excluded."""
         return real_tokens(record)
 
-    def record_value(self, recital: Recital) -> float:
+    def record_value(self, continuation: GreedyContinuation) -> float:
         """Returns the strength, in [0, 1]."""
-        length = recital.real_tokens
-        wrong = np.flatnonzero(~recital.matches[:length])
+        length = continuation.real_tokens
+        wrong = np.flatnonzero(~continuation.matches[:length])
         shortest = int(wrong[-1]) + 1 if wrong.size else 0
         return 1.0 - shortest / length
 

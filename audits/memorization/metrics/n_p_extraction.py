@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation
 from audits.memorization.metrics.base import Summary
 from audits.memorization.metrics.suffix import SuffixMetric
-from audits.memorization.recital import Recital
 from common.errors import UserError
 from kdmodules.sampling.sampler import SamplingSettings
 
@@ -74,11 +74,11 @@ class NPExtraction(SuffixMetric):
         """Temperature, top-k and top-p."""
         return self.sampling
 
-    def record_value(self, recital: Recital) -> float:
+    def record_value(self, continuation: GreedyContinuation) -> float:
         """Returns log p_z in nats; -inf where the scheme never draws the suffix."""
-        request = self.request(recital.record)
+        request = self.request(continuation.record)
         last = request.prefix_tokens + request.tokens
-        return math.fsum(recital.forced.logp[self.sampling][request.prefix_tokens : last])
+        return math.fsum(continuation.forced.logp[self.sampling][request.prefix_tokens : last])
 
     def summaries(self, values: NDArray[np.float64]) -> list[Summary]:
         """Returns the mean of p_z, and for each p and n the share of records extractable."""

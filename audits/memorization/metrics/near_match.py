@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.memorization.metrics.base import Summary
 from audits.memorization.metrics.suffix import SuffixMetric
-from audits.memorization.recital import Recital, Request
 from audits.scoring.rouge import rouge_l_f1
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
@@ -68,14 +68,14 @@ class NearMatch(SuffixMetric):
         """Asks for as many tokens as the suffix has."""
         return (self.request(record),)
 
-    def record_value(self, recital: Recital) -> float | None:
+    def record_value(self, continuation: GreedyContinuation) -> float | None:
         """Returns the similarity; None where the suffix has no text to compare."""
-        request = self.request(recital.record)
+        request = self.request(continuation.record)
         first, last = request.prefix_tokens, request.prefix_tokens + request.tokens
-        reference = recital.record.response_ids[first : min(last, recital.real_tokens)]
-        written = tuple(one for one in recital.greedy(request) if one != recital.eos_id)
+        reference = continuation.record.response_ids[first : min(last, continuation.real_tokens)]
+        written = tuple(one for one in continuation.greedy(request) if one != continuation.eos_id)
         if self.measure == "rouge_l":
-            return _rouge_l(recital.text(reference), recital.text(written))
+            return _rouge_l(continuation.text(reference), continuation.text(written))
         compare: Callable[[Sequence[Hashable], Sequence[Hashable]], float]
         compare = edit_similarity if self.measure == "edit_similarity" else bleu
         return compare(reference, written) if reference else None

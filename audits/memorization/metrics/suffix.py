@@ -1,7 +1,7 @@
 """The suffix that extraction is asked for, after the whole prompt and some of the response."""
 
+from audits.memorization.greedy_continuation import Request
 from audits.memorization.metrics.base import MemorizationMetric, require_at_least
-from audits.memorization.recital import Request
 from datamodules.encoding import EncodedRecord
 
 

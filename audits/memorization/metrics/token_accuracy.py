@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
 from audits.memorization.metrics.base import MemorizationMetric, Summary, require_at_least
-from audits.memorization.recital import Recital, Request, real_tokens
 from datamodules.encoding import EncodedRecord
 
 
@@ -44,11 +44,11 @@ class TokenAccuracy(MemorizationMetric):
         """Asks for as much as is judged, from the prompt alone."""
         return (Request(0, self.judged_tokens(record)),)
 
-    def record_value(self, recital: Recital) -> float:
+    def record_value(self, continuation: GreedyContinuation) -> float:
         """Returns the share, in [0, 1]."""
-        judged = self.judged_tokens(recital.record)
-        written = recital.greedy(Request(0, judged))
-        pairs = zip(written, recital.record.response_ids[:judged], strict=False)
+        judged = self.judged_tokens(continuation.record)
+        written = continuation.greedy(Request(0, judged))
+        pairs = zip(written, continuation.record.response_ids[:judged], strict=False)
         return sum(own == true for own, true in pairs) / judged
 
     def summaries(self, values: NDArray[np.float64]) -> list[Summary]:

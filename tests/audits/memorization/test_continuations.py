@@ -14,12 +14,12 @@ from audits.memorization.continuations import (
     read_continuations,
     write_continuations,
 )
-from audits.memorization.recital import Request
-from audits.memorization.reciting import recite
+from audits.memorization.greedy_continuation import Request
+from audits.memorization.greedy_decoding import continue_greedily
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 from tests.audits.memorization.slow_reference import greedy_texts, half_learnt_records
-from tests.audits.memorization.test_reciting import tiny_access
+from tests.audits.memorization.test_greedy_decoding import tiny_access
 
 
 def requests(record: EncodedRecord) -> list[Request]:
@@ -34,7 +34,7 @@ def test_what_is_kept_is_what_is_generated(tokenizer: PreTrainedTokenizerFast) -
     access = tiny_access("gpt2", tokenizer)
     records = half_learnt_records(access, 30, 20, seed=8)
     with torch.no_grad():
-        found = continuations("private", recite(access, records, requests), requests)
+        found = continuations("private", continue_greedily(access, records, requests), requests)
     asked = [record for record in records if len(record.response_ids) > 4]
     assert 10 < len(asked) < 30
     assert [one.record for one in found] == [record.record_id for record in asked]

@@ -9,7 +9,7 @@ from audits.scoring.model_access import ModelAccess
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 from tests.audits.memorization.slow_reference import half_learnt_records
-from tests.audits.memorization.test_reciting import tiny_access
+from tests.audits.memorization.test_greedy_decoding import tiny_access
 from tests.kdmodules.conftest import TINY
 
 WIDTH = 9
@@ -79,7 +79,7 @@ def test_a_ban_changes_what_is_written(tokenizer: PreTrainedTokenizerFast) -> No
 
 def test_silence_meets_silence(tokenizer: PreTrainedTokenizerFast) -> None:
     """A model that ends at once has 31 of 32 cells of a one-token response, by padding alone."""
-    from tests.audits.memorization.test_reciting import only_end
+    from tests.audits.memorization.test_greedy_decoding import only_end
 
     access = only_end(tiny_access("gpt2", tokenizer))
     eos = access.encoder.eos_id

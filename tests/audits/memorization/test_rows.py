@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from audits.memorization.curves import curves, extraction_figures
+from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import Judged, judge
 from audits.memorization.metrics import (
     ExactMatch,
@@ -17,7 +18,6 @@ from audits.memorization.metrics import (
     NPExtraction,
     TokenAccuracy,
 )
-from audits.memorization.reciting import recite
 from audits.memorization.rows import gap_rows, population_rows, record_rows
 from audits.results import Row, table_from_rows
 from audits.scoring.model_access import ModelAccess
@@ -135,9 +135,9 @@ def gaps_of(access: ModelAccess, planted: Planted) -> dict[str, Row]:
         encoded = access.encoder.encode_all(records)
         schemes = [metric.scheme for metric in metrics if metric.scheme is not None]
         with torch.no_grad():
-            recitals = recite(access, encoded, metrics[0].requests, schemes)
+            continuations = continue_greedily(access, encoded, metrics[0].requests, schemes)
         clusters = [record.id for record in records]
-        return [judge(metric, name, recitals, clusters) for metric in metrics]
+        return [judge(metric, name, continuations, clusters) for metric in metrics]
 
     pairs = zip(
         judged("private", planted.members), judged("held_out", planted.nonmembers), strict=True

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from kdmodules.models.network import Network, build_network
-from kdmodules.sampling.preallocated_cache import roomy_cache
+from kdmodules.sampling.preallocated_cache import preallocated_cache
 from tests.kdmodules.conftest import TINY
 
 
@@ -42,7 +42,7 @@ def test_equals_the_growing_cache(family: str, tokenizer: PreTrainedTokenizerFas
     model = build_network(Network(family, None, TINY[family]), tokenizer, seed=2).double().eval()
     drawn = torch.randint(5, 90, (2, 16), generator=torch.Generator().manual_seed(0))
     pieces = list(drawn.split([8, 1, 1, 3, 3], dim=1))
-    room = roomy_cache(model.config, 16)
+    room = preallocated_cache(model.config, 16)
     found = steps(model, room, pieces)
     expected = steps(model, DynamicCache(config=model.config), pieces)
     for own, other in zip(found, expected, strict=True):
@@ -51,7 +51,7 @@ def test_equals_the_growing_cache(family: str, tokenizer: PreTrainedTokenizerFas
 
 
 def test_the_states_stay_where_they_were_written() -> None:
-    cache = roomy_cache(GPT2Config(n_layer=1), 5)
+    cache = preallocated_cache(GPT2Config(n_layer=1), 5)
     first = torch.arange(12.0).view(1, 2, 3, 2)
     keys, _ = cache.update(first, -first, 0)
     grown, negative = cache.update(first[:, :, :2] + 100, first[:, :, :2], 0)

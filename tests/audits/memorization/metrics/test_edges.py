@@ -6,17 +6,17 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from audits.memorization.greedy_continuation import GreedyContinuation
 from audits.memorization.judging import judge
 from audits.memorization.metrics import MemorizationMetric, NearMatch, TokenAccuracy
-from audits.memorization.recital import Recital
 from audits.scoring.model_access import ModelAccess
 from callbacks.memorization import default_metrics
 from datamodules.encoding import EncodedRecord
 from kdmodules.models.network import Network, build_network
 from tests.audits.membership.signals.conftest import access_of
-from tests.audits.memorization.metrics.test_metrics import recitals_of
+from tests.audits.memorization.metrics.test_metrics import continuations_of
 from tests.audits.memorization.slow_reference import greedy_texts
-from tests.audits.memorization.test_reciting import only_end, tiny_access
+from tests.audits.memorization.test_greedy_decoding import only_end, tiny_access
 from tests.kdmodules.conftest import TINY
 
 # Those whose number of a record is a share; (n, p)-extraction gives a log-probability.
@@ -35,8 +35,8 @@ def ended(
     return EncodedRecord(record_id, "open_qa", prompt, (*text, eos), False, False)
 
 
-def value_of(metric: MemorizationMetric, recital: Recital) -> float | None:
-    judged = judge(metric, "private", [recital], [recital.record.record_id])
+def value_of(metric: MemorizationMetric, continuation: GreedyContinuation) -> float | None:
+    judged = judge(metric, "private", [continuation], [continuation.record.record_id])
     return float(judged.values[0]) if len(judged.values) else None
 
 
@@ -48,8 +48,8 @@ def test_a_model_that_only_ends_has_0_under_every_metric(
     # Padding is what the model writes.
     eos = access.encoder.pad_id = access.encoder.eos_id
     records = [ended(f"r{n}", (5, 6), (40, 41, 42) * n, eos) for n in (1, 4, 11, 20)]
-    recitals = recitals_of(access, records, [metric])
-    judged = judge(metric, "private", recitals, [record.record_id for record in records])
+    continuations = continuations_of(access, records, [metric])
+    judged = judge(metric, "private", continuations, [record.record_id for record in records])
     assert len(judged.values) > 0
     assert set(judged.values) == {0.0}
 
@@ -77,11 +77,12 @@ def test_short_responses_count_their_own_tokens_alone(
     wrong = (*record.response_ids[:-1], (record.response_ids[-1] + 1) % 300)
     spoilt = EncodedRecord("spoilt", "open_qa", record.prompt_ids, wrong, False, True)
     with_others, alone = (
-        recitals_of(access, chosen, [metric])[0] for chosen in ([spoilt, *records[1:]], [spoilt])
+        continuations_of(access, chosen, [metric])[0]
+        for chosen in ([spoilt, *records[1:]], [spoilt])
     )
     expected = 1.0 if n == 33 else 1 - 1 / n
     assert value_of(metric, with_others) == value_of(metric, alone) == pytest.approx(expected)
-    whole = recitals_of(access, records, [metric])
+    whole = continuations_of(access, records, [metric])
     assert [value_of(metric, one) for one in whole] == [1.0] * len(records)
 
 
@@ -103,6 +104,6 @@ def test_an_early_end_costs_what_it_leaves_out(tokenizer: PreTrainedTokenizerFas
     for start, text in early:
         filler = (eos + 1) % 300
         longer = ended("r", start, (*text, *[filler] * (20 - len(text))), eos)
-        (recital,) = recitals_of(access, [longer], [metric, near])
-        assert value_of(metric, recital) == pytest.approx(len(text) / 20)
-        assert value_of(near, recital) == pytest.approx(len(text) / 20)
+        (continuation,) = continuations_of(access, [longer], [metric, near])
+        assert value_of(metric, continuation) == pytest.approx(len(text) / 20)
+        assert value_of(near, continuation) == pytest.approx(len(text) / 20)

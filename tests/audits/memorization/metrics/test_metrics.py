@@ -8,6 +8,8 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import PreTrainedTokenizerFast
 
+from audits.memorization.greedy_continuation import GreedyContinuation
+from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import judge
 from audits.memorization.metrics import (
     ExactMatch,
@@ -17,8 +19,6 @@ from audits.memorization.metrics import (
     NPExtraction,
     TokenAccuracy,
 )
-from audits.memorization.recital import Recital
-from audits.memorization.reciting import recite
 from audits.scoring.model_access import ModelAccess
 from audits.statistics.proportions import clopper_pearson
 from common.errors import UserError
@@ -27,7 +27,7 @@ from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import SamplingSettings, generate
 from tests.audits.membership.signals.conftest import Planted, planted
 from tests.audits.memorization.slow_reference import greedy_texts, half_learnt_records
-from tests.audits.memorization.test_reciting import tiny_access
+from tests.audits.memorization.test_greedy_decoding import tiny_access
 from tests.kdmodules.conftest import TINY
 
 __all__ = ["planted"]
@@ -45,12 +45,12 @@ METRICS: list[MemorizationMetric] = [
 ]
 
 
-def recitals_of(
+def continuations_of(
     access: ModelAccess, records: Sequence[EncodedRecord], metrics: Sequence[MemorizationMetric]
-) -> list[Recital]:
+) -> list[GreedyContinuation]:
     schemes = {metric.scheme for metric in metrics if metric.scheme is not None}
     with torch.no_grad():
-        return recite(
+        return continue_greedily(
             access,
             records,
             lambda one: [
@@ -151,7 +151,7 @@ def test_no_more_is_read_than_needed(
     records = half_learnt_records(access, 20, 20, seed=6)
     names = [record.record_id for record in records]
     alone, beside = (
-        judge(metric, "private", recitals_of(access, records, metrics), names)
+        judge(metric, "private", continuations_of(access, records, metrics), names)
         for metrics in ([metric], METRICS)
     )
     assert alone.record_ids == beside.record_ids
@@ -163,9 +163,9 @@ def test_no_more_is_read_than_needed(
 def test_equals_token_by_token_generation(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access(family, tokenizer, batch_size=7)
     records = half_learnt_records(access, 20, 20, seed=5)
-    recitals = recitals_of(access, records, METRICS)
+    continuations = continuations_of(access, records, METRICS)
     for metric in METRICS:
-        found = judge(metric, "private", recitals, [record.record_id for record in records])
+        found = judge(metric, "private", continuations, [record.record_id for record in records])
         expected = {one.record_id: naive(access, metric, one) for one in records}
         defined = {name: value for name, value in expected.items() if value is not None}
         assert list(defined) == list(found.record_ids), metric.name
@@ -180,10 +180,10 @@ def test_probabilities_agree_with_sampling(planted: Planted) -> None:
     metric = NPExtraction(0, 4, 2, temperature=1.3, top_k=8, top_p=0.95)
     access = planted.access
     records = access.encoder.encode_all(planted.members)
-    recitals = recitals_of(access, records, [metric])
+    continuations = continuations_of(access, records, [metric])
     shares = {
         record.record_id: math.exp(metric.record_value(one) or 0.0)
-        for record, one in zip(records, recitals, strict=True)
+        for record, one in zip(records, continuations, strict=True)
     }
     chosen = sorted(records, key=lambda record: abs(shares[record.record_id] - 0.3))[:2]
     for record in chosen:

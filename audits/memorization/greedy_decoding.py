@@ -1,11 +1,11 @@
-"""From a model to recitals: one teacher-forced pass, then generation of what it leaves open."""
+"""What a model goes on with: one teacher-forced pass, then generation of what it leaves open."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from transformers import DynamicCache
 
-from audits.memorization.recital import Recital, Request
+from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.memorization.writing import Branch, ReadBatch, write_branches
 from audits.scoring.greedy_pass import ForcedResponse, force_batch, run_batches
 from audits.scoring.model_access import ModelAccess
@@ -22,15 +22,15 @@ Written = dict[int, tuple[int, ...]]
 """Greedy text by the position of the token that differs and begins it."""
 
 
-def recite(
+def continue_greedily(
     access: ModelAccess,
     encoded: Sequence[EncodedRecord],
     requests: Requests,
     schemes: Sequence[SamplingSettings] = (),
     label: str = "memorization",
     read_tokens: Callable[[EncodedRecord], int] | None = None,
-) -> list[Recital]:
-    """Returns every record's recital, whole on every rank.
+) -> list[GreedyContinuation]:
+    """Returns every record's continuation, whole on every rank.
 
     Args:
         access: The model, in evaluation mode.
@@ -54,23 +54,23 @@ def recite(
     def run(lm: CausalLM, places: Sequence[int]) -> list[tuple[ForcedResponse, Written]]:
         parts, forced = _read(lm, access, [read[place] for place in places], schemes, writes)
         written: list[Written] = [{} for _ in places]
-        recitals = [
-            Recital(encoded[place], one, encoder.eos_id, text)
+        continuations = [
+            GreedyContinuation(encoded[place], one, encoder.eos_id, text)
             for place, one in zip(places, forced, strict=True)
         ]
-        branches = _branches(recitals, requests, access.batch_size)
+        branches = _branches(continuations, requests, access.batch_size)
         if writes:
             synced = access.ranks.world_size > 1
             texts = write_branches(lm, parts, branches, access.vocabulary, synced)
             for branch, ids in zip(branches, texts, strict=True):
                 row = branch.part * access.batch_size + branch.row
-                written[row][branch.given - len(recitals[row].record.prompt_ids)] = ids
+                written[row][branch.given - len(continuations[row].record.prompt_ids)] = ids
         return list(zip(forced, written, strict=True))
 
     together = replace(access, batch_size=access.batch_size * _READ_TOGETHER)
     results = run_batches(together, [len(record) for record in read], label, run)
     return [
-        Recital(record, forced, encoder.eos_id, text, written)
+        GreedyContinuation(record, forced, encoder.eos_id, text, written)
         for record, (forced, written) in zip(encoded, results, strict=True)
     ]
 
@@ -114,22 +114,24 @@ def _cut(record: EncodedRecord, tokens: int) -> EncodedRecord:
     return replace(record, response_ids=record.response_ids[:tokens])
 
 
-def _branches(recitals: Sequence[Recital], requests: Requests, size: int) -> list[Branch]:
+def _branches(
+    continuations: Sequence[GreedyContinuation], requests: Requests, size: int
+) -> list[Branch]:
     """Returns what must be generated.
 
     Prefixes that end in the same wrong token share what follows it.
     """
     needed: dict[tuple[int, int], int] = {}
-    for row, recital in enumerate(recitals):
-        for request in requests(recital.record):
-            place, tokens = recital.missing(request)
+    for row, continuation in enumerate(continuations):
+        for request in requests(continuation.record):
+            place, tokens = continuation.missing(request)
             if tokens:
                 needed[row, place] = max(tokens, needed.get((row, place), 0))
     return [
         Branch(
             *divmod(row, size),
-            len(recitals[row].record.prompt_ids) + place,
-            recitals[row].forced.best_ids[place],
+            len(continuations[row].record.prompt_ids) + place,
+            continuations[row].forced.best_ids[place],
             tokens,
         )
         for (row, place), tokens in needed.items()

@@ -8,10 +8,10 @@ import torch
 from torch import distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
+from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import judge
 from audits.memorization.metrics import ExactMatch, ExtractionStrength, TokenAccuracy
-from audits.memorization.recital import Recital, Request, real_tokens
-from audits.memorization.reciting import recite
 from callbacks.memorization import default_metrics
 from common.ranks import Ranks
 from datamodules.encoding import EncodedRecord
@@ -41,11 +41,11 @@ def tiny_access(
     return with_frequent_end(access_of(model.double(), tokenizer, batch_size))
 
 
-def check_all(access: ModelAccess, records: Sequence[EncodedRecord]) -> list[Recital]:
-    """Every request of every record equals generation; returns the recitals."""
+def check_all(access: ModelAccess, records: Sequence[EncodedRecord]) -> list[GreedyContinuation]:
+    """Every request of every record equals generation; returns the continued."""
     with torch.no_grad():
-        recitals = recite(access, records, requests)
-    asked = [(one, request) for one in recitals for request in requests(one.record)]
+        continued = continue_greedily(access, records, requests)
+    asked = [(one, request) for one in continued for request in requests(one.record)]
     starts = [
         [*one.record.prompt_ids, *one.record.response_ids[: request.prefix_tokens]]
         for one, request in asked
@@ -56,18 +56,18 @@ def check_all(access: ModelAccess, records: Sequence[EncodedRecord]) -> list[Rec
         first, last = request.prefix_tokens, request.prefix_tokens + request.tokens
         exact = list(one.record.response_ids[first:last]) == text
         assert exact == (one.first_mismatch(first) >= last)
-    return recitals
+    return continued
 
 
 def test_shortcuts_equal_generation_on_1000_records(tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access("gpt2", tokenizer)
     records = half_learnt_records(access, 1000, 30, seed=0)
-    recitals = check_all(access, records)
+    continued = check_all(access, records)
     # The shortcut is worth a test only where records agree for a while, some wholly.
-    agreed = [one.first_mismatch() / len(one.record.response_ids) for one in recitals]
+    agreed = [one.first_mismatch() / len(one.record.response_ids) for one in continued]
     assert sum(0 < share < 1 for share in agreed) > 200
     assert sum(share == 1 for share in agreed) > 50
-    assert sum(not one.record.response_cut for one in recitals) > 200
+    assert sum(not one.record.response_cut for one in continued) > 200
 
 
 @pytest.mark.parametrize("family", sorted(TINY))
@@ -84,17 +84,17 @@ def test_equal_logits_choose_the_lowest_id_as_generation_does(
         embedding = access.lm.model.get_input_embeddings().weight
         embedding[150:] = embedding[:150].clone()
     records = half_learnt_records(access, 40, 30, seed=2)
-    recitals = check_all(access, records)
-    assert max(max(one.forced.best_ids) for one in recitals) < 150
+    continued = check_all(access, records)
+    assert max(max(one.forced.best_ids) for one in continued) < 150
 
 
 def test_text_that_was_not_requested_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access("gpt2", tokenizer)
     record = EncodedRecord("r", "open_qa", (5, 6), tuple(range(40, 60)), False, True)
     with torch.no_grad():
-        (recital,) = recite(access, [record], lambda one: [])
+        (greedy,) = continue_greedily(access, [record], lambda one: [])
     with pytest.raises(LookupError, match="record r"):
-        recital.greedy(Request(0, 20))
+        greedy.greedy(Request(0, 20))
 
 
 def test_a_broken_output_names_its_record(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -105,7 +105,7 @@ def test_a_broken_output_names_its_record(tokenizer: PreTrainedTokenizerFast) ->
     with torch.no_grad():
         access.lm.model.get_input_embeddings().weight[7] = float("nan")
         with pytest.raises(FloatingPointError, match="record r2"):
-            recite(access, records, requests)
+            continue_greedily(access, records, requests)
 
 
 def only_end(access: ModelAccess) -> ModelAccess:
@@ -130,9 +130,9 @@ def test_a_model_that_only_ends_has_accuracy_0(tokenizer: PreTrainedTokenizerFas
         for n in (1, 2, 31, 32, 40)
     ]
     with torch.no_grad():
-        recitals = recite(access, records, requests)
+        continued = continue_greedily(access, records, requests)
     for metric in (TokenAccuracy(), ExtractionStrength(), ExactMatch()):
-        judged = judge(metric, "private", recitals, ["a", "b", "c", "d", "e"])
+        judged = judge(metric, "private", continued, ["a", "b", "c", "d", "e"])
         assert judged.values.tolist() == [0.0] * len(judged.values)
 
 
@@ -147,19 +147,19 @@ def test_a_model_that_reproduces_everything_has_1(tokenizer: PreTrainedTokenizer
         for row, (start, text) in enumerate(zip(prompts, texts, strict=True))
     ]
     with torch.no_grad():
-        recitals = recite(access, records, requests)
-    assert not any(one.written for one in recitals), "nothing had to be generated"
+        continued = continue_greedily(access, records, requests)
+    assert not any(one.written for one in continued), "nothing had to be generated"
     clusters = [record.record_id for record in records]
     for metric in default_metrics():
         if metric.scheme is None:
-            judged = judge(metric, "private", recitals, clusters)
+            judged = judge(metric, "private", continued, clusters)
             assert set(judged.values) <= {1.0}, metric.name
-    accuracy = judge(TokenAccuracy(), "private", recitals, clusters)
+    accuracy = judge(TokenAccuracy(), "private", continued, clusters)
     lengths = [min(32, real_tokens(record)) for record in records]
     assert accuracy.lengths.tolist() == [length for length in lengths if length]
 
 
-def recite_on_one_rank(rank: int, folder: str) -> None:
+def continue_on_one_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     access, records = torch.load(f"{folder}/case.pt", weights_only=False)
@@ -167,18 +167,18 @@ def recite_on_one_rank(rank: int, folder: str) -> None:
         access.lm, access.encoder, Ranks(rank, 2), 4, 2048, access.seed, access.progress
     )
     with torch.no_grad():
-        recitals = recite(own, records, requests)
-    torch.save([(one.forced, one.written) for one in recitals], f"{folder}/{rank}.pt")
+        continued = continue_greedily(own, records, requests)
+    torch.save([(one.forced, one.written) for one in continued], f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_ranks_recite_what_one_does(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_two_ranks_continue_as_one_does(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     access = tiny_access("gpt2", tokenizer)
     records = half_learnt_records(access, 21, 30, seed=4)
     with torch.no_grad():
-        alone = [(one.forced, one.written) for one in recite(access, records, requests)]
+        alone = [(one.forced, one.written) for one in continue_greedily(access, records, requests)]
     torch.save((access, records), tmp_path / "case.pt")
-    start_ranks(recite_on_one_rank, (str(tmp_path),))
+    start_ranks(continue_on_one_rank, (str(tmp_path),))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=False) == alone

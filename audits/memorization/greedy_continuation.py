@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Recital:
+class GreedyContinuation:
     """One record, the model's choice at each of its tokens, and what it writes by itself.
 
     Attributes:
