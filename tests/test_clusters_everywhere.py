@@ -2,12 +2,12 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("callbacks", "studies")
+from tests.processes import ROOT
+
+PACKAGES = ("audits", "callbacks", "studies", "kd_privacy")
 # A statistic that is passed on is called by this name.
 PASSED_ON = "statistic"
 BY_CONSTRUCTION = {
