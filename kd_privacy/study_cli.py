@@ -205,8 +205,9 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
     if options.executor == "local":
         if options.gpus_per_cell:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
+        workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), options.workers or _WORKERS, end_holders=not options.shard
+            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.cli"
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
