@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from audits.known_text import AUDIT, known_text_warning
 from audits.results import Row, write_part
 from callbacks.last_validation import is_last_validation
-from callbacks.run import AuditContext, run_folder, run_identity
+from callbacks.run import RunContext, run_folder, run_identity
 
 _LEAST_KNOWN = 0.9
 """Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
@@ -27,7 +27,7 @@ class KnownText(Callback):
         """Compares the development loss; writes the row that cards and reports warn by."""
         if trainer.sanity_checking or not is_last_validation(trainer):
             return
-        context = AuditContext.of(trainer, pl_module)
+        context = RunContext.of(trainer, pl_module)
         loss = context.module.development_loss()
         uniform = math.log(context.module.language_model.vocabulary_size)
         if not trainer.is_global_zero:
@@ -38,7 +38,7 @@ class KnownText(Callback):
             sys.stderr.write(f"warning: {known_text_warning(row)}\n")
 
 
-def _row(context: AuditContext, loss: float, uniform: float) -> Row:
+def _row(context: RunContext, loss: float, uniform: float) -> Row:
     return {
         **run_identity(context.trainer).columns(context.module.seed),
         "step": context.step,

@@ -9,7 +9,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from audits.results import Row, write_part
-from callbacks.run import AuditContext, run_folder, run_identity
+from callbacks.run import RunContext, run_folder, run_identity
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
@@ -56,7 +56,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
-        module = AuditContext.of(trainer, pl_module).module
+        module = RunContext.of(trainer, pl_module).module
         self._student = ModelCost.of(module.language_model)
         self._whole, self._recent, self._seconds = _Tally(), _Tally(), {}
         if module.device.type == "cuda":
@@ -67,7 +67,7 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Ends the wait for data."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("student")
+        RunContext.of(trainer, pl_module).module.clock.switch("student")
 
     def on_train_batch_end(
         self,
@@ -78,7 +78,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Counts the batch that was trained on, and logs where it is time."""
-        module = AuditContext.of(trainer, pl_module).module
+        module = RunContext.of(trainer, pl_module).module
         module.clock.switch("data")
         size = PassSize.of(_trained_batch(module, batch))
         operations = self._operations(module, size)
@@ -90,15 +90,15 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the training's time."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("validation")
+        RunContext.of(trainer, pl_module).module.clock.switch("validation")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the training's time."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("data")
+        RunContext.of(trainer, pl_module).module.clock.switch("data")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rows of the whole fit."""
-        context = AuditContext.of(trainer, pl_module)
+        context = RunContext.of(trainer, pl_module)
         figures = self._figures(context.module, self._whole, context.module.clock.seconds())
         every = context.ranks.gather([figures])
         if trainer.is_global_zero:
@@ -125,7 +125,7 @@ class Throughput(Callback):
         seconds = module.clock.seconds()
         since = {name: value - self._seconds.get(name, 0.0) for name, value in seconds.items()}
         figures = _over_ranks(
-            AuditContext.of(trainer, module).ranks.gather(
+            RunContext.of(trainer, module).ranks.gather(
                 [self._figures(module, self._recent, since)]
             )
         )

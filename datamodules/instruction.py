@@ -15,8 +15,9 @@ from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
 from datamodules.manifest import write_manifest
 from datamodules.order import RecordLoader, TrainingOrder
+from datamodules.populations import distinct, require_disjoint
 from datamodules.prompts import ALPACA
-from datamodules.record_module import RecordDataModule, distinct, require_disjoint
+from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of

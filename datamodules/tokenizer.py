@@ -128,6 +128,18 @@ def altered_sentence(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return None if found == ROUND_TRIP_SENTENCE else found
 
 
+def altered_text_warning(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What a reader must know of a tokenizer that does not give a text back; None of others."""
+    altered = altered_sentence(tokenizer)
+    if altered is None:
+        return None
+    return (
+        f"the tokenizer {tokenizer.name_or_path!r} does not give a text back: "
+        f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write is "
+        "compared after the same change"
+    )
+
+
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hashes the map from tokens to ids, added tokens included.
 

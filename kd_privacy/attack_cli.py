@@ -11,6 +11,7 @@ from rich.table import Table
 
 from audits.membership.any_leak import MAX_T
 from audits.membership.evaluation import Evaluation, evaluate
+from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
 from callbacks.membership import MembershipAudit
@@ -43,7 +44,7 @@ def run_attacks(arguments: Sequence[str]) -> None:
         raise UserError(
             "no fragment names a membership audit: give -c configs/audits/membership.yaml"
         )
-    stored = load_audit(Path(options.statistics), audits[-1].plan)
+    stored = load_audit(Path(options.statistics), AuditPlan.of(audits[-1].attacks))
     found = _evaluate(audits[-1], stored)
     _write(Path(options.out), stored, found)
     _print(found)
