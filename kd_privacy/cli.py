@@ -33,6 +33,7 @@ from callbacks.saved_config import (
 )
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
+from kd_privacy.moved_classes import moved_class
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
@@ -63,6 +64,10 @@ TRAINER_DEFAULTS = {
 class PrivacyParser(LightningArgumentParser):
     """Reports a mistake on the command line or in a fragment in one line."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument("--help_all", action="help", help="Print every option.")
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with status 2 after one line that names the key and the nearest valid one."""
         known = [action.dest for action in self._actions]
@@ -80,6 +85,9 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
     Returns:
         One line.
     """
+    moved = moved_class(message)
+    if moved is not None:
+        return moved
     lines = [line.strip(" -\t") for line in message.splitlines() if line.strip()]
     causes = [
         line
@@ -250,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
         end_with_parent()
     try:
         if given[:1] == [COMMAND]:
-            run_attacks(given[1:])
+            run_attacks(given[1:], PrivacyParser)
             return
         PrivacyCLI(
             LanguageModelModule,
