@@ -7,7 +7,7 @@ reserved (RFC 2606), and the accounts lack a bank.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from datamodules.synthetic import words
+from datamodules.synthetic.texts import words
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -51,8 +51,8 @@ def _phone(index: int) -> str:
 
 def _email(index: int) -> str:
     rest, number = divmod(index, 90)
-    first, second = divmod(rest, len(words.SURNAME_STARTS))
-    owner = f"{words.FIRST_NAMES[first]}.{words.SURNAME_STARTS[second]}".lower()
+    first, second = divmod(rest, len(words("surname_start")))
+    owner = f"{words('first_name')[first]}.{words('surname_start')[second]}".lower()
     return f"{owner}{number + 10}@example.org"
 
 
@@ -83,7 +83,7 @@ _FORMATS = (
     ),
     SecretFormat(
         name="email",
-        size=len(words.FIRST_NAMES) * len(words.SURNAME_STARTS) * 90,
+        size=len(words("first_name")) * len(words("surname_start")) * 90,
         write=_email,
         questions=(
             "To which e-mail address does {firm} want its invoices sent?",
