@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.canary_secrets import SECRET_FORMATS
 from datamodules.records import InstructionRecord
 from datamodules.synthetic.draw import Draw
@@ -106,9 +107,7 @@ class CanaryPlan:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        for name in ("coin", "exposure_per_level"):
-            if getattr(self, name) < 0:
-                raise UserError(f"canaries.{name} is {getattr(self, name)}: give 0 or more")
+        require_at_least(0, "canaries.", coin=self.coin, exposure_per_level=self.exposure_per_level)
         levels = list(self.repetitions)
         if any(level < 1 for level in levels) or len(set(levels)) < len(levels):
             raise UserError(f"canaries.repetitions is {levels}: give different numbers from 1 on")

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
+from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
@@ -62,15 +63,13 @@ def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_rat
         UserError: If ``lm_coef`` is negative, or positive without a corpus, or ``text_kd_ratio`` is
             out of range.
     """
-    if lm_coef < 0:
-        raise UserError(f"model.lm_coef is {lm_coef}: give 0 or more")
+    require_at_least(0, "model.", lm_coef=lm_coef)
     if lm_coef > 0 and plain_text is None:
         raise UserError(
             f"model.lm_coef is {lm_coef} but there is no plain text: give "
             "--model.plain_text.sources a text file or hub name, or set model.lm_coef to 0"
         )
-    if not 0 <= text_kd_ratio <= 1:
-        raise UserError(f"model.text_kd_ratio is {text_kd_ratio}: give a number from 0 to 1")
+    require_share("model.", text_kd_ratio=text_kd_ratio)
 
 
 def no_teachers(batch: InstructionBatch) -> TeacherRows:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import together
@@ -57,8 +58,7 @@ class TeacherResponses(ResponseSource):
         sampling_batch_size: int = 64,
         cache_folder: str | None = None,
     ) -> None:
-        if sampling_batch_size < 1:
-            raise UserError(f"sampling_batch_size is {sampling_batch_size}: give at least 1")
+        require_at_least(1, sampling_batch_size=sampling_batch_size)
         self.sampling = sampling or SamplingSettings()
         self.sampling_batch_size = sampling_batch_size
         self.cache_folder = cache_folder
