@@ -124,7 +124,7 @@ def test_the_published_global_batch(
 def test_estimates_know_the_published_global_batch() -> None:
     given = {"data": {"batch_size": 8, "published_devices": 4}}
     assert global_batch(Settings(given)) == 32
-    with pytest.raises(UserError, match="published_devices must be at least 1"):
+    with pytest.raises(UserError, match="published_devices is 0: give at least 1"):
         InstructionDataModule(published_devices=0)
 
 
