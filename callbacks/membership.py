@@ -22,11 +22,11 @@ from callbacks.references import reference_models
 from callbacks.run import AuditContext, private_folder, run_identity
 from callbacks.shift import shared_shift_test
 from common.errors import UserError
+from common.roles import COUNTERFACTUAL_ROLES
 from datamodules.records import InstructionRecord
 from kdmodules.models.weights_hash import weights_hash
 
 _DEFAULT_BLIND = BlindOptions()
-_COUNTERFACTUAL_ROLES = ("counterfactual_teacher", "counterfactual")
 
 
 def pool_of_world(context: AuditContext) -> Callable[[str, str], list[InstructionRecord]]:
@@ -36,7 +36,7 @@ def pool_of_world(context: AuditContext) -> Callable[[str, str], list[Instructio
     ones some that it did. Behind a counterfactual model the sides are the other way round.
     """
     role, split = run_identity(context.trainer).role, context.module.training_split
-    swapped = role in _COUNTERFACTUAL_ROLES or split == "held_out"
+    swapped = role in COUNTERFACTUAL_ROLES or split == "held_out"
     other = {"private": "held_out", "held_out": "private"} if swapped else {}
     return lambda side, use: context.data.by_role(other.get(side, side), use)
 

@@ -2,26 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from common.ranks import Ranks
+from common.roles import Role
 from datamodules.record_module import RecordDataModule
 from kdmodules.language_model import LanguageModelModule
-
-Role = Literal[
-    "base",
-    "teacher",
-    "counterfactual_teacher",
-    "init",
-    "control",
-    "counterfactual",
-    "student",
-    "reference",
-    "external",
-]
-ROLES: tuple[str, ...] = get_args(Role)
 
 
 class RunIdentity(Callback):
@@ -41,13 +28,13 @@ class RunIdentity(Callback):
     def __init__(
         self,
         name: str | None = None,
-        role: Role = "external",
+        role: Role = Role.external,
         family: str | None = None,
         size: str | None = None,
         technique: str | None = None,
     ) -> None:
         self.name = name
-        self.role = role
+        self.role = Role(role)
         self.family = family
         self.size = size
         self.technique = technique
