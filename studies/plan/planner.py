@@ -9,7 +9,6 @@ from common.errors import UserError
 from studies.plan.cells import Cell, Plan, cell_folder, option_text
 from studies.plan.content_hash import ContentHasher
 from studies.plan.own_splits import require_own_splits
-from studies.plan.run_seeds import run_seed
 from studies.plan.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
@@ -61,6 +60,30 @@ def _one_or_list(values: list[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else values
 
 
+_STUDENT, _REPEAT, _WORLD, _SEEDS = 10_000, 1_000_000, 100_000_000, 2**32
+"""What a student seed, a repeat and a world add to a run's seed; how many seeds generators take."""
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What a run's seed is made of: two runs that differ in any of it are to be independent."""
+
+    replicate: int
+    student_seed: int
+    repeat: int
+    world: int | None
+
+    @property
+    def seed(self) -> int:
+        outside = 0 if self.world is None else self.world + 1
+        return (
+            self.replicate
+            + _STUDENT * self.student_seed
+            + _REPEAT * (self.repeat - 1)
+            + _WORLD * outside
+        )
+
+
 @dataclass(frozen=True)
 class _Point:
     """Coordinates of a cell in the matrix; what a stage does not vary is None."""
@@ -85,6 +108,7 @@ class _Planner:
         self.threads = threads
         self.hasher = ContentHasher()
         self.cells: dict[_Point, Cell] = {}
+        self.seeds: dict[int, _Draw] = {}
         self.stage_overrides: dict[str, dict[str, object]] = {name: {} for name in study.stages}
         self.common: dict[str, object] = {}
         for option, value in overrides.items():
@@ -172,13 +196,15 @@ class _Planner:
             family=self.study.families[point.family].teacher.stem,
             size=fragment.stem,
             replicate=point.replicate,
-            seed=run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
+            repeat=point.repeat,
+            student_seed=point.seed,
+            world=point.world,
+            seed=self._seed(point),
             needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
             run_dir=str(run_dir),
             output=stage.output,
             arguments=_arguments(fragments, run_dir, upstream, options),
             threads=self.threads,
-            repeat=point.repeat,
         )
         self.cells[point] = cell
         return cell
@@ -229,6 +255,21 @@ class _Planner:
             parts.append(f"w{point.world}")
         return "-".join(part for part in parts if part)
 
+    def _seed(self, point: _Point) -> int:
+        """Returns `seed_everything` of a cell; cells that are to be independent share none."""
+        draw = _Draw(point.replicate, point.seed or 0, point.repeat, point.world)
+        seed = draw.seed
+        other = self.seeds.setdefault(seed, draw)
+        if other != draw or seed >= _SEEDS:
+            why = f"runs of {other} and {draw} would" if other != draw else f"{draw} would"
+            raise UserError(
+                f"{self.study.path}: {why} have the seed {seed}, and independent runs need seeds "
+                f"of their own below 2**32: take replicates below {_STUDENT}, and with repeats or "
+                f"shadows student seeds below {_REPEAT // _STUDENT}, repeats below "
+                f"{_WORLD // _REPEAT} and at most {_SEEDS // _WORLD} shadows"
+            )
+        return seed
+
     def _ambiguous(self, fragment: Path) -> bool:
         return sum(fragment in family.sizes for family in self.study.families) > 1
 
@@ -262,7 +303,7 @@ class _Planner:
         return {
             **own,
             THREADS_OPTION: self.threads,
-            SEED_OPTION: run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
+            SEED_OPTION: self._seed(point),
             SPLIT_SEED_OPTION: point.replicate,
             **({NEVER_SEED_OPTION: _NEVER_SEED} if self.study.shared_never else {}),
             **self.study.overrides,

@@ -6,12 +6,14 @@ from itertools import chain
 from typing import Literal, cast
 
 from common.located_yaml import Key
+from common.roles import Role
 from studies.plan.checked_yaml import CheckedYaml
-from studies.plan.stages import ROLES, STAGES, TEACHER_OPTION, Stage
+from studies.plan.stages import STAGES, TEACHER_OPTION, Stage
 
 __all__ = ["CONTROLS", "read_stages"]
 
 CONTROLS = ("control", "counterfactual")
+_STUDY_ROLES = tuple(role for role in Role if role is not Role.external)
 _SETTINGS = ("needs", "fragments", "overrides")
 _OWN = ("role", "base", "model", "per_technique", "output", *_SETTINGS)
 
@@ -105,7 +107,7 @@ def _needed(check: CheckedYaml, key: Key, value: object) -> tuple[str, ...]:
 
 def _own_stage(check: CheckedYaml, name: str, entry: Mapping[str, object]) -> Stage:
     key: Key = ("stages", name)
-    role = check.choice((*key, "role"), entry["role"], ROLES)
+    role = Role(check.choice((*key, "role"), entry["role"], _STUDY_ROLES))
     models = ("teacher", "student")
     model = check.choice((*key, "model"), entry.get("model", "student"), models)
     return Stage(

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from common.roles import Role
+
 __all__ = [
     "DEPTH_STRIDE_OPTION",
     "INIT_OPTION",
     "NEVER_SEED_OPTION",
     "PROTOCOL_OPTION",
     "REFERENCES_OPTION",
-    "ROLES",
     "ROLE_OPTION",
     "RUN_DIR_OPTION",
     "RUN_NAME_OPTION",
@@ -42,17 +43,6 @@ SHADOW_OPTION = "data.splits.shadow"
 REFERENCES_OPTION = "references.models"
 DEPTH_STRIDE_OPTION = "model.network.depth_stride"
 
-ROLES = (
-    "base",
-    "teacher",
-    "counterfactual_teacher",
-    "init",
-    "control",
-    "counterfactual",
-    "student",
-    "reference",
-)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -76,7 +66,7 @@ class Stage:
     """
 
     name: str
-    role: str
+    role: Role
     base: str
     model: Literal["teacher", "student"] = "student"
     per_technique: bool = False
@@ -95,27 +85,27 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "shadow_teacher",
-            "reference",
+            Role.reference,
             "teacher",
             model="teacher",
             recipe="teacher",
             shadow=True,
             audited=False,
         ),
-        Stage("teacher", "teacher", "teacher", model="teacher", judged_by="shadow_teacher"),
+        Stage("teacher", Role.teacher, "teacher", model="teacher", judged_by="shadow_teacher"),
         Stage(
             "counterfactual_teacher",
-            "counterfactual_teacher",
+            Role.counterfactual_teacher,
             "counterfactual_teacher",
             model="teacher",
             recipe="teacher",
             judged_by="shadow_teacher",
         ),
-        Stage("init", "init", "init"),
-        Stage("control", "control", "control"),
+        Stage("init", Role.init, "init"),
+        Stage("control", Role.control, "control"),
         Stage(
             "shadow",
-            "reference",
+            Role.reference,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("shadow_teacher",)},
@@ -124,7 +114,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "student",
-            "student",
+            Role.student,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("teacher",)},
@@ -132,7 +122,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "counterfactual",
-            "counterfactual",
+            Role.counterfactual,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("counterfactual_teacher",)},

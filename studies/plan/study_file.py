@@ -63,7 +63,6 @@ from pathlib import Path
 from common.errors import UserError
 from common.located_yaml import Key, load_located
 from studies.plan.checked_yaml import CheckedYaml
-from studies.plan.run_seeds import MOST_WITH_REPEATS, MOST_WORLDS
 from studies.plan.stage_section import CONTROLS, read_stages
 from studies.plan.stages import Stage
 from studies.plan.technique_section import Technique, read_techniques
@@ -127,8 +126,6 @@ def read_study(path: str | Path) -> StudyFile:
     techniques = read_techniques(check, top.get("techniques", []))
     controls = check.items(("controls",), top.get("controls", list(CONTROLS)))
     shadows = check.integer(("shadows",), top.get("shadows", 0), least=0)
-    if shadows > MOST_WORLDS:
-        raise source.error(("shadows",), f"expected at most {MOST_WORLDS}, found {shadows}")
     stages = read_stages(
         check,
         top.get("stages", {}),
@@ -147,7 +144,7 @@ def read_study(path: str | Path) -> StudyFile:
         families=_families(check, top["families"]),
         techniques=techniques,
         replicates=check.integers(("replicates",), top.get("replicates", [1]), least=1),
-        repeats=_repeats(check, top),
+        repeats=check.integer(("repeats",), top.get("repeats", 1), least=1),
         shared_never=check.boolean(("shared_never",), top.get("shared_never", False)),
         seeds=check.integers(("seeds",), top.get("seeds", [0]), least=0),
         shadows=shadows,
@@ -169,22 +166,10 @@ def read_study(path: str | Path) -> StudyFile:
     )
 
 
-def _repeats(check: CheckedYaml, top: Mapping[str, object]) -> int:
-    """Returns the number of repeats; with several, neither they nor student seeds reach 100."""
-    repeats = check.integer(("repeats",), top.get("repeats", 1), least=1)
-    largest = max(check.integers(("seeds",), top.get("seeds", [0]), least=0))
-    for key, found in (("repeats", repeats), ("seeds", largest)):
-        if repeats > 1 and found >= MOST_WITH_REPEATS:
-            raise check.source.error(
-                (key,), f"with repeats, expected less than {MOST_WITH_REPEATS}, found {found}"
-            )
-    return repeats
-
-
 def _configs_folder(study: Path) -> Path:
     """Returns the `configs` above the study file, in the working folder, or of this project."""
     above = [parent for parent in study.resolve().parents if parent.name == "configs"]
-    project = Path(__file__).resolve().parents[1] / "configs"
+    project = Path(__file__).resolve().parents[2] / "configs"
     for folder in (*above, Path("configs"), project):
         if folder.is_dir():
             return _short(folder)
