@@ -10,12 +10,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
 from common.errors import UserError
+from kd_privacy.cli import fit_parser, parse_command
 from studies.claims import study_findings
 from studies.claims.output import findings_json, print_findings
 from studies.compare.tables import write_study_tables
@@ -23,6 +25,7 @@ from studies.plan.cells import Plan
 from studies.plan.planner import make_plan
 from studies.plan.study_file import StudyFile, read_study
 from studies.report import print_main_table, write_report
+from studies.run.command_checks import check_commands
 from studies.run.estimate_output import print_plan
 from studies.run.estimates import Forecast, estimate_cells, time_model
 from studies.run.executors import Executor, LocalExecutor, RayExecutor, fit_program
@@ -63,6 +66,7 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
     out = Path(options.run_dir or Path("runs") / study.name)
     if options.command in ("plan", "run"):
         plan = make_plan(study, out, overrides, options.threads_per_cell)
+        check_commands(plan, partial(parse_command, fit_parser()))
         check_steps(plan.cells)
         return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
     if overrides:

@@ -17,6 +17,9 @@ __all__ = ["FACTOR_SIGN", "Cell", "Plan", "cell_folder", "option_text", "thread_
 FACTOR_SIGN = "+"
 
 
+_FRAGMENT = "-c"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run of a study.
@@ -64,6 +67,20 @@ class Cell:
         """Objective and response source of a product's technique; None of any other cell."""
         objective, sign, source = (self.technique or "").partition(FACTOR_SIGN)
         return (objective, source) if sign else None
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        """Paths of its fragments, in the order in which they are laid over each other."""
+        words = self.arguments[1:]
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return tuple(value for word, value in pairs if word == _FRAGMENT)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Its options and their texts, which win over its fragments."""
+        words = self.arguments[1:]
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return {word.removeprefix("--"): value for word, value in pairs if word != _FRAGMENT}
 
     @property
     def command(self) -> str:
