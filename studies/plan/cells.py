@@ -11,13 +11,21 @@ import yaml
 from common.errors import UserError
 from common.roles import Role
 
-__all__ = ["FACTOR_SIGN", "Cell", "Plan", "cell_folder", "option_text", "thread_variables"]
+__all__ = [
+    "FACTOR_SIGN",
+    "FRAGMENT_WORD",
+    "Cell",
+    "Plan",
+    "cell_folder",
+    "option_text",
+    "thread_variables",
+]
 
 # Between objective and source in the label of a product's technique; no other label may hold it.
 FACTOR_SIGN = "+"
 
 
-_FRAGMENT = "-c"
+FRAGMENT_WORD = "-c"
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,14 @@ class Cell:
         """Paths of its fragments, in the order in which they are laid over each other."""
         words = self.arguments[1:]
         pairs = zip(words[::2], words[1::2], strict=True)
-        return tuple(value for word, value in pairs if word == _FRAGMENT)
+        return tuple(value for word, value in pairs if word == FRAGMENT_WORD)
 
     @property
     def options(self) -> dict[str, str]:
         """Its options and their texts, which win over its fragments."""
         words = self.arguments[1:]
         pairs = zip(words[::2], words[1::2], strict=True)
-        return {word.removeprefix("--"): value for word, value in pairs if word != _FRAGMENT}
+        return {word.removeprefix("--"): value for word, value in pairs if word != FRAGMENT_WORD}
 
     @property
     def command(self) -> str:

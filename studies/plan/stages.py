@@ -5,6 +5,7 @@ Every name of a `kd-privacy` option that a study passes by itself stands here an
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from common.roles import Role
@@ -51,7 +52,7 @@ class Stage:
     Attributes:
         name: Name in study files and aliases.
         role: `run.role` of its cells.
-        base: Base fragment (`configs/base/<base>.yaml`).
+        base: Base fragment: its path in a study that was read, its name in this list.
         model: Which of the family's fragments builds it: the teacher's, or one per student size.
         per_technique: One cell for each technique of the study, with the technique's fragment.
         needs: Option -> names of the stages whose `output` folders it is given.
@@ -67,12 +68,12 @@ class Stage:
 
     name: str
     role: Role
-    base: str
+    base: str | Path
     model: Literal["teacher", "student"] = "student"
     per_technique: bool = False
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: str = ""
-    fragments: tuple[str, ...] = ()
+    fragments: tuple[Path, ...] = ()
     overrides: Mapping[str, object] = field(default_factory=dict)
     output: str = "export"
     shadow: bool = False
