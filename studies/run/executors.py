@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from common.errors import UserError
 from studies.plan.cells import Cell, thread_variables
+from studies.plan.settings import read_settings
 from studies.run.cell_process import CellProcess, Outcome, Starter, fresh_process
 from studies.run.cell_state import GRACE_SECONDS, CellFiles
 from studies.run.estimates.layout import UnknownLayoutError, layout_of
-from studies.run.estimates.settings import read_settings
 from studies.run.fork_server import ForkServer
 
 __all__ = ["Attempt", "Executor", "LocalExecutor", "RayExecutor", "fit_program"]
