@@ -1,4 +1,4 @@
-"""C5: the risk differs by a large margin between blocks (corrections, items 8 and 9)."""
+"""C5: the risk differs by a large margin between blocks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,18 +6,25 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from common.wording import p_value_text
-from studies.claims.factors import levels_differ
 from studies.claims.figures import StudyFigures
+from studies.claims.levels import levels_differ
 from studies.claims.panel import Entry, panel_of
-from studies.claims.statements import untested
-from studies.claims.verdict import ALPHA, BLOCK_MARGIN, Evidence, Outcome, Statement, Verdict, state
+from studies.claims.verdict import ALPHA, BLOCK_MARGIN, Outcome, Statement, Verdict, state
 from studies.compare.memorization import PRIVATE
 from studies.plan.cells import Cell
 
-__all__ = ["SIGNAL", "block_statements"]
-
 # Fixed before looking: the published signal. Weight noise less reliable than this is not ranked.
 SIGNAL = "block_mope"
+TEXTS = (
+    "The risk differs by a large margin between blocks",
+    f"blocks' AUROCs are equal, or none differ by more than {BLOCK_MARGIN:g}",
+    f"AUROC of {SIGNAL} by block under the swap design, mean over techniques: variance "
+    "component of blocks and largest difference; of one replicate, Wald test and simultaneous "
+    "interval of largest minus smallest, student by student",
+    "Bonferroni over pairs of blocks; every size must confirm",
+    f"confirmed if blocks differ and the largest difference lies above {BLOCK_MARGIN:g}; "
+    f"refuted if all differences lie below it",
+)
 _RELIABLE = 0.8
 _WHERE = {"audit": "blocks", "population": PRIVATE, "task": None}
 _OF_WEIGHTS = ("max_minus_min", "equal_blocks_wald")
@@ -31,16 +38,17 @@ def block_statements(figures: StudyFigures) -> list[Statement]:
     AUROC under the student and under the counterfactual. A study of one replicate is judged by what
     its block audits say of each student, over records.
     """
-    found = []
+    statements = []
     for family, size in figures.strata:
         students = [one for one in figures.students if (one.family, one.size) == (family, size)]
         for reading in _readings(figures, students):
-            found.append(_statement(figures, students, reading, size))
-    if any(one.decides for one in found):
-        return found
+            statements.append(_statement(figures, students, reading, size))
+    if any(statement.decides for statement in statements):
+        return statements
     reason = f"the signal {SIGNAL} was not measured (configs/audits/blocks_all.yaml measures it)"
     outcome = Outcome("undecided", None, "largest difference of two blocks")
-    return [state(outcome, SIGNAL, Evidence(0, missing=(reason,))), *found]
+    replicates = len({cell.replicate for cell in figures.students})
+    return [state(outcome, SIGNAL, replicates, missing=[reason]), *statements]
 
 
 def _readings(figures: StudyFigures, students: Sequence[Cell]) -> list[Reading]:
@@ -58,18 +66,16 @@ def _statement(
     name, params = reading
     shown = {key: one for key, one in json.loads(params).items() if key in ("measure", "sigma")}
     measure = " ".join([name, *(str(one) for one in shown.values()), f"at {size}"])
-    panel = panel_of(_entries(figures, students, reading))
-    sample = panel.sample()
-    decides = name == SIGNAL
+    entries = _entries(figures, students, reading)
+    panel = panel_of(entries, shift_excluded=figures.shift_excluded())
+    decides, sample = name == SIGNAL, panel.sample()
     if sample is not None:
-        outcome = levels_differ(sample, BLOCK_MARGIN)
-        evidence = panel.evidence(shift_excluded=figures.shift_excluded())
-        return state(outcome, measure, evidence, decides=decides)
+        return panel.statement(levels_differ(sample, BLOCK_MARGIN), measure, decides=decides)
     if len(panel.replicates) > 1:
-        return state(untested(panel), measure, panel.evidence(), decides=decides)
+        return panel.statement(panel.untested(), measure, decides=decides)
     outcome, records = _of_weights(figures, students, reading)
-    evidence = panel.evidence(shift_excluded=figures.shift_excluded(), records=records)
-    return state(outcome, measure, evidence, decides=decides)
+    # The audits judged this one replicate's students whether or not their blocks can be ranked.
+    return panel.statement(outcome, measure, records=records, replicates=1, decides=decides)
 
 
 def _entries(figures: StudyFigures, students: Sequence[Cell], reading: Reading) -> Iterator[Entry]:

@@ -1,14 +1,11 @@
-"""C3 and C5: does a factor with several levels move the risk beyond a margin?
+"""Does a factor with several levels move the risk beyond a margin?
 
-A factor is the objective, the students' data, the task (corrections, item 13) or the block (item 9,
-with the margin of its own).
+A factor is the objective, the students' data, the task, or the block, with a margin of its own.
 """
 
 from audits.statistics import holm
 from studies.claims.sample import Contrast, Sample, largest_contrasts, untestable
 from studies.claims.verdict import ALPHA, Outcome, Verdict
-
-__all__ = ["factors_matter", "levels_differ"]
 
 Contrasts = dict[tuple[str, str], Contrast]
 
@@ -43,15 +40,14 @@ def levels_differ(sample: Sample, margin: float) -> Outcome:
         sample: One column per level.
         margin: Smallest difference that counts.
     """
-    contrasts = largest_contrasts(sample)
-    return _test(sample, contrasts, margin, _p_values(sample, contrasts, margin), 1)
+    return factors_matter({"": sample}, margin)[""]
 
 
 def _p_values(sample: Sample, contrasts: Contrasts, margin: float) -> tuple[float, float]:
     """Returns the p-values of "no effect" and of "an effect beyond the margin"."""
-    found = contrasts.values()
-    beyond = min(1.0, len(found) * min(one.p_above(margin) for one in found))
-    return max(beyond, sample.p_equal()), max(one.p_below(margin) for one in found)
+    every = contrasts.values()
+    beyond = min(1.0, len(every) * min(contrast.p_above(margin) for contrast in every))
+    return max(beyond, sample.p_equal()), max(contrast.p_below(margin) for contrast in every)
 
 
 def _test(
