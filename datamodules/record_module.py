@@ -70,7 +70,7 @@ class RecordDataModule(Populations, LightningDataModule):
         altered = altered_text_warning(tokenizer)
         if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
             sys.stderr.write(f"warning: {altered}\n")
-        self._encoder = RecordEncoder(
+        self.encoder = RecordEncoder(
             tokenizer,
             max_prompt_tokens=self.max_prompt_tokens,
             max_tokens=self.max_tokens,

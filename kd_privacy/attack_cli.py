@@ -16,6 +16,7 @@ from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
+from kd_privacy.fragment_action import FragmentAction
 
 __all__ = ["COMMAND", "run_attacks"]
 
@@ -59,7 +60,9 @@ def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
         allow_abbrev=False,
         exit_on_error=True,
     )
-    parser.add_argument("-c", "--config", action="config", help="Fragment that names the attacks.")
+    parser.add_argument(
+        "-c", "--config", action=FragmentAction, help="Fragment that names the attacks."
+    )
     parser.add_argument(
         "--statistics", type=str, required=True, help="Folder private/statistics/step=<n> of a run."
     )

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -33,6 +33,7 @@ from callbacks.saved_config import (
 )
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
+from kd_privacy.fragment_action import FragmentAction
 from kd_privacy.moved_classes import moved_class
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
@@ -67,6 +68,12 @@ class PrivacyParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_argument("--help_all", action="help", help="Print every option.")
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds an argument; one that takes a configuration file takes a fragment's name too."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = FragmentAction
+        return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with status 2 after one line that names the key and the nearest valid one."""

@@ -3,6 +3,8 @@
 This is the only file that knows the inside of a model; everything per block goes through it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -138,6 +140,22 @@ def fuse_activations(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+@contextmanager
+def activations_kept(model: nn.Module) -> Iterator[None]:
+    """Puts back, errors or not, the activations that `fuse_activations` replaces meanwhile."""
+    before = [
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, NewGELUActivation)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, child in before:
+            setattr(module, name, child)
 
 
 def context_window(model: PreTrainedModel) -> int:
