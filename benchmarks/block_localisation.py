@@ -38,8 +38,8 @@ from audits.blocks.signals import (
     ResidualNorm,
     TunedLens,
 )
-from audits.membership.collection import ReferenceModel
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from common.keys import numpy_generator
 from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder, collate

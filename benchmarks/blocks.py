@@ -42,10 +42,10 @@ from audits.blocks.signals import (
     ResidualNorm,
 )
 from audits.blocks.weights import weights_by_block
-from audits.membership.collection import ReferenceModel
 from audits.membership.signals.weight_noise import weight_noise
 from audits.membership.signals.weight_shards import given_back
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from benchmarks.memorization import build_access, build_records
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from kdmodules.models.causal_lm import CausalLM

@@ -10,10 +10,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from audits.blocks.signals import BlockAccess, BlockMoPe
-from audits.membership.collection import ReferenceModel
 from audits.memorization.metrics import TokenAccuracy
 from audits.scoring.blind_baseline import BlindOptions, BlindSide, blind_baseline
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
 from benchmarks.memorization import ours as continue_and_judge
 from benchmarks.memorization import silent

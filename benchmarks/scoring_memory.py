@@ -44,13 +44,14 @@ from audits.membership.attacks import (
     Reference,
     Zlib,
 )
-from audits.membership.collection import Collector, ReferenceModel
+from audits.membership.collection import Collector
 from audits.membership.evaluation import Evaluation, Opposition, Side, evaluate
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.results import write_part
 from audits.scoring.encoded_file import EncodedFile
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder

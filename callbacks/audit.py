@@ -3,44 +3,22 @@
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from audits.context import AuditContext, Measurements, SharedWork
 from audits.results import Row, merge_parts, write_part
-from audits.scoring.encoded_file import EncodedFile
 from audits.scoring.model_access import ModelAccess
-from audits.scoring.scoring_pass import score_records
-from audits.scoring.statistics_file import StatisticsFile
+from audits.scoring.shift_test import ShiftTest
 from callbacks.last_validation import is_last_validation
 from callbacks.progress import progress
+from callbacks.references import reference_models
 from callbacks.rhythm import audit_rhythm, check_rhythm
-from callbacks.run import AuditContext, private_folder, run_folder, run_identity
-from common.errors import UserError
-from datamodules.records import InstructionRecord
-
-
-@dataclass
-class Measurements:
-    """What one audit of one checkpoint found; identity columns are added by the shell.
-
-    Attributes:
-        results: Rows of the results table.
-        scores: Rows of the scores table.
-        memorization: Rows of the memorization table.
-        curves: Values by TensorBoard tag.
-        figures: Figures by TensorBoard tag.
-    """
-
-    results: list[Row] = field(default_factory=list)
-    scores: Collection[Row] = field(default_factory=list)
-    memorization: list[Row] = field(default_factory=list)
-    curves: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
+from callbacks.run import RunContext, private_folder, run_folder, run_identity
 
 
 class AuditCallback(Callback, ABC):
@@ -79,10 +57,10 @@ class AuditCallback(Callback, ABC):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keeps what this audit reads from what all audits of the run judge."""
-        AuditContext.of(trainer, pl_module).data.reserve(self.pool_uses)
+        RunContext.of(trainer, pl_module).data.reserve(self.pool_uses)
 
     @abstractmethod
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Audits the current weights; runs on every rank and returns the same on each."""
 
     def state_dict(self) -> dict[str, int]:
@@ -100,7 +78,7 @@ class AuditCallback(Callback, ABC):
         self._validations += 1
         if not self._is_due(trainer):
             return
-        context = AuditContext.of(trainer, pl_module)
+        context = RunContext.of(trainer, pl_module)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             found = self.measure(context)
         if trainer.is_global_zero:
@@ -113,76 +91,32 @@ class AuditCallback(Callback, ABC):
         every = audit_rhythm(trainer) if own is None else own
         return (every > 0 and self._validations % every == 0) or is_last_validation(trainer)
 
-    def population(self, context: AuditContext, name: str) -> list[InstructionRecord]:
-        """Returns a population's audited records, the same for every audit with equal options.
-
-        Raises:
-            UserError: If the data module has no such population.
-        """
-        return context.data.population(name)[: self.max_records]
-
-    def require_responses(self, context: AuditContext, name: str) -> list[InstructionRecord]:
-        """Returns a population's audited records that have a response.
-
-        Raises:
-            UserError: If there is none.
-        """
-        found = [one for one in self.population(context, name) if one.response]
-        if not found:
-            raise UserError(
-                f"the {self.audit} audit reads the population {name!r} and no record of it has a "
-                "response: name another population, or give the split a share of the records"
-            )
-        return found
-
-    def model_access(self, context: AuditContext) -> ModelAccess:
-        """Returns the audited model and how this audit works on it."""
-        return ModelAccess(
-            context.module.language_model,
+    def audit_context(self, context: RunContext) -> AuditContext:
+        """Returns what the audit itself works on: the model and the records, without the run."""
+        module, trainer = context.module, context.trainer
+        references = reference_models(trainer)
+        model = ModelAccess(
+            module.language_model,
             context.data.encoder,
             context.ranks,
             self.batch_size,
             self.max_batch_tokens,
-            context.module.seed,
-            lambda title, total: progress(context.trainer, title, total),
+            module.seed,
+            lambda title, total: progress(trainer, title, total),
+        )
+        return AuditContext(
+            model,
+            context.data,
+            load_reference=lambda name: references.load(name, module),
+            pool_records=context.pool_of_world(),
+            shared=_SHARED_WORK.setdefault(trainer, SharedWork()),
+            max_records=self.max_records,
+            folder=private_folder(trainer),
+            step=context.step,
+            tell=_tell,
         )
 
-    def token_statistics(self, context: AuditContext, name: str) -> StatisticsFile:
-        """Scores a population's records by one forward pass, shared by all audits of a checkpoint.
-
-        Args:
-            context: Whose model scores whose records.
-            name: The population.
-
-        Returns:
-            Token statistics of the scorable records, in the population's order, on disk, whole on
-            every rank.
-
-        Raises:
-            FloatingPointError: Naming the record whose score is not a number.
-            UserError: If no record has a response.
-        """
-        records = self.population(context, name)
-        scorable = self.require_responses(context, name)
-        cache = _SHARED_PASSES.get(context.trainer)
-        if cache is None or cache.step != context.step:
-            cache = _SHARED_PASSES[context.trainer] = _SharedPasses(context.step)
-        key = (name, len(records))
-        if key not in cache.passes:
-            folder = private_folder(context.trainer)
-            cache.passes[key] = score_records(
-                context.module.language_model,
-                EncodedFile(scorable, context.data.encoder.encode_all, folder),
-                context.data.pad_id,
-                context.ranks,
-                self.batch_size,
-                self.max_batch_tokens,
-                lambda total: progress(context.trainer, f"scoring {name}", total),
-                folder=folder,
-            )
-        return cache.passes[key]
-
-    def _write(self, context: AuditContext, found: Measurements) -> None:
+    def _write(self, context: RunContext, found: Measurements) -> None:
         identity = run_identity(context.trainer).columns(context.module.seed)
         run, step = identity["run"], context.step
         short = {"run": run, "step": step}
@@ -197,7 +131,7 @@ class AuditCallback(Callback, ABC):
                 write_part(run_folder(context.trainer), table, step, self.audit, whole)
 
     @staticmethod
-    def _log(context: AuditContext, found: Measurements) -> None:
+    def _log(context: RunContext, found: Measurements) -> None:
         for logger in context.trainer.loggers:
             logger.log_metrics(found.curves, context.step)
             if isinstance(logger, TensorBoardLogger):
@@ -224,12 +158,9 @@ class RunTables(Callback):
         trainer.strategy.barrier("tables")
 
 
-@dataclass
-class _SharedPasses:
-    """Token statistics of one checkpoint by population and number of records."""
-
-    step: int
-    passes: dict[tuple[str, int], StatisticsFile] = field(default_factory=dict)
+def _tell(shift_test: ShiftTest) -> None:
+    if shift_test.message is not None:
+        (rank_zero_warn if shift_test.alarming else rank_zero_info)(shift_test.message)
 
 
-_SHARED_PASSES: "weakref.WeakKeyDictionary[Trainer, _SharedPasses]" = weakref.WeakKeyDictionary()
+_SHARED_WORK: "weakref.WeakKeyDictionary[Trainer, SharedWork]" = weakref.WeakKeyDictionary()

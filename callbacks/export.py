@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
-from callbacks.run import AuditContext, run_folder, run_identity
+from callbacks.run import RunContext, run_folder, run_identity
 from datamodules import InstructionDataModule
 from kdmodules.models.adapters import (
     adapter_base,
@@ -44,17 +44,17 @@ class ModelExport(Callback):
         """Gathers the weights from all ranks and writes the folder on the first."""
         if not self.enabled:
             return
-        context = AuditContext.of(trainer, pl_module)
+        context = RunContext.of(trainer, pl_module)
         weights = whole_weights(context.module.language_model)
         if trainer.is_global_zero:
             self._write(context, weights)
         trainer.strategy.barrier("export")
 
     @staticmethod
-    def _write(context: AuditContext, weights: Mapping[str, Tensor]) -> None:
+    def _write(context: RunContext, weights: Mapping[str, Tensor]) -> None:
         folder = run_folder(context.trainer) / "export"
-        data = context.data
-        if not isinstance(data, InstructionDataModule):
+        data, split = context.data, context.module.training_split
+        if not isinstance(data, InstructionDataModule) or split is None:
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
         model = context.module.language_model.model
         adapter = adapter_of(model)
@@ -69,7 +69,7 @@ class ModelExport(Callback):
             {name: version(name) for name in PACKAGES},
             DataDescription(
                 source=data.source,
-                split=context.module.training_split,
+                split=split,
                 counts={summary.split: summary.records for summary in data.describe()},
                 protocol=data.splits.protocol,
             ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from audits.context import Measurements
 from audits.memorization.candidate_pass import CandidateSet, candidate_log_likelihoods
 from audits.memorization.exposure import (
     Exposure,
@@ -14,9 +15,9 @@ from audits.memorization.exposure import (
     mean_exposure,
 )
 from audits.results import Row
-from callbacks.audit import AuditCallback, Measurements
+from callbacks.audit import AuditCallback
 from callbacks.progress import progress
-from callbacks.run import AuditContext
+from callbacks.run import RunContext
 from common.errors import UserError
 from common.keys import numpy_generator
 from datamodules.canaries import Canary
@@ -67,7 +68,7 @@ class ExposureAudit(AuditCallback):
         self.sample_candidates = sample_candidates
         self._sets: list[CandidateSet] = []
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Returns a row per canary, and means by format and repetitions with their curves."""
         canaries = exposure_canaries(context)
         if not self._sets:
@@ -145,7 +146,7 @@ class MeasuredCanary:
         }
 
 
-def exposure_canaries(context: AuditContext) -> list[Canary]:
+def exposure_canaries(context: RunContext) -> list[Canary]:
     """Returns the exposure series of the run's data.
 
     Raises:

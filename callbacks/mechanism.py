@@ -1,8 +1,9 @@
 """Writes beside a run's results what of its technique's mechanism ran."""
 
+from audits.context import Measurements
 from audits.mechanism import AUDIT, NAME
-from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import AuditContext
+from callbacks.audit import AuditCallback
+from callbacks.run import RunContext
 from kdmodules.student import StudentModule
 
 
@@ -21,7 +22,7 @@ class MechanismRecord(AuditCallback):
     def __init__(self) -> None:
         super().__init__(every_n_validations=0)
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Returns the rows of a student that has trained; no scores."""
         module = context.module
         if not isinstance(module, StudentModule) or not context.step:

@@ -1,44 +1,24 @@
 """The membership audit: every attack from the fewest passes, with every validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from audits.context import Measurements, require_distinct
 from audits.membership.attacks import Attack
-from audits.membership.collection import Collector
-from audits.membership.evaluation import Opposition, Side, evaluate
-from audits.membership.measurements import NEVER
+from audits.membership.audit import audit_membership, check_membership
+from audits.membership.evaluation import Opposition, Side
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, save_audit
-from audits.membership.view import AuditView
 from audits.scoring.blind_baseline import BlindOptions
-from audits.scoring.shift_test import ShiftTest
-from callbacks.audit import AuditCallback, Measurements
+from callbacks.audit import AuditCallback
 from callbacks.last_validation import is_last_validation
-from callbacks.references import reference_models
-from callbacks.run import AuditContext, private_folder, run_identity
-from callbacks.shift import shared_shift_test
-from common.errors import UserError
-from datamodules.records import InstructionRecord
-from kdmodules.models.weights_hash import weights_hash
+from callbacks.run import RunContext, private_folder, run_identity
 
 _DEFAULT_BLIND = BlindOptions()
-_COUNTERFACTUAL_ROLES = ("counterfactual_teacher", "counterfactual")
-
-
-def pool_of_world(context: AuditContext) -> Callable[[str, str], list[InstructionRecord]]:
-    """Returns the pool's records by side and use as the attacker of this model knows them.
-
-    An attack's ``held_out`` are records that the model's training never reached, its ``private``
-    ones some that it did. Behind a counterfactual model the sides are the other way round.
-    """
-    role, split = run_identity(context.trainer).role, context.module.training_split
-    swapped = role in _COUNTERFACTUAL_ROLES or split == "held_out"
-    other = {"private": "held_out", "held_out": "private"} if swapped else {}
-    return lambda side, use: context.data.by_role(other.get(side, side), use)
 
 
 class MembershipAudit(AuditCallback):
@@ -76,13 +56,8 @@ class MembershipAudit(AuditCallback):
         max_batch_tokens: int = 8192,
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
-        names = [(attack.name, str(attack.params)) for attack in attacks]
-        if not attacks or len(set(names)) < len(names):
-            raise UserError(
-                f"attacks are {[name for name, _ in names]}: name at least one, each once"
-            )
+        require_distinct("attacks", attacks)
         self.attacks = attacks
-        self.plan = AuditPlan.of(attacks)
         self.populations = populations
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
@@ -92,106 +67,32 @@ class MembershipAudit(AuditCallback):
     @property
     def pool_uses(self) -> frozenset[str]:
         """Those that some attack reads."""
-        return self.plan.pool_uses
+        return AuditPlan.of(self.attacks).pool_uses
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
-        self._show_plan(context)
-        pairs = self._oppositions(context)
-        views = self._views(context, pairs)
-        sides = {
-            name: Side(
-                view,
-                context.data.clusters(view.records),
-                empty=len(self.population(context, name)) - len(view.records),
-            )
-            for name, view in views.items()
-        }
-        if self.save_statistics and context.trainer.is_global_zero:
-            identity = run_identity(context.trainer).columns(context.module.seed)
-            save_audit(
-                private_folder(context.trainer) / "statistics" / f"step={context.step}",
-                StoredAudit({**identity, "step": context.step}, sides, pairs),
-            )
-        shift_tests = (
-            {} if self.blind is None else self._shift_tests(context, self.blind, sides, pairs)
-        )
-        named = is_last_validation(context.trainer)
-        found = evaluate(self.attacks, self.fprs, sides, pairs, shift_tests, named)
-        return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
-
-    def _show_plan(self, context: AuditContext) -> None:
-        """Tells, once in a run, what is measured and what it costs."""
         if not self._planned:
-            rank_zero_info(self.plan.text())
+            rank_zero_info(AuditPlan.of(self.attacks).text())
             self._planned = True
+        keep = None
+        if self.save_statistics:
+            identity = run_identity(context.trainer).columns(context.module.seed)
+            folder = private_folder(context.trainer) / "statistics" / f"step={context.step}"
 
-    def _oppositions(self, context: AuditContext) -> list[Opposition]:
-        return [
-            Opposition(
-                name,
-                context.data.opposed_to(name),
-                self._fair_coins(context, name),
-                context.data.coin_unit(name),
-                context.data.dealt_by_coins(name),
-            )
-            for name in self._member_populations(context)
-        ]
+            def keep(sides: Mapping[str, Side], pairs: Sequence[Opposition]) -> None:
+                if context.trainer.is_global_zero:
+                    stored = StoredAudit({**identity, "step": context.step}, sides, pairs)
+                    save_audit(folder, stored)
 
-    def _shift_tests(
-        self,
-        context: AuditContext,
-        options: BlindOptions,
-        sides: Mapping[str, Side],
-        pairs: Sequence[Opposition],
-    ) -> dict[str, ShiftTest]:
-        """Returns what the texts alone tell of every pair, by the members' population."""
-        found = {}
-        for pair in pairs:
-            ours, theirs = sides[pair.members], sides[pair.nonmembers]
-            found[pair.members] = shared_shift_test(
-                context.trainer,
-                pair.members,
-                ours.blind,
-                theirs.blind,
-                options,
-                ours.empty + theirs.empty,
-                pair.dealt_by_coins,
-            )
-        return found
-
-    def _views(self, context: AuditContext, pairs: Sequence[Opposition]) -> dict[str, AuditView]:
-        """Returns everything that the attacks read, by population, measured once."""
-        names = dict.fromkeys(name for pair in pairs for name in (pair.nonmembers, pair.members))
-        populations = {name: self.population(context, name) for name in names}
-        return self._collector(context).collect(self.plan, populations)
-
-    def _collector(self, context: AuditContext) -> Collector:
-        references = reference_models(context.trainer)
-        return Collector(
-            access=self.model_access(context),
-            load_reference=lambda name: references.load(name, context.module),
-            own_pass=lambda name: self.token_statistics(context, name),
-            weights_hash=weights_hash if self.save_statistics else lambda lm: "",
-            pool_records=pool_of_world(context),
-            never_records=lambda: context.data.population(NEVER),
-            met=context.data.met,
-            folder=private_folder(context.trainer),
+        return audit_membership(
+            self.audit_context(context),
+            self.attacks,
+            self.populations,
+            self.fprs,
+            self.blind,
+            is_last_validation(context.trainer),
+            keep,
         )
-
-    def _member_populations(self, context: AuditContext) -> list[str]:
-        return self.populations or [context.data.member_population]
-
-    def _fair_coins(self, context: AuditContext, population: str) -> bool:
-        """Whether coins alone decided which audited records were trained on.
-
-        Where `max_records` cuts a side, the cut fixed their number.
-        """
-        whole = all(
-            len(self.population(context, name)) == len(context.data.population(name))
-            for name in (population, context.data.opposed_to(population))
-        )
-        return whole and context.data.fair_coins(population)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan and lays out every AUROC with its band in TensorBoard's custom scalars.
@@ -199,14 +100,8 @@ class MembershipAudit(AuditCallback):
         Raises:
             UserError: If an attack could not be measured on these records.
         """
-        context = AuditContext.of(trainer, pl_module)
-        populations = self._member_populations(context)
-        sides = dict.fromkeys(
-            side for name in populations for side in (name, context.data.opposed_to(name))
-        )
-        self._collector(context).check(
-            self.plan, {name: self.population(context, name) for name in sides}
-        )
+        context = self.audit_context(RunContext.of(trainer, pl_module))
+        check_membership(context, self.attacks, self.populations)
         bands = {
             f"{attack.name}, {population} against {context.data.opposed_to(population)}": [
                 "Margin",
@@ -216,7 +111,7 @@ class MembershipAudit(AuditCallback):
                     f"membership/{population}/{attack.name}/auroc/upper",
                 ],
             ]
-            for population in populations
+            for population in context.members_of(self.populations)
             for attack in self.attacks
         }
         for logger in trainer.loggers:

@@ -1,17 +1,11 @@
-"""Reference models: other models that score the same records."""
+"""Where the reference models of a run's audits are."""
 
 from lightning.pytorch import Callback, Trainer
 
-from audits.membership.collection import ReferenceModel
+from audits.scoring.references import BASE, ReferenceModel
 from common.errors import UserError
-from datamodules.batches import RecordEncoder
-from datamodules.tokenizer import load_tokenizer
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.models.blueprint import Placement, network_blueprint, realise, source_blueprint
-from kdmodules.models.families import require_window
-
-BASE = "base"
-"""Name under which the network that the audited run started from is known without being named."""
+from kdmodules.models.blueprint import network_blueprint
 
 
 class ReferenceModels(Callback):
@@ -39,27 +33,17 @@ class ReferenceModels(Callback):
             UserError: If no such reference is known, it cannot be loaded, or its window is too
                 short for the records.
         """
-        encoder = module.data.encoder
-        if name not in self.models and name == BASE and module.network.source is not None:
-            blueprint = network_blueprint(module.network, encoder.tokenizer, seed=0)
-            own = encoder
-        elif name in self.models:
+        encoder, mesh = module.data.encoder, module.device_mesh
+        if name in self.models:
             source = self.models[name]
-            blueprint = source_blueprint(source, self.allow_pickle)
-            tokenizer = encoder.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
-            own = RecordEncoder(
-                tokenizer,
-                encoder.template,
-                encoder.max_prompt_tokens,
-                encoder.max_tokens,
-                encoder.options,
-            )
+            found = ReferenceModel.of_source(source, encoder, self.allow_pickle, mesh)
+        elif name == BASE and module.network.source is not None:
+            blueprint = network_blueprint(module.network, encoder.tokenizer, seed=0)
+            found = ReferenceModel.of_blueprint(blueprint, encoder, mesh)
         else:
             raise UserError(self._unknown(name))
-        lm = realise(blueprint, len(own.tokenizer), Placement(module.device_mesh))
-        require_window(lm.model, encoder.max_tokens)
-        own.limit_rows(lm.vocabulary_size)
-        return ReferenceModel(lm.requires_grad_(False).eval().to(module.device), own)
+        found.lm.requires_grad_(False).eval().to(module.device)
+        return found
 
     def _unknown(self, name: str) -> str:
         known = ", ".join(sorted(self.models)) or "none"

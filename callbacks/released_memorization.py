@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from audits.context import AuditContext, Measurements
 from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
 from audits.memorization.released import ReleasedDecoding, released_accuracies
 from audits.results import Row
 from audits.statistics.means import UtilityEstimate, gap
-from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import AuditContext
+from callbacks.audit import AuditCallback
+from callbacks.run import RunContext
 from datamodules.records import InstructionRecord
 
 _NAME = "token_accuracy_as_released"
@@ -44,18 +45,19 @@ class ReleasedMemorizationAudit(AuditCallback):
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
         self.decoding = decoding
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Returns a row per record, the mean of both populations and their signed gap."""
         found = Measurements()
+        audit = self.audit_context(context)
         members = context.data.member_population
         means: list[tuple[UtilityEstimate | None, int]] = []
         for name, side in (
             (members, "n_members"),
             (context.data.opposed_to(members), "n_nonmembers"),
         ):
-            population = self.population(context, name)
-            records = [record for record in population if record.response]
-            values = self._values(context, records)
+            population = audit.population(name)
+            records = audit.answered(name)
+            values = self._values(audit, records)
             summary = Summary(_NAME, np.array(values))
             mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
             means.append((mean, len(records)))
@@ -72,8 +74,8 @@ class ReleasedMemorizationAudit(AuditCallback):
         return found
 
     def _values(self, context: AuditContext, records: Sequence[InstructionRecord]) -> list[float]:
-        access = self.model_access(context)
-        return released_accuracies(access, context.data.encoder.encode_all(records), self.decoding)
+        encoded = context.model.encoder.encode_all(records)
+        return released_accuracies(context.model, encoded, self.decoding)
 
     def _key(self, population: str) -> Row:
         decoding = self.decoding

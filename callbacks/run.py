@@ -1,27 +1,16 @@
-"""Who a run is: its name, role, family, size and technique, and the folder that it writes."""
+"""What a run is called and which part it plays in a study, and the folder that it writes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from common.ranks import Ranks
+from common.roles import COUNTERFACTUAL_ROLES, Role
 from datamodules.record_module import RecordDataModule
+from datamodules.records import InstructionRecord
 from kdmodules.language_model import LanguageModelModule
-
-Role = Literal[
-    "base",
-    "teacher",
-    "counterfactual_teacher",
-    "init",
-    "control",
-    "counterfactual",
-    "student",
-    "reference",
-    "external",
-]
-ROLES: tuple[str, ...] = get_args(Role)
 
 
 class RunIdentity(Callback):
@@ -41,13 +30,13 @@ class RunIdentity(Callback):
     def __init__(
         self,
         name: str | None = None,
-        role: Role = "external",
+        role: Role = Role.external,
         family: str | None = None,
         size: str | None = None,
         technique: str | None = None,
     ) -> None:
         self.name = name
-        self.role = role
+        self.role = Role(role)
         self.family = family
         self.size = size
         self.technique = technique
@@ -92,7 +81,7 @@ def private_folder(trainer: Trainer) -> Path:
 
 
 @dataclass(frozen=True)
-class AuditContext:
+class RunContext:
     """The trainer, the model and the data that a callback meets, by their own types.
 
     Attributes:
@@ -106,7 +95,7 @@ class AuditContext:
     data: RecordDataModule
 
     @classmethod
-    def of(cls, trainer: Trainer, pl_module: LightningModule) -> "AuditContext":
+    def of(cls, trainer: Trainer, pl_module: LightningModule) -> "RunContext":
         """Returns the context of a hook.
 
         Raises:
@@ -131,3 +120,15 @@ class AuditContext:
     def ranks(self) -> Ranks:
         """This process among all."""
         return Ranks(self.trainer.global_rank, self.trainer.world_size)
+
+    def pool_of_world(self) -> Callable[[str, str], list[InstructionRecord]]:
+        """Returns the pool's records by side and use as the attacker of this model knows them.
+
+        An attack's ``held_out`` are records that the model's training never reached, its
+        ``private`` ones some that it did. Behind a counterfactual model the sides are the other way
+        round.
+        """
+        role, split = run_identity(self.trainer).role, self.module.training_split
+        swapped = role in COUNTERFACTUAL_ROLES or split == "held_out"
+        other = {"private": "held_out", "held_out": "private"} if swapped else {}
+        return lambda side, use: self.data.by_role(other.get(side, side), use)

@@ -9,12 +9,13 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from audits.results import Row, write_part
-from callbacks.run import AuditContext, run_folder, run_identity
+from callbacks.run import RunContext, run_folder, run_identity
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.flops import NOTHING, ModelCost, PassSize
 from kdmodules.student import StudentModule
+from kdmodules.text_loss import TextStep
 
 AUDIT = "throughput"
 PARTS = ("data", "sampling", "teacher", "student", "validation")
@@ -56,7 +57,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
-        module = AuditContext.of(trainer, pl_module).module
+        module = RunContext.of(trainer, pl_module).module
         self._student = ModelCost.of(module.language_model)
         self._whole, self._recent, self._seconds = _Tally(), _Tally(), {}
         if module.device.type == "cuda":
@@ -67,7 +68,7 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Ends the wait for data."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("student")
+        RunContext.of(trainer, pl_module).module.clock.switch("student")
 
     def on_train_batch_end(
         self,
@@ -78,10 +79,11 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Counts the batch that was trained on, and logs where it is time."""
-        module = AuditContext.of(trainer, pl_module).module
+        module = RunContext.of(trainer, pl_module).module
         module.clock.switch("data")
-        size = PassSize.of(_trained_batch(module, batch))
-        operations = self._operations(module, size)
+        student = isinstance(module, StudentModule)
+        size = PassSize.of(outputs["trained_on"] if student else batch)
+        operations = self._operations(module, size, outputs["text"] if student else None)
         for tally in (self._whole, self._recent):
             tally.add(size, len(batch.record_ids), operations)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -90,15 +92,15 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the training's time."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("validation")
+        RunContext.of(trainer, pl_module).module.clock.switch("validation")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the training's time."""
-        AuditContext.of(trainer, pl_module).module.clock.switch("data")
+        RunContext.of(trainer, pl_module).module.clock.switch("data")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rows of the whole fit."""
-        context = AuditContext.of(trainer, pl_module)
+        context = RunContext.of(trainer, pl_module)
         figures = self._figures(context.module, self._whole, context.module.clock.seconds())
         every = context.ranks.gather([figures])
         if trainer.is_global_zero:
@@ -107,7 +109,9 @@ class Throughput(Callback):
             rows = [{**common, **row} for row in _rows(_over_ranks(every))]
             write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
 
-    def _operations(self, module: LanguageModelModule, size: PassSize) -> float:
+    def _operations(
+        self, module: LanguageModelModule, size: PassSize, text: TextStep | None = None
+    ) -> float:
         assert self._student is not None
         needed = self._student.training(size)
         if not isinstance(module, StudentModule):
@@ -115,17 +119,18 @@ class Throughput(Callback):
         if not self._teachers:
             self._teachers = [ModelCost.of(one) for one in module.teachers.models]
         taught = size if module.reduction.kd_ratio > 0 else NOTHING
-        for part in module.text.parts:
-            text = PassSize.of(part)
-            needed += self._student.training(text)
-            taught += text if module.text.kd_ratio > 0 else NOTHING
+        if text is not None:
+            for part in text.parts:
+                blocks = PassSize.of(part)
+                needed += self._student.training(blocks)
+                taught += blocks if text.kd_ratio > 0 else NOTHING
         return needed + sum(one.forward(taught) for one in self._teachers)
 
     def _log(self, trainer: Trainer, module: LanguageModelModule) -> None:
         seconds = module.clock.seconds()
         since = {name: value - self._seconds.get(name, 0.0) for name, value in seconds.items()}
         figures = _over_ranks(
-            AuditContext.of(trainer, module).ranks.gather(
+            RunContext.of(trainer, module).ranks.gather(
                 [self._figures(module, self._recent, since)]
             )
         )
@@ -178,11 +183,6 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _trained_batch(module: LanguageModelModule, batch: InstructionBatch) -> InstructionBatch:
-    replaced = module.trained_on if isinstance(module, StudentModule) else None
-    return batch if replaced is None else replaced
 
 
 def _over_ranks(every: list[dict[str, float]]) -> dict[str, float]:

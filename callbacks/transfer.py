@@ -1,20 +1,20 @@
 """The transfer audit: which private records lie verbatim in the text that taught the student."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from audits.context import AuditContext, Measurements
 from audits.membership.measurements import NEVER
 from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
 from audits.results import Row
 from audits.statistics.means import UtilityEstimate, gap
 from audits.utility.transfer import SpanIndex
-from callbacks.audit import AuditCallback, Measurements
-from callbacks.run import AuditContext
+from callbacks.audit import AuditCallback
+from callbacks.run import RunContext
 from common.errors import UserError
 from common.ranks import Ranks
 from datamodules.batches import InstructionBatch
@@ -51,8 +51,8 @@ class TransferAudit(AuditCallback):
         """Indexes the spans of private, held-out and never-seen responses."""
         if not isinstance(pl_module, StudentModule):
             return
-        context = AuditContext.of(trainer, pl_module)
-        self._ranks = context.ranks
+        context = self.audit_context(RunContext.of(trainer, pl_module))
+        self._ranks = context.model.ranks
         self._index = SpanIndex(
             {name: self._responses(context, name) for name in self._populations(context)},
             self.span_tokens,
@@ -62,17 +62,16 @@ class TransferAudit(AuditCallback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: torch.Tensor | Mapping[str, Any] | None,
+        outputs: Any,
         batch: InstructionBatch,
         batch_idx: int,
     ) -> None:
         """Looks for spans in the responses of the step."""
         if self._index is None or not isinstance(pl_module, StudentModule):
             return
-        used = pl_module.trained_on
-        if used is not None:
-            rows = zip(used.input_ids.cpu(), used.response_mask.cpu(), strict=True)
-            self._met |= self._index.records_in(ids[mask].tolist() for ids, mask in rows)
+        used: InstructionBatch = outputs["trained_on"]
+        rows = zip(used.input_ids.cpu(), used.response_mask.cpu(), strict=True)
+        self._met |= self._index.records_in(ids[mask].tolist() for ids, mask in rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds what was found so far on all ranks, so that a resumed run goes on from there."""
@@ -84,17 +83,18 @@ class TransferAudit(AuditCallback):
         super().load_state_dict(state_dict)
         self._met = {(population, record) for population, record in state_dict["met"]}
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Returns the share of each population, and the gaps between private and the others."""
         found = Measurements()
         if self._index is None:
             return found
         self._share_finds()
-        members, *others = self._populations(context)
-        shares = {name: self._share(context, name) for name in (members, *others)}
+        audit = self.audit_context(context)
+        members, *others = self._populations(audit)
+        shares = {name: self._share(audit, name) for name in (members, *others)}
         for name, (share, n) in shares.items():
             side = "n_members" if name == members else "n_nonmembers"
-            skipped = len(self.population(context, name)) - n
+            skipped = len(audit.population(name)) - n
             row = self._row(name, "transfer_overlap", share)
             found.results.append({**row, side: n, "skipped": skipped})
         for name in others:
@@ -118,14 +118,13 @@ class TransferAudit(AuditCallback):
         return list(dict.fromkeys([members, context.data.opposed_to(members), NEVER]))
 
     def _responses(self, context: AuditContext, name: str) -> dict[str, Sequence[int]]:
-        records = [record for record in self.population(context, name) if record.response]
-        encoded = context.data.encoder.encode_all(records)
+        encoded = context.model.encoder.encode_all(context.answered(name))
         return {record.record_id: record.response_ids for record in encoded}
 
     def _share(self, context: AuditContext, name: str) -> tuple[UtilityEstimate | None, int]:
         """Returns the share of a population's long enough records, and their number."""
         long_enough = set() if self._index is None else set(self._index.long_enough(name))
-        records = [one for one in self.population(context, name) if one.id in long_enough]
+        records = [one for one in context.population(name) if one.id in long_enough]
         values = np.array([(name, record.id) in self._met for record in records], dtype=np.float64)
         summary = Summary("transfer_overlap", values)
         clusters = context.data.clusters(records)

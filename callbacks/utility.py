@@ -1,28 +1,14 @@
 """The utility audit: what the model is still good for, beside what it gives away."""
 
-from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from audits.results import Row
-from audits.scoring.segments import segment_sum
-from audits.statistics.means import ratio_interval, rows_of
-from audits.utility.generations import Figure, Generations
-from audits.utility.perplexity import perplexity
-from audits.utility.teacher_kl import teacher_divergences
-from callbacks.audit import AuditCallback, Measurements
-from callbacks.progress import progress
-from callbacks.run import AuditContext
+from audits.context import Measurements
+from audits.utility.audit import audit_utility
+from callbacks.audit import AuditCallback
+from callbacks.run import RunContext
 from common.errors import UserError
-from datamodules.batches import EncodedRecord
-from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import context_window
-from kdmodules.sampling.generation_batches import Vocabulary
-from kdmodules.sampling.keyed_choice import RandomScope
-from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings, generate_responses
 from kdmodules.student import StudentModule
 
 Population = Literal["never", "held_out", "public", "private", "development"]
@@ -80,155 +66,19 @@ class UtilityAudit(AuditCallback):
         Raises:
             UserError: Naming the population.
         """
-        self.require_responses(AuditContext.of(trainer, pl_module), self.utility_population)
+        context = self.audit_context(RunContext.of(trainer, pl_module))
+        context.require_responses(self.utility_population)
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""
-        found = Measurements()
-        self._add_perplexity(found, context)
-        if isinstance(context.module, StudentModule) and context.module.teachers.sources:
-            with context.module.loaded_teachers() as teachers:
-                self._add_teacher_kl(found, context, teachers)
-        self._add_generations(found, context, "greedy", 1, "")
-        if self.samples:
-            self._add_generations(found, context, "sample", self.samples, "_sampled")
-        for row in found.results:
-            value = row.get("value")
-            if row["task"] is None and isinstance(value, float):
-                found.curves[f"utility/{row['metric']}"] = value
-        return found
-
-    def _add_perplexity(self, found: Measurements, context: AuditContext) -> None:
-        statistics = self.token_statistics(context, self.utility_population)
-        records = {
-            record.id: record for record in self.population(context, self.utility_population)
-        }
-        kept = [records[record_id] for record_id in statistics.record_ids]
-        lengths = statistics.lengths
-        parts = [segment_sum(part.logp, part.offsets) for part in statistics.shards()]
-        sums = torch.cat(parts).numpy()
-        clusters = context.data.clusters(kept)
-        tasks = [record.task for record in kept]
-        for task in [None, *sorted(set(tasks))]:
-            rows = range(len(kept)) if task is None else rows_of(tasks, task)
-            estimate = perplexity(
-                sums[list(rows)], lengths.numpy()[list(rows)], [clusters[row] for row in rows]
-            )
-            figure = Figure("perplexity", "perplexity", task, estimate, estimate.n)
-            found.results.append(self._row(figure, {}))
-
-    def _add_teacher_kl(
-        self, found: Measurements, context: AuditContext, teachers: Sequence[CausalLM]
-    ) -> None:
-        records = self.population(context, self.utility_population)
-        records = [record for record in records if record.response]
-        encoded = context.data.encoder.encode_all(records)
-        sums = teacher_divergences(
-            context.module.language_model,
+        module, teachers = context.module, None
+        if isinstance(module, StudentModule) and module.teachers.sources:
+            teachers = module.loaded_teachers
+        return audit_utility(
+            self.audit_context(context),
+            self.utility_population,
+            self.max_prompts,
+            self.max_new_tokens,
+            self.samples,
             teachers,
-            encoded,
-            context.data.pad_id,
-            context.ranks,
-            self.batch_size,
-            self.max_batch_tokens,
-            lambda total: progress(context.trainer, "utility: distance from the teacher", total),
         )
-        lengths = np.array([len(record.response_ids) for record in encoded])
-        clusters = context.data.clusters(records)
-        tasks = [record.task for record in records]
-        for task in [None, *sorted(set(tasks))]:
-            rows = list(range(len(records))) if task is None else rows_of(tasks, task)
-            own = [clusters[row] for row in rows]
-            estimate = ratio_interval(sums[rows], lengths[rows], own)
-            figure = Figure("teacher_kl", "teacher_kl", task, estimate, estimate.n)
-            found.results.append(self._row(figure, {}))
-
-    def _add_generations(
-        self,
-        found: Measurements,
-        context: AuditContext,
-        decoding: Literal["greedy", "sample"],
-        draws: int,
-        suffix: str,
-    ) -> None:
-        records = self.population(context, self.utility_population)
-        records = [record for record in records if record.response][: self.max_prompts]
-        encoded = context.data.encoder.encode_all(records)
-        tokenizer = context.data.encoder.tokenizer
-        longest = self.max_new_tokens
-        if longest is None:
-            longest = _fitting_tokens(context.module.language_model, encoded)
-        settings = SamplingSettings(decoding=decoding, max_new_tokens=longest)
-        ids = [self._answers(context, encoded, settings, draw) for draw in range(draws)]
-        generations = Generations(
-            [record.response for record in records],
-            [record.task for record in records],
-            context.data.clusters(records),
-            ids,
-            [tokenizer.batch_decode(draw, skip_special_tokens=True) for draw in ids],
-            suffix,
-        )
-        params = _params(settings, draws)
-        for one in generations.figures():
-            found.results.append(self._row(one, params))
-
-    def _answers(
-        self,
-        context: AuditContext,
-        encoded: list[EncodedRecord],
-        settings: SamplingSettings,
-        draw: int,
-    ) -> list[list[int]]:
-        """Returns the token ids of every record's response, whole on every rank."""
-        ranks = context.ranks
-        encoder = context.data.encoder
-        vocabulary = Vocabulary(len(encoder.tokenizer), encoder.eos_id, encoder.pad_id)
-        mine = ranks.share(encoded)
-
-        def compute(lm: CausalLM) -> tuple[GeneratedResponse, ...]:
-            responses = generate_responses(
-                lm.model,
-                mine,
-                settings,
-                vocabulary,
-                RandomScope(context.module.seed, "utility", draw=draw),
-                self.batch_size,
-                self.max_batch_tokens,
-                synced_gpus=ranks.world_size > 1,
-            )
-            return tuple(responses)
-
-        with progress(context.trainer, f"utility: {settings.decoding} responses", 1) as advance:
-            found = ranks.gather(list(context.module.language_model(compute)))
-            advance()
-        return [list(response.token_ids) for response in found[: len(encoded)]]
-
-    def _row(self, figure: Figure, params: dict[str, object]) -> Row:
-        row: Row = {
-            "population": self.utility_population,
-            "task": figure.task,
-            "name": figure.name,
-            "params": params,
-            "metric": figure.metric,
-            "n_nonmembers": figure.n,
-        }
-        if figure.estimate is None:
-            return row
-        bounds = {"lower": figure.estimate.lower, "upper": figure.estimate.upper}
-        return {**row, "value": figure.estimate.value, **bounds}
-
-
-def _fitting_tokens(lm: CausalLM, encoded: Sequence[EncodedRecord]) -> int:
-    """Returns the longest response's tokens, fewer where the longest prompt leaves no room."""
-    room = context_window(lm.model) - max(len(one.prompt_ids) for one in encoded)
-    return min(room, max(len(one.response_ids) for one in encoded))
-
-
-def _params(settings: SamplingSettings, draws: int) -> dict[str, object]:
-    params: dict[str, object] = {
-        "decoding": settings.decoding,
-        "max_new_tokens": settings.max_new_tokens,
-    }
-    if settings.decoding == "greedy":
-        return params
-    return {**params, "temperature": settings.temperature, "draws": draws}

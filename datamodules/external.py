@@ -2,16 +2,13 @@
 
 from common.errors import UserError
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
-from datamodules.near_duplicates import cluster_records
-from datamodules.record_module import RecordDataModule, distinct, require_disjoint
+from datamodules.external_populations import ExternalPopulations
+from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
 from datamodules.tokenizer import load_tokenizer
 
-POPULATIONS = ("external", "held_out")
-_FEWEST_RECORDS = 2
 
-
-class ExternalDataModule(RecordDataModule):
+class ExternalDataModule(ExternalPopulations, RecordDataModule):
     """The given members against the given non-members; nothing is trained.
 
     Records with an empty response are kept: an audit counts them as skipped.
@@ -31,8 +28,6 @@ class ExternalDataModule(RecordDataModule):
         encoding: how the audited model's training turned records into tokens.
     """
 
-    member_population = "external"
-
     def __init__(
         self,
         members: str,
@@ -47,13 +42,15 @@ class ExternalDataModule(RecordDataModule):
         near_duplicate_threshold: float = 0.7,
         encoding: EncodingOptions = DEFAULT_ENCODING,
     ) -> None:
-        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
-        self.sources = {"external": members, "held_out": nonmembers}
+        RecordDataModule.__init__(
+            self, eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding
+        )
+        self._populations = {}
+        self.sources = (members, nonmembers)
         self.tokenizer_source = tokenizer
         self.hub_split = hub_split
         self.default_task = default_task
         self.near_duplicate_threshold = near_duplicate_threshold
-        self._populations: dict[str, list[InstructionRecord]] = {}
 
     def setup(self, stage: str) -> None:
         """Reads both sides and the tokenizer, once.
@@ -64,29 +61,9 @@ class ExternalDataModule(RecordDataModule):
         """
         if self._populations:
             return
-        populations = {name: self._side(name) for name in POPULATIONS}
-        require_disjoint(populations["external"], populations["held_out"])
-        everything = [record for side in populations.values() for record in side]
-        names = cluster_records(everything, threshold=self.near_duplicate_threshold)
-        self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
+        members, nonmembers = (self._read(source) for source in self.sources)
+        self.fill(members, nonmembers, self.sources, self.near_duplicate_threshold)
         self._prepare_encoder(load_tokenizer(self.tokenizer_source or self._audited_model()))
-        self._populations = populations
-
-    def population(self, name: str) -> list[InstructionRecord]:
-        """Members under the name external, non-members under held_out; each content once."""
-        if name not in POPULATIONS:
-            raise UserError(
-                f"an external audit has no population {name!r}, only {', '.join(POPULATIONS)}"
-            )
-        return self._populations[name]
-
-    def by_role(self, split: str, role: str) -> list[InstructionRecord]:
-        """None: every given record is audited."""
-        return []
-
-    def development_records(self) -> list[InstructionRecord]:
-        """The non-members."""
-        return self._populations["held_out"]
 
     def _audited_model(self) -> str:
         source = getattr(self.attached_trainer.lightning_module, "source", None)
@@ -94,20 +71,10 @@ class ExternalDataModule(RecordDataModule):
             raise UserError("data.tokenizer is missing: name the tokenizer of the audited model")
         return source
 
-    def _side(self, name: str) -> list[InstructionRecord]:
-        source = self.sources[name]
-        records = distinct(
-            read_records(
-                source,
-                hub_split=self.hub_split,
-                allow_empty_response=True,
-                default_task=self.default_task,
-            )
+    def _read(self, source: str) -> list[InstructionRecord]:
+        return read_records(
+            source,
+            hub_split=self.hub_split,
+            allow_empty_response=True,
+            default_task=self.default_task,
         )
-        scorable = sum(bool(record.response) for record in records)
-        if scorable < _FEWEST_RECORDS:
-            raise UserError(
-                f"{source}: {scorable} distinct record(s) with a response; an audit needs at least "
-                f"{_FEWEST_RECORDS} on each side"
-            )
-        return records

@@ -9,14 +9,16 @@ from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
 from datamodules.manifest import write_manifest
 from datamodules.order import RecordLoader, TrainingOrder
+from datamodules.populations import distinct, require_disjoint
 from datamodules.prompts import ALPACA
-from datamodules.record_module import RecordDataModule, distinct, require_disjoint
+from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
@@ -92,9 +94,7 @@ class InstructionDataModule(RecordDataModule):
         manifest_folder: str | None = None,
     ) -> None:
         super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
-        for name, value in (("batch_size", batch_size), ("published_devices", published_devices)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, found {value}")
+        require_at_least(1, batch_size=batch_size, published_devices=published_devices)
         if private_part is not None and not 0 <= private_part < splits.private_parts:
             raise UserError(
                 f"private_part must be in 0..{splits.private_parts - 1} (splits.private_parts is "

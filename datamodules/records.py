@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from common.errors import UserError
@@ -93,14 +93,32 @@ def read_records(
         UserError: anything that is not as described, with file and line; an own id that two
             different contents share; no record at all.
     """
+    rows = read_rows(source, hub_split)
+    return records_from_rows(rows, source, allow_empty_response, default_task)
+
+
+def records_from_rows(
+    rows: Iterable[tuple[str, Mapping[str, object]]],
+    source: str,
+    allow_empty_response: bool = False,
+    default_task: str | None = None,
+) -> list[InstructionRecord]:
+    """All records of some rows, in their order.
+
+    Args:
+        rows: where each row stands, and its fields; see `read_records`.
+        source: what all of them are called in an error.
+        allow_empty_response: keep records that nothing can be scored on.
+        default_task: task of records that have no category; None makes a missing category an error.
+
+    Raises:
+        UserError: as `read_records`.
+    """
     if default_task is not None and default_task not in TASKS:
         raise UserError(
             f"default_task: unknown task {default_task!r}; the tasks are {', '.join(TASKS)}"
         )
-    records = [
-        _record(row, origin, allow_empty_response, default_task)
-        for origin, row in read_rows(source, hub_split)
-    ]
+    records = [_record(row, origin, allow_empty_response, default_task) for origin, row in rows]
     if not records:
         raise UserError(f"{source}: holds no record")
     _refuse_shared_ids(records)

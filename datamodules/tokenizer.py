@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from datamodules.sources import Place, place_of
 
 END_OF_TEXT = "<|endoftext|>"
@@ -81,8 +81,9 @@ def _load_folder(place: Place) -> PreTrainedTokenizerBase:
     try:
         return _load(place, local_only=True)
     except Exception as error:  # the Rust reader raises bare Exception on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from error
+        raise UserError(
+            f"the tokenizer in {folder} cannot be read ({first_line(error)})"
+        ) from error
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
@@ -126,6 +127,18 @@ def altered_sentence(tokenizer: PreTrainedTokenizerBase) -> str | None:
     encoded = tokenizer(ROUND_TRIP_SENTENCE, add_special_tokens=False, split_special_tokens=True)
     found = str(tokenizer.decode(encoded.input_ids))
     return None if found == ROUND_TRIP_SENTENCE else found
+
+
+def altered_text_warning(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What a reader must know of a tokenizer that does not give a text back; None of others."""
+    altered = altered_sentence(tokenizer)
+    if altered is None:
+        return None
+    return (
+        f"the tokenizer {tokenizer.name_or_path!r} does not give a text back: "
+        f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write is "
+        "compared after the same change"
+    )
 
 
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -11,10 +11,12 @@ from rich.table import Table
 
 from audits.membership.any_leak import MAX_T
 from audits.membership.evaluation import Evaluation, evaluate
+from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
+from kd_privacy.fragment_action import FragmentAction
 
 __all__ = ["COMMAND", "run_attacks"]
 
@@ -45,7 +47,7 @@ def run_attacks(arguments: Sequence[str], parser_class: type[ArgumentParser]) ->
         raise UserError(
             "no fragment names a membership audit: give -c configs/audits/membership.yaml"
         )
-    stored = load_audit(Path(options.statistics), audits[-1].plan)
+    stored = load_audit(Path(options.statistics), AuditPlan.of(audits[-1].attacks))
     found = _evaluate(audits[-1], stored)
     _write(Path(options.out), stored, found)
     _print(found)
@@ -58,7 +60,9 @@ def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
         allow_abbrev=False,
         exit_on_error=True,
     )
-    parser.add_argument("-c", "--config", action="config", help="Fragment that names the attacks.")
+    parser.add_argument(
+        "-c", "--config", action=FragmentAction, help="Fragment that names the attacks."
+    )
     parser.add_argument(
         "--statistics", type=str, required=True, help="Folder private/statistics/step=<n> of a run."
     )

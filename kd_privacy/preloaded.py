@@ -1,6 +1,6 @@
-"""Everything that a run may import, for a server that forks runs from a process that has it all.
+"""`kd_privacy.cli` and all that its runs may import, for a server that forks them.
 
-`kd_privacy.cli` leaves to their first use what many runs do without.
+The command itself leaves to their first use what many runs do without.
 """
 
 import captum.attr
@@ -12,13 +12,13 @@ import sklearn.feature_extraction.text
 import tensorboard.plugins.hparams.plugin_data_pb2
 import torch.utils.tensorboard.summary
 
-import kd_privacy.cli
+from kd_privacy.cli import main
 
 __all__ = [
     "captum",
     "datasets",
     "datasketch",
-    "kd_privacy",
+    "main",
     "peft",
     "rouge_score",
     "sklearn",

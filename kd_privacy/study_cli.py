@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,15 +72,12 @@ class _Parser(argparse.ArgumentParser):
 
 # What a command needs is imported when it is known: help and mistakes take no seconds of imports.
 def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from studies.plan.planner import make_plan
     from studies.plan.study_file import read_study
-    from studies.run.step_checks import check_steps
 
     study = read_study(options.file)
     out = Path(options.run_dir or Path("runs") / study.name)
     if options.command in ("plan", "run"):
-        plan = make_plan(study, out, overrides, options.threads_per_cell)
-        check_steps(plan.cells)
+        plan = _checked_plan(study, out, overrides, options.threads_per_cell)
         return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
     if overrides:
         kind = {"report": "a report takes", "claims": "claims take"}[options.command]
@@ -87,6 +85,20 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
     if options.command == "claims":
         return _claims(study, out, options.json)
     return _report(study, out, options.reveal)
+
+
+def _checked_plan(
+    study: StudyFile, out: Path, overrides: dict[str, object], threads: int | None
+) -> Plan:
+    from kd_privacy.cli import fit_parser, parse_command
+    from studies.plan.planner import make_plan
+    from studies.run.command_checks import check_commands
+    from studies.run.step_checks import check_steps
+
+    plan = make_plan(study, out, overrides, threads)
+    check_commands(plan, partial(parse_command, fit_parser()))
+    check_steps(plan.cells)
+    return plan
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
@@ -230,8 +242,9 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
     if options.executor == "local":
         if options.gpus_per_cell:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
+        workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), options.workers or _WORKERS, end_holders=not options.shard
+            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.preloaded"
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")

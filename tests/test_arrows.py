@@ -22,6 +22,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "statistics",
         "results",
         "scoring",
+        "context",
         "membership",
         "memorization",
         "blocks",
@@ -83,12 +84,12 @@ def test_the_line_that_breaks_it_is_named(tmp_path: Path) -> None:
         (tmp_path / floor / "statistics").mkdir(parents=True)
     (tmp_path / "audits" / "statistics" / "wrong.py").write_text(
         "import math\nfrom audits import results\n\n\ndef lazy() -> None:\n"
-        "    from callbacks.run import AuditContext\n",
+        "    from callbacks.run import RunContext\n",
         encoding="utf-8",
     )
     assert upward(tmp_path) == [
         "audits/statistics/wrong.py:2 imports audits.results",
-        "audits/statistics/wrong.py:6 imports callbacks.run.AuditContext",
+        "audits/statistics/wrong.py:6 imports callbacks.run.RunContext",
     ]
 
 

@@ -17,6 +17,7 @@ from audits.membership.texts import TextMaterial
 from audits.membership.view import AuditView
 from audits.scoring.encoded_file import EncodedFile
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
 from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import (
@@ -35,19 +36,6 @@ from kdmodules.models.families import context_window
 Records = Sequence[InstructionRecord]
 Populations = Mapping[str, Records]
 Found = dict[Scored, StatisticsFile]
-
-
-@dataclass(frozen=True)
-class ReferenceModel:
-    """A reference model, ready to score.
-
-    Attributes:
-        lm: The model, in evaluation mode.
-        encoder: Text to its own tokens.
-    """
-
-    lm: CausalLM
-    encoder: RecordEncoder
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _metric_rows(
     ]
     named = zip(rates, points, strict=True)
     rows = [
-        {"metric": "auroc", **_estimate_columns(_area(members, nonmembers))},
+        {"metric": "auroc", **_estimate_columns(area(members, nonmembers))},
         *({"metric": f"tpr_at_fpr_{rate}", **_estimate_columns(point)} for rate, point in named),
         {"metric": "balanced_accuracy", **_accuracy_columns(members, nonmembers)},
         *_reliability_rows(members, nonmembers),
@@ -182,14 +182,14 @@ def _common_columns(
     }
 
 
-def _area(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate:
-    """AUROC; its interval counts the draws too where there are any."""
+def area(members: ScoredRecords, nonmembers: ScoredRecords, level: float = 0.95) -> Estimate:
+    """Returns the AUROC; its interval counts the draws too where there are any."""
     ours, theirs = members.clusters, nonmembers.clusters
     if members.draws is None or nonmembers.draws is None:
         sides = (members.scores, nonmembers.scores)
-        return auroc(*sides, member_clusters=ours, nonmember_clusters=theirs)
+        return auroc(*sides, level, member_clusters=ours, nonmember_clusters=theirs)
     draws = (members.draws, nonmembers.draws)
-    return auroc_over_draws(*draws, member_clusters=ours, nonmember_clusters=theirs)
+    return auroc_over_draws(*draws, level, member_clusters=ours, nonmember_clusters=theirs)
 
 
 def _reliability_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from callbacks.audit import AuditCallback, Measurements
+from audits.context import Measurements
+from callbacks.audit import AuditCallback
 from callbacks.rhythm import AuditRhythm
-from callbacks.run import AuditContext
+from callbacks.run import RunContext
 from common.errors import UserError
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
@@ -28,7 +29,7 @@ class Counted(AuditCallback):
         super().__init__(every_n_validations)
         self.epochs: list[int] = []
 
-    def measure(self, context: AuditContext) -> Measurements:
+    def measure(self, context: RunContext) -> Measurements:
         self.epochs.append(context.trainer.current_epoch + 1)
         return Measurements()
 

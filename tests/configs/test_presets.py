@@ -11,8 +11,8 @@ import pytest
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
+from audits.scoring.references import BASE
 from callbacks import UtilityAudit
-from callbacks.references import BASE
 from datamodules.batches import EncodingOptions
 from kdmodules.losses import PolicyGradient
 from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts

@@ -29,11 +29,12 @@ from audits.membership.attacks import (
     SaMIA,
     Zlib,
 )
-from audits.membership.collection import Collector, ReferenceModel
+from audits.membership.collection import Collector
 from audits.membership.measurements import Scored
 from audits.membership.plan import AuditPlan
 from audits.membership.view import AuditView
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
 from audits.scoring.token_statistics import TokenStatistics
 from audits.statistics import auroc, holm, swap_estimate

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from audits.blocks.profile import MeasuredSide, Params, Profile, Reading, profile_of
-from audits.membership.collection import ReferenceModel
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM

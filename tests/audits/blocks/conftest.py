@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from audits.blocks.signals import BlockAccess
-from audits.membership.collection import ReferenceModel
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from datamodules.batches import InstructionBatch, collate
 from datamodules.records import InstructionRecord
 from kdmodules.models.adapters import Adapter, add_adapter

@@ -23,11 +23,12 @@ from audits.membership.attacks import (
     Recall,
     SaMIA,
 )
-from audits.membership.collection import Collector, ReferenceModel
+from audits.membership.collection import Collector
 from audits.membership.plan import AuditPlan
 from audits.membership.view import AuditView
 from audits.scoring import scoring_pass
 from audits.scoring.model_access import ModelAccess
+from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
 from audits.scoring.statistics_file import StatisticsFile
 from common.ranks import Ranks

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.membership import pool_of_world
-from callbacks.run import AuditContext, Role, RunIdentity
+from callbacks.run import RunContext, RunIdentity
+from common.roles import Role
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Roles, SplitOptions
 
@@ -13,11 +13,11 @@ from datamodules.split_options import Roles, SplitOptions
 @pytest.mark.parametrize(
     ("role", "split", "trained"),
     [
-        ("teacher", "private", "private"),
-        ("student", "public", "private"),
-        ("counterfactual_teacher", "held_out", "held_out"),
-        ("counterfactual", "public", "held_out"),
-        ("external", "held_out", "held_out"),
+        (Role.teacher, "private", "private"),
+        (Role.student, "public", "private"),
+        (Role.counterfactual_teacher, "held_out", "held_out"),
+        (Role.counterfactual, "public", "held_out"),
+        (Role.external, "held_out", "held_out"),
     ],
 )
 def test_nonmember_shots_are_never_what_the_teacher_met(
@@ -28,9 +28,9 @@ def test_nonmember_shots_are_never_what_the_teacher_met(
     data.setup("fit")
     data.reserve(["shots"])
     trainer = SimpleNamespace(callbacks=[RunIdentity("run", role)])
-    context = AuditContext(trainer, SimpleNamespace(training_split=split), data)
+    context = RunContext(trainer, SimpleNamespace(training_split=split), data)
     met = {record.content for record in data.training_records(trained)}
-    pool = pool_of_world(context)
+    pool = context.pool_of_world()
     members, nonmembers = pool("private", "shots"), pool("held_out", "shots")
     assert members
     assert nonmembers

@@ -8,11 +8,11 @@ import torch
 from torch import distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from audits.memorization.audit import default_metrics
 from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
 from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import judge
 from audits.memorization.metrics import ExactMatch, ExtractionStrength, TokenAccuracy
-from callbacks.memorization import default_metrics
 from common.ranks import Ranks
 from datamodules.encoding import EncodedRecord
 from kdmodules.models.network import Network, build_network

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from audits.memorization.audit import default_metrics
 from audits.memorization.curves import curves, extraction_figures
 from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import Judged, judge
@@ -21,7 +22,6 @@ from audits.memorization.metrics import (
 from audits.memorization.rows import gap_rows, population_rows, record_rows
 from audits.results import Row, table_from_rows
 from audits.scoring.model_access import ModelAccess
-from callbacks.memorization import default_metrics
 from datamodules.batches import collate
 from datamodules.records import InstructionRecord
 from kdmodules.language_model import supervised_sums

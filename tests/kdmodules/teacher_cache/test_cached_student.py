@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from callbacks.run import AuditContext
+from callbacks.run import RunContext
 from callbacks.utility import UtilityAudit
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import JensenShannon
@@ -35,7 +35,7 @@ def assert_audited_alike(found: Fit, expected: Fit) -> None:
     rows = []
     for fit in (found, expected):
         audit = UtilityAudit(max_prompts=1, max_new_tokens=1, samples=0)
-        audited = audit.measure(AuditContext.of(fit.trainer, fit.student))
+        audited = audit.measure(RunContext.of(fit.trainer, fit.student))
         rows.append([row for row in audited.results if row["metric"] == "teacher_kl"])
         assert len(fit.student.teachers.models) == fit.loaded[-1]
     assert rows[0]

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from audits.blocks.profile import Figure, MeasuredSide, Profile
 from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals import BlockSwap
-from audits.membership.collection import ReferenceModel
+from audits.scoring.references import ReferenceModel
 from audits.statistics import auroc, paired_difference
 from common.errors import UserError
 from datamodules.records import InstructionRecord

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from audits.memorization.audit import default_metrics
 from audits.memorization.greedy_continuation import GreedyContinuation
 from audits.memorization.judging import judge
 from audits.memorization.metrics import MemorizationMetric, NearMatch, TokenAccuracy
 from audits.scoring.model_access import ModelAccess
-from callbacks.memorization import default_metrics
 from datamodules.encoding import EncodedRecord
 from kdmodules.models.network import Network, build_network
 from tests.audits.membership.signals.conftest import access_of

@@ -1,0 +1,115 @@
+"""The membership audit: populations to views, views to attacks, attacks to rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from audits.context import AuditContext, Measurements
+from audits.membership.attacks import Attack
+from audits.membership.collection import Collector
+from audits.membership.evaluation import Opposition, Side, evaluate
+from audits.membership.measurements import NEVER
+from audits.membership.plan import AuditPlan
+from audits.scoring.blind_baseline import BlindOptions
+from kdmodules.models.weights_hash import weights_hash
+
+Keep = Callable[[Mapping[str, Side], Sequence[Opposition]], None]
+
+
+def audit_membership(
+    context: AuditContext,
+    attacks: Sequence[Attack],
+    populations: Sequence[str] | None,
+    fprs: Sequence[float],
+    blind: BlindOptions | None,
+    named: bool,
+    keep: Keep | None = None,
+) -> Measurements:
+    """Asks of every record whether the model's training reached it.
+
+    Args:
+        context: The model and its records.
+        attacks: The attacks; what several of them read is measured once.
+        populations: Populations whose records count as members, each against its non-members; None
+            takes the data's members.
+        fprs: False-positive rates at which the true-positive rate is reported.
+        blind: The blind baseline; None leaves it out, and no row then says whether the data are
+            shifted.
+        named: Whether the checkpoint was named beforehand, which a bound on epsilon needs.
+        keep: Called with everything that was measured, before it is judged.
+
+    Returns:
+        Rows of results and scores, curves, and one ROC figure for every population of members.
+
+    Raises:
+        UserError: If an attack reads records or a reference that there are none of.
+        FloatingPointError: Naming the record whose score is not a number.
+    """
+    plan = AuditPlan.of(attacks)
+    oppositions = [_opposition(context, name) for name in context.members_of(populations)]
+    views = _collector(context, hashed=keep is not None).collect(
+        plan, {name: context.population(name) for name in _sides(oppositions)}
+    )
+    sides = {
+        name: Side(
+            view,
+            context.data.clusters(view.records),
+            empty=len(context.population(name)) - len(view.records),
+        )
+        for name, view in views.items()
+    }
+    if keep is not None:
+        keep(sides, oppositions)
+    shift_tests = {}
+    if blind is not None:
+        for pair in oppositions:
+            ours, theirs = sides[pair.members], sides[pair.nonmembers]
+            shift_tests[pair.members] = context.shift_test(
+                pair.members, ours.blind, theirs.blind, blind, ours.empty + theirs.empty
+            )
+    found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
+    return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
+
+
+def check_membership(
+    context: AuditContext, attacks: Sequence[Attack], populations: Sequence[str] | None
+) -> None:
+    """Refuses, before anything is trained, attacks that could not be measured on these records.
+
+    Raises:
+        UserError: Naming what is missing.
+    """
+    oppositions = [_opposition(context, name) for name in context.members_of(populations)]
+    records = {name: context.population(name) for name in _sides(oppositions)}
+    _collector(context).check(AuditPlan.of(attacks), records)
+
+
+def _sides(oppositions: Sequence[Opposition]) -> list[str]:
+    """Returns every population that is set against another, once."""
+    return list(
+        dict.fromkeys(name for pair in oppositions for name in (pair.nonmembers, pair.members))
+    )
+
+
+def _opposition(context: AuditContext, members: str) -> Opposition:
+    data = context.data
+    nonmembers = data.opposed_to(members)
+    # Where `max_records` cuts a side, the cut fixed its number, and no coin did.
+    whole = all(
+        len(context.population(name)) == len(data.population(name))
+        for name in (members, nonmembers)
+    )
+    fair_coins = whole and data.fair_coins(members)
+    unit, dealt = data.coin_unit(members), data.dealt_by_coins(members)
+    return Opposition(members, nonmembers, fair_coins, unit, dealt)
+
+
+def _collector(context: AuditContext, hashed: bool = False) -> Collector:
+    return Collector(
+        access=context.model,
+        load_reference=context.load_reference,
+        own_pass=context.token_statistics,
+        weights_hash=weights_hash if hashed else lambda lm: "",
+        pool_records=context.pool_records,
+        never_records=lambda: context.data.population(NEVER),
+        met=context.data.met,
+        folder=context.folder,
+    )

@@ -1,0 +1,77 @@
+"""Reference models: other models that score the same records."""
+
+from dataclasses import dataclass
+
+from torch.distributed.device_mesh import DeviceMesh
+
+from datamodules.batches import RecordEncoder
+from datamodules.tokenizer import load_tokenizer
+from kdmodules.models.blueprint import Blueprint, Placement, realise, source_blueprint
+from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.families import require_window
+
+BASE = "base"
+"""Name of the network that the audited model started from."""
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """A reference model, ready to score.
+
+    Attributes:
+        lm: The model, in evaluation mode.
+        encoder: Text to its own tokens.
+    """
+
+    lm: CausalLM
+    encoder: RecordEncoder
+
+    @classmethod
+    def of_source(
+        cls,
+        source: str,
+        audited: RecordEncoder,
+        allow_pickle: bool = False,
+        mesh: DeviceMesh | None = None,
+    ) -> "ReferenceModel":
+        """Loads a model as it is stored, with its own tokenizer.
+
+        Args:
+            source: Hub name, ``save_pretrained`` folder, or checkpoint of this project, which has
+                the audited model's tokenizer.
+            audited: Text to the audited model's tokens.
+            allow_pickle: Read a source without safetensors from its pickled weights.
+            mesh: Over whose ranks its weights are sharded; None holds them whole.
+
+        Raises:
+            UserError: If it cannot be loaded, or its window is too short for the records.
+        """
+        blueprint = source_blueprint(source, allow_pickle)
+        tokenizer = audited.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
+        encoder = RecordEncoder(
+            tokenizer,
+            audited.template,
+            audited.max_prompt_tokens,
+            audited.max_tokens,
+            audited.options,
+        )
+        return cls.of_blueprint(blueprint, encoder, mesh)
+
+    @classmethod
+    def of_blueprint(
+        cls, blueprint: Blueprint, encoder: RecordEncoder, mesh: DeviceMesh | None = None
+    ) -> "ReferenceModel":
+        """Builds a model that is named but not built yet; errors are those of `of_source`."""
+        lm = realise(blueprint, len(encoder.tokenizer), Placement(mesh))
+        return cls.of_model(lm, encoder)
+
+    @classmethod
+    def of_model(cls, lm: CausalLM, encoder: RecordEncoder) -> "ReferenceModel":
+        """Checks that a model can score what its encoder gives it.
+
+        Raises:
+            UserError: If its window is too short for the records.
+        """
+        require_window(lm.model, encoder.max_tokens)
+        encoder.limit_rows(lm.vocabulary_size)
+        return cls(lm, encoder)
