@@ -1,7 +1,7 @@
 """Lines of code of each package, without blank lines, comments and docstrings.
 
 `python -m benchmarks.code_size` counts the Python files that git tracks: a line counts if a token
-of the program stands on it. Tests, benchmarks, examples and `setup.py` are listed, and are not in the sum.
+of the program stands on it. The sum is that of the packages.
 """
 
 import ast

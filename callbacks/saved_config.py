@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.run import run_folder, run_identity
 from common.errors import UserError
+from common.fragments import CONFIG_NAME
 
-CONFIG_NAME = "config.yaml"
 COMPARED_CURVES = {
     "membership/private/loss/auroc": "AUROC (loss)",
     "memorization/private/token_accuracy/tokens_32/token_accuracy": "Token accuracy (private)",
