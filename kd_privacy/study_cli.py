@@ -244,7 +244,7 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
         workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.cli"
+            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.preloaded"
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
