@@ -32,6 +32,9 @@ from studies.run.step_checks import check_steps
 
 __all__ = ["main"]
 
+FIT_MODULE = "kd_privacy.cli"
+"""Its `main()` is what `fit_program` runs; it has to import all that a cell needs."""
+
 _WORKERS = 2
 
 _OVERRIDE_HELP = """\
@@ -207,7 +210,7 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
         workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.cli"
+            fit_program(), workers, end_holders=not options.shard, module=FIT_MODULE
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
