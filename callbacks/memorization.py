@@ -55,6 +55,7 @@ class MemorizationAudit(AuditCallback):
     """
 
     audit = "memorization"
+    writes = True
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class ReleasedMemorizationAudit(AuditCallback):
     """
 
     audit = "released"
+    writes = True
 
     def __init__(
         self,

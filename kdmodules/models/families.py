@@ -34,6 +34,9 @@ class Family:
         final_norm: Dotted path of the norm behind the last block.
         adapter_targets: Names inside a block of the query and value projections, which an adapter
             without targets of its own goes to. GPT-2's one projection holds the key too.
+        kept_widths: What autograd keeps of a token in one block, as elements, counted in the code
+            without dropout and with fused attention: so many times the width of the residual
+            stream, and so many times that of the feed-forward part.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Family:
     blocks: str
     final_norm: str
     adapter_targets: tuple[str, ...]
+    kept_widths: tuple[int, int]
 
 
 FAMILIES: dict[str, Family] = {
@@ -56,6 +60,7 @@ FAMILIES: dict[str, Family] = {
             blocks="transformer.h",
             final_norm="transformer.ln_f",
             adapter_targets=("c_attn",),
+            kept_widths=(8, 2),
         ),
         Family(
             name="opt",
@@ -65,6 +70,7 @@ FAMILIES: dict[str, Family] = {
             blocks="model.decoder.layers",
             final_norm="model.decoder.final_layer_norm",
             adapter_targets=("q_proj", "v_proj"),
+            kept_widths=(8, 1),
         ),
         Family(
             name="llama",
@@ -74,6 +80,7 @@ FAMILIES: dict[str, Family] = {
             blocks="model.layers",
             final_norm="model.norm",
             adapter_targets=("q_proj", "v_proj"),
+            kept_widths=(10, 4),
         ),
     )
 }

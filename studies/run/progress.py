@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from studies.plan.cells import Cell, Plan
-from studies.run.estimates.forecast import Forecast
+from studies.run.estimates.schedule import Forecast
 
 __all__ = ["Progress", "duration_text", "rough_duration"]
 

@@ -50,6 +50,7 @@ class LiRA(Attack):
     name = "lira"
     compares_records = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
+    compares_models = True
 
     def __init__(
         self, references: list[str], mode: Literal["offline", "online"] = "offline"

@@ -27,6 +27,7 @@ class Reference(Attack):
 
     name = "reference"
     threat_model = "sees log-probabilities of given text and holds a model without the records"
+    compares_models = True
 
     def __init__(self, reference: str = "base") -> None:
         self.reference = reference
