@@ -34,6 +34,8 @@ class Family:
         final_norm: Dotted path of the norm behind the last block.
         adapter_targets: Names inside a block of the query and value projections, which an adapter
             without targets of its own goes to. GPT-2's one projection holds the key too.
+        sizes: Names in its configuration that a network's size follows from; `kd-study plan` takes
+            no default for one that a published network's fragment leaves out.
         kept_widths: What autograd keeps of a token in one block, as elements, counted in the code
             without dropout and with fused attention: so many times the width of the residual
             stream, and so many times that of the feed-forward part.
@@ -46,6 +48,7 @@ class Family:
     blocks: str
     final_norm: str
     adapter_targets: tuple[str, ...]
+    sizes: tuple[str, ...]
     kept_widths: tuple[int, int]
 
 
@@ -60,6 +63,7 @@ FAMILIES: dict[str, Family] = {
             blocks="transformer.h",
             final_norm="transformer.ln_f",
             adapter_targets=("c_attn",),
+            sizes=("vocab_size", "n_positions", "n_layer", "n_embd"),
             kept_widths=(8, 2),
         ),
         Family(
@@ -70,6 +74,10 @@ FAMILIES: dict[str, Family] = {
             blocks="model.decoder.layers",
             final_norm="model.decoder.final_layer_norm",
             adapter_targets=("q_proj", "v_proj"),
+            sizes=(
+                *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
+                *("word_embed_proj_dim", "ffn_dim"),
+            ),
             kept_widths=(8, 1),
         ),
         Family(
@@ -80,6 +88,10 @@ FAMILIES: dict[str, Family] = {
             blocks="model.layers",
             final_norm="model.norm",
             adapter_targets=("q_proj", "v_proj"),
+            sizes=(
+                *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
+                *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+            ),
             kept_widths=(10, 4),
         ),
     )

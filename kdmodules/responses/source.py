@@ -103,7 +103,8 @@ class ResponseSource(ABC):
         steps_in_evaluation_mode: Whether steps run without dropout, because they weigh what the
             student says of its text against what it said when the text was sampled.
         writers: Who writes responses, "student", "teacher" or both; each then holds a cache of keys
-            and values, which `kd-study plan` counts.
+            and values, which `kd-study plan` counts by the parameters `sampling_batch_size` and
+            `sampling` or `mixture`.
     """
 
     extras: tuple[str, ...] = ()

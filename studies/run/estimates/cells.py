@@ -146,13 +146,14 @@ def _writing(
     source = settings.named_class("model.responses", ResponseSource)  # type: ignore[type-abstract]
     if source is None or not source.writers:
         return None
-    together = settings.count(
-        "model.responses.sampling_batch_size", default_of(source, "sampling_batch_size")
-    )
+    parameters = inspect.signature(source).parameters
+    together = records
+    if "sampling_batch_size" in parameters:
+        default = default_of(source, "sampling_batch_size")
+        together = settings.count("model.responses.sampling_batch_size", default)
     if source.writers == ("student",):
         together = min(together, records)
-    mixes = "mixture" in inspect.signature(source).parameters
-    options = "model.responses." + ("mixture" if mixes else "sampling")
+    options = "model.responses." + ("mixture" if "mixture" in parameters else "sampling")
     if settings.text(f"{options}.decoding") == "beam":
         together *= settings.count(f"{options}.beams", SamplingSettings.beams)
     new = settings.count(f"{options}.max_new_tokens", SamplingSettings.max_new_tokens)

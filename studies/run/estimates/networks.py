@@ -23,19 +23,6 @@ from studies.run.estimates.settings import Settings, default_of
 
 __all__ = ["Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
 
-# What a published network's size follows from; a fragment that leaves one out leaves it to the hub.
-_SIZES = {
-    "gpt2": ("vocab_size", "n_positions", "n_layer", "n_embd"),
-    "opt": (
-        *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
-        *("word_embed_proj_dim", "ffn_dim"),
-    ),
-    "llama": (
-        *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
-        *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
-    ),
-}
-
 
 class UnknownNetworkError(Exception):
     """A network whose size cannot be known offline; the message is the reason, one line."""
@@ -209,7 +196,7 @@ def _described(settings: Settings, family: str, stride: int) -> NetworkSpec:
         if not given:
             raise UnknownNetworkError("neither model.network.source nor its config is given")
         given["vocab_size"] = _vocabulary(settings)
-    elif any(name not in given for name in _SIZES[family]):
+    elif any(name not in given for name in FAMILIES[family].sizes):
         return stored_network(str(source)).pruned(stride)
     return NetworkSpec(family, json.dumps(given, sort_keys=True))
 
