@@ -13,7 +13,7 @@ from rich.table import Table
 from studies.plan.cells import Cell, Plan
 
 if TYPE_CHECKING:
-    from studies.run.estimates.forecast import Forecast
+    from studies.run.estimates.schedule import Forecast
 
 __all__ = ["Progress", "duration_text", "rough_duration"]
 
