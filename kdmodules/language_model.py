@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from common.keys import key
 from datamodules.batches import InstructionBatch
 from datamodules.record_module import RecordDataModule
-from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
+from kdmodules.losses import KDStep, NonFiniteLossError, Reduction, TeacherRows, cross_entropy
 from kdmodules.models.blueprint import Blueprint, Placement, network_blueprint, realise
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
@@ -37,6 +37,8 @@ from kdmodules.strategies import (
     saves_its_own_way,
 )
 from kdmodules.token_means import TokenSums
+
+_DEFAULT_REDUCTION = Reduction()
 
 LossOfBatch = Callable[[InstructionBatch], dict[str, Tensor]]
 """From a micro-batch, its sums by name."""
@@ -264,14 +266,37 @@ class LanguageModelModule(LightningModule):
 
 def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
     """Returns the summed cross-entropy of a batch's scored tokens in nats, and their number."""
-    step = KDStep(
+    total = cross_entropy(scored_tokens(lm, batch)).total
+    return {"loss": total, "tokens": batch.response_mask.sum()}
+
+
+def scored_tokens(
+    lm: CausalLM,
+    batch: InstructionBatch,
+    teachers: TeacherRows = (),
+    reduction: Reduction = _DEFAULT_REDUCTION,
+    progress: float = 0.0,
+) -> KDStep:
+    """Returns a batch's scored tokens as the objectives take them.
+
+    Args:
+        lm: The model that is trained; its trunk runs here.
+        batch: Records.
+        teachers: Each teacher at the scored tokens.
+        reduction: Weights, temperature and normalisation.
+        progress: Fraction of training done, in [0, 1].
+    """
+    return KDStep(
         student_hidden=lm.hidden(batch),
         student_weight=lm.head_weight,
         targets=batch.targets(),
+        teachers=teachers,
+        extras=batch.token_extras(),
         record_index=batch.record_index(),
         vocabulary_size=lm.vocabulary_size,
+        progress=progress,
+        reduction=reduction,
     )
-    return {"loss": cross_entropy(step).total, "tokens": batch.response_mask.sum()}
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
-from kdmodules.language_model import LanguageModelModule
-from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
+from kdmodules.language_model import LanguageModelModule, scored_tokens
+from kdmodules.losses import ForwardKL, KDLoss, Reduction
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import require_window
 from kdmodules.models.modes import evaluation_mode
@@ -233,19 +233,7 @@ class StudentModule(LanguageModelModule):
             teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
         def compute(lm: CausalLM) -> dict[str, Tensor]:
-            losses = objective(
-                KDStep(
-                    student_hidden=lm.hidden(batch),
-                    student_weight=lm.head_weight,
-                    targets=batch.targets(),
-                    teachers=teachers,
-                    extras=batch.token_extras(),
-                    record_index=batch.record_index(),
-                    vocabulary_size=lm.vocabulary_size,
-                    progress=progress,
-                    reduction=reduction,
-                )
-            )
+            losses = objective(scored_tokens(lm, batch, teachers, reduction, progress))
             sums = {
                 "loss": losses.total,
                 "cross_entropy": losses.ce_sum,

@@ -14,8 +14,8 @@ from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
-from kdmodules.language_model import naming_records
-from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
+from kdmodules.language_model import naming_records, scored_tokens
+from kdmodules.losses import ForwardKL, Reduction, TeacherRows
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.responses import ResponseContext
 
@@ -130,17 +130,8 @@ class TextStep:
 
     def _part(self, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows) -> Tensor:
         """Returns loss, cross-entropy and divergence of one part, [3]."""
-        sums = ForwardKL()(
-            KDStep(
-                student_hidden=lm.hidden(batch),
-                student_weight=lm.head_weight,
-                targets=batch.targets(),
-                teachers=teachers,
-                record_index=batch.record_index(),
-                vocabulary_size=lm.vocabulary_size,
-                reduction=Reduction(kd_ratio=self.kd_ratio),
-            )
-        )
+        reduction = Reduction(kd_ratio=self.kd_ratio)
+        sums = ForwardKL()(scored_tokens(lm, batch, teachers, reduction))
         return torch.stack((sums.total, sums.ce_sum, sums.kd_sum))
 
 
