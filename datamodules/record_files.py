@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import datasets
 import pyarrow as pa
@@ -193,12 +192,8 @@ def _hub_rows(name: str, hub_split: str) -> list[Row]:
     try:
         loaded = datasets.load_dataset(name, split=hub_split)
     except Exception as error:  # the hub client has no common base class of its own for its faults
-        _raise_hub_error(name, hub_split, error)
+        raise UserError(
+            f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
+            f"hub gives: {type(error).__name__}: {first_line(error)}"
+        ) from error
     return [(f"{name}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]
-
-
-def _raise_hub_error(name: str, hub_split: str, error: Exception) -> NoReturn:
-    raise UserError(
-        f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
-        f"hub gives: {type(error).__name__}: {first_line(error)}"
-    ) from error

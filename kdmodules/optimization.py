@@ -12,7 +12,7 @@ from common.errors import UserError
 
 @dataclass
 class OptimizerSettings:
-    """AdamW and its schedule (techniques.md, section 2).
+    """AdamW and its schedule.
 
     Attributes:
         lr: Peak learning rate.

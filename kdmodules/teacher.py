@@ -12,7 +12,7 @@ from kdmodules.optimization import OptimizerSettings
 
 
 class SupervisedModule(LanguageModelModule):
-    """Fine-tunes a network on one split by token-mean cross-entropy (techniques.md, section 2).
+    """Fine-tunes a network on one split by token-mean cross-entropy.
 
     Args:
         split: ``public`` for the control and the student's init, ``held_out`` for the

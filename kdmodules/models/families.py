@@ -6,6 +6,7 @@ This is the only file that knows the inside of a model; everything per block goe
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 from transformers import (
     GPT2LMHeadModel,
@@ -64,6 +65,12 @@ FAMILIES: dict[str, Family] = {
         Family("llama", LlamaForCausalLM, "model", "model.layers", "model.norm", _QUERY_AND_VALUE),
     )
 }
+
+
+def new_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Builds a model of a known family with random weights, as every model here computes."""
+    model_class = FAMILIES[config.model_type].model_class
+    return model_class._from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
 def family_of(model: PreTrainedModel) -> Family:

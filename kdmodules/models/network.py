@@ -32,7 +32,7 @@ from kdmodules.models.adapters import (
 from kdmodules.models.checkpoints import METADATA_KEY, load_checkpoint, read_checkpoint
 from kdmodules.models.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.models.depth_pruning import prune_depth
-from kdmodules.models.families import FAMILIES, family_of
+from kdmodules.models.families import FAMILIES, family_of, new_model
 from kdmodules.models.strict_loading import require_names, require_tied
 
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
@@ -146,9 +146,7 @@ def _build_from_scratch(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family.model_class._from_config(
-            config, dtype=torch.float32, attn_implementation="sdpa"
-        )
+        return new_model(config)
 
 
 def load_model(

@@ -1,7 +1,7 @@
 """Responses sampled token by token from a mixture of student and teacher (MiniLLM's rollouts).
 
-At each token the behaviour policy is q~ = (1 - a) q + a p (Gu 2024, "MiniLLM", eq. 5; techniques.md
-section 6). p is the mean of the teachers' probabilities: each of n has the share a / n.
+At each token the behaviour policy is q~ = (1 - a) q + a p (Gu 2024, "MiniLLM", eq. 5). p is the
+mean of the teachers' probabilities: each of n has the share a / n.
 """
 
 from collections.abc import Sequence
