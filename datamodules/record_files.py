@@ -74,9 +74,9 @@ def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
         try:
             decoded = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            place = offset + error.start
+            byte = offset + error.start
             raise UserError(
-                f"{source}:{number}: byte {place} of the file (0x{line[error.start]:02x}) is not "
+                f"{source}:{number}: byte {byte} of the file (0x{line[error.start]:02x}) is not "
                 "UTF-8; save the file as UTF-8"
             ) from error
         yield decoded

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
-from kdmodules.language_model import LanguageModelModule, scored_tokens
+from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, Reduction
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import require_window
@@ -24,7 +24,7 @@ from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
 from kdmodules.teachers import Teachers, TeacherWeights
 from kdmodules.text_loss import PlainText, TextStep, TextSteps, check_text_options
-from kdmodules.token_means import TokenSums
+from kdmodules.token_means import TokenSums, scored_tokens
 
 _RESPONSES_KEY = "responses"
 _DEFAULT_REDUCTION = Reduction()

@@ -157,8 +157,8 @@ class _ChunkedPass:
         self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
         taught = step.teachers if self.objective is not None else ()
         self.teachers = [
-            one if isinstance(one, TopKRows) else HeadProduct(*one, step.n_valid, self.dtype)
-            for one in taught
+            rows if isinstance(rows, TopKRows) else HeadProduct(*rows, step.n_valid, self.dtype)
+            for rows in taught
         ]
         rows = 1 + (0 if self.objective is None else len(self.objective.terms))
         self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
@@ -211,7 +211,7 @@ class _ChunkedPass:
         for start in range(0, size, self.tile):
             part = slice(start, min(start + self.tile, size))
             tile = slice(rows.start + part.start, rows.start + part.stop)
-            self._add_tile(tile, logits[part], [one[part] for one in teachers])
+            self._add_tile(tile, logits[part], [teacher[part] for teacher in teachers])
         if self.differentiable:
             weight = None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
             self.student.pull_back(logits, rows, self.grad_hidden, weight)

@@ -127,7 +127,7 @@ def require_checkpoint_fits(
                 f"the checkpoint of --ckpt_path is of another network: its {name} is "
                 f"{before[name]!r}, this run's is {now[name]!r}"
             )
-    scales = [(one.get("adapter") or {}).get("alpha") for one in (theirs, metadata)]
+    scales = [(side.get("adapter") or {}).get("alpha") for side in (theirs, metadata)]
     if scales[0] != scales[1]:
         raise UserError(
             f"the checkpoint of --ckpt_path is of another network: its adapter's alpha is "

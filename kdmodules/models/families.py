@@ -105,12 +105,12 @@ def trunk(model: PreTrainedModel) -> nn.Module:
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
     """Returns the transformer blocks, input side first."""
-    found = _resolve(model, family_of(model).blocks)
-    if not isinstance(found, nn.ModuleList):
+    stacked = _resolve(model, family_of(model).blocks)
+    if not isinstance(stacked, nn.ModuleList):
         raise UserError(
             f"{family_of(model).blocks!r} of {type(model).__name__} is not a list of blocks"
         )
-    return found
+    return stacked
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:

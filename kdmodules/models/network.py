@@ -208,8 +208,10 @@ def _load_pretrained(
         pickled = not allow_pickle and SAFE_WEIGHTS_NAME in reason
         hint = "; allow_pickle: true reads pickled weights, if that is all there is"
         raise UserError(f"{what} cannot be loaded: {reason}{hint * pickled}") from error
-    model, found = loaded
-    require_names(what, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    model, report = loaded
+    require_names(
+        what, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"]
+    )
     require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))
     return model
 
@@ -264,10 +266,10 @@ def require_agreement(network: Network, config: PreTrainedConfig) -> None:
     Raises:
         UserError: If its family or a figure of its configuration is another.
     """
-    found = config.model_type
-    if found != network.family:
+    family = config.model_type
+    if family != network.family:
         raise UserError(
-            f"model.network.source {network.source} is a {found} model, model.network.family says "
+            f"model.network.source {network.source} is a {family} model, model.network.family says "
             f"{network.family}"
         )
     for name, expected in network.config.items():

@@ -160,10 +160,10 @@ class CacheJob:
         context, device = self.context, model_device(self.context.student)
         buckets = length_buckets([len(text) for text in texts], _BATCH_RECORDS, _BATCH_TOKENS)
         rounds = -(-len(buckets) // context.world_size)
-        for place in range(context.rank, rounds * context.world_size, context.world_size):
-            bucket = buckets[min(place, len(buckets) - 1)]
+        for number in range(context.rank, rounds * context.world_size, context.world_size):
+            bucket = buckets[min(number, len(buckets) - 1)]
             batch = collate([texts[index] for index in bucket], context.encoder.pad_id)
-            yield batch.to(device), place < len(buckets)
+            yield batch.to(device), number < len(buckets)
 
 
 def _spans(file: str, batch: InstructionBatch) -> dict[str, Span]:

@@ -20,8 +20,8 @@ from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weights import differentiable
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
-from kdmodules.language_model import naming_records, supervised_sums
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.token_means import naming_records, supervised_sums
 
 
 class BlockGradNorm(RerunSignal):

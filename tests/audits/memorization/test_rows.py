@@ -24,7 +24,7 @@ from audits.scoring.model_access import ModelAccess
 from callbacks.memorization import default_metrics
 from datamodules.batches import collate
 from datamodules.records import InstructionRecord
-from kdmodules.language_model import supervised_sums
+from kdmodules.token_means import supervised_sums
 from tests.audits.membership.signals.conftest import Planted, planted
 
 __all__ = ["planted"]
