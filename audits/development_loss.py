@@ -7,8 +7,7 @@ from audits.known_text import known_text_rows
 from audits.results import Row
 from datamodules.batches import collate, length_buckets
 from kdmodules.models.causal_lm import model_device
-from kdmodules.supervised_loss import supervised_sums
-from kdmodules.token_means import TokenSums
+from kdmodules.token_means import TokenSums, supervised_sums
 
 _BATCH_SIZE = 16
 _ROUNDING = 1.01

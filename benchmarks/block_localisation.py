@@ -46,7 +46,7 @@ from datamodules.batches import EncodedRecord, RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
 from datamodules.tokenizer import train_tokenizer
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.supervised_loss import supervised_sums
+from kdmodules.token_means import supervised_sums
 
 VOCABULARY, PROMPT_TOKENS, RESPONSE_TOKENS = 64, 6, 16
 RESULTS = Path(__file__).parent / "results"

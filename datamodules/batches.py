@@ -1,7 +1,7 @@
 """Tokens of records and batches of them: truncation, masks from lengths, padding, buckets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -46,12 +46,11 @@ class InstructionBatch:
 
     def to(self, device: torch.device | str) -> "InstructionBatch":
         """The same batch with its tensors on a device."""
-        return InstructionBatch(
+        return replace(
+            self,
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             response_mask=self.response_mask.to(device),
-            record_ids=self.record_ids,
-            tasks=self.tasks,
             extras={name: value.to(device) for name, value in self.extras.items()},
         )
 
@@ -69,6 +68,8 @@ class InstructionBatch:
 
     def token_extras(self) -> dict[str, Tensor]:
         """Extras as [N] tensors in the order of `targets`; a [B] extra counts for all its row."""
+        if not self.extras:
+            return {}
         index = self.record_index()
         return {
             name: value[self.response_mask] if value.dim() == 2 else value[index]

@@ -117,11 +117,6 @@ class CanaryPlan:
                 f"canaries.formats is {list(self.formats)}: choose from {', '.join(SECRET_FORMATS)}"
             )
 
-    @property
-    def planted_exposure_records(self) -> int:
-        """Number of exposure records in the private split, repetitions counted."""
-        return self.exposure_per_level * sum(self.repetitions)
-
 
 def _draw_canary(
     seed: int,

@@ -181,7 +181,7 @@ class RecordEncoder:
         return EncodedRecord(record_id, task, prompt, target, False, cut, merged)
 
     def _require_rows(self, where: str, ids: Sequence[int]) -> None:
-        missing = next((one for one in ids if self._rows is not None and one >= self._rows), None)
+        missing = next((i for i in ids if self._rows is not None and i >= self._rows), None)
         if missing is not None:
             raise UserError(
                 f"{where}: its token {self.tokenizer.convert_ids_to_tokens(missing)!r} is number "

@@ -128,7 +128,8 @@ class InstructionDataModule(RecordDataModule):
             return
         self._world = World.of(self._read(), self.splits, self.canary_plan)
         self._cluster_of = {p.content: p.cluster for p in self._world.placements}
-        self._cluster_of |= {record.content: record.id for record in self._coin_records()}
+        for name in CANARY_POPULATIONS:
+            self._cluster_of |= {record.content: record.id for record in self.population(name)}
         require_disjoint(self.population("private"), self.population("held_out"))
         self._prepare_encoder(self._tokenizer())
         if self.trainer is None or self.trainer.is_global_zero:
@@ -198,8 +199,8 @@ class InstructionDataModule(RecordDataModule):
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
         """Whether the teacher behind a reference model trained on each record (`World.met`)."""
-        found = self.world.met(reference, records)
-        return super().met(reference, records) if found is None else found
+        met = self.world.met(reference, records)
+        return super().met(reference, records) if met is None else met
 
     def training_records(self, split: str) -> list[InstructionRecord]:
         """What a module that trains on a split is served (`World.training_records`)."""
@@ -265,9 +266,6 @@ class InstructionDataModule(RecordDataModule):
         if self.source == BUILTIN:
             return generate_records(self.n_records, self.builtin_seed)
         return read_records(self.source, hub_split=self.hub_split, default_task=self.default_task)
-
-    def _coin_records(self) -> list[InstructionRecord]:
-        return [record for name in CANARY_POPULATIONS for record in self.population(name)]
 
     def _write_manifests(self) -> None:
         if self.manifest_folder is None:

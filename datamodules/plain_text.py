@@ -4,7 +4,7 @@ Nothing holds a whole corpus: blocks are read in windows, as training comes to t
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -62,16 +62,16 @@ class PlainTextBlocks:
         Returns:
             [n, block_tokens] int64.
         """
-        rows = [self._row(place) for place in range(step * n, (step + 1) * n)]
+        rows = [self._row(number) for number in range(step * n, (step + 1) * n)]
         return torch.from_numpy(np.stack(rows)).long()
 
-    def _row(self, place: int) -> np.ndarray:
+    def _row(self, number: int) -> np.ndarray:
         total = self._windows.total
-        number_of_pass, offset = (0, place) if total is None else divmod(place, total)
+        number_of_pass, offset = (0, number) if total is None else divmod(number, total)
         index, row = divmod(offset, self._windows.size)
         window = self._windows.window(index)
         if row >= len(window):
-            return self._row(place)  # the corpus has just ended: now its length is known
+            return self._row(number)  # the corpus has just ended: now its length is known
         windows = 0 if number_of_pass == 0 else -(-(total or 0) // self._windows.size)
         return window[self._order_of(number_of_pass * windows + index, len(window))[row]]
 
@@ -96,27 +96,22 @@ class _Windows:
         self.size = size
         self.total: int | None = None
         self._read = read
-        self._rows = _rows(read())
+        self._rows = chain.from_iterable(read())
         self._index = -1
         self._held = np.empty((0, 0), np.int32)
 
     def window(self, index: int) -> np.ndarray:
         """[<= size, block_tokens] blocks of a window; none beyond the end of the corpus."""
         if index < self._index:
-            self._rows, self._index = _rows(self._read()), -1
+            self._rows, self._index = chain.from_iterable(self._read()), -1
         while self._index < index:
-            found = list(islice(self._rows, self.size))
-            if len(found) < self.size and self.total is None:
-                self.total = (self._index + 1) * self.size + len(found)
-            if not found:
+            blocks = list(islice(self._rows, self.size))
+            if len(blocks) < self.size and self.total is None:
+                self.total = (self._index + 1) * self.size + len(blocks)
+            if not blocks:
                 return self._held[:0]
-            self._index, self._held = self._index + 1, np.stack(found)
+            self._index, self._held = self._index + 1, np.stack(blocks)
         return self._held
-
-
-def _rows(some: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    for blocks in some:
-        yield from blocks
 
 
 def read_plain_text(

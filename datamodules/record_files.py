@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -74,9 +73,9 @@ def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
         try:
             decoded = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            place = offset + error.start
+            byte = offset + error.start
             raise UserError(
-                f"{source}:{number}: byte {place} of the file (0x{line[error.start]:02x}) is not "
+                f"{source}:{number}: byte {byte} of the file (0x{line[error.start]:02x}) is not "
                 "UTF-8; save the file as UTF-8"
             ) from error
         yield decoded
@@ -196,12 +195,8 @@ def _hub_rows(name: str, hub_split: str) -> list[Row]:
     try:
         loaded = datasets.load_dataset(name, split=hub_split)
     except Exception as error:  # the hub client has no common base class of its own for its faults
-        _raise_hub_error(name, hub_split, error)
+        raise UserError(
+            f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
+            f"hub gives: {type(error).__name__}: {first_line(error)}"
+        ) from error
     return [(f"{name}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]
-
-
-def _raise_hub_error(name: str, hub_split: str, error: Exception) -> NoReturn:
-    raise UserError(
-        f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
-        f"hub gives: {type(error).__name__}: {first_line(error)}"
-    ) from error

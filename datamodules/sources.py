@@ -42,7 +42,7 @@ def place_of(source: str) -> Place:
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return Place(str(folder), True, {"trust_remote_code": False})
-    found = _ON_THE_HUB.fullmatch(source)
-    parts = found.groupdict() if found else {"name": source}
+    match = _ON_THE_HUB.fullmatch(source)
+    parts = match.groupdict() if match else {"name": source}
     given = {key: parts[key] for key in ("revision", "subfolder") if parts.get(key)}
     return Place(str(parts["name"]), False, {"trust_remote_code": False, **given})

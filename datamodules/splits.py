@@ -72,9 +72,8 @@ def split_records(records: Sequence[InstructionRecord], options: SplitOptions) -
     """
     check_split_options(options)
     names = cluster_records(records, threshold=options.near_duplicate_threshold)
-    place = _swap if options.protocol == "swap" else _as_released
-    placements = place(records, names, options)
-    placements = _with_parts(placements, options)
+    deal = _swap if options.protocol == "swap" else _as_released
+    placements = _with_parts(deal(records, names, options), options)
     _require_enough(placements, options)
     return placements
 
@@ -110,8 +109,8 @@ def _swap(
     dealt = {"never": never} | _deal(clusters, share_of, options.seed)
     split_of: dict[str, tuple[str, int | None]] = {}
     for name, cap in asdict(options.caps).items():
-        own = options.never_seed if name == "never" else None
-        seed = options.seed if own is None else own
+        never_seed = options.never_seed if name == "never" else None
+        seed = options.seed if never_seed is None else never_seed
         kept = dealt[name] if cap is None else _capped(dealt[name], cap, seed, name)
         for cluster in kept:
             coin = pool_coin(options, cluster.name) if name == "pool" else None
@@ -195,7 +194,7 @@ def _stratified_order(clusters: Sequence[_Cluster], seed: int, purpose: str) -> 
             jitter = _uniform(seed, purpose, "jitter", cluster.name)
             places.append(((before + jitter * cluster.size) / total, cluster.name, cluster))
             before += cluster.size
-    return [cluster for _, _, cluster in sorted(places, key=lambda place: place[:2])]
+    return [cluster for _, _, cluster in sorted(places, key=lambda entry: entry[:2])]
 
 
 def _deal(
@@ -242,14 +241,13 @@ def in_world(placements: Sequence[Placement], options: SplitOptions) -> list[Pla
     Returns:
         What `split_records` returns for `options`, without looking for near-duplicates again.
     """
-    thrown = [
-        p if p.coin is None else _on_side(p, pool_coin(options, p.cluster)) for p in placements
-    ]
+    thrown = []
+    for placement in placements:
+        if placement.coin is not None:
+            coin = pool_coin(options, placement.cluster)
+            placement = replace(placement, split=POOL[1 - coin], coin=coin, part=None)
+        thrown.append(placement)
     return _with_parts(thrown, options)
-
-
-def _on_side(placement: Placement, coin: int) -> Placement:
-    return replace(placement, split=POOL[1 - coin], coin=coin, part=None)
 
 
 def pool_coin(options: SplitOptions, cluster: str) -> int:

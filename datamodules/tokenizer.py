@@ -125,8 +125,8 @@ def altered_sentence(tokenizer: PreTrainedTokenizerBase) -> str | None:
         tokenizer: any tokenizer of `transformers`.
     """
     encoded = tokenizer(ROUND_TRIP_SENTENCE, add_special_tokens=False, split_special_tokens=True)
-    found = str(tokenizer.decode(encoded.input_ids))
-    return None if found == ROUND_TRIP_SENTENCE else found
+    decoded = str(tokenizer.decode(encoded.input_ids))
+    return None if decoded == ROUND_TRIP_SENTENCE else decoded
 
 
 def altered_text_warning(tokenizer: PreTrainedTokenizerBase) -> str | None:

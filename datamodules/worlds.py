@@ -71,7 +71,7 @@ class World:
         if split != "private":
             return records
         return records + planted_records(
-            [one for one in self.canaries if part is None or self._part(one) == part]
+            [canary for canary in self.canaries if part in (None, self._part(canary))]
         )
 
     def met(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool] | None:

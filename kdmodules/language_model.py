@@ -34,8 +34,7 @@ from kdmodules.strategies import (
     require_supported,
     saves_its_own_way,
 )
-from kdmodules.supervised_loss import naming_records, supervised_sums
-from kdmodules.token_means import TokenSums
+from kdmodules.token_means import TokenSums, naming_records, supervised_sums
 
 LossOfBatch = Callable[[InstructionBatch], dict[str, Tensor]]
 """From a micro-batch, its sums by name."""

@@ -12,7 +12,7 @@ from common.errors import UserError
 
 @dataclass
 class OptimizerSettings:
-    """AdamW and its schedule (techniques.md, section 2).
+    """AdamW and its schedule.
 
     Attributes:
         lr: Peak learning rate.
@@ -87,8 +87,8 @@ def keyed_by_model(
     groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
     number = {
         old: order[parameter]
-        for saved, own in groups
-        for old, parameter in zip(saved["params"], own["params"], strict=True)
+        for saved, group in groups
+        for old, parameter in zip(saved["params"], group["params"], strict=True)
     }
     return {
         "state": {number[old]: moments for old, moments in state["state"].items()},

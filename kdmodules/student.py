@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from kdmodules.language_model import LanguageModelModule
-from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
+from kdmodules.losses import ForwardKL, KDLoss, Reduction
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import require_window
 from kdmodules.models.modes import evaluation_mode
@@ -24,7 +24,7 @@ from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
 from kdmodules.teachers import Teachers, TeacherWeights
 from kdmodules.text_loss import PlainText, TextStep, TextSteps, check_text_options
-from kdmodules.token_means import TokenSums
+from kdmodules.token_means import TokenSums, scored_tokens
 
 _RESPONSES_KEY = "responses"
 _DEFAULT_REDUCTION = Reduction()
@@ -233,19 +233,7 @@ class StudentModule(LanguageModelModule):
             teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
         def compute(lm: CausalLM) -> dict[str, Tensor]:
-            losses = objective(
-                KDStep(
-                    student_hidden=lm.hidden(batch),
-                    student_weight=lm.head_weight,
-                    targets=batch.targets(),
-                    teachers=teachers,
-                    extras=batch.token_extras(),
-                    record_index=batch.record_index(),
-                    vocabulary_size=lm.vocabulary_size,
-                    progress=progress,
-                    reduction=reduction,
-                )
-            )
+            losses = objective(scored_tokens(lm, batch, teachers, reduction, progress))
             sums = {
                 "loss": losses.total,
                 "cross_entropy": losses.ce_sum,

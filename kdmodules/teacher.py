@@ -9,11 +9,11 @@ from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
-from kdmodules.supervised_loss import supervised_sums
+from kdmodules.token_means import supervised_sums
 
 
 class SupervisedModule(LanguageModelModule):
-    """Fine-tunes a network on one split by token-mean cross-entropy (techniques.md, section 2).
+    """Fine-tunes a network on one split by token-mean cross-entropy.
 
     Args:
         split: ``public`` for the control and the student's init, ``held_out`` for the

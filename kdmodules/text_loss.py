@@ -14,10 +14,10 @@ from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
-from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
+from kdmodules.losses import ForwardKL, Reduction, TeacherRows
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.responses import ResponseContext
-from kdmodules.supervised_loss import naming_records
+from kdmodules.token_means import naming_records, scored_tokens
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class TextStep:
                     part = partial(self._part_in_step, lm.training)
                     total = total + checkpoint(part, lm, batch, teachers, use_reentrant=False)
         loss, cross_entropy, divergence = (total * self.weight).unbind()
-        found = {"loss": loss, "text_cross_entropy": cross_entropy}
-        return found | ({"text_kd": divergence} if self.kd_ratio > 0 else {})
+        sums = {"loss": loss, "text_cross_entropy": cross_entropy}
+        return sums | ({"text_kd": divergence} if self.kd_ratio > 0 else {})
 
     def _part_in_step(
         self, dropout: bool, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows
@@ -130,17 +130,8 @@ class TextStep:
 
     def _part(self, lm: CausalLM, batch: InstructionBatch, teachers: TeacherRows) -> Tensor:
         """Returns loss, cross-entropy and divergence of one part, [3]."""
-        sums = ForwardKL()(
-            KDStep(
-                student_hidden=lm.hidden(batch),
-                student_weight=lm.head_weight,
-                targets=batch.targets(),
-                teachers=teachers,
-                record_index=batch.record_index(),
-                vocabulary_size=lm.vocabulary_size,
-                reduction=Reduction(kd_ratio=self.kd_ratio),
-            )
-        )
+        reduction = Reduction(kd_ratio=self.kd_ratio)
+        sums = ForwardKL()(scored_tokens(lm, batch, teachers, reduction))
         return torch.stack((sums.total, sums.ce_sum, sums.kd_sum))
 
 
@@ -210,11 +201,11 @@ def dealt_text(
         accumulate: Most parts: no part is larger than with all ranks' micro-batches.
     """
     parts = min(accumulate, -(-len(blocks) // world_size))
-    found = []
+    dealt = []
     for part in range(parts):
         mine = blocks[part * world_size + rank :: parts * world_size]
-        found.append(text_batch(mine) if len(mine) else text_batch(blocks[:1], scored=False))
-    return found
+        dealt.append(text_batch(mine) if len(mine) else text_batch(blocks[:1], scored=False))
+    return dealt
 
 
 def text_batch(blocks: Tensor, scored: bool = True) -> InstructionBatch:

@@ -1,9 +1,16 @@
-"""Sums over scored tokens, kept until the whole global batch is known."""
+"""Sums over the scored tokens of a batch, kept until the whole global batch is known."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from datamodules.batches import InstructionBatch
+from kdmodules.losses import KDStep, NonFiniteLossError, Reduction, TeacherRows, cross_entropy
+from kdmodules.models.causal_lm import CausalLM
+
+_DEFAULT_REDUCTION = Reduction()
 
 
 class TokenSums:
@@ -50,3 +57,52 @@ class TokenSums:
         divisor = by_name.pop("sequences", tokens)
         means = {name: total / max(divisor, 1.0) for name, total in by_name.items()}
         return means, divisor, tokens
+
+
+def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
+    """Returns the summed cross-entropy of a batch's scored tokens in nats, and their number."""
+    total = cross_entropy(scored_tokens(lm, batch)).total
+    return {"loss": total, "tokens": batch.response_mask.sum()}
+
+
+def scored_tokens(
+    lm: CausalLM,
+    batch: InstructionBatch,
+    teachers: TeacherRows = (),
+    reduction: Reduction = _DEFAULT_REDUCTION,
+    progress: float = 0.0,
+) -> KDStep:
+    """Returns a batch's scored tokens as the objectives take them.
+
+    Args:
+        lm: The model that is trained; its trunk runs here.
+        batch: Records.
+        teachers: Each teacher at the scored tokens.
+        reduction: Weights, temperature and normalisation.
+        progress: Fraction of training done, in [0, 1].
+    """
+    return KDStep(
+        student_hidden=lm.hidden(batch),
+        student_weight=lm.head_weight,
+        targets=batch.targets(),
+        teachers=teachers,
+        extras=batch.token_extras(),
+        record_index=batch.record_index(),
+        vocabulary_size=lm.vocabulary_size,
+        progress=progress,
+        reduction=reduction,
+    )
+
+
+@contextmanager
+def naming_records(batch: InstructionBatch) -> Iterator[None]:
+    """Names the records behind a loss that is not finite.
+
+    Raises:
+        FloatingPointError: In place of the reduction's error, with record ids.
+    """
+    try:
+        yield
+    except NonFiniteLossError as error:
+        ids = [batch.record_ids[index] for index in error.records]
+        raise FloatingPointError(f"records {', '.join(ids)}: {error}") from error

@@ -12,7 +12,6 @@ from kdmodules.losses.jsd import JensenShannon
 from kdmodules.losses.policy_gradient import PolicyGradient
 from kdmodules.losses.reduction import cross_entropy, reduce_step
 from kdmodules.losses.returns import (
-    mixture_weight,
     moment_sums,
     padded_moment_sums,
     returns_to_go,
@@ -61,7 +60,6 @@ __all__ = [
     "TopKRows",
     "TotalVariation",
     "cross_entropy",
-    "mixture_weight",
     "moment_sums",
     "padded_moment_sums",
     "reduce_step",

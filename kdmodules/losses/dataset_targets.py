@@ -52,17 +52,19 @@ class DatasetTargets(KDLoss):
     def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         """[len(terms), n] values and [n, V] gradient of their sum by student logits."""
         values, grad = self.objective.chunk_values_with_grad(chunk)
-        own = _own_rows(chunk)
+        from_dataset = _own_rows(chunk)
         supervised = chunk.student_logp.exp()
         targets = chunk.targets.unsqueeze(1)
         supervised.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=supervised.dtype))
-        return self._merged(chunk, values), torch.where(own.unsqueeze(1), supervised, grad)
+        return self._merged(chunk, values), torch.where(from_dataset.unsqueeze(1), supervised, grad)
 
     def _merged(self, chunk: Chunk, values: Tensor) -> Tensor:
-        own = _own_rows(chunk)
+        from_dataset = _own_rows(chunk)
         nats = -chunk.student_logp.gather(1, chunk.targets.unsqueeze(1)).squeeze(1)
         zero = torch.zeros_like(nats)
-        return torch.cat((torch.where(own, 0, values), torch.where(own, nats, zero)[None]))
+        return torch.cat(
+            (torch.where(from_dataset, 0, values), torch.where(from_dataset, nats, zero)[None])
+        )
 
     def begin_step(self, progress: float) -> None:
         """Passes the fraction of training on."""

@@ -9,7 +9,7 @@ one [V, D] accumulator.
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from kdmodules.losses.mixture import LOGP_FLOOR
 from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
 from kdmodules.losses.top_k_rows import TopKRows
 
+if TYPE_CHECKING:
+    from kdmodules.losses.divergence import KDLoss
+
 # glibc serves blocks from 32 MiB on by mmap, which faults every page in anew for each chunk; what
 # stays below keeps the peak low (130 tokens of 50,257 in float32).
 CPU_CHUNK_BYTES = 25 * 2**20
@@ -28,20 +31,6 @@ ACCELERATOR_CHUNK_BYTES = 512 * 2**20
 # The products of a chunk are large, what is done to their every element is done to a few rows at a
 # time, which stay in the CPU's caches meanwhile.
 CPU_TILE_BYTES = 2 * 2**20
-
-
-class ChunkObjective(Protocol):
-    """What the reduction asks of an objective."""
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the rows of values."""
-
-    def chunk_values(self, chunk: Chunk) -> Tensor:
-        """[len(terms), n] values, exact for rows that hold -inf."""
-
-    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """The same for finite rows, and the [n, V] gradient of their sum by student logits."""
 
 
 def cross_entropy(step: KDStep) -> LossSums:
@@ -60,7 +49,7 @@ def cross_entropy(step: KDStep) -> LossSums:
     return reduce_step(None, replace(step, teachers=(), reduction=supervised))
 
 
-def reduce_step(objective: ChunkObjective | None, step: KDStep) -> LossSums:
+def reduce_step(objective: "KDLoss | None", step: KDStep) -> LossSums:
     """Sums a weighted cross-entropy and objective over scored tokens, chunk by chunk.
 
     With gradients enabled and a student tensor that requires one, the total carries it (backward
@@ -102,7 +91,7 @@ def reduce_step(objective: ChunkObjective | None, step: KDStep) -> LossSums:
 
 
 def _run_checked(
-    objective: ChunkObjective | None, step: KDStep, wants: tuple[bool, bool]
+    objective: "KDLoss | None", step: KDStep, wants: tuple[bool, bool]
 ) -> "_ChunkedPass":
     """Runs the fast pass, and the exact one over again where a value is not finite."""
     attempt = _ChunkedPass(objective, step, wants, exact=not any(wants))
@@ -153,7 +142,7 @@ class _ChunkedPass:
 
     def __init__(
         self,
-        objective: ChunkObjective | None,
+        objective: "KDLoss | None",
         step: KDStep,
         wants: tuple[bool, bool],
         exact: bool,
@@ -168,8 +157,8 @@ class _ChunkedPass:
         self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
         taught = step.teachers if self.objective is not None else ()
         self.teachers = [
-            one if isinstance(one, TopKRows) else HeadProduct(*one, step.n_valid, self.dtype)
-            for one in taught
+            rows if isinstance(rows, TopKRows) else HeadProduct(*rows, step.n_valid, self.dtype)
+            for rows in taught
         ]
         rows = 1 + (0 if self.objective is None else len(self.objective.terms))
         self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
@@ -222,7 +211,7 @@ class _ChunkedPass:
         for start in range(0, size, self.tile):
             part = slice(start, min(start + self.tile, size))
             tile = slice(rows.start + part.start, rows.start + part.stop)
-            self._add_tile(tile, logits[part], [one[part] for one in teachers])
+            self._add_tile(tile, logits[part], [teacher[part] for teacher in teachers])
         if self.differentiable:
             weight = None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
             self.student.pull_back(logits, rows, self.grad_hidden, weight)
@@ -250,7 +239,7 @@ class _ChunkedPass:
             logits.copy_(grad)
 
     def _add_objective(
-        self, objective: ChunkObjective, rows: slice, logp: Tensor, teacher_logp: Tensor
+        self, objective: "KDLoss", rows: slice, logp: Tensor, teacher_logp: Tensor
     ) -> Tensor | None:
         """Writes the objective's values and returns its weighted [n, V] gradient by logits."""
         extras = {name: tensor[rows] for name, tensor in self.step.extras.items()}

@@ -5,34 +5,11 @@ positions. `mask` is True for response tokens and the first end of sequence, one
 """
 
 from collections.abc import Sequence
-from math import log
 
 import torch
 from torch import Tensor
 
 REWARD_CLIP = 100.0
-
-
-def mixture_weight(student_logp: Tensor, teacher_logp: Tensor, teacher_share: float) -> Tensor:
-    """Importance weight of tokens drawn from the teacher-mixed student.
-
-    `w = q / ((1 - a) q + a p)` per token (Gu et al. 2024, eq. 6 and below); at most 1 / (1 - a),
-    and 1 for a = 0.
-
-    Args:
-        student_logp: [...] log q of each drawn token when it was drawn.
-        teacher_logp: [...] log p of the same.
-        teacher_share: a, in [0, 1).
-
-    Returns:
-        [...] weights.
-    """
-    if teacher_share == 0:
-        return torch.ones_like(student_logp)
-    mixed = torch.logaddexp(
-        student_logp + log(1 - teacher_share), teacher_logp + log(teacher_share)
-    )
-    return (student_logp - mixed).exp()
 
 
 def rewards(

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from common.errors import UserError, first_line
 from common.options import require_at_least
 from kdmodules.models.families import blocks, family_of
-from kdmodules.models.strict_loading import require_names
+from kdmodules.models.strict_loading import require_weights
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _NAME = "default"
 _CONFIG_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
-# PEFT's folders name weights from its own two wrappers on.
-_PEFT_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
+"""PEFT's folders name weights from its own two wrappers on."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ def adapter_of(model: PreTrainedModel) -> Adapter | None:
     """Returns the adapter inside a model, its targets by name; None where the model is plain."""
     if not hasattr(model, "peft_config"):
         return None
-    config = _injected(model)
+    config = injected_config(model)
     targets = sorted(config.target_modules or ())
     return Adapter(config.r, config.lora_alpha, config.lora_dropout, targets)
 
@@ -133,13 +133,13 @@ def save_adapter(
     """
     from peft import get_peft_model_state_dict
 
-    own = get_peft_model_state_dict(
+    adapted = get_peft_model_state_dict(
         model, state_dict=dict(weights), adapter_name=_NAME, save_embedding_layers=False
     )
-    tensors = {_PEFT_PREFIX + name: value.cpu().contiguous() for name, value in own.items()}
+    tensors = {PEFT_PREFIX + name: value.cpu().contiguous() for name, value in adapted.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
-    config = copy.copy(_injected(model))
+    config = copy.copy(injected_config(model))
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(str(folder))
@@ -222,20 +222,14 @@ def merge_adapter_folder(
         raise UserError(f"{what} does not fit its base: {first_line(error)}") from error
     mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     # Embeddings may lie there too, under the names that they have in the model.
-    known = {**wrapped.state_dict(), **mine}
-    mismatched = [
-        (name, stored[name].shape, known[name].shape)
-        for name in known.keys() & stored.keys()
-        if stored[name].shape != known[name].shape
-    ]
-    require_names(what, mine.keys() - stored.keys(), stored.keys() - known.keys(), mismatched)
+    require_weights(what, mine, stored, allowed={**wrapped.state_dict(), **mine})
     set_peft_model_state_dict(wrapped, stored, _NAME)
     # PEFT works on the base itself, and alone knows the modules that were trained whole.
     wrapped.merge_and_unload(safe_merge=True)
     return merge_adapter(base)
 
 
-def _injected(model: PreTrainedModel) -> "LoraConfig":
+def injected_config(model: PreTrainedModel) -> "LoraConfig":
     """Returns the configuration that PEFT left on a model with an adapter."""
     from peft import LoraConfig
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from common.errors import UserError, first_line
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter, merge_adapter
-from kdmodules.models.families import FAMILIES, family_of
+from kdmodules.models.families import family_of, new_model
 from kdmodules.models.strict_loading import require_tied, require_weights
 
 METADATA_KEY = "kd_privacy"
@@ -38,8 +38,7 @@ def load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
     checkpoint = read_checkpoint(path)
     metadata = checkpoint[METADATA_KEY]
     config = AutoConfig.for_model(**{**metadata["config"], **dropout})
-    model_class = FAMILIES[metadata["family"]].model_class
-    model = model_class._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    model = new_model(config)
     weights = {
         name.removeprefix(WEIGHTS_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
@@ -128,7 +127,7 @@ def require_checkpoint_fits(
                 f"the checkpoint of --ckpt_path is of another network: its {name} is "
                 f"{before[name]!r}, this run's is {now[name]!r}"
             )
-    scales = [(one.get("adapter") or {}).get("alpha") for one in (theirs, metadata)]
+    scales = [(side.get("adapter") or {}).get("alpha") for side in (theirs, metadata)]
     if scales[0] != scales[1]:
         raise UserError(
             f"the checkpoint of --ckpt_path is of another network: its adapter's alpha is "

@@ -7,13 +7,17 @@ import torch
 from transformers import PreTrainedModel
 
 from common.errors import UserError
-from kdmodules.models.adapters import is_adapter_folder, stored_adapter
+from kdmodules.models.adapters import (
+    PEFT_PREFIX,
+    injected_config,
+    is_adapter_folder,
+    stored_adapter,
+)
 from kdmodules.models.strict_loading import require_weights
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-_PEFT_PREFIX = "base_model.model."
 _SAME = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
 
 
@@ -44,22 +48,17 @@ def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = 
     Raises:
         UserError: If rank, scale, targets or weights are not the same ones, or cannot be read.
     """
-    from peft import LoraConfig
-
-    wanted = model.peft_config["default"]
-    if not isinstance(wanted, LoraConfig):
-        raise TypeError(f"expected a LoRA adapter, found {type(wanted).__name__}")
-    _require_same_form(wanted, folder)
-    own = {
-        _PEFT_PREFIX + name.replace(".default.", "."): parameter
+    _require_same_form(injected_config(model), folder)
+    weights = {
+        PEFT_PREFIX + name.replace(".default.", "."): parameter
         for name, parameter in model.named_parameters()
         if ".lora_" in name
     }
-    found = stored_adapter(folder, allow_pickle)
-    require_weights(f"the adapter in {folder}", own, found)
+    stored = stored_adapter(folder, allow_pickle)
+    require_weights(f"the adapter in {folder}", weights, stored)
     with torch.no_grad():
-        for name, value in found.items():
-            own[name].copy_(value)
+        for name, value in stored.items():
+            weights[name].copy_(value)
 
 
 def _require_same_form(wanted: "LoraConfig", folder: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 from transformers import (
     GPT2LMHeadModel,
@@ -99,6 +100,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def new_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Builds a model of a known family with random weights, as every model here computes."""
+    model_class = FAMILIES[config.model_type].model_class
+    return model_class._from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
 def family_of(model: PreTrainedModel) -> Family:
     """Returns the family of a Hugging Face causal language model.
 
@@ -131,12 +138,12 @@ def trunk(model: PreTrainedModel) -> nn.Module:
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
     """Returns the transformer blocks, input side first."""
-    found = _resolve(model, family_of(model).blocks)
-    if not isinstance(found, nn.ModuleList):
+    stacked = _resolve(model, family_of(model).blocks)
+    if not isinstance(stacked, nn.ModuleList):
         raise UserError(
             f"{family_of(model).blocks!r} of {type(model).__name__} is not a list of blocks"
         )
-    return found
+    return stacked
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:

@@ -69,14 +69,15 @@ class ModelCost:
     def of(cls, lm: CausalLM) -> "ModelCost":
         """Returns the cost of a model; an adapter's matrices count with the trunk."""
         stacked = blocks(lm.model)
-        trunk = [*_matrices(stacked), *_projections(lm.model)]
+        matrices = [parameter for parameter in stacked.parameters() if parameter.ndim == 2]
+        trunk = [*matrices, *_projections(lm.model)]
         width = int(lm.model.config.hidden_size)
         head = lm.model.get_output_embeddings().weight
         return cls(
-            trunk=sum(one.numel() for one in trunk),
+            trunk=sum(matrix.numel() for matrix in trunk),
             attention=len(stacked) * width,
             head=head.numel(),
-            trained=sum(one.numel() for one in trunk if one.requires_grad),
+            trained=sum(matrix.numel() for matrix in trunk if matrix.requires_grad),
             head_trained=head.numel() if head.requires_grad else 0,
         )
 
@@ -101,10 +102,6 @@ class ModelCost:
             + 2.0 * self.head_trained * size.scored
         )
         return 2.0 * self.forward(size) + of_weights
-
-
-def _matrices(module: nn.Module) -> list[nn.Parameter]:
-    return [one for one in module.parameters() if one.ndim == 2]
 
 
 def _projections(model: nn.Module) -> list[torch.nn.Parameter]:

@@ -32,7 +32,7 @@ from kdmodules.models.adapters import (
 from kdmodules.models.checkpoints import METADATA_KEY, load_checkpoint, read_checkpoint
 from kdmodules.models.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.models.depth_pruning import prune_depth
-from kdmodules.models.families import FAMILIES, family_of
+from kdmodules.models.families import FAMILIES, family_of, new_model
 from kdmodules.models.strict_loading import require_names, require_tied
 
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
@@ -146,9 +146,7 @@ def _build_from_scratch(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family.model_class._from_config(
-            config, dtype=torch.float32, attn_implementation="sdpa"
-        )
+        return new_model(config)
 
 
 def load_model(
@@ -210,8 +208,10 @@ def _load_pretrained(
         pickled = not allow_pickle and SAFE_WEIGHTS_NAME in reason
         hint = "; allow_pickle: true reads pickled weights, if that is all there is"
         raise UserError(f"{what} cannot be loaded: {reason}{hint * pickled}") from error
-    model, found = loaded
-    require_names(what, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    model, report = loaded
+    require_names(
+        what, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"]
+    )
     require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))
     return model
 
@@ -266,10 +266,10 @@ def require_agreement(network: Network, config: PreTrainedConfig) -> None:
     Raises:
         UserError: If its family or a figure of its configuration is another.
     """
-    found = config.model_type
-    if found != network.family:
+    family = config.model_type
+    if family != network.family:
         raise UserError(
-            f"model.network.source {network.source} is a {found} model, model.network.family says "
+            f"model.network.source {network.source} is a {family} model, model.network.family says "
             f"{network.family}"
         )
     for name, expected in network.config.items():

@@ -99,8 +99,8 @@ def whole_weights(lm: CausalLM) -> dict[str, Tensor]:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     if isinstance(lm, FullyShardedDataParallel):
         # The older way has its own root around the module, and flattened weights inside.
-        found = get_model_state_dict(lm, options=options)
-        gathered = {name.removeprefix("model."): value for name, value in found.items()}
+        weights = get_model_state_dict(lm, options=options)
+        gathered = {name.removeprefix("model."): value for name, value in weights.items()}
     elif any(isinstance(parameter, DTensor) for parameter in lm.model.parameters()):
         gathered = get_model_state_dict(lm.model, options=options)
     else:

@@ -44,11 +44,11 @@ def require_names(
         [f"{name} is missing" for name in sorted(missing)],
         [f"{name} is unexpected" for name in sorted(unexpected)],
         [
-            f"{name} has the shape {list(found)}, not {list(expected)}"
-            for name, found, expected in sorted(mismatched)
+            f"{name} has the shape {list(stored)}, not {list(expected)}"
+            for name, stored, expected in sorted(mismatched)
         ],
     )
-    told = [one for one in chain.from_iterable(zip_longest(*kinds)) if one is not None]
+    told = [fault for fault in chain.from_iterable(zip_longest(*kinds)) if fault is not None]
     if not told:
         return
     rest = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
@@ -58,23 +58,31 @@ def require_names(
     )
 
 
-def require_weights(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def require_weights(
+    what: str,
+    expected: Mapping[str, Tensor],
+    stored: Mapping[str, Tensor],
+    allowed: Mapping[str, Tensor] | None = None,
+) -> None:
     """Refuses weights by name that are not, one by one, those of a network by name and shape.
+
+    Args:
+        what: Whose weights, for the message: "model 'x'".
+        expected: Weights that must be there.
+        stored: Weights that are there.
+        allowed: Weights that may be there, the expected ones among them; only those if not given.
 
     Raises:
         UserError: As :func:`require_names`.
     """
-    both = expected.keys() & found.keys()
-    require_names(
-        what,
-        expected.keys() - both,
-        found.keys() - both,
-        [
-            (name, found[name].shape, expected[name].shape)
-            for name in both
-            if found[name].shape != expected[name].shape
-        ],
-    )
+    known = expected if allowed is None else allowed
+    mismatched = [
+        (name, stored[name].shape, known[name].shape)
+        for name in known.keys() & stored.keys()
+        if stored[name].shape != known[name].shape
+    ]
+    missing, unexpected = expected.keys() - stored.keys(), stored.keys() - known.keys()
+    require_names(what, missing, unexpected, mismatched)
 
 
 def require_tied(what: str, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:

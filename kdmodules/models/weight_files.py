@@ -22,7 +22,7 @@ from transformers.utils import (
 
 from datamodules.sources import Place, place_of
 from kdmodules.models.adapters import Adapter, add_adapter
-from kdmodules.models.families import FAMILIES
+from kdmodules.models.families import FAMILIES, new_model
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def skeleton(
         dtype: The parameters' type.
     """
     with torch.device("cpu"), _parameters_on_meta():
-        model_class = FAMILIES[config.model_type].model_class
-        model = model_class._from_config(config, dtype=dtype, attn_implementation="sdpa")
+        model = new_model(config, dtype)
         if adapter is not None:
             add_adapter(model, adapter, seed=0)
     return model
@@ -108,11 +107,12 @@ def find_weight_files(
     model = skeleton(config)
     prefix = model.base_model_prefix + "."
     places = {}
-    for own, _ in model.named_parameters():
-        known = next((one for one in (own, own.removeprefix(prefix)) if one in stored), None)
-        if known is None:
+    for name, _ in model.named_parameters():
+        names = (known for known in (name, name.removeprefix(prefix)) if known in stored)
+        stored_name = next(names, None)
+        if stored_name is None:
             return None
-        places[own] = (stored[known], known)
+        places[name] = (stored[stored_name], stored_name)
     files = WeightFiles(config, places)
     used = {name for _, name in places.values()}
     return files if _fits(files, model, stored.keys() - used) else None
@@ -132,18 +132,18 @@ def _stored_names(place: Place) -> dict[str, str]:
         return {}
     listed = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
     files = {cached_file(place.name, file, **options) for file in sorted(set(listed.values()))}
-    found: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for file in map(str, files):
         # What lies there counts, not what the index says.
         with safe_open(file, framework="pt") as opened:
-            found |= dict.fromkeys(opened.keys(), file)
-    return found
+            file_of |= dict.fromkeys(opened.keys(), file)
+    return file_of
 
 
 def _fits(files: WeightFiles, model: PreTrainedModel, unused: Collection[str]) -> bool:
     """Tells whether the shapes are the network's, and nothing is left over that it could mean."""
     ignored = [*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq"]
-    if any(not any(re.search(one, name) for one in ignored) for name in unused):
+    if any(not any(re.search(pattern, name) for pattern in ignored) for name in unused):
         return False
     for name, parameter in model.named_parameters():
         file, own_name = files.places[name]

@@ -64,8 +64,8 @@ class BufferedResponses(StudentResponses):
         if not keyed_coin(self.probability, *parts):
             return batch
         fresh = super().replace(batch, context)
-        own = [record for record in records_of(fresh) if not is_filler(record)]
-        self.buffer.push(context.gather(own))
+        sampled = [record for record in records_of(fresh) if not is_filler(record)]
+        self.buffer.push(context.gather(sampled))
         drawn = self.buffer.draw(batch, context)
         return without_first_token(drawn) if self.unshifted else drawn
 

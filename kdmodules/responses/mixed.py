@@ -1,6 +1,5 @@
 """Student text for a share of the training, the data set's own for the rest."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -78,10 +77,6 @@ class MixedResponses(StudentResponses):
             chosen = [keyed_coin(share, *parts)] * len(batch.record_ids)
         if self.coin == "record" or any(chosen):
             batch = self.sampled(batch, context, chosen)
-        return _with_origin(batch, chosen)
-
-
-def _with_origin(batch: InstructionBatch, chosen: Sequence[bool]) -> InstructionBatch:
-    """Returns the batch with the extra that tells the data set's rows from the student's."""
-    own = torch.tensor([0.0 if one else 1.0 for one in chosen], device=batch.input_ids.device)
-    return replace(batch, extras={**batch.extras, "from_dataset": own})
+        of_dataset = [float(not by_student) for by_student in chosen]
+        from_dataset = torch.tensor(of_dataset, device=batch.input_ids.device)
+        return replace(batch, extras={**batch.extras, "from_dataset": from_dataset})

@@ -118,7 +118,9 @@ class TeacherMixedRollouts(ResponseSource):
         of_ranks = [rows[first + rank :: stride] for rank in range(context.world_size)]
         mine = [self.current[i] for i in of_ranks[context.rank]]
         if self.whitened and self.whitening == "micro_batch":
-            returns = [self.current[i].advantages for own in of_ranks for i in own]
+            returns = [
+                self.current[i].advantages for rows_of_rank in of_ranks for i in rows_of_rank
+            ]
             sums = padded_moment_sums(returns, self.mixture.max_new_tokens)
             mine = [rollout.whitened_by(sums) for rollout in mine]
         return rollout_batch(
@@ -129,11 +131,11 @@ class TeacherMixedRollouts(ResponseSource):
         """Returns a round's prompts by the pass over the training records that they belong to."""
         records = list({record.record_id: record for record in context.records}.values())
         start, stop, size = number * self.rollouts, (number + 1) * self.rollouts, len(records)
-        found: dict[int, list[EncodedRecord]] = {}
+        prompts: dict[int, list[EncodedRecord]] = {}
         for passes in range(start // size, (stop - 1) // size + 1):
             order = _shuffled(records, context.seed, passes)
-            found[passes] = order[max(start - passes * size, 0) : stop - passes * size]
-        return found
+            prompts[passes] = order[max(start - passes * size, 0) : stop - passes * size]
+        return prompts
 
     def _roll_out(self, number: int, context: ResponseContext) -> list[Rollout]:
         records: list[EncodedRecord] = []
@@ -145,7 +147,7 @@ class TeacherMixedRollouts(ResponseSource):
             sampled = self._sample(mine, context, scope)
             gathered = context.gather(list(zip(mine, sampled, strict=True)))
             # In the order of the prompts, so that the number of ranks moves no rollout.
-            places = {record.record_id: place for place, record in enumerate(prompts)}
+            places = {record.record_id: position for position, record in enumerate(prompts)}
             gathered.sort(key=lambda pair: places[pair[0].record_id])
             records += [record for record, _ in gathered]
             responses += [response for _, response in gathered]
@@ -192,8 +194,8 @@ class TeacherMixedRollouts(ResponseSource):
                 record.record_id, record.task, record.prompt_ids, response.token_ids, False, False
             )
             weight = (response.student_logp - response.mixture_logp).exp()
-            own = advantages[row, : lengths[row]].clone()
-            rollouts.append(Rollout(sampled, response.student_logp, weight, own))
+            advantage = advantages[row, : lengths[row]].clone()
+            rollouts.append(Rollout(sampled, response.student_logp, weight, advantage))
         return rollouts
 
     def metrics(self) -> dict[str, float]:

@@ -63,12 +63,12 @@ class ResponseContext:
         """Whether ranks must step a model equally often: a sharded one gathers at every call."""
         return self.world_size > 1
 
-    def gather(self, own: list[Item]) -> list[Item]:
+    def gather(self, items: list[Item]) -> list[Item]:
         """Returns the items of all ranks, rank by rank; work for all ranks at once."""
         if self.world_size == 1:
-            return own
+            return items
         parts: list[list[Item]] = [[] for _ in range(self.world_size)]
-        torch.distributed.all_gather_object(parts, own)
+        torch.distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
     def require_room(self, max_new_tokens: int) -> None:

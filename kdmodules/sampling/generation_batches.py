@@ -79,8 +79,8 @@ class BucketRounds:
         rounds = largest_of_ranks(len(buckets), device) if self.synced else len(buckets)
         results: dict[int, Response] = {}
         for bucket in buckets:
-            found = call([encoded[index] for index in bucket])
-            results.update(zip(bucket, found, strict=True))
+            responses = call([encoded[index] for index in bucket])
+            results.update(zip(bucket, responses, strict=True))
         filler = EncodedRecord("", "", (pad_id,), (), False, False)
         spare = [encoded[index] for index in buckets[-1]] if buckets else [filler]
         for _ in range(rounds - len(buckets)):
@@ -88,9 +88,9 @@ class BucketRounds:
         return [results[index] for index in range(len(encoded))]
 
 
-def largest_of_ranks(own: int, device: torch.device) -> int:
+def largest_of_ranks(number: int, device: torch.device) -> int:
     """Return the largest of all ranks' numbers."""
-    most = torch.tensor(own, device=device)
+    most = torch.tensor(number, device=device)
     torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
     return int(most)
 

@@ -77,8 +77,8 @@ def log_mixture(logits: Sequence[Tensor], shares: Sequence[float], temperature: 
     mixed: Tensor | None = None
     # Under precision bf16-true a tensor without a type of its own would be rounded to bfloat16.
     log_shares = torch.tensor(shares, dtype=torch.float32).log().tolist()
-    for own, log_share in zip(logits, log_shares, strict=True):
-        part = log_share + (own / temperature).log_softmax(dim=-1)
+    for of_model, log_share in zip(logits, log_shares, strict=True):
+        part = log_share + (of_model / temperature).log_softmax(dim=-1)
         mixed = part if mixed is None else torch.logaddexp(mixed, part)
     if mixed is None:
         raise ValueError("a mixture needs at least one model")

@@ -1,10 +1,10 @@
 """Choices that belong to a record, not to a batch: keyed uniforms, exact categorical draws.
 
-Everything random in a run is a pure function of (run seed, purpose, step or epoch, record id, draw)
-(architecture.md, "Rules that keep the numbers true"). A record's key hashes these five; the numbers
-behind a key come from SplitMix64 (Steele, Lea and Flood, 2014, "Fast splittable pseudorandom
-number generators"), whose output for a counter needs no earlier output, so that a whole batch
-is a few integer tensor operations, with the same bits on every device.
+Everything random in a run is a pure function of (run seed, purpose, step or epoch, record id,
+draw), so that order, batch size, resume and ranks do not change it. A record's key hashes these
+five; the numbers behind a key come from SplitMix64 (Steele, Lea and Flood, 2014, "Fast splittable
+pseudorandom number generators"), whose output for a counter needs no earlier output, so that a
+whole batch is a few integer tensor operations, with the same bits on every device.
 """
 
 import math

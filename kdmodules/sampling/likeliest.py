@@ -31,10 +31,10 @@ def likeliest_tokens(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     n = hidden.shape[0]
     width = max(_MIN_SLICE_TOKENS, elements // max(1, n))
     best = torch.full((n,), -torch.inf, dtype=hidden.dtype, device=hidden.device)
-    place = torch.zeros(n, dtype=torch.int64, device=hidden.device)
+    token = torch.zeros(n, dtype=torch.int64, device=hidden.device)
     for start in range(0, weight.shape[0], width):
         top, index = (hidden @ weight[start : start + width].t()).max(dim=-1)
         better = top > best
-        place = torch.where(better, index + start, place)
+        token = torch.where(better, index + start, token)
         best = torch.maximum(best, top)  # of NaN and a number NaN
-    return best, place
+    return best, token

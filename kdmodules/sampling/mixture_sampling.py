@@ -1,7 +1,7 @@
 """Responses sampled token by token from a mixture of student and teacher (MiniLLM's rollouts).
 
-At each token the behaviour policy is q~ = (1 - a) q + a p (Gu 2024, "MiniLLM", eq. 5; techniques.md
-section 6). p is the mean of the teachers' probabilities: each of n has the share a / n.
+At each token the behaviour policy is q~ = (1 - a) q + a p (Gu 2024, "MiniLLM", eq. 5). p is the
+mean of the teachers' probabilities: each of n has the share a / n.
 """
 
 from collections.abc import Sequence
@@ -122,9 +122,7 @@ class _MixtureChooser:
         n_teachers: Models behind the student.
 
     Attributes:
-        student: log q of the tokens, a [B] tensor per step.
-        teacher: log p, likewise.
-        mixture: log of the behaviour policy, likewise.
+        logp: log q, log p and log of the behaviour policy of the tokens, a [3, B] tensor per step.
     """
 
     def __init__(self, settings: MixtureSettings, keys: Tensor, n_teachers: int) -> None:
@@ -132,19 +130,17 @@ class _MixtureChooser:
         self.shares = [1.0 - share, *[share / n_teachers] * n_teachers]
         self.temperature = settings.temperature
         self.keys = keys
-        self.student: list[Tensor] = []
-        self.teacher: list[Tensor] = []
-        self.mixture: list[Tensor] = []
+        self.logp: list[Tensor] = []
 
     def __call__(self, logits: list[Tensor], position: int) -> Tensor:
         """Return tokens, int64 [B], -1 in a row that is no distribution."""
         mixture = log_mixture(logits, self.shares, self.temperature)
         choice = keyed_choice(mixture, self.keys, stream=position)
         token = choice.clamp(min=0)
-        student, *teachers = (_log_probability(own, token) for own in logits)
-        self.student.append(student)
-        self.teacher.append(torch.stack(teachers).logsumexp(dim=0) - log(len(teachers)))
-        self.mixture.append(mixture.gather(-1, token.unsqueeze(-1)).squeeze(-1))
+        student, *teachers = (_log_probability(of_model, token) for of_model in logits)
+        teacher = torch.stack(teachers).logsumexp(dim=0) - log(len(teachers))
+        behaviour = mixture.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+        self.logp.append(torch.stack((student, teacher, behaviour)))
         return choice
 
 
@@ -158,24 +154,12 @@ def _responses(
     tokens: Tensor, chooser: _MixtureChooser, record_ids: Sequence[str], eos_id: int
 ) -> list[MixtureResponse]:
     """Cut each row after its first end-of-sequence token."""
-    student, teacher, mixture = (
-        torch.stack(steps, dim=1).cpu()  # [B, steps]
-        for steps in (chooser.student, chooser.teacher, chooser.mixture)
-    )
+    logp = torch.stack(chooser.logp, dim=2).cpu()  # [3, B, steps]
     responses = []
     for row, (record_id, drawn) in enumerate(zip(record_ids, tokens.tolist(), strict=True)):
         token_ids, ended = cut_at_end(drawn, eos_id)
-        kept = slice(0, len(token_ids))
-        responses.append(
-            MixtureResponse(
-                record_id,
-                token_ids,
-                ended,
-                student[row, kept].clone(),
-                teacher[row, kept].clone(),
-                mixture[row, kept].clone(),
-            )
-        )
+        kept = (part.clone() for part in logp[:, row, : len(token_ids)])
+        responses.append(MixtureResponse(record_id, token_ids, ended, *kept))
     return responses
 
 

@@ -4,9 +4,11 @@ import fcntl
 import hashlib
 import json
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -23,11 +25,10 @@ from kdmodules.teacher_cache.cached import CachedTeachers
 from kdmodules.teacher_cache.columns import stored_columns
 from kdmodules.teacher_cache.identity import distinct_texts, row_hashes, source_hash
 from kdmodules.teacher_cache.settings import TeacherCache
-from kdmodules.teacher_cache.store import INDEX
-from kdmodules.teacher_cache.writer import PartWriter, begin, finish, write_array
+from kdmodules.teacher_cache.store import INDEX, Span, begin, finish, write_tensors
 from kdmodules.teachers import Teachers
 
-_FORMAT = 1
+_FORMAT = 2
 _BATCH_RECORDS = 64
 _BATCH_TOKENS = 8192
 
@@ -124,35 +125,31 @@ class CacheJob:
         context.gather([None])
         self.load()
         rows: Sequence[HeadRows] = ()
-        with PartWriter(unfinished, context.rank) as writer:
-            for batch, counts in self._batches(list(texts.values())):
-                rows = self._ask(batch)
-                if counts:
-                    self._write(writer, batch, rows)
+        spans: dict[str, Span] = {}
+        for number, (batch, counts) in enumerate(self._batches(list(texts.values()))):
+            rows = self._ask(batch)
+            if counts:
+                file = f"texts-{context.rank}-{number}"
+                columns = stored_columns(self.cache, rows, context.student.vocabulary_size)
+                write_tensors(unfinished, file, columns)
+                spans |= _spans(file, batch)
         if context.rank == 0 and self.cache.kind == "full":
             for index, (_, head) in enumerate(rows):
-                write_array(unfinished, f"head-{index}", head[: context.student.vocabulary_size])
-        parts = context.gather([(writer.columns, writer.spans)])
+                kept = head[: context.student.vocabulary_size].float()
+                write_tensors(unfinished, f"head-{index}", {f"head-{index}": kept})
+        every = context.gather([spans])
         if context.rank == 0:
             about = {
                 "sources": list(self.teachers.sources),
                 "vocabulary_size": context.student.vocabulary_size,
             }
-            finish(unfinished, path, parts, about)
+            finish(unfinished, path, dict(ChainMap(*every)), about)
         context.gather([None])
 
     def _ask(self, batch: InstructionBatch) -> tuple[HeadRows, ...]:
         # In float32 whatever the run trains in: the store of every run is the same.
         with torch.autocast(batch.input_ids.device.type, enabled=False):
             return self.teachers.rows(batch)
-
-    def _write(self, writer: PartWriter, batch: InstructionBatch, rows: Sequence[HeadRows]) -> None:
-        lengths = batch.response_mask.sum(dim=1).tolist()
-        columns = stored_columns(self.cache, rows, self.context.student.vocabulary_size)
-        split = [values.split(lengths) for values in columns.values()]
-        for own, *parts in zip(row_hashes(batch), *split, strict=True):
-            if own is not None:
-                writer.add(own, dict(zip(columns, parts, strict=True)))
 
     def _batches(self, texts: Sequence[EncodedRecord]) -> Iterator[tuple[InstructionBatch, bool]]:
         """Yields this rank's batches and whether they count.
@@ -163,10 +160,21 @@ class CacheJob:
         context, device = self.context, model_device(self.context.student)
         buckets = length_buckets([len(text) for text in texts], _BATCH_RECORDS, _BATCH_TOKENS)
         rounds = -(-len(buckets) // context.world_size)
-        for place in range(context.rank, rounds * context.world_size, context.world_size):
-            bucket = buckets[min(place, len(buckets) - 1)]
+        for number in range(context.rank, rounds * context.world_size, context.world_size):
+            bucket = buckets[min(number, len(buckets) - 1)]
             batch = collate([texts[index] for index in bucket], context.encoder.pad_id)
-            yield batch.to(device), place < len(buckets)
+            yield batch.to(device), number < len(buckets)
+
+
+def _spans(file: str, batch: InstructionBatch) -> dict[str, Span]:
+    """Returns where each text of a batch lies in the batch's file."""
+    lengths = batch.response_mask.sum(dim=1).tolist()
+    starts = accumulate(lengths, initial=0)
+    return {
+        text: (file, start, length)
+        for text, start, length in zip(row_hashes(batch), starts, lengths, strict=False)
+        if text is not None
+    }
 
 
 def _is_whole(path: Path) -> bool:

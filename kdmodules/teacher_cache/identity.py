@@ -55,10 +55,10 @@ def _revision(source: str) -> str:
     place = place_of(source)
     options = {name: value for name, value in place.options.items() if name != "trust_remote_code"}
     try:
-        found = cached_file(place.name, "config.json", **options)
+        file = cached_file(place.name, "config.json", **options)
     except (OSError, ValueError) as error:
         raise UserError(f"model {source!r} cannot be loaded: {first_line(error)}") from error
-    within = Path(str(found)).parent.parts
+    within = Path(str(file)).parent.parts
     if "snapshots" not in within[:-1]:
         raise UserError(f"model {source!r} has no revision to cache it by: give a local folder")
     start = len(within) - within[::-1].index("snapshots")
@@ -79,15 +79,15 @@ def row_hashes(batch: InstructionBatch) -> list[str | None]:
     tokens = batch.input_ids.cpu().numpy().astype("<i4")
     real = batch.attention_mask.cpu().numpy().astype(bool)
     scored = batch.response_mask.cpu().numpy()
-    found: list[str | None] = []
+    hashes: list[str | None] = []
     for ids, keep, mask in zip(tokens, real, scored, strict=True):
         if not mask.any():
-            found.append(None)
+            hashes.append(None)
             continue
         digest = hashlib.sha256(ids[keep].tobytes())
         digest.update(np.packbits(mask[keep]).tobytes())
-        found.append(digest.hexdigest()[:32])
-    return found
+        hashes.append(digest.hexdigest()[:32])
+    return hashes
 
 
 def distinct_texts(
@@ -97,7 +97,7 @@ def distinct_texts(
     seen: set[str] = set()
     for start in range(0, len(records), _COLLATED_TOGETHER):
         part = records[start : start + _COLLATED_TOGETHER]
-        for record, own in zip(part, row_hashes(collate(part, pad_id)), strict=True):
-            if own is not None and own not in seen:
-                seen.add(own)
-                yield own, record
+        for record, text in zip(part, row_hashes(collate(part, pad_id)), strict=True):
+            if text is not None and text not in seen:
+                seen.add(text)
+                yield text, record

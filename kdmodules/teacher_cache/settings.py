@@ -66,9 +66,9 @@ def check_cache_options(
     check_fixed_text(type(responses))
     if cache.kind == "full":
         return
-    found = _beyond_top_k(cache, objective, reduction, teachers)
-    if found is not None:
-        raise UserError(f"model.teacher_cache.kind top_k cannot serve {found}: take full")
+    beyond = _beyond_top_k(cache, objective, reduction, teachers)
+    if beyond is not None:
+        raise UserError(f"model.teacher_cache.kind top_k cannot serve {beyond}: take full")
 
 
 def check_fixed_text(source: type[ResponseSource]) -> None:

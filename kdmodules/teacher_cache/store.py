@@ -1,152 +1,152 @@
-"""Rows of tensors by record in files that are mapped into memory, in which teachers are cached.
+"""Rows of tensors by text in safetensors files, in which teachers are cached.
 
-A store is a folder: `index.json`, one file of raw little-endian values for each column and part,
-and arrays that belong to no record. Every rank writes a part of its own. The index comes last, and
-the folder gets its name once everything is on disk, so that a store is whole or not there.
+A store is a folder: `index.json`, and safetensors files with the rows of some texts or with arrays
+that belong to no text. Every rank writes files of its own. The index comes last, and the folder
+gets its name once everything is on disk, so that a store is whole or not there.
 """
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from common.atomic_file import replacing
 from common.errors import UserError
 
 INDEX = "index.json"
-# NumPy has no bfloat16: its bits are kept as integers.
-_BITS: Mapping[torch.dtype, str] = {
-    torch.float32: "<f4",
-    torch.bfloat16: "<i2",
-    torch.int32: "<i4",
-}
-_TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _BITS}
+_OPEN_FILES = 4096
+
+Span = tuple[str, int, int]
+"""Where the rows of a text are: the file's name, the first row there, and the number of rows."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """What every row of a column is.
+def begin(unfinished: Path) -> None:
+    """Makes an empty folder for a store, in place of what a killed process left there."""
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True, mode=0o700)
 
-    Attributes:
-        width: Values of a row.
-        dtype: float32, bfloat16 or int32.
+
+def write_tensors(unfinished: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a file of tensors, which is on disk afterwards.
+
+    Args:
+        unfinished: Folder of the store.
+        name: Of the file, without its ending.
+        tensors: By name; columns of texts are [N, width].
     """
+    path = _file(unfinished, name)
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
-    width: int
-    dtype: str
 
+def finish(
+    unfinished: Path, path: Path, spans: Mapping[str, Span], about: Mapping[str, object]
+) -> None:
+    """Writes the index and gives a store its name.
 
-@dataclass(frozen=True)
-class Span:
-    """Where the rows of a record are.
+    Args:
+        unfinished: Folder that all ranks wrote to; gone afterwards.
+        path: Name of the store.
+        spans: Where the rows of every text are.
+        about: What the store was made from, for its reader.
 
-    Attributes:
-        part: Rank that wrote them.
-        start: First row in that part.
-        count: Number of rows.
+    Raises:
+        UserError: If a file is not there, because the folder is another one on another node.
     """
+    for name in sorted({file for file, _, _ in spans.values()}):
+        if not _file(unfinished, name).is_file():
+            raise UserError(
+                f"{name} of {path} was written elsewhere by its rank: model.teacher_cache.folder "
+                "must be a folder that all nodes share"
+            )
+    with replacing(unfinished / INDEX) as file:
+        file.write(json.dumps({"about": dict(about), "texts": dict(spans)}).encode())
+    os.rename(unfinished, path)
 
-    part: int
-    start: int
-    count: int
 
-
-def part_name(column: str, part: int) -> str:
-    """Returns the name of the file that holds a part of a column."""
-    return f"{column}.{part}.bin"
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
 class Store:
-    """A store that is whole, mapped into memory.
+    """A store that is whole; its files are mapped into memory where they are read.
 
     Args:
         path: Its folder.
 
     Attributes:
         about: What it was made from.
-        columns: What its rows are, by name.
 
     Raises:
-        UserError: If a file is missing or has another size than the index says.
+        UserError: If a file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._empty: dict[str, Tensor] = {}
+        self._opened = lru_cache(_OPEN_FILES)(
+            lambda name: safe_open(_file(path, name), framework="pt")
+        )
         try:
             index = json.loads((path / INDEX).read_text())
-            self.about: dict[str, object] = index["about"]
-            self.columns = {name: Column(**one) for name, one in index["columns"].items()}
-            self._spans = {key: Span(*span) for key, span in index["records"].items()}
-            self._maps = self._map()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.about: dict[str, Any] = index["about"]
+            self._spans: dict[str, Span] = index["texts"]
+            for name in {file for file, _, _ in self._spans.values()}:
+                with safe_open(_file(path, name), framework="pt") as opened:
+                    self._empty = {key: opened.get_slice(key)[:0] for key in opened.keys()}
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise UserError(
                 f"the cached teacher in {path} cannot be read ({error}): delete that folder to "
                 "have it written anew"
             ) from error
 
-    def _map(self) -> dict[tuple[str, int], NDArray[np.generic]]:
-        rows: dict[int, int] = {}
-        for span in self._spans.values():
-            rows[span.part] = max(rows.get(span.part, 0), span.start + span.count)
-        return {
-            (name, part): self._mapped(name, part, count)
-            for part, count in rows.items()
-            for name in self.columns
-            if count
-        }
-
-    def _mapped(self, name: str, part: int, count: int) -> NDArray[np.generic]:
-        column = self.columns[name]
-        file, kind = self.path / part_name(name, part), np.dtype(_BITS[_TYPES[column.dtype]])
-        expected = count * column.width * kind.itemsize
-        if file.stat().st_size != expected:
-            raise ValueError(f"{file.name} has {file.stat().st_size} bytes, not {expected}")
-        return np.memmap(file, dtype=kind, mode="r", shape=(count, column.width))
-
-    def __contains__(self, record: str) -> bool:
-        return record in self._spans
+    def __contains__(self, text: str) -> bool:
+        return text in self._spans
 
     def __len__(self) -> int:
         return len(self._spans)
 
     @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns, sorted."""
+        return sorted(self._empty)
+
+    @property
     def n_rows(self) -> int:
-        """Rows of all records together."""
-        return sum(span.count for span in self._spans.values())
+        """Rows of all texts together."""
+        return sum(count for _, _, count in self._spans.values())
 
     @property
     def disk_bytes(self) -> int:
         """Size of all files."""
         return sum(file.stat().st_size for file in self.path.iterdir())
 
-    def rows(self, name: str, records: Sequence[str]) -> Tensor:
-        """Reads a column.
-
-        Args:
-            name: The column.
-            records: Keys of records.
-
-        Returns:
-            [N, width] the records' rows in the order given, a copy.
+    def rows(self, column: str, texts: Sequence[str]) -> Tensor:
+        """Returns [N, width] the texts' rows of a column in the order given, a copy.
 
         Raises:
-            KeyError: If a record is not there.
+            KeyError: If a text is not there.
         """
-        column, spans = self.columns[name], [self._spans[record] for record in records]
-        dtype = _TYPES[column.dtype]
-        found = np.empty((sum(span.count for span in spans), column.width), _BITS[dtype])
-        place = 0
-        for span in spans:
-            if span.count:
-                source = self._maps[name, span.part][span.start : span.start + span.count]
-                found[place : place + span.count] = source
-            place += span.count
-        return torch.from_numpy(found).view(dtype)
+        parts = [self._empty[column]]
+        for file, start, count in (self._spans[text] for text in texts):
+            rows = self._opened(file).get_slice(column)
+            parts.append(rows[start : start + count])
+        return torch.cat(parts)
 
     def array(self, name: str) -> Tensor:
-        """Reads an array that belongs to no record, float32."""
-        return torch.from_numpy(np.load(self.path / f"{name}.npy"))
+        """Reads a tensor that belongs to no text, from the file of its name."""
+        with safe_open(_file(self.path, name), framework="pt") as opened:
+            return opened.get_tensor(name)

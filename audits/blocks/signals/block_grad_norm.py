@@ -21,7 +21,7 @@ from audits.membership.signals.weights import differentiable
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.supervised_loss import naming_records, supervised_sums
+from kdmodules.token_means import naming_records, supervised_sums
 
 
 class BlockGradNorm(RerunSignal):

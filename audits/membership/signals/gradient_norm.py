@@ -13,7 +13,7 @@ from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, collate
 from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import model_device
-from kdmodules.supervised_loss import naming_records, supervised_sums
+from kdmodules.token_means import naming_records, supervised_sums
 
 
 @dataclass(frozen=True)

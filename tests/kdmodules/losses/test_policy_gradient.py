@@ -12,7 +12,6 @@ from kdmodules.losses import (
     KDStep,
     PolicyGradient,
     Reduction,
-    mixture_weight,
     returns_to_go,
     rewards,
 )
@@ -81,7 +80,7 @@ def expected_gradient(
             extras={
                 "advantages": advantage,
                 "old_logp": old,
-                "mixture_weight": mixture_weight(old, target, share),
+                "mixture_weight": old.exp() / ((1 - share) * old.exp() + share * target.exp()),
             },
         )
         sums = PolicyGradient(clip=float("inf"), as_released=released)(step)

@@ -1,11 +1,9 @@
 """Rewards, returns and advantages against loops and hand-worked rows."""
 
-import math
-
 import pytest
 import torch
 
-from kdmodules.losses import mixture_weight, moment_sums, returns_to_go, rewards, whiten
+from kdmodules.losses import moment_sums, returns_to_go, rewards, whiten
 
 MASK = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
 REWARD = torch.tensor([[1.0, -2, 4, 3], [9, 5, -1, 9], [7, 7, 7, 7]])
@@ -62,12 +60,3 @@ def test_whitening_nothing_or_one_value_is_zero():
     assert not whiten(values, one).any()
     one[1, 1] = True
     assert not whiten(values, one).any()
-
-
-def test_mixture_weight_by_its_definition():
-    q, p = torch.rand(50, dtype=torch.float64), torch.rand(50, dtype=torch.float64)
-    torch.testing.assert_close(mixture_weight(q.log(), p.log(), 0.2), q / (0.8 * q + 0.2 * p))
-    assert (mixture_weight(q.log(), p.log(), 0) == 1).all()
-    far = mixture_weight(torch.tensor([-1.0, -2000]), torch.tensor([-2000.0, -1]), 0.2)
-    assert far.tolist() == pytest.approx([1.25, 0.0])
-    assert not math.isnan(far.sum().item())

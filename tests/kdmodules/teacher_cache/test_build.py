@@ -109,11 +109,11 @@ def test_half_a_store_is_never_read(make_job: MakeJob, monkeypatch: pytest.Monke
         with pytest.raises(MemoryError):
             job.open()
     unfinished = path.with_suffix(".unfinished")
-    (unfinished / "hidden-0.7.bin").write_bytes(b"left over")
+    (unfinished / "texts-0-7.safetensors").write_bytes(b"left over")
     assert not path.exists()
     assert_rows(job.open(), teachers, collate(every_record(job), pad_id=1))
     assert not unfinished.exists()
-    assert not list(path.glob("*.7.bin"))
+    assert not list(path.glob("*-7.safetensors"))
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -181,10 +181,10 @@ def test_ranks_share_the_work(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
     for cached in opened.values():
         assert_rows(cached, teachers, collate(every_record(job), pad_id=1))
     assert len(opened[0].store) == 15
-    sizes = [file.stat().st_size for file in opened[0].store.path.glob("hidden-0.*.bin")]
-    tokens = sum(len(record.response_ids) for record in every_record(job))
-    assert len(sizes) == 3
-    assert sum(sizes) == tokens * 32 * 4
+    written = [file.name for file in opened[0].store.path.glob("texts-*")]
+    assert {name.split("-")[1] for name in written} == {"0", "1", "2"}
+    assert len(written) == 4
+    assert opened[0].store.n_rows == sum(len(one.response_ids) for one in every_record(job))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.network import Network, build_network
-from kdmodules.supervised_loss import supervised_sums
+from kdmodules.token_means import supervised_sums
 
 TEMPLATE = PromptTemplate("{instruction}\n{context}\n", "{instruction}\n")
 RESPONSES = (
