@@ -5,8 +5,7 @@ The checks are those of the run, on what its fragments and options come to.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from typing import TypeVar
 
 from common.errors import UserError
@@ -45,8 +44,8 @@ def check_steps(cells: Sequence[Cell]) -> None:
 
 def _check(settings: Settings) -> None:
     _check_text(settings)
-    source = _named(settings, "model.responses", ResponseSource)  # type: ignore[type-abstract]
-    objective = _named(settings, "model.kd_loss", KDLoss)
+    source = settings.named_class("model.responses", ResponseSource)  # type: ignore[type-abstract]
+    objective = settings.named_class("model.kd_loss", KDLoss)
     if source is None or objective is None:
         return
     _check_source(settings, source)
@@ -91,15 +90,3 @@ def _check_source(settings: Settings, source: type[ResponseSource]) -> None:
 
 def _data(settings: Settings, option: str) -> int:
     return settings.count(f"data.{option}", default_of(InstructionDataModule, option))
-
-
-def _named(settings: Settings, option: str, base: type[Named]) -> type[Named] | None:
-    """Returns the class that an option names; None where it names none of its kind."""
-    entry = settings.get(option)
-    path = entry.get("class_path") if isinstance(entry, Mapping) else entry
-    module, _, name = str(path).rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return found if isinstance(found, type) and issubclass(found, base) else None
