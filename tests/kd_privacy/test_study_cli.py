@@ -11,6 +11,7 @@ import pytest
 from kd_privacy.study_cli import main
 from studies.plan.cells import Plan
 from studies.run.cell_state import CellFiles
+from studies.run.executors import LocalExecutor
 from tests.processes import ROOT
 
 OUT = Path("runs/small")
@@ -19,7 +20,7 @@ OUT = Path("runs/small")
 @pytest.fixture(autouse=True)
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fragments of the small project hold names that no command has."""
-    monkeypatch.setattr("kd_privacy.study_cli.check_commands", lambda plan, parse: None)
+    monkeypatch.setattr("studies.run.command_checks.check_commands", lambda plan, parse: None)
 
 
 def test_the_command_line_plans_and_reports(
@@ -84,7 +85,10 @@ def test_a_run_says_how_long_the_rest_will_take(
     known: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = [sys.executable, str(ROOT / "tests/studies/run/fake_cell.py")]
-    monkeypatch.setattr("studies.run.executors.fit_program", lambda: fake)
+    # The fake cell is a program: nothing is forked for it.
+    monkeypatch.setattr(
+        "kd_privacy.study_cli._executor", lambda plan, options: LocalExecutor(fake, 1)
+    )
     arguments = ["run", "configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main([*arguments, "--workers", "1"]) == 0
     ended = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done ")]
