@@ -12,7 +12,7 @@ from audits.statistics.estimates import FloatArray
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.sample import Sample
 from studies.claims.verdict import ALPHA
-from studies.compare.comparisons import AttackScores, record_clusters
+from studies.compare.comparisons import AttackScores, cluster_ids, record_clusters
 from studies.compare.memorization import HELD_OUT, PRIVATE, Accuracies
 from studies.plan.cells import Cell
 
@@ -51,10 +51,7 @@ def membership_sample(
     if not (len(members) and len(nonmembers)):
         return None
     ids = record_clusters(runs[0])
-    ours, theirs = (
-        None if ids is None else np.array([ids[one] for one in side.index], dtype=np.int64)
-        for side in (members, nonmembers)
-    )
+    ours, theirs = (cluster_ids(ids, side.index) for side in (members, nonmembers))
     x, y = (side.to_numpy(dtype=np.float64).T for side in (members, nonmembers))
     ranks = rank_statistics(x, y, ours, theirs)
     place = {cell.id: index for index, cell in enumerate(runs)}
