@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from studies.compare.comparisons import Row
-from studies.compare.memorization import excess_rows, read_accuracies
+from studies.compare.memorization import excess_rows, mean_excesses, read_accuracies
 from studies.plan.cells import Cell
 
 EXCESS_METRICS = {
@@ -37,7 +37,8 @@ def extraction_rows(
     for name, metric in EXCESS_METRICS.items():
         for measure in read_accuracies(done, results, shares, name):
             for cell, other in measure.pairs():
-                yield from excess_rows(measure, cell, other, name, metric)
+                means = mean_excesses(measure, cell, other)
+                yield from excess_rows(measure, cell, other, means, name, metric)
 
 
 def _shares(memorization: pd.DataFrame) -> pd.Series:

@@ -147,43 +147,55 @@ def _gap_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
     the runs exchanged. It is what the study's claims read: an excess on private records alone is
     also that of a better writer.
     """
-    yield from excess_rows(accuracies, cell, other, TOKEN_ACCURACY, "token_accuracy_excess")
-    sides = [mean_excess(accuracies, cell, other, one) for one in (PRIVATE, HELD_OUT)]
-    members, nonmembers = sides
-    if members is not None and nonmembers is not None:
+    means = mean_excesses(accuracies, cell, other)
+    yield from excess_rows(accuracies, cell, other, means, TOKEN_ACCURACY, "token_accuracy_excess")
+    if {PRIVATE, HELD_OUT} <= set(means):
         metric = "token_accuracy_gap_excess"
         yield accuracies.row(cell, TOKEN_ACCURACY, metric, run_b=other.alias) | {
-            **bounds(gap(members, nonmembers)),
-            "n_members": members.n,
-            "n_nonmembers": nonmembers.n,
+            **bounds(gap(means[PRIVATE], means[HELD_OUT])),
+            "n_members": means[PRIVATE].n,
+            "n_nonmembers": means[HELD_OUT].n,
         }
 
 
 def excess_rows(
-    accuracies: Accuracies, cell: Cell, other: Cell, name: str, metric: str
+    accuracies: Accuracies,
+    cell: Cell,
+    other: Cell,
+    means: Mapping[str, UtilityEstimate],
+    name: str,
+    metric: str,
 ) -> Iterator[Row]:
-    """Yields the mean excess of one run over another by population, where records are of both."""
-    for population in (PRIVATE, HELD_OUT, NEVER):
-        mean = mean_excess(accuracies, cell, other, population)
-        if mean is not None:
-            count = "n_members" if population == PRIVATE else "n_nonmembers"
-            row = accuracies.row(cell, name, metric, run_b=other.alias)
-            yield row | {"population": population, count: mean.n, **bounds(mean)}
+    """Yields the mean excess of one run over another, by population.
+
+    Args:
+        accuracies: Shares by record.
+        cell: The run.
+        other: The run it is compared with.
+        means: What `mean_excesses` returned of them.
+        name: The measure.
+        metric: What its excess is called.
+    """
+    for population, mean in means.items():
+        count = "n_members" if population == PRIVATE else "n_nonmembers"
+        row = accuracies.row(cell, name, metric, run_b=other.alias)
+        yield row | {"population": population, count: mean.n, **bounds(mean)}
 
 
-def mean_excess(
-    accuracies: Accuracies, cell: Cell, other: Cell, population: str
-) -> UtilityEstimate | None:
-    """Returns the mean difference of two runs over the records of both; None without any.
+def mean_excesses(accuracies: Accuracies, cell: Cell, other: Cell) -> dict[str, UtilityEstimate]:
+    """Returns the mean difference of two runs by population, where records are of both.
 
     The differences are numbers in [-1, 1]: the interval has a width also where the two runs agree
     on every record, as rates near 0 do.
     """
-    excess = accuracies.excess(cell, other, population)
-    if not len(excess):
-        return None
-    ids = accuracies.cluster_ids([cell], excess.index)
-    return share_interval(excess.to_numpy(), None if ids is None else ids.tolist(), low=-1.0)
+    means = {}
+    for population in (PRIVATE, HELD_OUT, NEVER):
+        excess = accuracies.excess(cell, other, population)
+        if len(excess):
+            ids = accuracies.cluster_ids([cell], excess.index)
+            clusters = None if ids is None else ids.tolist()
+            means[population] = share_interval(excess.to_numpy(), clusters, low=-1.0)
+    return means
 
 
 def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
