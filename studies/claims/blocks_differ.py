@@ -85,16 +85,14 @@ def _entries(figures: StudyFigures, students: Sequence[Cell], reading: Reading) 
             yield cell.replicate, "", pair
             continue
         ours, theirs = (_by_block(figures, one, "auroc", reading) for one in pair)
-        noisy = [
-            block
-            for one in pair
-            for block, value in _by_block(figures, one, "reliability", reading).items()
-            if value < _RELIABLE
-        ]
+        reliability = [_by_block(figures, one, "reliability", reading) for one in pair]
+        noisy = {
+            block for known in reliability for block, value in known.items() if value < _RELIABLE
+        }
         if not ours or ours.keys() != theirs.keys():
             yield cell.replicate, "", f"{cell.alias}: no {reading[0]} of both runs of the pair"
         elif noisy:
-            blocks = ", ".join(str(block) for block in sorted(set(noisy)))
+            blocks = ", ".join(str(block) for block in sorted(noisy))
             reason = f"{cell.alias}: noise too unreliable at blocks {blocks} to be ranked"
             yield cell.replicate, "", reason
         else:
@@ -119,10 +117,10 @@ def _of_weights(
     """Judges every student by its own interval of max - min and its Wald outcome, over records."""
     judged: list[tuple[str, pd.Series, pd.Series]] = []
     for cell in students:
-        spread, wald = (_row(figures, cell, metric, reading) for metric in _OF_WEIGHTS)
-        if spread is None or wald is None:
+        spread, wald = (_last(figures, cell, metric, reading) for metric in _OF_WEIGHTS)
+        if not (len(spread) and len(wald)):
             return Outcome("undecided", None, "largest minus smallest AUROC of a block"), ""
-        judged.append((str(cell.technique), spread, wald))
+        judged.append((str(cell.technique), spread.iloc[0], wald.iloc[0]))
     name, weakest, _ = min(judged, key=lambda item: float(item[1]["lower"]))
     p_value = max(float(wald["p_value"]) for *_, wald in judged)
     large = weakest["lower"] > BLOCK_MARGIN and p_value <= ALPHA
@@ -144,8 +142,3 @@ def _of_weights(
         ),
     )
     return outcome, f"{weakest['n_members']:.0f} + {weakest['n_nonmembers']:.0f} records"
-
-
-def _row(figures: StudyFigures, cell: Cell, metric: str, reading: Reading) -> pd.Series | None:
-    rows = _last(figures, cell, metric, reading)
-    return rows.iloc[0] if len(rows) else None

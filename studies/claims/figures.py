@@ -75,13 +75,9 @@ class StudyFigures:
         """Returns a student's technique, and its size where there are several."""
         return str(cell.technique) + (f" at {cell.size}" if len(self.strata) > 1 else "")
 
-    def counterfactual(self, cell: Cell) -> Cell | None:
-        """Returns the planned student whose teacher met the other records, all else equal."""
-        return self._counterfactuals.get(cell.id)
-
     def pair(self, cell: Cell) -> tuple[Cell, Cell] | str:
         """Returns a finished student with its finished counterfactual, or why there is none."""
-        other = self.counterfactual(cell)
+        other = self._counterfactuals.get(cell.id)
         if other is None:
             return f"{cell.alias}: has no counterfactual in this study"
         for one in (cell, other):

@@ -106,7 +106,8 @@ def measures_disagree(membership: Sample, memorization: Sample) -> Outcome:
     for measure, number in (("membership", 0), ("memorization", 1)):
         why += untestable({f"{measure} of {names[pair]}": pairs[pair][number] for pair in pairs})
     visible = y.mde(ALPHA / tests) + MEMORIZATION_MARGIN
-    other = f"; smallest visible {visible:.3f}" if y.testable else ""
+    nearest_line = f"memorization of {names[nearest]}: {y.text('+')}"
+    nearest_line += f"; smallest visible {visible:.3f}" if y.testable else ""
     lines = [
         f"{names[pair]}: membership {pairs[pair][0].text('+')}, memorization "
         f"{pairs[pair][1].text('+')}, {p_value_text(p)} (Holm over {len(pairs)} pairs)"
@@ -122,11 +123,7 @@ def measures_disagree(membership: Sample, memorization: Sample) -> Outcome:
         p_value=p_values[nearest],
         mde=x.mde(ALPHA / tests) + MEMBERSHIP_MARGIN,
         why=why,
-        details=(
-            f"memorization of {names[nearest]}: {y.text('+')}{other}",
-            *_rankings(membership, memorization),
-            *lines,
-        ),
+        details=(nearest_line, *_rankings(membership, memorization), *lines),
     )
 
 

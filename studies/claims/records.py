@@ -12,7 +12,13 @@ from audits.statistics.estimates import FloatArray
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.sample import Sample
 from studies.claims.verdict import ALPHA
-from studies.compare.comparisons import AttackScores, record_clusters
+from studies.compare.comparisons import (
+    AttackScores,
+    cluster_ids,
+    common_records,
+    record_clusters,
+    scores_of,
+)
 from studies.compare.memorization import HELD_OUT, PRIVATE, Accuracies
 from studies.plan.cells import Cell
 
@@ -40,23 +46,16 @@ def membership_sample(
         None where scores are missing or the runs share no records.
     """
     runs = list({one.id: one for own in pairs.values() for pair in own for one in pair}.values())
-    found = [scores.get(cell.alias, {}).get(figures.attack) for cell in runs]
-    known = [one for one in found if one is not None]
-    if not known or len(known) < len(found):
+    scored = dict(scores_of(runs, scores)).get(figures.attack, []) if runs else []
+    common = common_records(scored)
+    if not (common and len(common[0].members) and len(common[0].nonmembers)):
         return None
-    members, nonmembers = (
-        pd.concat([getattr(one, side) for one in known], axis=1, join="inner")
-        for side in ("members", "nonmembers")
-    )
-    if not (len(members) and len(nonmembers)):
-        return None
+    sides = [[run.members for run in common], [run.nonmembers for run in common]]
     ids = record_clusters(runs[0])
-    ours, theirs = (
-        None if ids is None else np.array([ids[one] for one in side.index], dtype=np.int64)
-        for side in (members, nonmembers)
+    ranks = rank_statistics(
+        *(np.stack([run.to_numpy(dtype=np.float64) for run in side]) for side in sides),
+        *(cluster_ids(ids, side[0].index) for side in sides),
     )
-    x, y = (side.to_numpy(dtype=np.float64).T for side in (members, nonmembers))
-    ranks = rank_statistics(x, y, ours, theirs)
     place = {cell.id: index for index, cell in enumerate(runs)}
     swaps = np.zeros((len(pairs), len(runs)))
     for row, own in enumerate(pairs.values()):
@@ -70,7 +69,7 @@ def membership_sample(
         df=np.inf,
         values=None,
     )
-    return sample, f"{len(members)} + {len(nonmembers)} records"
+    return sample, f"{len(common[0].members)} + {len(common[0].nonmembers)} records"
 
 
 def memorization_sample(pairs: Pairs, every: Sequence[Accuracies]) -> Found | None:

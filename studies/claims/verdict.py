@@ -20,6 +20,11 @@ FEWEST_REPLICATES = 5
 MEMBERSHIP_MARGIN = 0.02
 MEMORIZATION_MARGIN = 0.01
 BLOCK_MARGIN = 0.05
+_TOO_FEW = f"R = {{}}: a statement about techniques needs {FEWEST_REPLICATES} complete replicates"
+_SHIFT = (
+    "coins are not known to have dealt private and held-out records, and a shift between them, "
+    "which can pass for a leak or hide one, is not excluded"
+)
 
 
 @dataclass(frozen=True)
@@ -135,15 +140,9 @@ def state(
     """
     reasons = [f"not there: {_listed(missing)}"] if missing else []
     if not records and replicates < FEWEST_REPLICATES:
-        reasons.append(
-            f"R = {replicates}: a statement about techniques needs "
-            f"{FEWEST_REPLICATES} complete replicates"
-        )
+        reasons.append(_TOO_FEW.format(replicates))
     if outcome.verdict != "undecided" and not shift_excluded:
-        reasons.append(
-            "coins are not known to have dealt private and held-out records, and a shift between "
-            "them, which can pass for a leak or hide one, is not excluded"
-        )
+        reasons.append(_SHIFT)
     if reasons:
         why = "; ".join([*reasons, outcome.why]).rstrip("; ")
         outcome = replace(outcome, verdict="undecided", why=why)

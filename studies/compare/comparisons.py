@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,22 +18,15 @@ from audits.statistics import (
     paired_difference,
     swap_estimate,
 )
+from audits.statistics.conditional import AboveCut
+from audits.statistics.means import UtilityEstimate
 from datamodules.manifest import MANIFEST_NAME, read_manifest
 from studies.plan.cells import Cell
 
-__all__ = [
-    "AttackScores",
-    "attack_scores",
-    "comparison_pairs",
-    "comparison_rows",
-    "has_manifest",
-    "manifest_of",
-    "record_clusters",
-    "run_identities",
-    "swap_of_runs",
-]
-
 Attack = tuple[str, str]
+Row = dict[str, object]
+Statistic = TypeVar("Statistic")
+Bounded = Estimate | ComparisonEstimate | UtilityEstimate | AboveCut
 _IDENTITY = ("run", "role", "family", "size", "technique", "seed", "step")
 _LOSS: Attack = ("loss", "{}")
 # What the difference of two runs' mean log-probabilities is called, by the role of the other run.
@@ -100,7 +94,7 @@ def comparison_rows(
     done: Sequence[Cell],
     results: pa.Table,
     scores: Mapping[str, Mapping[Attack, AttackScores]],
-) -> Iterator[dict[str, object]]:
+) -> Iterator[Row]:
     """Yields the rows of every pair of finished cells that can be compared.
 
     For every attack `auroc_difference`, and `swap_estimate` where the other run met the other side.
@@ -114,32 +108,34 @@ def comparison_rows(
     """
     identities = run_identities(results)
     for cell, other in comparison_pairs(done):
-        theirs = scores.get(other.alias, {})
         clusters = record_clusters(cell)
-        for attack, ours in scores.get(cell.alias, {}).items():
-            if attack not in theirs or cell.alias not in identities:
+        for attack, runs in scores_of([cell, other], scores):
+            a, b = common_records(runs)
+            if cell.alias not in identities or not (len(a.members) and len(a.nonmembers)):
                 continue
-            a, b, dropped = _common_records(ours, theirs[attack])
-            if not (len(a.members) and len(a.nonmembers)):
-                continue
-            sides = _Sides(a, b, clusters)
             common = {
                 **identities[cell.alias],
-                "audit": "membership",
-                "population": "private",
-                "run_b": other.alias,
-                "skipped": dropped,
+                **{"audit": "membership", "population": "private", "run_b": other.alias},
+                "skipped": sum(
+                    len(ours.index.union(theirs.index)) - len(kept)
+                    for ours, theirs, kept in (
+                        (runs[0].members, runs[1].members, a.members),
+                        (runs[0].nonmembers, runs[1].nonmembers, a.nonmembers),
+                    )
+                ),
             }
             named = {"name": attack[0], "params": attack[1]}
-            estimates = {"auroc_difference": sides.compared(paired_difference)}
+            estimates = {"auroc_difference": compared(paired_difference, [a, b], clusters)}
             if other.role != "control":
-                estimates["swap_estimate"] = sides.compared(swap_estimate)
+                estimates["swap_estimate"] = compared(swap_estimate, [a, b], clusters)
             for metric, estimate in estimates.items():
-                p_value = {"p_value": estimate.p_value}
-                yield common | named | {"metric": metric} | _columns(estimate) | p_value
+                tested = {"metric": metric, "p_value": estimate.p_value}
+                yield common | named | tested | bounds(estimate) | counts(estimate)
             if attack == _LOSS:
                 named = {"name": _DIFFERENCE_ATTACKS[other.role], "params": "{}"}
-                yield common | named | {"metric": "auroc"} | _columns(sides.difference_auroc())
+                difference = AttackScores(a.members - b.members, a.nonmembers - b.nonmembers)
+                area = compared(auroc, [difference], clusters)
+                yield common | named | {"metric": "auroc"} | bounds(area) | counts(area)
 
 
 def swap_of_runs(
@@ -158,53 +154,61 @@ def swap_of_runs(
         attack: By which scores.
         level: Of its interval.
     """
-    ours, theirs = (scores.get(one.alias, {}).get(attack) for one in (cell, other))
-    if ours is None or theirs is None:
+    runs = common_records(dict(scores_of([cell, other], scores)).get(attack, []))
+    if not runs or not (len(runs[0].members) and len(runs[0].nonmembers)):
         return None
-    a, b, _ = _common_records(ours, theirs)
-    if not (len(a.members) and len(a.nonmembers)):
-        return None
-    return _Sides(a, b, record_clusters(cell)).compared(swap_estimate, level)
+    return compared(swap_estimate, runs, record_clusters(cell), level=level)
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Scores of two runs on the same records, and the records' near-duplicate clusters.
+def scores_of(
+    cells: Sequence[Cell], scores: Mapping[str, Mapping[Attack, AttackScores]]
+) -> Iterator[tuple[Attack, list[AttackScores]]]:
+    """Yields every attack that has scores on all of some runs, with those of each."""
+    first, *others = (scores.get(cell.alias, {}) for cell in cells)
+    for attack, own in first.items():
+        if all(attack in other for other in others):
+            yield attack, [own, *(other[attack] for other in others)]
 
-    `clusters` is None where the run's private folder is not at hand: records then count as
-    independent.
+
+def common_records(runs: Sequence[AttackScores]) -> list[AttackScores]:
+    """Returns the scores of several runs on the records that all of them scored."""
+    if not runs:
+        return []
+    members, nonmembers = runs[0].members.index, runs[0].nonmembers.index
+    for run in runs[1:]:
+        members = members.intersection(run.members.index)
+        nonmembers = nonmembers.intersection(run.nonmembers.index)
+    return [AttackScores(run.members[members], run.nonmembers[nonmembers]) for run in runs]
+
+
+def compared(
+    statistic: Callable[..., Statistic],
+    runs: Sequence[AttackScores],
+    clusters: Mapping[str, int] | None,
+    **options: object,
+) -> Statistic:
+    """Returns a statistic of one run's scores, or of several runs' on the same records.
+
+    Args:
+        statistic: Takes members and non-members of each run, and the clusters of both sides.
+        runs: What `common_records` returned.
+        clusters: Number of each record's cluster; None where records count as independent.
+        options: Further arguments of the statistic.
     """
-
-    a: AttackScores
-    b: AttackScores
-    clusters: Mapping[str, int] | None
-
-    def compared(
-        self, statistic: Callable[..., ComparisonEstimate], level: float = 0.95
-    ) -> ComparisonEstimate:
-        sides = (self.a.members, self.a.nonmembers, self.b.members, self.b.nonmembers)
-        ours, theirs = self._numbers(self.a.members), self._numbers(self.a.nonmembers)
-        return statistic(
-            *(_values(side) for side in sides),
-            level=level,
-            member_clusters=ours,
-            nonmember_clusters=theirs,
-        )
-
-    def difference_auroc(self) -> Estimate:
-        members = _values(self.a.members) - _values(self.b.members)
-        nonmembers = _values(self.a.nonmembers) - _values(self.b.nonmembers)
-        ours, theirs = self._numbers(self.a.members), self._numbers(self.a.nonmembers)
-        return auroc(members, nonmembers, member_clusters=ours, nonmember_clusters=theirs)
-
-    def _numbers(self, side: pd.Series) -> NDArray[np.int64] | None:
-        if self.clusters is None:
-            return None
-        return np.array([self.clusters[record] for record in side.index], dtype=np.int64)
+    sides = [side for run in runs for side in (run.members, run.nonmembers)]
+    return statistic(
+        *(side.to_numpy(dtype=np.float64) for side in sides),
+        member_clusters=cluster_ids(clusters, sides[0].index),
+        nonmember_clusters=cluster_ids(clusters, sides[1].index),
+        **options,
+    )
 
 
-def _values(side: pd.Series) -> NDArray[np.float64]:
-    return side.to_numpy(dtype=np.float64)
+def cluster_ids(clusters: Mapping[str, int] | None, records: pd.Index) -> NDArray[np.int64] | None:
+    """Returns the clusters of records in the order given; None where they are not at hand."""
+    if clusters is None:
+        return None
+    return np.array([clusters[record] for record in records], dtype=np.int64)
 
 
 def record_clusters(cell: Cell) -> dict[str, int] | None:
@@ -238,32 +242,18 @@ def _number(name: str) -> int:
 def run_identities(results: pa.Table) -> dict[str, dict[str, object]]:
     """Returns the identity columns of every run at its last step, by run."""
     latest: dict[str, dict[str, object]] = {}
-    for row in results.select(list(_IDENTITY)).to_pylist():
+    distinct = results.group_by(list(_IDENTITY), use_threads=False).aggregate([])
+    for row in distinct.to_pylist():
         if row["run"] not in latest or row["step"] > latest[row["run"]]["step"]:
             latest[row["run"]] = row
     return latest
 
 
-def _common_records(
-    ours: AttackScores, theirs: AttackScores
-) -> tuple[AttackScores, AttackScores, int]:
-    members = ours.members.index.intersection(theirs.members.index)
-    nonmembers = ours.nonmembers.index.intersection(theirs.nonmembers.index)
-    total = len(ours.members.index.union(theirs.members.index)) + len(
-        ours.nonmembers.index.union(theirs.nonmembers.index)
-    )
-    return (
-        AttackScores(ours.members[members], ours.nonmembers[nonmembers]),
-        AttackScores(theirs.members[members], theirs.nonmembers[nonmembers]),
-        total - len(members) - len(nonmembers),
-    )
+def bounds(estimate: Bounded) -> Row:
+    """Returns the columns of an estimate and its interval."""
+    return {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
 
 
-def _columns(estimate: Estimate | ComparisonEstimate) -> dict[str, object]:
-    return {
-        "value": estimate.value,
-        "lower": estimate.lower,
-        "upper": estimate.upper,
-        "n_members": estimate.n_members,
-        "n_nonmembers": estimate.n_nonmembers,
-    }
+def counts(estimate: Estimate | ComparisonEstimate) -> Row:
+    """Returns the columns of how many records an estimate is of."""
+    return {"n_members": estimate.n_members, "n_nonmembers": estimate.n_nonmembers}

@@ -1,8 +1,8 @@
 """Records memorized by both teacher and student, by one of them, as excess over counterfactuals.
 
-After Borkar et al. 2026, with two changes (corrections, items 1 and 2): a record counts as
-memorized only by what a model produces beyond its counterfactual, on average over three seeds or
-more, and the same share of records that no run trains on is subtracted.
+After Borkar et al. 2026, with two changes: a record counts as memorized only by what a model
+produces beyond its counterfactual, on average over three seeds or more, and the same share of
+records that no run trains on is subtracted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from audits.statistics.means import UtilityEstimate, gap, share_interval
-from studies.compare.memorization import NEVER, PRIVATE, Accuracies, Row
+from studies.compare.comparisons import Row, bounds
+from studies.compare.memorization import NEVER, PRIVATE, Accuracies
 from studies.plan.cells import Cell
 
-__all__ = ["FEWEST_SEEDS", "MEMORIZED_EXCESS", "decomposition_rows", "record_sets"]
-
 FEWEST_SEEDS = 3
-# Share of a record's tokens; fixed before looking, the one that the specification's review used.
+# Share of a record's tokens; fixed before looking at any result.
 MEMORIZED_EXCESS = 0.3
 SETS = ("inherited", "teacher_only", "student_only")
 Pair = tuple[Cell, Cell]
@@ -119,10 +118,9 @@ def _set_rows(
                 (sets == name).to_numpy(dtype=np.float64), None if ids is None else ids.tolist()
             )
             found[population] = share
-            columns |= {"value": share.value, "lower": share.lower, "upper": share.upper}
+            columns |= bounds(share)
         yield row | columns
     net: Row = {"metric": f"{name}_net"}
     if len(found) == len(decided):
-        both = gap(found[PRIVATE], found[NEVER])
-        net |= {"value": both.value, "lower": both.lower, "upper": both.upper}
+        net |= bounds(gap(found[PRIVATE], found[NEVER]))
     yield row | net | {"n_members": len(decided[PRIVATE]), "n_nonmembers": len(decided[NEVER])}

@@ -1,9 +1,9 @@
 """Whether membership and memorization name the same techniques, and the same records.
 
-Techniques are compared over replicates (corrections, items 4 and 14): with fewer than two there is
-neither an interval nor a test, and the statement stays undecided. Records are compared within each
-student, by what it has more than its counterfactual. Membership is that of the study's primary
-attack, which every row names.
+Techniques are compared over replicates: with fewer than two there is neither an interval nor a
+test, and the statement stays undecided. Records are compared within each student, by what it has
+more than its counterfactual. Membership is that of the study's primary attack, which every row
+names.
 """
 
 import math
@@ -14,12 +14,10 @@ import pandas as pd
 
 from audits.statistics.agreement import crossings, ranking_agreement, top_overlap
 from audits.statistics.replication import ReplicateEstimate
-from studies.compare.comparisons import AttackScores
-from studies.compare.memorization import PRIVATE, Accuracies, Row
+from studies.compare.comparisons import AttackScores, Row, common_records, scores_of
+from studies.compare.memorization import PRIVATE, Accuracies
 from studies.compare.primary_attack import Attack
 from studies.plan.cells import Cell
-
-__all__ = ["STUDY_RUN", "disagreement_rows", "overlap_rows"]
 
 STUDY_RUN = "study"
 """`run` and `role` of rows about techniques, which belong to no single run."""
@@ -162,11 +160,8 @@ def overlap_rows(accuracies: Accuracies, scores: Scores, attack: Attack) -> Iter
 
 def _membership_excess(scores: Scores, cell: Cell, other: Cell, attack: Attack) -> pd.Series | None:
     """Returns a student's scores of private records minus its counterfactual's."""
-    ours, theirs = (scores.get(one.alias, {}).get(attack) for one in (cell, other))
-    if ours is None or theirs is None:
-        return None
-    common = ours.members.index.intersection(theirs.members.index)
-    return ours.members[common] - theirs.members[common]
+    runs = common_records(dict(scores_of([cell, other], scores)).get(attack, []))
+    return runs[0].members - runs[1].members if runs else None
 
 
 def _is_twin(one: Cell, cell: Cell) -> bool:

@@ -1,7 +1,7 @@
 """Rows that tell what extraction of a run's records its counterfactual and control do not explain.
 
-A short or formulaic answer extracts from a model that never met it (corrections, item 19), so every
-rate stands beside that of a run which differs in nothing but the records.
+A short or formulaic answer extracts from a model that never met it, so every rate stands beside
+that of a run which differs in nothing but the records.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,18 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from studies.compare.memorization import (
-    HELD_OUT,
-    NEVER,
-    PRIVATE,
-    Accuracies,
-    Row,
-    mean_excess,
-    read_accuracies,
-)
+from studies.compare.comparisons import Row
+from studies.compare.memorization import excess_rows, mean_excesses, read_accuracies
 from studies.plan.cells import Cell
-
-__all__ = ["EXCESS_METRICS", "extraction_rows"]
 
 EXCESS_METRICS = {
     "extraction_strength": "extraction_strength_excess",
@@ -46,22 +37,8 @@ def extraction_rows(
     for name, metric in EXCESS_METRICS.items():
         for measure in read_accuracies(done, results, shares, name):
             for cell, other in measure.pairs():
-                yield from _pair_rows(measure, cell, other, name, metric)
-
-
-def _pair_rows(
-    measure: Accuracies, cell: Cell, other: Cell, name: str, metric: str
-) -> Iterator[Row]:
-    for population in (PRIVATE, HELD_OUT, NEVER):
-        if not len(measure.excess(cell, other, population)):
-            continue
-        mean = mean_excess(measure, cell, other, population)
-        count = "n_members" if population == PRIVATE else "n_nonmembers"
-        bounds = {"value": mean.value, "lower": mean.lower, "upper": mean.upper, count: mean.n}
-        yield measure.row(cell, name, metric, run_b=other.alias) | {
-            "population": population,
-            **bounds,
-        }
+                means = mean_excesses(measure, cell, other)
+                yield from excess_rows(measure, cell, other, means, name, metric)
 
 
 def _shares(memorization: pd.DataFrame) -> pd.Series:

@@ -1,7 +1,7 @@
 """Rows that tell what of a student's memorization came through its teacher.
 
 All of them read the memorization table's token accuracy, record by record, after the runs: none is
-part of a fit (audits.md, Memorization; corrections, items 1, 2 and 13).
+part of a fit.
 """
 
 import json
@@ -15,28 +15,24 @@ from numpy.typing import NDArray
 
 from audits.statistics.conditional import (
     TAUS,
-    AboveCut,
     TaughtRecords,
     conditional_mean,
     difference_in_differences,
 )
 from audits.statistics.means import UtilityEstimate, gap, share_interval
 from common.roles import TAUGHT_ROLES
-from studies.compare.comparisons import comparison_pairs, record_clusters, run_identities
+from studies.compare.comparisons import (
+    Row,
+    bounds,
+    cluster_ids,
+    comparison_pairs,
+    record_clusters,
+    run_identities,
+)
 from studies.plan.cells import Cell
-
-__all__ = [
-    "TOKEN_ACCURACY",
-    "Accuracies",
-    "mean_excess",
-    "memorization_rows",
-    "read_accuracies",
-    "record_values",
-]
 
 TOKEN_ACCURACY = "token_accuracy"
 PRIVATE, HELD_OUT, NEVER = "private", "held_out", "never"
-Row = dict[str, object]
 RecordValues = dict[str, dict[str, dict[str, pd.Series]]]
 
 
@@ -91,11 +87,11 @@ class Accuracies:
         """
         known: dict[str, int] = {}
         for cell in cells:
-            own = self.clusters[cell.alias]
-            if own is None:
+            clusters = self.clusters[cell.alias]
+            if clusters is None:
                 return None
-            known |= own
-        return np.array([known[one] for one in records], dtype=np.int64)
+            known |= clusters
+        return cluster_ids(known, records)
 
     def row(self, cell: Cell, name: str, metric: str, **more: object) -> Row:
         """Starts a row of the results table."""
@@ -135,7 +131,7 @@ def read_accuracies(
 def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
     """Yields the excess over the other run of each pair, the conditional curves and their DiD."""
     for cell, other in accuracies.pairs():
-        yield from _excess_rows(accuracies, cell, other)
+        yield from _gap_rows(accuracies, cell, other)
         if (cell.role, other.role) == ("student", "counterfactual"):
             yield from _did_rows(accuracies, cell, other)
     for cell in accuracies.cells:
@@ -143,47 +139,63 @@ def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
             yield from _curve_rows(accuracies, cell)
 
 
-def _excess_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
-    """Yields `token_accuracy_excess` of private and never-seen records, and the gaps' difference.
+def _gap_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
+    """Yields `token_accuracy_excess` by population, and the difference of the gaps of two runs.
 
     `token_accuracy_gap_excess` is the gap between private and held-out records under one run minus
     that under the other; under the swap both sides count, the held-out records with the roles of
-    the runs exchanged. It is what the study's claims read (corrections, item 13): an excess on
-    private records alone is also that of a better writer.
+    the runs exchanged. It is what the study's claims read: an excess on private records alone is
+    also that of a better writer.
     """
-    found = {}
-    for population in (PRIVATE, HELD_OUT, NEVER):
-        excess = accuracies.excess(cell, other, population)
-        if not len(excess):
-            continue
-        found[population] = mean = mean_excess(accuracies, cell, other, population)
+    means = mean_excesses(accuracies, cell, other)
+    yield from excess_rows(accuracies, cell, other, means, TOKEN_ACCURACY, "token_accuracy_excess")
+    if {PRIVATE, HELD_OUT} <= set(means):
+        metric = "token_accuracy_gap_excess"
+        yield accuracies.row(cell, TOKEN_ACCURACY, metric, run_b=other.alias) | {
+            **bounds(gap(means[PRIVATE], means[HELD_OUT])),
+            "n_members": means[PRIVATE].n,
+            "n_nonmembers": means[HELD_OUT].n,
+        }
+
+
+def excess_rows(
+    accuracies: Accuracies,
+    cell: Cell,
+    other: Cell,
+    means: Mapping[str, UtilityEstimate],
+    name: str,
+    metric: str,
+) -> Iterator[Row]:
+    """Yields the mean excess of one run over another, by population.
+
+    Args:
+        accuracies: Shares by record.
+        cell: The run.
+        other: The run it is compared with.
+        means: What `mean_excesses` returned of them.
+        name: The measure.
+        metric: What its excess is called.
+    """
+    for population, mean in means.items():
         count = "n_members" if population == PRIVATE else "n_nonmembers"
-        yield accuracies.row(cell, TOKEN_ACCURACY, "token_accuracy_excess", run_b=other.alias) | {
-            "population": population,
-            **_bounds(mean),
-            count: mean.n,
-        }
-    if {PRIVATE, HELD_OUT} <= set(found):
-        yield accuracies.row(
-            cell, TOKEN_ACCURACY, "token_accuracy_gap_excess", run_b=other.alias
-        ) | {
-            **_bounds(gap(found[PRIVATE], found[HELD_OUT])),
-            "n_members": found[PRIVATE].n,
-            "n_nonmembers": found[HELD_OUT].n,
-        }
+        row = accuracies.row(cell, name, metric, run_b=other.alias)
+        yield row | {"population": population, count: mean.n, **bounds(mean)}
 
 
-def mean_excess(
-    accuracies: Accuracies, cell: Cell, other: Cell, population: str
-) -> UtilityEstimate:
-    """Returns the mean difference of two runs over the records of both, with its interval.
+def mean_excesses(accuracies: Accuracies, cell: Cell, other: Cell) -> dict[str, UtilityEstimate]:
+    """Returns the mean difference of two runs by population, where records are of both.
 
     The differences are numbers in [-1, 1]: the interval has a width also where the two runs agree
     on every record, as rates near 0 do.
     """
-    excess = accuracies.excess(cell, other, population)
-    ids = accuracies.cluster_ids([cell], excess.index)
-    return share_interval(excess.to_numpy(), None if ids is None else ids.tolist(), low=-1.0)
+    means = {}
+    for population in (PRIVATE, HELD_OUT, NEVER):
+        excess = accuracies.excess(cell, other, population)
+        if len(excess):
+            ids = accuracies.cluster_ids([cell], excess.index)
+            clusters = None if ids is None else ids.tolist()
+            means[population] = share_interval(excess.to_numpy(), clusters, low=-1.0)
+    return means
 
 
 def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
@@ -201,7 +213,7 @@ def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
             found = conditional_mean(records, tau)
             row = accuracies.row(cell, "conditional", TOKEN_ACCURACY, run_b=teachers[0].alias)
             cut = {"params": {**accuracies.params, "tau": tau}, "population": population}
-            yield row | _bounds(found) | cut | {count: found.n_members}
+            yield row | bounds(found) | cut | {count: found.n_members}
 
 
 def _did_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
@@ -217,7 +229,7 @@ def _did_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
         found = difference_in_differences(private, never, tau)
         yield accuracies.row(cell, "conditional", "did", run_b=other.alias) | {
             "params": {**accuracies.params, "tau": tau},
-            **_bounds(found),
+            **bounds(found),
             "n_members": found.n_members,
             "n_nonmembers": found.n_nonmembers,
         }
@@ -239,7 +251,3 @@ def _taught(
         teacher[common].to_numpy(dtype=np.float64),
         accuracies.cluster_ids([cell], common),
     )
-
-
-def _bounds(found: UtilityEstimate | AboveCut) -> Row:
-    return {"value": found.value, "lower": found.lower, "upper": found.upper}

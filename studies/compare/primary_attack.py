@@ -8,8 +8,6 @@ import pandas as pd
 
 from audits.results import params_json
 
-__all__ = ["LOSS", "REFERENCE", "Attack", "primary_attack"]
-
 Attack = tuple[str, str]
 """Name and parameters, as the tables hold them."""
 REFERENCE: Attack = ("reference", params_json({"reference": "base"}))

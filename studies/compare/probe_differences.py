@@ -1,7 +1,7 @@
 """Rows that tell what a probe of hidden states finds in a model beyond its counterfactual.
 
 A probe reads the text as well as the model. What the text gives away, the counterfactual's probe
-finds too, at the same block and on the same folds (corrections, item 26).
+finds too, at the same block and on the same folds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,12 @@ from audits.blocks.probe import joint_p_values
 from audits.blocks.rows import PERMUTED
 from audits.blocks.signals import HiddenProbe
 from audits.statistics.clusters import critical_value
-from studies.compare.comparisons import comparison_pairs, run_identities
+from studies.compare.comparisons import Row, comparison_pairs, run_identities
 from studies.plan.cells import Cell
-
-__all__ = ["PROBE_DIFFERENCE", "probe_difference_rows"]
 
 PROBE_DIFFERENCE = "probe_difference"
 _POPULATION = "private"
 _QUANTILE = critical_value(0.05)
-Row = dict[str, object]
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from audits.statistics import auroc
 from audits.statistics.relative_leakage import relative_leakage
-from studies.compare.comparisons import AttackScores, record_clusters, run_identities
+from studies.compare.comparisons import (
+    AttackScores,
+    Row,
+    bounds,
+    cluster_ids,
+    common_records,
+    record_clusters,
+    run_identities,
+    scores_of,
+)
 from studies.plan.cells import Cell
 
-__all__ = ["ANCHOR_STAGE", "relative_leakage_rows"]
-
 ANCHOR_STAGE = "direct"
-"""Stage of students that are fine-tuned on the private records themselves (corrections, item 27).
+"""Stage of students that are fine-tuned on the private records themselves.
 
 A study names it as a stage of its own: `direct: {role: reference, base: teacher, model: student}`.
 """
 
-Row = dict[str, object]
 Scores = Mapping[str, Mapping[tuple[str, str], AttackScores]]
 
 
@@ -37,16 +41,14 @@ def relative_leakage_rows(done: Sequence[Cell], results: pa.Table, scores: Score
         if cell.role not in ("student", "counterfactual") or anchor is None:
             continue
         clusters = record_clusters(cell)
-        for attack, ours in scores.get(cell.alias, {}).items():
-            theirs = scores.get(anchor.alias, {}).get(attack)
-            if theirs is None or cell.alias not in identities:
-                continue
-            yield {
-                **identities[cell.alias],
-                **{"audit": "membership", "population": "private", "run_b": anchor.alias},
-                **{"name": attack[0], "params": attack[1], "metric": "relative_leakage"},
-                **_columns(ours, theirs, clusters),
-            }
+        for attack, runs in scores_of([cell, anchor], scores):
+            if cell.alias in identities:
+                yield {
+                    **identities[cell.alias],
+                    **{"audit": "membership", "population": "private", "run_b": anchor.alias},
+                    **{"name": attack[0], "params": attack[1], "metric": "relative_leakage"},
+                    **_columns(common_records(runs), clusters),
+                }
 
 
 def _anchor(done: Sequence[Cell], cell: Cell) -> Cell | None:
@@ -57,27 +59,16 @@ def _anchor(done: Sequence[Cell], cell: Cell) -> Cell | None:
     return None
 
 
-def _columns(ours: AttackScores, theirs: AttackScores, clusters: Mapping[str, int] | None) -> Row:
+def _columns(runs: Sequence[AttackScores], clusters: Mapping[str, int] | None) -> Row:
     """Returns value, bounds and counts; counts alone where the anchor leaks nothing."""
-    sides = [
-        _paired(ours.members, theirs.members),
-        _paired(ours.nonmembers, theirs.nonmembers),
-    ]
-    counts: Row = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
-    if not all(counts.values()):
-        return counts
-    numbers = [
-        None if clusters is None else np.array([clusters[one] for one in side.index])
-        for side in sides
-    ]
-    (x, u), (y, v) = ((side["ours"].to_numpy(), side["theirs"].to_numpy()) for side in sides)
-    if auroc(u, v).value == 0.5:
-        return counts
-    found = relative_leakage(
-        (x, u), (y, v), member_clusters=numbers[0], nonmember_clusters=numbers[1]
+    student, anchor = runs
+    sizes = {"n_members": len(anchor.members), "n_nonmembers": len(anchor.nonmembers)}
+    if not all(sizes.values()) or auroc(anchor.members, anchor.nonmembers).value == 0.5:
+        return {**sizes}
+    ratio = relative_leakage(
+        (student.members, anchor.members),
+        (student.nonmembers, anchor.nonmembers),
+        member_clusters=cluster_ids(clusters, anchor.members.index),
+        nonmember_clusters=cluster_ids(clusters, anchor.nonmembers.index),
     )
-    return {"value": found.value, "lower": found.lower, "upper": found.upper, **counts}
-
-
-def _paired(ours: pd.Series, theirs: pd.Series) -> pd.DataFrame:
-    return pd.concat({"ours": ours, "theirs": theirs}, axis=1, join="inner")
+    return bounds(ratio) | sizes

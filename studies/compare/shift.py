@@ -11,8 +11,6 @@ from audits.statistics.clusters import critical_value
 from studies.compare.memorization import PRIVATE
 from studies.plan.cells import Cell
 
-__all__ = ["dealt_by_coins", "dealt_sides", "shift_of_splits"]
-
 _NAME = "blind"
 _HALF_WIDTH = critical_value(0.05)
 

@@ -9,8 +9,6 @@ import pandas as pd
 from audits.mechanism import AUDIT, Mechanism, mechanism_of, shown_technique
 from studies.plan.cells import Plan
 
-__all__ = ["as_they_ran", "mechanisms_of"]
-
 
 def mechanisms_of(results: pd.DataFrame) -> dict[str, Mechanism]:
     """Returns by run what of its technique's mechanism ran, as far as its results say.

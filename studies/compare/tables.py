@@ -28,8 +28,6 @@ from studies.compare.task_rows import task_rows
 from studies.plan.cells import Cell, Plan
 from studies.run.cell_state import CellFiles
 
-__all__ = ["COMPARISONS", "write_study_tables"]
-
 COMPARISONS = "comparisons.parquet"
 _STAMP = b"made_from"
 _TABLES = tuple(f"{name}.parquet" for name in SCHEMAS)

@@ -1,9 +1,9 @@
 """Weights that give every task as many records, on responses of the same lengths.
 
 Long answers give more tokens to tell a member by, and tasks differ in length: without matching, a
-difference between tasks may be one between lengths (corrections, item 13). Of each class of lengths
-every task counts with as many records as the task that has the fewest of it, each record with equal
-weight: what drawing that many at random comes to on average, without the draw.
+difference between tasks may be one between lengths. Of each class of lengths every task counts with
+as many records as the task that has the fewest of it, each record with equal weight: what drawing
+that many at random comes to on average, without the draw.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-__all__ = [
-    "FEWEST",
-    "MatchedSides",
-    "MatchedTasks",
-    "length_cuts",
-    "match_sides",
-    "match_tasks",
-    "record_lengths",
-    "record_tasks",
-]
 
 FEWEST = 10
 """Records a side and task below which nothing is said about tasks."""

@@ -1,7 +1,7 @@
 """Rows that compare tasks fairly: as many records of each, with responses of the same lengths.
 
 The audits' own rows by task take all records of a task. Tasks differ in how many records they have
-and in how long their responses are, and both move an AUROC or a gap (corrections, item 13).
+and in how long their responses are, and both move an AUROC or a gap.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +11,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from audits.statistics import Estimate, auroc, swap_estimate
+from audits.statistics import ComparisonEstimate, Estimate, auroc, swap_estimate
 from audits.statistics.means import UtilityEstimate, gap, share_interval
 from studies.compare.comparisons import (
     AttackScores,
+    Row,
+    bounds,
+    cluster_ids,
+    common_records,
+    compared,
     comparison_pairs,
     record_clusters,
     run_identities,
+    scores_of,
 )
 from studies.compare.memorization import (
     HELD_OUT,
@@ -35,11 +41,8 @@ from studies.compare.task_matching import (
 )
 from studies.plan.cells import Cell
 
-__all__ = ["EQUAL_LENGTHS", "RESPONSE_TOKENS", "task_rows"]
-
 EQUAL_LENGTHS = "_at_equal_lengths"
 RESPONSE_TOKENS = "response_tokens"
-Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,6 @@ class _Matched:
     @property
     def enough(self) -> bool:
         return self.sides.fewest >= FEWEST
-
-    def ids(self, records: pd.Index) -> list[int] | None:
-        """Returns the clusters of records."""
-        return None if self.clusters is None else [self.clusters[one] for one in records]
 
 
 def task_rows(
@@ -97,8 +96,10 @@ def task_rows(
     pairs = [pair for pair in comparison_pairs(done) if pair[1].role != "control"]
     for cell, other in [*((cell, None) for cell in done), *pairs]:
         clusters = record_clusters(cell)
-        for number, (attack, runs) in enumerate(_attacks(cell, other, by_attack)):
-            sides = match_sides(*_common(runs), tasks, lengths)
+        pair = [cell] if other is None else [cell, other]
+        for number, (attack, scored) in enumerate(scores_of(pair, by_attack)):
+            runs = common_records(scored)
+            sides = match_sides(runs[0].members.index, runs[0].nonmembers.index, tasks, lengths)
             if sides is None:
                 continue
             found = _Matched(sides, clusters)
@@ -109,25 +110,6 @@ def task_rows(
                 yield from _length_rows(shared, found)
     for accuracies in read_accuracies(done, results, memorization):
         yield from _memorization_rows(accuracies, tasks, lengths)
-
-
-def _attacks(
-    cell: Cell, other: Cell | None, by_attack: Mapping[str, Mapping[tuple[str, str], AttackScores]]
-) -> Iterator[tuple[tuple[str, str], list[AttackScores]]]:
-    """Yields each attack with its scores on a run, or on both of a pair."""
-    aliases = [one.alias for one in (cell, other) if one is not None]
-    for attack in by_attack.get(cell.alias, {}):
-        runs = [by_attack.get(alias, {}).get(attack) for alias in aliases]
-        if None not in runs:
-            yield attack, [one for one in runs if one is not None]
-
-
-def _common(runs: Sequence[AttackScores]) -> tuple[pd.Index, pd.Index]:
-    members, nonmembers = runs[0].members.index, runs[0].nonmembers.index
-    for one in runs[1:]:
-        members = members.intersection(one.members.index)
-        nonmembers = nonmembers.intersection(one.nonmembers.index)
-    return members, nonmembers
 
 
 def _membership_rows(shared: Row, runs: Sequence[AttackScores], found: _Matched) -> Iterator[Row]:
@@ -141,20 +123,19 @@ def _membership(runs: Sequence[AttackScores], found: _Matched, task: str) -> Row
     if not found.enough:
         return {}
     ours, theirs = found.sides.members.of(task), found.sides.nonmembers.of(task)
-    values = [
-        side[chosen.index].to_numpy(dtype=np.float64)
-        for one in runs
-        for side, chosen in ((one.members, ours), (one.nonmembers, theirs))
-    ]
-    statistic: Callable[..., Estimate] = auroc if len(runs) == 1 else swap_estimate
-    one = statistic(
-        *values,
-        member_clusters=found.ids(ours.index),
-        nonmember_clusters=found.ids(theirs.index),
-        member_weights=ours["weight"],
-        nonmember_weights=theirs["weight"],
+    chosen = [AttackScores(one.members[ours.index], one.nonmembers[theirs.index]) for one in runs]
+    statistic: Callable[..., Estimate | ComparisonEstimate] = (
+        auroc if len(runs) == 1 else swap_estimate
     )
-    return {"value": one.value, "lower": one.lower, "upper": one.upper}
+    return bounds(
+        compared(
+            statistic,
+            chosen,
+            found.clusters,
+            member_weights=ours["weight"],
+            nonmember_weights=theirs["weight"],
+        )
+    )
 
 
 def _length_rows(shared: Row, found: _Matched) -> Iterator[Row]:
@@ -199,8 +180,7 @@ def _gap(ours: pd.Series, theirs: pd.Series, found: _Matched, task: str, least: 
         return {}
     inside = _mean(ours, found.sides.members.of(task), found, least)
     outside = _mean(theirs, found.sides.nonmembers.of(task), found, least)
-    one = gap(inside, outside)
-    return {"value": one.value, "lower": one.lower, "upper": one.upper}
+    return bounds(gap(inside, outside))
 
 
 def _mean(
@@ -208,4 +188,5 @@ def _mean(
 ) -> UtilityEstimate:
     own = values[chosen.index].to_numpy(dtype=np.float64)
     weights = chosen["weight"].to_numpy()
-    return share_interval(own, found.ids(chosen.index), weights=weights, low=least)
+    ids = cluster_ids(found.clusters, chosen.index)
+    return share_interval(own, None if ids is None else ids.tolist(), weights=weights, low=least)
