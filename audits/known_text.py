@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-AUDIT = "known_text"
+from audits.rows import Audit
+
+AUDIT = Audit.known_text
 """The rows of this audit warn; a model that knows the text has none."""
 
 

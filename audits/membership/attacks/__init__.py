@@ -42,7 +42,6 @@ __all__ = [
     "ReleasedZlib",
     "SaMIA",
     "Zlib",
-    "describe",
 ]
 
 
