@@ -127,7 +127,7 @@ class Interval(Protocol):
     """A figure with the ends of its interval, NaN or None where one could not be measured."""
 
     @property
-    def value(self) -> float:
+    def value(self) -> float | None:
         """The figure."""
 
     @property
@@ -159,7 +159,7 @@ def bounds(found: Interval | None) -> Bounds:
     return {"value": known(found.value), "lower": known(found.lower), "upper": known(found.upper)}
 
 
-def tagged(tag: str, row: ResultRow) -> dict[str, float]:
-    """Returns a row's value and the ends of its interval, where known, by TensorBoard tag."""
-    numbers = {tag: row.value, f"{tag}/lower": row.lower, f"{tag}/upper": row.upper}
+def tagged(tag: str, found: Interval) -> dict[str, float]:
+    """Returns a figure and the ends of its interval, where known, by TensorBoard tag."""
+    numbers = {tag: found.value, f"{tag}/lower": found.lower, f"{tag}/upper": found.upper}
     return {name: float(number) for name, number in numbers.items() if number is not None}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.blocks.profile import Profile
-from audits.rows import ResultRow, ScoreRow
+from audits.rows import ResultRow, ScoreRow, tagged
 from audits.scoring.blind_baseline import BlindSide
 from audits.statistics.estimates import FloatArray
 from datamodules.records import InstructionRecord
@@ -146,15 +146,9 @@ def title(name: object, params: Mapping[str, object]) -> str:
 
 def scalars(profile: Profile, population: str) -> dict[str, float]:
     """Returns AUROCs with their intervals, and what is told over blocks, by TensorBoard tag."""
-    found = {}
+    found: dict[str, float] = {}
     for figure in profile.figures:
         place = "all" if figure.block is None else f"block_{figure.block:02d}"
-        tag = f"blocks/{population}/{title(profile.name, profile.params)}/{figure.metric}/{place}"
-        for value, suffix in (
-            (figure.value, ""),
-            (figure.lower, "/lower"),
-            (figure.upper, "/upper"),
-        ):
-            if value is not None:
-                found[tag + suffix] = value
+        name = title(profile.name, profile.params)
+        found |= tagged(f"blocks/{population}/{name}/{figure.metric}/{place}", figure)
     return found
