@@ -15,7 +15,8 @@ setup(
     ],
     package_dir={"kd_privacy.configs": "configs"},
     package_data={
-        "kd_privacy": ["*.html"],
+        "kd_privacy": ["*.html", "help/*.txt"],
+        "datamodules.synthetic": ["*.yaml"],
         **{f"kd_privacy.configs{folder}": ["*.yaml"] for folder in FRAGMENTS},
         "studies.report": ["*.html", "*.css", "*.js", "*.json"],
     },

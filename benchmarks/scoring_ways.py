@@ -26,6 +26,7 @@ from audits.membership.attacks import (
 from audits.membership.frequencies import TokenFrequencies
 from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
+from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import TokenStatistics
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.records import InstructionRecord
@@ -77,7 +78,8 @@ def all_logits(lm: CausalLM, work: Workload) -> None:
 
 
 def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
-    tables = [
+    places = {record.id: place for place, record in enumerate(work.records)}
+    tables = (
         TokenStatistics.from_batch(
             batch.record_ids,
             batch.response_mask.sum(dim=1),
@@ -85,8 +87,9 @@ def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
             token_ids=batch.targets(),
         )
         for batch in work.batches
-    ]
-    return TokenStatistics.concatenate(tables).select([record.id for record in work.records])
+    )
+    batches = (([places[name] for name in table.record_ids], table) for table in tables)
+    return StatisticsFile.of_batches(list(places), batches).read()
 
 
 def ours(lm: CausalLM, work: Workload) -> Scores:

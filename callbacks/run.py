@@ -3,28 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from common.ranks import Ranks
+from common.roles import COUNTERFACTUAL_ROLES, Role
 from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord
 from kdmodules.language_model import LanguageModelModule
-
-Role = Literal[
-    "base",
-    "teacher",
-    "counterfactual_teacher",
-    "init",
-    "control",
-    "counterfactual",
-    "student",
-    "reference",
-    "external",
-]
-ROLES: tuple[str, ...] = get_args(Role)
-_COUNTERFACTUAL_ROLES = ("counterfactual_teacher", "counterfactual")
 
 
 class RunIdentity(Callback):
@@ -44,13 +30,13 @@ class RunIdentity(Callback):
     def __init__(
         self,
         name: str | None = None,
-        role: Role = "external",
+        role: Role = Role.external,
         family: str | None = None,
         size: str | None = None,
         technique: str | None = None,
     ) -> None:
         self.name = name
-        self.role = role
+        self.role = Role(role)
         self.family = family
         self.size = size
         self.technique = technique
@@ -143,6 +129,6 @@ class RunContext:
         round.
         """
         role, split = run_identity(self.trainer).role, self.module.training_split
-        swapped = role in _COUNTERFACTUAL_ROLES or split == "held_out"
+        swapped = role in COUNTERFACTUAL_ROLES or split == "held_out"
         other = {"private": "held_out", "held_out": "private"} if swapped else {}
         return lambda side, use: self.data.by_role(other.get(side, side), use)

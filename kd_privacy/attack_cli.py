@@ -28,18 +28,20 @@ _DESCRIPTION = (
 )
 
 
-def run_attacks(arguments: Sequence[str]) -> None:
+def run_attacks(arguments: Sequence[str], parser_class: type[ArgumentParser]) -> None:
     """Runs `kd-privacy attack`.
 
     Args:
         arguments: The command line behind the command's name.
+        parser_class: The parser that tells a mistake in one line.
 
     Raises:
         UserError: No stored audit there, something that an attack needs was not stored, or no
             membership audit among the fragments.
     """
-    options = _parser().parse_args(list(arguments))
-    callbacks = _parser().instantiate_classes(options).trainer.callbacks or []
+    parser = _parser(parser_class)
+    options = parser.parse_args(list(arguments))
+    callbacks = parser.instantiate_classes(options).trainer.callbacks or []
     audits = [one for one in callbacks if isinstance(one, MembershipAudit)]
     if not audits:
         raise UserError(
@@ -51,8 +53,8 @@ def run_attacks(arguments: Sequence[str]) -> None:
     _print(found)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
+    parser = parser_class(
         prog=f"kd-privacy {COMMAND}",
         description=_DESCRIPTION,
         allow_abbrev=False,

@@ -58,7 +58,7 @@ class Scored(Measurement):
             ``calibration``).
     """
 
-    file_format: ClassVar[str] = "arrow"
+    file_format: ClassVar[str] = "tokens"
 
     model: str = AUDITED
     text: TextVariant = field(default_factory=Original)

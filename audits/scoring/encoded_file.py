@@ -1,6 +1,5 @@
 """Token ids of many records on disk: a batch of them at a time becomes Python numbers."""
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,13 +7,12 @@ from typing import overload
 
 import numpy as np
 
-from audits.scoring.owned_file import OwnedFile
+from audits.scoring.ragged_file import RaggedFile
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
 
 Records = Sequence[InstructionRecord]
-_Token = np.int32
 
 
 class EncodedFile(Sequence[EncodedRecord]):
@@ -33,24 +31,21 @@ class EncodedFile(Sequence[EncodedRecord]):
         folder: Path | None = None,
     ) -> None:
         self._records = records
-        self._file = OwnedFile.nameless(folder)
-        self._prompts = np.zeros(len(records), dtype=np.int32)
-        self._responses = np.zeros(len(records), dtype=np.int32)
+        self._file = RaggedFile.nameless(np.int32, folder)
+        self._prompts = np.zeros(len(records), dtype=np.int64)
+        self._lengths = np.zeros(len(records), dtype=np.int64)
         self._cuts = np.zeros((len(records), 2), dtype=bool)
         for places in shard_places(len(records), SHARD_RECORDS):
             first, last = int(places[0]), int(places[-1])
-            self._append(first, encode(records[first : last + 1]))
-        self._file.stream.flush()
-        lengths = self._prompts.astype(np.int64) + self._responses
-        self._starts = lengths.cumsum() - lengths
+            self._append(slice(first, last + 1), encode(records[first : last + 1]))
+        self._starts = self._lengths.cumsum() - self._lengths
 
-    def _append(self, first: int, encoded: Sequence[EncodedRecord]) -> None:
-        own = slice(first, first + len(encoded))
-        self._prompts[own] = [len(one.prompt_ids) for one in encoded]
-        self._responses[own] = [len(one.response_ids) for one in encoded]
-        self._cuts[own] = [(one.prompt_cut, one.response_cut) for one in encoded]
+    def _append(self, places: slice, encoded: Sequence[EncodedRecord]) -> None:
+        self._prompts[places] = [len(record.prompt_ids) for record in encoded]
+        self._lengths[places] = [len(record) for record in encoded]
+        self._cuts[places] = [(record.prompt_cut, record.response_cut) for record in encoded]
         ids = chain.from_iterable(chain(one.prompt_ids, one.response_ids) for one in encoded)
-        self._file.stream.write(np.fromiter(ids, dtype=_Token).tobytes())
+        self._file.append(np.fromiter(ids, dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -65,12 +60,8 @@ class EncodedFile(Sequence[EncodedRecord]):
         """Reads one record, or several."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        record = self._records[index]
-        prompt, response = int(self._prompts[index]), int(self._responses[index])
-        size = np.dtype(_Token).itemsize
-        start = int(self._starts[index]) * size
-        content = os.pread(self._file.descriptor, (prompt + response) * size, start)
-        ids = np.frombuffer(content, dtype=_Token).tolist()
+        record, prompt = self._records[index], int(self._prompts[index])
+        ids = self._file.read(self._starts[[index]], self._lengths[[index]]).tolist()
         prompt_cut, response_cut = self._cuts[index].tolist()
         return EncodedRecord(
             record.id,

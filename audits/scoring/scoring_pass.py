@@ -7,7 +7,6 @@ from pathlib import Path
 from torch import Tensor
 
 from audits.scoring.statistics_file import StatisticsFile
-from audits.scoring.statistics_spool import StatisticsSpool
 from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
 from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
@@ -51,11 +50,9 @@ def score_records(
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
     """
-    spool = StatisticsSpool([record.record_id for record in encoded], folder)
     batches = scored_batches(lm, encoded, pad_id, ranks, batch_size, max_batch_tokens, progress)
-    for places, table in batches:
-        spool.append(places, table)
-    return spool.finish(key)
+    record_ids = [record.record_id for record in encoded]
+    return StatisticsFile.of_batches(record_ids, batches, folder, key)
 
 
 def scored_batches(

@@ -18,8 +18,6 @@ SHARD_RECORDS = 512
 
 _VALUES = ("logp", "mean", "variance", "rank")
 _TOKEN_IDS = "token_ids"
-COLUMNS = (*_VALUES, _TOKEN_IDS)
-"""What a table may say of a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,34 +127,6 @@ class TokenStatistics:
         names = _VALUES if self.token_ids is None else (*_VALUES, _TOKEN_IDS)
         return {name: getattr(self, name) for name in names}
 
-    @classmethod
-    def concatenate(cls, parts: Sequence["TokenStatistics"]) -> "TokenStatistics":
-        """Joins tables of disjoint records, in the order given.
-
-        Raises:
-            ValueError: if there is no part, their keys, facts or columns differ, or a record is in
-                two of them.
-        """
-        if not parts or any(part._kind != parts[0]._kind for part in parts):
-            raise ValueError(
-                "concatenate needs at least one table, all of them with the same key, facts and "
-                "columns"
-            )
-        lengths = torch.cat([part.lengths for part in parts])
-        record_ids = [record_id for part in parts for record_id in part.record_ids]
-        columns = [part.columns() for part in parts]
-        joined = {name: torch.cat([one[name] for one in columns]) for name in columns[0]}
-        return cls.of_columns(record_ids, lengths, joined, parts[0].key, parts[0].facts)
-
-    @property
-    def _kind(self) -> tuple[StatisticsKey | None, Mapping[str, float], bool]:
-        return self.key, self.facts, self.token_ids is None
-
-    @property
-    def entropy(self) -> Tensor:
-        """Entropy of the model's distribution at each token, [n], nats."""
-        return -self.mean
-
     @property
     def lengths(self) -> Tensor:
         """Scored tokens of each record, [B] int64."""
@@ -164,14 +134,6 @@ class TokenStatistics:
 
     def __len__(self) -> int:
         return len(self.record_ids)
-
-    def select(self, record_ids: Sequence[str]) -> "TokenStatistics":
-        """Returns the records asked for, in the order asked for.
-
-        Raises:
-            ValueError: if a record is not in the table, or asked for twice.
-        """
-        return self.take(places_of(self.record_ids, record_ids))
 
     def take(self, places: Tensor) -> "TokenStatistics":
         """Returns the records at some distinct places, [K] int64, in the order given."""
@@ -201,19 +163,6 @@ def shard_places(n: int, n_records: int) -> Iterator[Tensor]:
     """
     for start in range(0, n, n_records):
         yield torch.arange(start, min(start + n_records, n))
-
-
-def places_of(known: Sequence[str], wanted: Sequence[str]) -> Tensor:
-    """Returns where each record is, [K] int64.
-
-    Raises:
-        ValueError: if one is nowhere.
-    """
-    places = {record_id: place for place, record_id in enumerate(known)}
-    missing = [record_id for record_id in wanted if record_id not in places]
-    if missing:
-        raise ValueError(f"{len(missing)} records are not in the table, first {missing[0]!r}")
-    return torch.tensor([places[record_id] for record_id in wanted], dtype=torch.int64)
 
 
 def record_set_hash(records: Sequence[InstructionRecord]) -> str:

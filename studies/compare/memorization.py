@@ -21,6 +21,7 @@ from audits.statistics.conditional import (
     difference_in_differences,
 )
 from audits.statistics.means import UtilityEstimate, gap, share_interval
+from common.roles import TAUGHT_ROLES
 from studies.compare.comparisons import comparison_pairs, record_clusters, run_identities
 from studies.plan.cells import Cell
 
@@ -37,7 +38,6 @@ TOKEN_ACCURACY = "token_accuracy"
 PRIVATE, HELD_OUT, NEVER = "private", "held_out", "never"
 Row = dict[str, object]
 RecordValues = dict[str, dict[str, dict[str, pd.Series]]]
-_TAUGHT_ROLES = ("student", "counterfactual", "control")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
         if (cell.role, other.role) == ("student", "counterfactual"):
             yield from _did_rows(accuracies, cell, other)
     for cell in accuracies.cells:
-        if cell.role in _TAUGHT_ROLES:
+        if cell.role in TAUGHT_ROLES:
             yield from _curve_rows(accuracies, cell)
 
 

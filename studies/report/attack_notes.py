@@ -2,14 +2,15 @@
 
 import pandas as pd
 
-from studies.report.study_data import ATTACK_NAMES, StudyData
+from audits.membership.attacks import Loss, Reference
+from studies.report.study_data import StudyData
 
 __all__ = ["attack_notes"]
 
 _SAME_RANKING = 0.9999
 """Rank correlation from which two attacks are one: no record of 1,000 moves by more than a few."""
 
-_OTHERS = {"spearman_reference": "reference", "spearman_loss": "loss"}
+_OTHERS = {"spearman_reference": Reference.title, "spearman_loss": Loss.title}
 
 
 def attack_notes(data: StudyData) -> dict[tuple[str, str], str]:
@@ -31,7 +32,7 @@ def attack_notes(data: StudyData) -> dict[tuple[str, str], str]:
         for metric, other in _OTHERS.items():
             correlations = own[own["metric"] == metric]["value"]
             if len(correlations) and (correlations >= _SAME_RANKING).all():
-                parts.append(f"the ranking of {ATTACK_NAMES[other]}")
+                parts.append(f"the ranking of {other}")
         if parts:
             found[str(label), str(attack)] = ", ".join(parts)
     return found

@@ -42,4 +42,24 @@ __all__ = [
     "ReleasedZlib",
     "SaMIA",
     "Zlib",
+    "describe",
 ]
+
+
+def describe(name: str) -> type[Attack] | None:
+    """Returns the attack of an id, with its title, description and threat model.
+
+    Args:
+        name: The id in the tables.
+
+    Returns:
+        Its class; None for an id that is no attack of this project.
+    """
+    return _BY_NAME.get(name)
+
+
+_ATTACKS: tuple[type[Attack], ...] = (
+    *(ConRecall, DCPDD, GradNorm, LiRA, Loss, Lowercase, MinK, MinKPlusPlus, MoPe, Neighbour, PAC),
+    *(RMIA, Recall, Reference, ReleasedMinK, ReleasedMinKPlusPlus, ReleasedZlib, SaMIA, Zlib),
+)
+_BY_NAME = {attack.name: attack for attack in _ATTACKS}

@@ -17,6 +17,8 @@ class Attack(ABC):
 
     Attributes:
         name: the attack's id in every table.
+        title: what a page calls it.
+        description: one sentence for a reader: what the score says of a record.
         threat_model: what the attacker is assumed to have.
         compares_records: whether a record's score depends on other records. The attack is then
             given them all, not a shard at a time, and must reduce the tokens of each to a few
@@ -24,6 +26,8 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
     threat_model: ClassVar[str]
     compares_records: ClassVar[bool] = False
 

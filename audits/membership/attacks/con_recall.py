@@ -31,6 +31,8 @@ class ConRecall(Attack):
     """
 
     name = "con_recall"
+    title = "Con-ReCall"
+    description = "How much more the response gains from non-members before it than from members."
     threat_model = (
         "sees log-probabilities of chosen text, knows some members and holds records of non-members"
     )

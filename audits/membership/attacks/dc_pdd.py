@@ -38,6 +38,8 @@ class DCPDD(Attack):
     """
 
     name = "dc_pdd"
+    title = "DC-PDD"
+    description = "How probable its tokens are, weighed by how rare they are in plain text."
     threat_model = "sees log-probabilities of given text and holds a corpus of plain text"
 
     def __init__(

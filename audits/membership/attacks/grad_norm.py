@@ -29,6 +29,8 @@ class GradNorm(Attack):
     """
 
     name = "grad_norm"
+    title = "Gradient norm"
+    description = "How small the gradient of its loss is."
     threat_model = "holds the weights"
 
     def __init__(self, p: float = 2.0) -> None:

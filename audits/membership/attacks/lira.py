@@ -48,6 +48,8 @@ class LiRA(Attack):
     """
 
     name = "lira"
+    title = "LiRA"
+    description = "Likelihood ratio between models that met the record and models that did not."
     compares_records = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
 

@@ -14,6 +14,8 @@ class Loss(Attack):
     """Mean log-probability of the response's tokens, nats per token: minus the loss."""
 
     name = "loss"
+    title = "Loss"
+    description = "Mean log-probability of its tokens."
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

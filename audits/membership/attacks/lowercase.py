@@ -22,6 +22,8 @@ class Lowercase(Attack):
     """
 
     name = "lowercase"
+    title = "Lowercase"
+    description = "How much of its likelihood is lost in lowercase letters."
     threat_model = "sees log-probabilities of chosen text"
 
     @property

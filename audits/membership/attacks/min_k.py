@@ -22,6 +22,8 @@ class MinK(ShareAttack):
     """
 
     name = "min_k"
+    title = "Min-K%"
+    description = "Mean log-probability of its least likely tokens."
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

@@ -26,6 +26,8 @@ class MinKPlusPlus(ShareAttack):
     """
 
     name = "min_k_plus_plus"
+    title = "Min-K%++"
+    description = "Min-K%, each token set against the whole next-token distribution."
     threat_model = "sees the whole next-token distribution at each token of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

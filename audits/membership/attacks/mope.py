@@ -42,6 +42,8 @@ class MoPe(Attack):
     """
 
     name = "mope"
+    title = "MoPe"
+    description = "How much the loss rises when noise is added to the weights."
     threat_model = "holds the weights"
 
     def __init__(

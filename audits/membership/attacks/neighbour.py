@@ -38,6 +38,8 @@ class Neighbour(Attack):
     """
 
     name = "neighbour"
+    title = "Neighbour"
+    description = "How much likelier it is than perturbed copies of itself."
     threat_model = "sees log-probabilities of chosen text"
 
     def __init__(

@@ -36,6 +36,10 @@ class PAC(Attack):
     """
 
     name = "pac"
+    title = "PAC"
+    description = (
+        "How far its most and least likely tokens lie apart, against copies with swapped words."
+    )
     threat_model = "sees log-probabilities of chosen text"
 
     def __init__(self, copies: int = 5, share: float = 0.3) -> None:

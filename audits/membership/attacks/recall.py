@@ -29,6 +29,8 @@ class Recall(Attack):
     """
 
     name = "recall"
+    title = "ReCaLL"
+    description = "How much its likelihood changes after records of non-members."
     threat_model = "sees log-probabilities of chosen text and holds records of non-members"
 
     def __init__(self, shots: int = 10) -> None:

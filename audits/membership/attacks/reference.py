@@ -26,6 +26,8 @@ class Reference(Attack):
     """
 
     name = "reference"
+    title = "Reference"
+    description = "How much likelier it is than under a model that never met it."
     threat_model = "sees log-probabilities of given text and holds a model without the records"
 
     def __init__(self, reference: str = "base") -> None:

@@ -22,6 +22,8 @@ class ReleasedMinK(ShareAttack):
     """
 
     name = "as_released_min_k"
+    title = "Min-K%, as released"
+    description = "Min-K% as published code computes it, on probabilities."
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

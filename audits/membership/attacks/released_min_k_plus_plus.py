@@ -22,6 +22,8 @@ class ReleasedMinKPlusPlus(ShareAttack):
     """
 
     name = "as_released_min_k_plus_plus"
+    title = "Min-K%++, as released"
+    description = "Min-K%++ as published code computes it, on probabilities."
     threat_model = "sees the whole next-token distribution on given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

@@ -17,6 +17,8 @@ class ReleasedZlib(Attack):
     """Mean log-probability over the bytes of the compressed argmax text, nats per byte."""
 
     name = "as_released_zlib"
+    title = "Zlib, as released"
+    description = "Zlib as published code computes it, by the compressed argmax text."
     threat_model = "sees the whole next-token distribution on given text"
 
     @property

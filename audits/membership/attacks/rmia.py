@@ -56,6 +56,8 @@ class RMIA(Attack):
     """
 
     name = "rmia"
+    title = "RMIA"
+    description = "Share of population records against which its likelihood ratio is the larger."
     compares_records = True
     threat_model = "sees log-probabilities of given text and holds models without the records"
 

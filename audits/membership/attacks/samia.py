@@ -32,6 +32,8 @@ class SaMIA(Attack):
     """
 
     name = "samia"
+    title = "SaMIA"
+    description = "How much of the text sampled continuations reproduce."
     threat_model = "samples text after given text"
 
     def __init__(self, samples: int = 10, temperature: float = 1.0, top_k: int = 50) -> None:

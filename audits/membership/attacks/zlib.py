@@ -18,6 +18,8 @@ class Zlib(Attack):
     """Mean log-probability over the bytes of the compressed response, nats per token and byte."""
 
     name = "zlib"
+    title = "Zlib"
+    description = "Mean log-probability against how well the text compresses."
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

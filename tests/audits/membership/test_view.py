@@ -6,8 +6,8 @@ import torch
 from audits.membership.measurements import Scored
 from audits.scoring.token_statistics import TokenStatistics
 from tests.audits.membership.conftest import (
+    LENGTHS,
     Case,
-    empty_scores,
     random_statistics,
     records,
     view_of,
@@ -15,10 +15,8 @@ from tests.audits.membership.conftest import (
 
 
 def with_gap(seed: int, gap: str) -> TokenStatistics:
-    table = random_statistics(seed)
-    rest = [record_id for record_id in table.record_ids if record_id != gap]
-    nothing = TokenStatistics.from_batch([gap], torch.tensor([0]), empty_scores())
-    return TokenStatistics.concatenate([table.select(rest), nothing]).select(table.record_ids)
+    place = int(gap.removeprefix("record-"))
+    return random_statistics(seed, (*LENGTHS[:place], 0, *LENGTHS[place + 1 :]))
 
 
 def test_records_without_tokens_are_exposed_and_left_out() -> None:
@@ -42,4 +40,4 @@ def test_tables_of_other_records_are_refused() -> None:
     with pytest.raises(ValueError, match="audited: original text"):
         view_of(records()[::-1], table)
     with pytest.raises(ValueError, match="base: original text"):
-        view_of(records(), table, base=table.select(table.record_ids[:-1]))
+        view_of(records(), table, base=table.take(torch.arange(len(table) - 1)))

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.run import Role, RunContext, RunIdentity
+from callbacks.run import RunContext, RunIdentity
+from common.roles import Role
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Roles, SplitOptions
 
@@ -12,11 +13,11 @@ from datamodules.split_options import Roles, SplitOptions
 @pytest.mark.parametrize(
     ("role", "split", "trained"),
     [
-        ("teacher", "private", "private"),
-        ("student", "public", "private"),
-        ("counterfactual_teacher", "held_out", "held_out"),
-        ("counterfactual", "public", "held_out"),
-        ("external", "held_out", "held_out"),
+        (Role.teacher, "private", "private"),
+        (Role.student, "public", "private"),
+        (Role.counterfactual_teacher, "held_out", "held_out"),
+        (Role.counterfactual, "public", "held_out"),
+        (Role.external, "held_out", "held_out"),
     ],
 )
 def test_nonmember_shots_are_never_what_the_teacher_met(

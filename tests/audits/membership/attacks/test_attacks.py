@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from audits.membership import attacks as package
 from audits.membership.attacks import (
     Attack,
     Loss,
@@ -99,11 +100,10 @@ def test_scores_equal_the_float64_loop(
 @pytest.mark.parametrize("attack", [Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()])
 def test_record_order_changes_no_score(case: Case, attack: Attack) -> None:
     order = [3, 0, 7, 2, 5, 1, 6, 4]
-    ids = [f"record-{i}" for i in order]
     shuffled = view_of(
         [case.view.records[i] for i in order],
-        case.view.statistics.select(ids),
-        base=case.view.tokens(BASE).select(ids),
+        case.view.statistics.take(torch.tensor(order)),
+        base=case.view.tokens(BASE).take(torch.tensor(order)),
     )
     torch.testing.assert_close(
         attack.score(shuffled), attack.score(case.view)[order], rtol=1e-12, atol=0
@@ -212,4 +212,17 @@ def test_names_params_and_requirements() -> None:
         "reference": ({"reference": "base"}, {Scored(), BASE}),
     }
     assert json.loads(json.dumps(MinK(k=0.3).params)) == {"k": 0.3}
-    assert all(a.threat_model for a in (Loss(), Zlib(), MinK(), MinKPlusPlus(), Reference()))
+
+
+def test_every_attack_says_what_it_is() -> None:
+    classes = [
+        found
+        for name in package.__all__
+        if isinstance(found := getattr(package, name), type) and found is not Attack
+    ]
+    assert len({found.title for found in classes}) == len(classes) == 19
+    for found in classes:
+        assert package.describe(found.name) is found
+        assert found.description.endswith(".")
+        assert found.threat_model
+    assert package.describe("somebody_elses") is None
