@@ -1,8 +1,9 @@
 """What an audit is given, and what it returns: no trainer, no run folder, no configuration."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from matplotlib.figure import Figure
 
@@ -183,3 +184,28 @@ class AuditContext:
             known[asked] = shift_test
             self.tell(shift_test)
         return known[asked]
+
+
+class Measure(Protocol):
+    """An attack, a metric or a signal: its id and its options."""
+
+    name: ClassVar[str]
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Options that tell two uses apart."""
+
+
+def require_distinct(option: str, measures: Sequence[Measure]) -> None:
+    """Refuses an audit of nothing, or of one thing twice.
+
+    Args:
+        option: The option that names them: attacks, metrics or signals.
+        measures: What it names.
+
+    Raises:
+        UserError: If there are none, or two with the same name and parameters.
+    """
+    names = [(measure.name, str(measure.params)) for measure in measures]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{option} are {[name for name, _ in names]}: name at least one, each once")

@@ -1,11 +1,36 @@
 """Whether a model knows anything of the text that it is audited on."""
 
+import math
 from collections.abc import Iterable, Mapping
 
-from audits.rows import Audit
+from audits.rows import Audit, ResultRow
 
 AUDIT = Audit.known_text
 """The rows of this audit warn; a model that knows the text has none."""
+
+_LEAST_KNOWN = 0.9
+"""Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
+
+
+def known_text_rows(loss: float, vocabulary_size: int) -> list[ResultRow]:
+    """Returns the row that warns of a model that guesses; none of one that knows the text.
+
+    Args:
+        loss: Development loss in nats per token.
+        vocabulary_size: Tokens that a guess is among.
+    """
+    uniform = math.log(vocabulary_size)
+    if loss < _LEAST_KNOWN * uniform:
+        return []
+    return [
+        ResultRow(
+            population="development",
+            name="development_loss",
+            metric="nats_per_token",
+            value=loss,
+            params={"uniform_nats": round(uniform, 6)},
+        )
+    ]
 
 
 def known_text_warning(row: Mapping[str, object]) -> str:

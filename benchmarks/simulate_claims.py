@@ -17,17 +17,16 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from studies.claims.crossing import measures_disagree
-from studies.claims.factors import factors_matter, levels_differ
-from studies.claims.leakage import every_technique_leaks
+from studies.claims.every_technique_leaks import every_technique_leaks
+from studies.claims.levels import factors_matter, levels_differ
 from studies.claims.matching import at_common_utility
+from studies.claims.measures_disagree import measures_disagree
 from studies.claims.sample import Sample
-from studies.claims.techniques import technique_matters
+from studies.claims.technique_matters import technique_matters
 from studies.claims.verdict import (
     BLOCK_MARGIN,
     MEMBERSHIP_MARGIN,
     MEMORIZATION_MARGIN,
-    Evidence,
     Outcome,
     Verdict,
     all_of,
@@ -86,7 +85,7 @@ def sample(values: np.ndarray, columns: tuple[str, ...] = ()) -> Sample:
 
 def verdict(outcome: Outcome, r: int) -> Verdict:
     """What a study with r replicates says of it."""
-    return state(outcome, "simulated", Evidence(r)).outcome.verdict
+    return state(outcome, "simulated", r).outcome.verdict
 
 
 def leakage(leaks: np.ndarray, means: np.ndarray) -> Draw:

@@ -5,12 +5,11 @@ from lightning.pytorch import LightningModule, Trainer
 from audits.blocks.audit import audit_blocks, check_blocks
 from audits.blocks.figures import earlier_rows
 from audits.blocks.signals import BlockSignal
-from audits.context import Measurements
+from audits.context import Measurements, require_distinct
 from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, run_folder
-from common.errors import UserError
 
 _DEFAULT_BLIND = BlindOptions()
 
@@ -48,11 +47,7 @@ class BlockAudit(AuditCallback):
         max_batch_tokens: int = 8192,
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
-        names = [(signal.name, str(signal.params)) for signal in signals]
-        if not signals or len(set(names)) < len(names):
-            raise UserError(
-                f"signals are {[name for name, _ in names]}: name at least one, each once"
-            )
+        require_distinct("signals", signals)
         self.signals = signals
         self.populations = populations
         self.blind = blind

@@ -53,8 +53,8 @@ class ModelExport(Callback):
     @staticmethod
     def _write(context: RunContext, weights: Mapping[str, Tensor]) -> None:
         folder = run_folder(context.trainer) / "export"
-        data = context.data
-        if not isinstance(data, InstructionDataModule):
+        data, split = context.data, context.module.training_split
+        if not isinstance(data, InstructionDataModule) or split is None:
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
         model = context.module.language_model.model
         adapter = adapter_of(model)
@@ -69,7 +69,7 @@ class ModelExport(Callback):
             {name: version(name) for name in PACKAGES},
             DataDescription(
                 source=data.source,
-                split=context.module.training_split,
+                split=split,
                 counts={summary.split: summary.records for summary in data.describe()},
                 protocol=data.splits.protocol,
             ),

@@ -1,17 +1,13 @@
 """Looks, before any audit, whether the model knows anything of the text that it is audited on."""
 
-import math
 import sys
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from audits.known_text import AUDIT, known_text_warning
-from audits.results import Row, write_part
+from audits.known_text import AUDIT, known_text_rows, known_text_warning
+from audits.results import write_part
 from callbacks.last_validation import is_last_validation
 from callbacks.run import RunContext, run_folder, run_identity
-
-_LEAST_KNOWN = 0.9
-"""Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
 
 
 class KnownText(Callback):
@@ -29,23 +25,12 @@ class KnownText(Callback):
             return
         context = RunContext.of(trainer, pl_module)
         loss = context.module.development_loss()
-        uniform = math.log(context.module.language_model.vocabulary_size)
         if not trainer.is_global_zero:
             return
-        rows = [_row(context, loss, uniform)] if loss >= _LEAST_KNOWN * uniform else []
+        identity = run_identity(trainer).columns(context.module.seed)
+        common = {**identity, "step": context.step, "audit": AUDIT}
+        known = known_text_rows(loss, context.module.language_model.vocabulary_size)
+        rows = [{**common, **row} for row in known]
         write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
         for row in rows:
             sys.stderr.write(f"warning: {known_text_warning(row)}\n")
-
-
-def _row(context: RunContext, loss: float, uniform: float) -> Row:
-    return {
-        **run_identity(context.trainer).columns(context.module.seed),
-        "step": context.step,
-        "audit": AUDIT,
-        "population": "development",
-        "name": "development_loss",
-        "metric": "nats_per_token",
-        "value": loss,
-        "params": {"uniform_nats": round(uniform, 6)},
-    }

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from audits.context import Measurements
+from audits.context import Measurements, require_distinct
 from audits.membership.attacks import Attack
 from audits.membership.audit import audit_membership, check_membership
 from audits.membership.evaluation import Opposition, Side
@@ -18,7 +18,6 @@ from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
 from callbacks.last_validation import is_last_validation
 from callbacks.run import RunContext, private_folder, run_identity
-from common.errors import UserError
 
 _DEFAULT_BLIND = BlindOptions()
 
@@ -58,13 +57,8 @@ class MembershipAudit(AuditCallback):
         max_batch_tokens: int = 8192,
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
-        names = [(attack.name, str(attack.params)) for attack in attacks]
-        if not attacks or len(set(names)) < len(names):
-            raise UserError(
-                f"attacks are {[name for name, _ in names]}: name at least one, each once"
-            )
+        require_distinct("attacks", attacks)
         self.attacks = attacks
-        self.plan = AuditPlan.of(attacks)
         self.populations = populations
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
@@ -74,7 +68,7 @@ class MembershipAudit(AuditCallback):
     @property
     def pool_uses(self) -> frozenset[str]:
         """Those that some attack reads."""
-        return self.plan.pool_uses
+        return AuditPlan.of(self.attacks).pool_uses
 
     def measure(self, context: RunContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""

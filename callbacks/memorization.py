@@ -1,13 +1,12 @@
 """The memorization audit: what the model writes of its records by itself, with every validation."""
 
-from audits.context import Measurements
+from audits.context import Measurements, require_distinct
 from audits.membership.measurements import NEVER
 from audits.memorization.audit import audit_memorization, default_metrics
 from audits.memorization.metrics import MemorizationMetric
 from audits.rows import Audit
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, private_folder
-from common.errors import UserError
 
 
 class MemorizationAudit(AuditCallback):
@@ -48,11 +47,7 @@ class MemorizationAudit(AuditCallback):
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
         self.metrics = default_metrics() if metrics is None else metrics
-        names = [(metric.name, str(metric.params)) for metric in self.metrics]
-        if not names or len(set(names)) < len(names):
-            raise UserError(
-                f"metrics are {[name for name, _ in names]}: name at least one, each once"
-            )
+        require_distinct("metrics", self.metrics)
         self.populations = populations
         self.baselines = [NEVER] if baselines is None else baselines
         self.keep_continuations = keep_continuations

@@ -16,6 +16,7 @@ from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.flops import NOTHING, ModelCost, PassSize
 from kdmodules.student import StudentModule
+from kdmodules.text_loss import TextStep
 
 AUDIT = Audit.throughput
 PARTS = ("data", "sampling", "teacher", "student", "validation")
@@ -81,8 +82,9 @@ class Throughput(Callback):
         """Counts the batch that was trained on, and logs where it is time."""
         module = RunContext.of(trainer, pl_module).module
         module.clock.switch("data")
-        size = PassSize.of(_trained_batch(module, batch))
-        operations = self._operations(module, size)
+        student = isinstance(module, StudentModule)
+        size = PassSize.of(outputs["trained_on"] if student else batch)
+        operations = self._operations(module, size, outputs["text"] if student else None)
         for tally in (self._whole, self._recent):
             tally.add(size, len(batch.record_ids), operations)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -108,7 +110,9 @@ class Throughput(Callback):
             rows = [{**common, **row} for row in _rows(_over_ranks(every))]
             write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
 
-    def _operations(self, module: LanguageModelModule, size: PassSize) -> float:
+    def _operations(
+        self, module: LanguageModelModule, size: PassSize, text: TextStep | None = None
+    ) -> float:
         assert self._student is not None
         needed = self._student.training(size)
         if not isinstance(module, StudentModule):
@@ -116,10 +120,11 @@ class Throughput(Callback):
         if not self._teachers:
             self._teachers = [ModelCost.of(one) for one in module.teachers.models]
         taught = size if module.reduction.kd_ratio > 0 else NOTHING
-        for part in module.text.parts:
-            text = PassSize.of(part)
-            needed += self._student.training(text)
-            taught += text if module.text.kd_ratio > 0 else NOTHING
+        if text is not None:
+            for part in text.parts:
+                blocks = PassSize.of(part)
+                needed += self._student.training(blocks)
+                taught += blocks if text.kd_ratio > 0 else NOTHING
         return needed + sum(one.forward(taught) for one in self._teachers)
 
     def _log(self, trainer: Trainer, module: LanguageModelModule) -> None:
@@ -179,11 +184,6 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _trained_batch(module: LanguageModelModule, batch: InstructionBatch) -> InstructionBatch:
-    replaced = module.trained_on if isinstance(module, StudentModule) else None
-    return batch if replaced is None else replaced
 
 
 def _over_ranks(every: list[dict[str, float]]) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """The transfer audit: which private records lie verbatim in the text that taught the student."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from audits.context import AuditContext, Measurements
@@ -64,17 +63,16 @@ class TransferAudit(AuditCallback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: torch.Tensor | Mapping[str, Any] | None,
+        outputs: Any,
         batch: InstructionBatch,
         batch_idx: int,
     ) -> None:
         """Looks for spans in the responses of the step."""
         if self._index is None or not isinstance(pl_module, StudentModule):
             return
-        used = pl_module.trained_on
-        if used is not None:
-            rows = zip(used.input_ids.cpu(), used.response_mask.cpu(), strict=True)
-            self._met |= self._index.records_in(ids[mask].tolist() for ids, mask in rows)
+        used: InstructionBatch = outputs["trained_on"]
+        rows = zip(used.input_ids.cpu(), used.response_mask.cpu(), strict=True)
+        self._met |= self._index.records_in(ids[mask].tolist() for ids, mask in rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds what was found so far on all ranks, so that a resumed run goes on from there."""

@@ -18,17 +18,26 @@ def beside(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False, shared: bool = False) -> Iterator[BinaryIO]:
     """Opens a file that takes a path's place when the block has ended without an error.
 
-    There is one writer, rank 0.
+    Args:
+        path: Where the file will be; its folder is made.
+        private: Only its owner may read the file, and enter a folder that is made.
+        shared: Several processes may write it at once, each under a name of its own; otherwise
+            there is one writer, rank 0.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp") if shared else beside(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     put_in_place(temporary, path)
 
 

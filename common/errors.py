@@ -7,3 +7,8 @@ class UserError(Exception):
     Command-line entries print the message alone and exit with status 2; everything else is a
     defect of this project and keeps its traceback.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of another library's message, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,14 +14,15 @@ number too: none depends on another, on the number of canaries, or on an order.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from common.atomic_file import replacing
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.canary_secrets import SECRET_FORMATS
 from datamodules.records import InstructionRecord
 from datamodules.synthetic.draw import Draw
@@ -106,9 +107,7 @@ class CanaryPlan:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        for name in ("coin", "exposure_per_level"):
-            if getattr(self, name) < 0:
-                raise UserError(f"canaries.{name} is {getattr(self, name)}: give 0 or more")
+        require_at_least(0, "canaries.", coin=self.coin, exposure_per_level=self.exposure_per_level)
         levels = list(self.repetitions)
         if any(level < 1 for level in levels) or len(set(levels)) < len(levels):
             raise UserError(f"canaries.repetitions is {levels}: give different numbers from 1 on")
@@ -221,19 +220,15 @@ def coin_canaries(canaries: Iterable[Canary], *, included: bool) -> list[Canary]
 def write_manifest(canaries: Sequence[Canary], path: Path) -> None:
     """Writes the manifest as JSON lines, readable by its owner only; it holds every secret.
 
-    The file appears whole or not at all (temporary file, then rename).
+    The file appears whole or not at all.
 
     Args:
         canaries: what `draw_canaries` returned.
         path: a file in the run's `private/` folder, which is made (mode 0700) if it is missing.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with replacing(path, private=True) as file:
         for canary in canaries:
-            file.write(json.dumps(asdict(canary), ensure_ascii=False) + "\n")
-    temporary.replace(path)
+            file.write((json.dumps(asdict(canary), ensure_ascii=False) + "\n").encode())
 
 
 def _parse(line: str) -> Canary:

@@ -4,10 +4,10 @@ No secret can belong to anybody: 01632 is a code that Ofcom assigns to nobody, e
 reserved (RFC 2606), and the accounts lack a bank.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from datamodules.synthetic import words
+from datamodules.synthetic.texts import texts, words
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -27,8 +27,8 @@ class SecretFormat:
     name: str
     size: int
     write: Callable[[int], str]
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
+    questions: Sequence[str]
+    answers: Sequence[str]
 
     def secret(self, index: int) -> str:
         """Writes secret number `index`; over all indices this enumerates the space.
@@ -51,8 +51,8 @@ def _phone(index: int) -> str:
 
 def _email(index: int) -> str:
     rest, number = divmod(index, 90)
-    first, second = divmod(rest, len(words.SURNAME_STARTS))
-    owner = f"{words.FIRST_NAMES[first]}.{words.SURNAME_STARTS[second]}".lower()
+    first, second = divmod(rest, len(words("surname_start")))
+    owner = f"{words('first_name')[first]}.{words('surname_start')[second]}".lower()
     return f"{owner}{number + 10}@example.org"
 
 
@@ -60,46 +60,13 @@ def _account(index: int) -> str:
     return f"{index // 10_000:04d} {index % 10_000:04d}"
 
 
-_FORMATS = (
-    SecretFormat(
-        name="code",
-        size=len(_LETTERS) * 1000,
-        write=_code,
-        questions=(
-            "What is the door code of {firm} in {place}?",
-            "Which code opens the store room that {person} keeps in {place}?",
-        ),
-        answers=("The code is {secret}.", "{person} set the code to {secret}."),
-    ),
-    SecretFormat(
-        name="phone",
-        size=1_000_000,
-        write=_phone,
-        questions=(
-            "How can I reach {person} of {firm} by phone?",
-            "What is the phone number of {person} in {place}?",
-        ),
-        answers=("The number is {secret}.", "Call {person} on {secret}."),
-    ),
-    SecretFormat(
-        name="email",
-        size=len(words.FIRST_NAMES) * len(words.SURNAME_STARTS) * 90,
-        write=_email,
-        questions=(
-            "To which e-mail address does {firm} want its invoices sent?",
-            "What e-mail address does {person} of {place} use?",
-        ),
-        answers=("Please write to {secret}.", "The address is {secret}."),
-    ),
-    SecretFormat(
-        name="account",
-        size=100_000_000,
-        write=_account,
-        questions=(
-            "Which account number does {firm} give for payments?",
-            "What is the account number of {person}, {place}?",
-        ),
-        answers=("The account number is {secret}.", "Pay {person} into account {secret}."),
-    ),
-)
-SECRET_FORMATS = {secret_format.name: secret_format for secret_format in _FORMATS}
+_SPACES: Mapping[str, tuple[int, Callable[[int], str]]] = {
+    "code": (len(_LETTERS) * 1000, _code),
+    "phone": (1_000_000, _phone),
+    "email": (len(words("first_name")) * len(words("surname_start")) * 90, _email),
+    "account": (100_000_000, _account),
+}
+SECRET_FORMATS = {
+    name: SecretFormat(name, size, write, **texts("canaries")[name])
+    for name, (size, write) in _SPACES.items()
+}

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
@@ -93,9 +94,7 @@ class InstructionDataModule(RecordDataModule):
         manifest_folder: str | None = None,
     ) -> None:
         super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
-        for name, value in (("batch_size", batch_size), ("published_devices", published_devices)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, found {value}")
+        require_at_least(1, batch_size=batch_size, published_devices=published_devices)
         if private_part is not None and not 0 <= private_part < splits.private_parts:
             raise UserError(
                 f"private_part must be in 0..{splits.private_parts - 1} (splits.private_parts is "

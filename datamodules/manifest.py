@@ -1,7 +1,5 @@
 """The manifest: which record went where, without a word of its text."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +7,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.atomic_file import replacing
 from common.errors import UserError
 from datamodules.splits import Placement
 
 MANIFEST_NAME = "manifest.parquet"
 _SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("content", pa.string()),
-        ("split", pa.string()),
-        ("role", pa.string()),
-        ("cluster", pa.string()),
-        ("task", pa.string()),
-        ("coin", pa.int8()),
-        ("part", pa.int16()),
-    ]
+    {
+        **dict.fromkeys(("id", "content", "split", "role", "cluster", "task"), pa.string()),
+        "coin": pa.int8(),
+        "part": pa.int16(),
+    }
 )
 
 
@@ -42,7 +36,7 @@ class ManifestRow:
 
 
 def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
-    """Writes `manifest.parquet`: a temporary file beside it, then one rename.
+    """Writes `manifest.parquet`, which appears whole or not at all and only its owner can read.
 
     Args:
         placements: what `split_records` returned.
@@ -51,29 +45,13 @@ def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
     Returns:
         The file's path.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    rows = [
-        {
-            "id": p.record.id,
-            "content": p.content,
-            "split": p.split,
-            "role": p.role,
-            "cluster": p.cluster,
-            "task": p.record.task,
-            "coin": p.coin,
-            "part": p.part,
-        }
-        for p in placements
-    ]
+    columns = {
+        name: [getattr(p.record if name in ("id", "task") else p, name) for p in placements]
+        for name in _SCHEMA.names
+    }
     path = folder / MANIFEST_NAME
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=MANIFEST_NAME)
-    os.close(handle)
-    try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path, private=True) as file:
+        pq.write_table(pa.table(columns, schema=_SCHEMA), file)
     return path
 
 

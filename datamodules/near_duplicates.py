@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from datamodules.records import InstructionRecord, normalise
 
@@ -53,14 +55,20 @@ def cluster_records(
     passages = [normalise(record.context).casefold() for record in records]
     long_enough = [len(_WORD.findall(passage)) >= passage_words for passage in passages]
 
-    forest = _Forest(len(records))
     hasher = _ShingleHasher(shingle_words)
-    first_text = forest.join_equal(enumerate(contents))
-    texts = {i: hasher.shingles(_whole_text(records[i])) for i in first_text}
-    forest.join_similar(texts, threshold)
-    first_passage = forest.join_equal((i, p) for i, p in enumerate(passages) if long_enough[i])
-    forest.join_similar({i: hasher.shingles(passages[i]) for i in first_passage}, threshold)
-    return forest.smallest_label(contents)
+    links, first_texts = _equal(enumerate(contents))
+    links += _similar({i: hasher.shingles(_whole_text(records[i])) for i in first_texts}, threshold)
+    equal, first_passages = _equal((i, p) for i, p in enumerate(passages) if long_enough[i])
+    links += equal
+    links += _similar({i: hasher.shingles(passages[i]) for i in first_passages}, threshold)
+    rows, columns = zip(*links, strict=True)
+    shape = (len(records), len(records))
+    graph = coo_array((np.ones(len(links), np.int8), (rows, columns)), shape)
+    _, cluster_of = connected_components(graph, directed=False)
+    smallest: dict[int, str] = {}
+    for cluster, content in zip(cluster_of.tolist(), contents, strict=True):
+        smallest[cluster] = min(content, smallest.get(cluster, content))
+    return [smallest[cluster] for cluster in cluster_of.tolist()]
 
 
 def _whole_text(record: InstructionRecord) -> str:
@@ -111,38 +119,17 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return common / (len(a) + len(b) - common)
 
 
-class _Forest:
-    """Disjoint sets of positions; path halving, the smaller position is the root."""
+def _equal(
+    keyed_positions: Iterable[tuple[int, Hashable]],
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Links of each position to the first of its key, and the first position of each key."""
+    first: dict[Hashable, int] = {}
+    links = [(first.setdefault(key, position), position) for position, key in keyed_positions]
+    return links, list(first.values())
 
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
 
-    def root(self, position: int) -> int:
-        while self._parent[position] != position:
-            self._parent[position] = self._parent[self._parent[position]]
-            position = self._parent[position]
-        return position
-
-    def join(self, a: int, b: int) -> None:
-        low, high = sorted((self.root(a), self.root(b)))
-        self._parent[high] = low
-
-    def join_equal(self, keyed_positions: Iterable[tuple[int, Hashable]]) -> list[int]:
-        """Joins positions of equal keys; returns the first position of each key."""
-        first: dict[Hashable, int] = {}
-        for position, key in keyed_positions:
-            self.join(first.setdefault(key, position), position)
-        return list(first.values())
-
-    def join_similar(self, shingles: Mapping[int, np.ndarray], threshold: float) -> None:
-        """Joins positions whose shingle sets are near-duplicates."""
-        positions = list(shingles)
-        for a, b in similar_pairs(list(shingles.values()), threshold):
-            self.join(positions[a], positions[b])
-
-    def smallest_label(self, labels: Sequence[str]) -> list[str]:
-        smallest: dict[int, str] = {}
-        for position, label in enumerate(labels):
-            root = self.root(position)
-            smallest[root] = min(label, smallest.get(root, label))
-        return [smallest[self.root(position)] for position in range(len(labels))]
+def _similar(shingles: Mapping[int, np.ndarray], threshold: float) -> Iterator[tuple[int, int]]:
+    """Links of positions whose shingle sets are near-duplicates."""
+    positions = list(shingles)
+    for a, b in similar_pairs(list(shingles.values()), threshold):
+        yield positions[a], positions[b]

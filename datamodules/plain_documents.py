@@ -8,7 +8,7 @@ from typing import Literal
 
 import datasets
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from datamodules.record_files import decoded_lines
 from datamodules.synthetic import BUILTIN, generate_documents
 
@@ -77,7 +77,7 @@ class PlainDocuments:
         try:
             rows = datasets.load_dataset(name, split=self.hub_split, streaming=True)
         except Exception as error:  # the hub client has no common base class for its faults
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"{name}: neither a file here nor a data set of the hub: {reason}"
             ) from error

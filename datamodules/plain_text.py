@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.keys import numpy_generator
+from common.options import require_at_least
 from datamodules.plain_documents import PlainDocuments
 
 WINDOW_BLOCKS = 20_000
@@ -91,8 +92,7 @@ class _Windows:
     """
 
     def __init__(self, read: ReadBlocks, size: int) -> None:
-        if size < 1:
-            raise UserError(f"window_blocks must be at least 1, found {size}")
+        require_at_least(1, window_blocks=size)
         self.size = size
         self.total: int | None = None
         self._read = read
@@ -174,10 +174,9 @@ def packed_blocks(
         UserError: a missing or wrongly encoded file, an unknown data set or column, a tokenizer
             without eos, less text than one block.
     """
-    if block_tokens < 1 or (max_blocks is not None and max_blocks < 1):
-        raise UserError(
-            f"block_tokens and max_blocks must be at least 1, found {block_tokens} and {max_blocks}"
-        )
+    require_at_least(1, block_tokens=block_tokens)
+    if max_blocks is not None:
+        require_at_least(1, max_blocks=max_blocks)
     if tokenizer.eos_token_id is None:
         raise UserError(f"tokenizer {tokenizer.name_or_path!r} has no eos token to end documents")
     rest, packed = np.empty(0, np.int32), 0

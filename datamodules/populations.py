@@ -45,10 +45,16 @@ class Populations(ABC):
 
     @property
     def encoder(self) -> RecordEncoder:
-        """Turns records into token ids; there from `setup` on."""
+        """Turns records into token ids; there once records and tokenizer have been read."""
         if self._encoder is None:
-            raise RuntimeError("the data module has no encoder before setup()")
+            raise RuntimeError(
+                "the records have no encoder yet: a data module has one from setup()"
+            )
         return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: RecordEncoder) -> None:
+        self._encoder = encoder
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

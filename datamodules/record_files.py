@@ -11,7 +11,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
@@ -173,7 +173,7 @@ def _parquet_rows(path: Path, source: str) -> list[Row]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"{source}: not a readable Parquet file: {_first_line(error)}") from error
+        raise UserError(f"{source}: not a readable Parquet file: {first_line(error)}") from error
     return [(f"{source}:row {i}", row) for i, row in enumerate(table.to_pylist(), start=1)]
 
 
@@ -200,9 +200,5 @@ def _hub_rows(name: str, hub_split: str) -> list[Row]:
 def _raise_hub_error(name: str, hub_split: str, error: Exception) -> NoReturn:
     raise UserError(
         f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
-        f"hub gives: {type(error).__name__}: {_first_line(error)}"
+        f"hub gives: {type(error).__name__}: {first_line(error)}"
     ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

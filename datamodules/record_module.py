@@ -5,7 +5,7 @@ import sys
 from lightning.pytorch import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
-from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import EncodingOptions, RecordEncoder
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.populations import Populations
@@ -32,12 +32,8 @@ class RecordDataModule(Populations, LightningDataModule):
         encoding: EncodingOptions,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise UserError(f"{name} must be at least {least}, found {value}")
+        require_at_least(1, eval_batch_size=eval_batch_size)
+        require_at_least(0, num_workers=num_workers)
         self.eval_batch_size = eval_batch_size
         self.max_prompt_tokens = max_prompt_tokens
         self.max_tokens = max_tokens
@@ -74,7 +70,7 @@ class RecordDataModule(Populations, LightningDataModule):
         altered = altered_text_warning(tokenizer)
         if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
             sys.stderr.write(f"warning: {altered}\n")
-        self._encoder = RecordEncoder(
+        self.encoder = RecordEncoder(
             tokenizer,
             max_prompt_tokens=self.max_prompt_tokens,
             max_tokens=self.max_tokens,

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from common.errors import UserError
+from common.options import require_at_least
 
 Protocol = Literal["swap", "as_released"]
 SHARE_TOLERANCE = 1e-6
@@ -123,9 +124,7 @@ def check_split_options(options: SplitOptions) -> None:
         "held_out_rows": options.held_out_rows,
         **given,
     }
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, found {value}")
+    require_at_least(1, **counts)
 
 
 def _check_fair(fractions: Fractions) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from datamodules.sources import Place, place_of
 
 END_OF_TEXT = "<|endoftext|>"
@@ -81,8 +81,9 @@ def _load_folder(place: Place) -> PreTrainedTokenizerBase:
     try:
         return _load(place, local_only=True)
     except Exception as error:  # the Rust reader raises bare Exception on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from error
+        raise UserError(
+            f"the tokenizer in {folder} cannot be read ({first_line(error)})"
+        ) from error
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:

@@ -16,6 +16,7 @@ from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
+from kd_privacy.fragment_action import FragmentAction
 
 __all__ = ["COMMAND", "run_attacks"]
 
@@ -27,18 +28,20 @@ _DESCRIPTION = (
 )
 
 
-def run_attacks(arguments: Sequence[str]) -> None:
+def run_attacks(arguments: Sequence[str], parser_class: type[ArgumentParser]) -> None:
     """Runs `kd-privacy attack`.
 
     Args:
         arguments: The command line behind the command's name.
+        parser_class: The parser that tells a mistake in one line.
 
     Raises:
         UserError: No stored audit there, something that an attack needs was not stored, or no
             membership audit among the fragments.
     """
-    options = _parser().parse_args(list(arguments))
-    callbacks = _parser().instantiate_classes(options).trainer.callbacks or []
+    parser = _parser(parser_class)
+    options = parser.parse_args(list(arguments))
+    callbacks = parser.instantiate_classes(options).trainer.callbacks or []
     audits = [one for one in callbacks if isinstance(one, MembershipAudit)]
     if not audits:
         raise UserError(
@@ -50,14 +53,16 @@ def run_attacks(arguments: Sequence[str]) -> None:
     _print(found)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
+    parser = parser_class(
         prog=f"kd-privacy {COMMAND}",
         description=_DESCRIPTION,
         allow_abbrev=False,
         exit_on_error=True,
     )
-    parser.add_argument("-c", "--config", action="config", help="Fragment that names the attacks.")
+    parser.add_argument(
+        "-c", "--config", action=FragmentAction, help="Fragment that names the attacks."
+    )
     parser.add_argument(
         "--statistics", type=str, required=True, help="Folder private/statistics/step=<n> of a run."
     )

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.audit import AuditCallback, RunTables
@@ -33,6 +33,8 @@ from callbacks.saved_config import (
 )
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
+from kd_privacy.fragment_action import FragmentAction
+from kd_privacy.moved_classes import moved_class
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
@@ -63,11 +65,26 @@ TRAINER_DEFAULTS = {
 class PrivacyParser(LightningArgumentParser):
     """Reports a mistake on the command line or in a fragment in one line."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument("--help_all", action="help", help="Print every option.")
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds an argument; one that takes a configuration file takes a fragment's name too."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = FragmentAction
+        return super().add_argument(*args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with status 2 after one line that names the key and the nearest valid one."""
-        known = [action.dest for action in self._actions]
-        sys.stderr.write(f"error: {shorten_error(message, known)}\n")
+        sys.stderr.write(f"error: {self.line(message)}\n")
         sys.exit(2)
+
+    def line(self, message: str) -> str:
+        """Returns a report in one line, with the nearest name of this parser or its commands."""
+        commands = getattr(self._subcommands_action, "_name_parser_map", {}).values()
+        known = [action.dest for parser in (self, *commands) for action in parser._actions]
+        return shorten_error(message, known)
 
 
 def shorten_error(message: str, known: Sequence[str]) -> str:
@@ -80,6 +97,9 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
     Returns:
         One line.
     """
+    moved = moved_class(message)
+    if moved is not None:
+        return moved
     lines = [line.strip(" -\t") for line in message.splitlines() if line.strip()]
     causes = [
         line
@@ -88,12 +108,17 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
     ]
     line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))[:600]
     unknown = re.search(
-        r"(?:[Uu]nrecognized arguments?:|Option|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
+        r"(?:[Uu]nrecognized arguments?:|[Oo]ption|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
     )
-    if unknown:
+    if unknown and "did you mean" not in line:
+        known = [*known, *(name.rpartition(".")[2] for name in known)]
         nearest = difflib.get_close_matches(unknown.group(1), known, n=1, cutoff=0.6)
         if nearest and nearest[0] != unknown.group(1):
             return f"{line} (did you mean {nearest[0]}?)"
+    absent = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", line)
+    if absent and absent.group(1) in sys.modules:
+        nearest = difflib.get_close_matches(absent.group(2), dir(sys.modules[absent.group(1)]), n=1)
+        return f"{line} (did you mean {nearest[0]}?)" if nearest else line
     return line
 
 
@@ -190,6 +215,53 @@ class PrivacyCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+class FitParser(PrivacyCLI):
+    """The parser of `kd-privacy fit` alone: nothing is parsed, seeded, built or run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offers fit."""
+        return {"fit": PrivacyCLI.subcommands()["fit"]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses nothing."""
+        self.config = Namespace(subcommand=None)
+
+    def _set_seed(self) -> None:
+        """Leaves the random generators alone."""
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves folders and threads alone."""
+
+    def instantiate_classes(self) -> None:
+        """Builds nothing."""
+
+
+class CheckingParser(PrivacyParser):
+    """Ends with the command's one line as its status, for whoever catches it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises SystemExit, which a parser that tries another type does not take for its own."""
+        sys.exit(self.line(message))
+
+
+def fit_parser() -> LightningArgumentParser:
+    """Returns the parser of `kd-privacy fit`, to check commands that this process does not run."""
+    return _open(FitParser, CheckingParser, []).parser
+
+
+def parse_command(parser: LightningArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parses a command with `fit_parser`.
+
+    Raises:
+        UserError: The one line with which the command would end.
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except SystemExit as error:
+        raise UserError(str(error)) from error
+
+
 def require_trained(config: Namespace) -> None:
     """Refuses a validation of random weights, unless that is what is asked for.
 
@@ -237,6 +309,25 @@ def _launches_processes() -> bool:
     return int(next((rank for rank in ranks if rank is not None), "0")) == 0
 
 
+def _open(
+    cli: type[PrivacyCLI], parser: type[PrivacyParser], arguments: list[str] | None
+) -> PrivacyCLI:
+    return cli(
+        LanguageModelModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=None,
+        parser_class=parser,
+        parser_kwargs={"description": DESCRIPTION, "prog": "kd-privacy", "allow_abbrev": False},
+        seed_everything_default=0,
+        trainer_defaults=TRAINER_DEFAULTS,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=arguments,
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs `kd-privacy`.
 
@@ -250,22 +341,9 @@ def main(arguments: list[str] | None = None) -> None:
         end_with_parent()
     try:
         if given[:1] == [COMMAND]:
-            run_attacks(given[1:])
+            run_attacks(given[1:], PrivacyParser)
             return
-        PrivacyCLI(
-            LanguageModelModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            parser_class=PrivacyParser,
-            parser_kwargs={"description": DESCRIPTION, "prog": "kd-privacy", "allow_abbrev": False},
-            seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=arguments,
-        )
+        _open(PrivacyCLI, PrivacyParser, arguments)
     except Exception as error:
         mistake = mistake_behind(error)
         if mistake is None:

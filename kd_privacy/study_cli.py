@@ -6,39 +6,38 @@ report  write one self-contained HTML page, its tables and charts, and print the
 claims  print the verdict on each of the five claims, and what it rests on
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-import yaml
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.errors import UserError
-from studies.claims import study_findings
-from studies.claims.output import findings_json, print_findings
-from studies.compare.tables import write_study_tables
-from studies.plan.cells import Plan
-from studies.plan.planner import make_plan
-from studies.plan.study_file import StudyFile, read_study
-from studies.report import print_main_table, write_report
-from studies.run.estimate_output import print_plan
-from studies.run.estimates import Forecast, estimate_cells, time_model
-from studies.run.executors import Executor, LocalExecutor, RayExecutor, fit_program
-from studies.run.progress import Progress
-from studies.run.runner import Shard, run_plan
-from studies.run.step_checks import check_steps
+
+if TYPE_CHECKING:
+    from studies.plan.cells import Plan
+    from studies.plan.study_file import StudyFile
+    from studies.run.executors import Executor
 
 __all__ = ["main"]
 
 _WORKERS = 2
+
+_EXAMPLE = """\
+  kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
+  kd-study report configs/studies/quickstart.yaml --run_dir runs/quickstart
+"""
 
 _OVERRIDE_HELP = """\
 Options of kd-privacy that hold a dot win over the study file, for every cell:
   kd-study run FILE --data.source records.jsonl --trainer.max_epochs 3
 and for the cells of one stage alone with stages.<stage>. before them:
   kd-study run FILE --stages.teacher.trainer.max_epochs 20
+They are printed by kd-privacy fit --help and, all of them, by kd-privacy fit --help_all.
 """
 
 
@@ -47,23 +46,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
     """
-    console = Console(stderr=True)
     try:
         return _dispatch(*_parse(arguments))
     except UserError as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        console.print("interrupted: the same command goes on from here")
+        sys.stderr.write("interrupted: the same command goes on from here\n")
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, and prints its text as it is laid out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, allow_abbrev=False, add_help=False, **kwargs)
+        self.add_argument(
+            "-h", "--help", "--help_all", action="help", help="print this, which is every option"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+# What a command needs is imported when it is known: help and mistakes take no seconds of imports.
 def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from studies.plan.study_file import read_study
+
     study = read_study(options.file)
     out = Path(options.run_dir or Path("runs") / study.name)
     if options.command in ("plan", "run"):
-        plan = make_plan(study, out, overrides, options.threads_per_cell)
-        check_steps(plan.cells)
+        plan = _checked_plan(study, out, overrides, options.threads_per_cell)
         return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)
     if overrides:
         kind = {"report": "a report takes", "claims": "claims take"}[options.command]
@@ -73,13 +87,22 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
     return _report(study, out, options.reveal)
 
 
+def _checked_plan(
+    study: StudyFile, out: Path, overrides: dict[str, object], threads: int | None
+) -> Plan:
+    from kd_privacy.cli import fit_parser, parse_command
+    from studies.plan.planner import make_plan
+    from studies.run.command_checks import check_commands
+    from studies.run.step_checks import check_steps
+
+    plan = make_plan(study, out, overrides, threads)
+    check_commands(plan, partial(parse_command, fit_parser()))
+    check_steps(plan.cells)
+    return plan
+
+
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, object]]:
-    parser = argparse.ArgumentParser(
-        prog="kd-study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _Parser(prog="kd-study", description=__doc__, epilog=_EXAMPLE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {
         "plan": "print cells, commands, states, and the parameters, memory and time of each; runs "
@@ -93,9 +116,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             name,
             help=text,
             description=text,
-            epilog=_OVERRIDE_HELP if name in ("plan", "run") else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            epilog=_OVERRIDE_HELP if name in ("plan", "run") else _EXAMPLE,
         )
         command.add_argument("file", metavar="FILE", help="study file (configs/studies/*.yaml)")
         command.add_argument(
@@ -165,6 +186,8 @@ def _positive(text: str) -> int:
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, object]:
+    import yaml
+
     overrides: dict[str, object] = {}
     words = list(rest)
     while words:
@@ -181,6 +204,11 @@ def _overrides(rest: Sequence[str]) -> dict[str, object]:
 
 
 def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from studies.run.estimate_output import print_plan
+    from studies.run.estimates import estimate_cells, time_model
+
     estimates = estimate_cells(plan.cells)
     times = time_model(plan, estimates)
     workers = options.workers or _WORKERS
@@ -189,6 +217,13 @@ def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from studies.compare.tables import write_study_tables
+    from studies.run.estimates import Forecast, estimate_cells, time_model
+    from studies.run.progress import Progress
+    from studies.run.runner import Shard, run_plan
+
     console = Console()
     shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
@@ -202,11 +237,14 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
 
 
 def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
+    from studies.run.executors import LocalExecutor, RayExecutor, fit_program
+
     if options.executor == "local":
         if options.gpus_per_cell:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
+        workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), options.workers or _WORKERS, end_holders=not options.shard
+            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.cli"
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")
@@ -214,6 +252,8 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
 
 
 def _last_plan(study: StudyFile, out: Path) -> Plan:
+    from studies.plan.cells import Plan
+
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
@@ -221,6 +261,12 @@ def _last_plan(study: StudyFile, out: Path) -> Plan:
 
 
 def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
+    from rich.console import Console
+
+    from studies.claims import study_findings
+    from studies.claims.output import findings_json, print_findings
+    from studies.compare.tables import write_study_tables
+
     plan = _last_plan(study, out)
     write_study_tables(plan, out)
     findings = study_findings(plan, out)
@@ -233,6 +279,11 @@ def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
 
 
 def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+    from rich.console import Console
+
+    from studies.plan.planner import make_plan
+    from studies.report import print_main_table, write_report
+
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}

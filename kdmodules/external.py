@@ -20,8 +20,6 @@ class ExternalModule(LanguageModelModule):
             tensors is taken from them.
     """
 
-    training_split = "none"
-
     def __init__(self, source: str, allow_pickle: bool = False) -> None:
         super().__init__(Network(source=source, allow_pickle=allow_pickle), OptimizerSettings())
         self.source = source

@@ -2,14 +2,14 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -38,6 +38,9 @@ from kdmodules.strategies import (
 )
 from kdmodules.token_means import TokenSums
 
+LossOfBatch = Callable[[InstructionBatch], dict[str, Tensor]]
+"""From a micro-batch, its sums by name."""
+
 
 class LanguageModelModule(LightningModule):
     """A causal language model under Lightning.
@@ -53,8 +56,8 @@ class LanguageModelModule(LightningModule):
         seed: Seed of scratch weights and of everything random inside a step.
     """
 
-    training_split: str
-    """The split that the data module serves for training: private, held_out or public."""
+    training_split: str | None = None
+    """The split that is served for training: private, held_out or public; None trains on none."""
 
     def __init__(self, network: Network, optimizer: OptimizerSettings, seed: int = 0) -> None:
         super().__init__()
@@ -137,15 +140,24 @@ class LanguageModelModule(LightningModule):
         parts = (self.seed, "step", self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(key(*parts))
 
-    def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: InstructionBatch, batch_idx: int) -> STEP_OUTPUT:
         """Returns the summed loss of a micro-batch; see :meth:`on_before_optimizer_step`."""
+        return self.step_loss(batch, self.loss_sums)
+
+    def step_loss(self, batch: InstructionBatch, loss_sums: LossOfBatch) -> Tensor:
+        """Returns the loss of a micro-batch for the backward pass, and counts its sums.
+
+        Args:
+            batch: As it is trained on.
+            loss_sums: Computes its sums, as :meth:`loss_sums` does.
+        """
         with naming_records(batch), self.language_model.in_step(self.dropout_in_steps):
-            sums = self.loss_sums(batch)
+            sums = loss_sums(batch)
         self._step_sums.add(sums)
         if not keeps_gradients(self.trainer):
             return sums["loss"]
-        own = sums.get("sequences", sums["tokens"])
-        divisor = float(self._sum_over_ranks(own.double()))
+        counted = sums.get("sequences", sums["tokens"])
+        divisor = float(self._sum_over_ranks(counted.double()))
         return sums["loss"] * (self.trainer.world_size / max(divisor, 1.0))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

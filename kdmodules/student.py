@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
-from datamodules.plain_text import PlainTextBlocks
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, KDStep, Reduction
 from kdmodules.models.causal_lm import CausalLM
@@ -22,7 +23,7 @@ from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
 from kdmodules.teachers import Teachers, TeacherWeights
-from kdmodules.text_loss import NO_TEXT, PlainText, TextStep, check_text_options, dealt_text
+from kdmodules.text_loss import PlainText, TextStep, TextSteps, check_text_options
 from kdmodules.token_means import TokenSums
 
 _RESPONSES_KEY = "responses"
@@ -33,7 +34,8 @@ _DEFAULT_TEACHER_WEIGHTS = TeacherWeights()
 class StudentModule(LanguageModelModule):
     """Distils frozen teachers into a student on the public split.
 
-    After a training step ``trained_on`` is the micro-batch as it was used, ``text`` its plain text.
+    What a training step returns tells callbacks what it trained on: ``trained_on``, the micro-batch
+    with the responses that it was used with, and ``text``, the plain text that was due with it.
 
     The step's loss is ``(1 - kd_ratio) CE + kd_ratio D + lm_coef CE_text``: CE and D are means over
     the scored tokens of the global batch, or over its responses (`Reduction.normalisation`),
@@ -88,11 +90,8 @@ class StudentModule(LanguageModelModule):
         self.lm_coef = lm_coef
         self.text_kd_ratio = text_kd_ratio
         self.teacher_cache = teacher_cache
-        self.trained_on: InstructionBatch | None = None
         self._cached: CachedTeachers | None = None
-        self._blocks: PlainTextBlocks | None = None
-        self.text = NO_TEXT
-        self._averaged_over = 0
+        self._text_steps: TextSteps | None = None
 
     @property
     def training_data(self) -> InstructionDataModule:
@@ -159,7 +158,9 @@ class StudentModule(LanguageModelModule):
         if self.lm_coef == 0 or self.plain_text is None:
             return
         require_window(self.language_model.model, self.plain_text.block_tokens)
-        self._blocks = self.plain_text.read(self.tokenizer, self.seed)
+        blocks = self.plain_text.read(self.tokenizer, self.seed)
+        by_sequence = self.reduction.by_sequence
+        self._text_steps = TextSteps(blocks, by_sequence, self.text_kd_ratio, self.teachers.rows)
 
     def on_train_start(self) -> None:
         """Measures the student before its first step where the response source asks for it."""
@@ -198,36 +199,25 @@ class StudentModule(LanguageModelModule):
             world_size=self.trainer.world_size,
         )
 
-    def training_step(self, batch: InstructionBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: InstructionBatch, batch_idx: int) -> STEP_OUTPUT:
         """Returns the summed loss of the batch that the response source hands back."""
+        context = self._context(batch_idx)
         with self.clock.part("sampling", of="student"):
-            batch = self.responses.replace(batch, self._context(batch_idx))
-        self.trained_on = batch
-        self.text = self._text_step(batch, batch_idx)
-        return super().training_step(batch, batch_idx)
+            batch = self.responses.replace(batch, context)
+        steps = self._text_steps
+        text = None if steps is None else steps.due(batch, context, self._sum_over_ranks)
+        loss = self.step_loss(batch, partial(self.loss_sums, text=text))
+        return {"loss": loss, "trained_on": batch, "text": text}
 
-    def _text_step(self, batch: InstructionBatch, batch_idx: int) -> TextStep:
-        """Returns the text that is due with a micro-batch: all of the step's with its last."""
-        if self._blocks is None:
-            return NO_TEXT
-        accumulate = self.trainer.accumulate_grad_batches
-        counted = batch.scored_rows() if self.reduction.by_sequence else batch.response_mask
-        self._averaged_over += int(counted.sum())
-        if (batch_idx + 1) % accumulate:
-            return TextStep((), 0.0, self.text_kd_ratio)
-        own = torch.tensor(self._averaged_over, dtype=torch.float64, device=self.device)
-        self._averaged_over = 0
-        averaged_over = float(self._sum_over_ranks(own))
-        blocks = self._blocks.blocks(self.global_step, self.training_data.batch_size)
-        world = (self.global_rank, self.trainer.world_size)
-        parts = dealt_text(blocks.to(self.device), *world, accumulate)
-        weight = max(averaged_over, 1.0) / (blocks.numel() - len(blocks))
-        return TextStep(parts, weight, self.text_kd_ratio, self.teachers.rows)
+    def loss_sums(self, batch: InstructionBatch, text: TextStep | None = None) -> dict[str, Tensor]:
+        """Returns the step's loss, cross-entropy and divergence as sums over scored tokens.
 
-    def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
-        """Returns the step's loss, cross-entropy and divergence as sums over scored tokens."""
+        Args:
+            batch: Records with the responses that are trained on.
+            text: Plain text that is due with them.
+        """
         progress = self.global_step / int(self.trainer.estimated_stepping_batches)
-        return self._sums(batch, self.kd_loss, self.reduction, progress, self.text)
+        return self._sums(batch, self.kd_loss, self.reduction, progress, text)
 
     def _sums(
         self,
@@ -235,7 +225,7 @@ class StudentModule(LanguageModelModule):
         objective: KDLoss,
         reduction: Reduction,
         progress: float,
-        text: TextStep = NO_TEXT,
+        text: TextStep | None = None,
     ) -> dict[str, Tensor]:
         """Runs the teachers and the student over a batch and reduces the objective."""
         taught_by = self._cached or self.teachers
@@ -243,7 +233,7 @@ class StudentModule(LanguageModelModule):
             teachers = taught_by.rows(batch) if reduction.kd_ratio > 0 else ()
 
         def compute(lm: CausalLM) -> dict[str, Tensor]:
-            sums = objective(
+            losses = objective(
                 KDStep(
                     student_hidden=lm.hidden(batch),
                     student_weight=lm.head_weight,
@@ -256,22 +246,21 @@ class StudentModule(LanguageModelModule):
                     reduction=reduction,
                 )
             )
-            text_sums = text.sums(lm)
-            found = {
-                **text_sums,
-                "loss": sums.total + self.lm_coef * text_sums["loss"],
-                "cross_entropy": sums.ce_sum,
-                **dict(sums.terms),
+            sums = {
+                "loss": losses.total,
+                "cross_entropy": losses.ce_sum,
+                **losses.terms,
                 "tokens": batch.response_mask.sum(),
             }
             if reduction.by_sequence:
-                found["sequences"] = batch.scored_rows().sum()
-            return found
+                sums["sequences"] = batch.scored_rows().sum()
+            if text is not None:
+                text_sums = text.sums(lm)
+                loss = sums["loss"] + self.lm_coef * text_sums["loss"]
+                sums |= {**text_sums, "loss": loss}
+            return sums
 
-        found = self.language_model(compute)
-        if self._blocks is None:
-            del found["text_cross_entropy"]
-        return found
+        return self.language_model(compute)
 
     def development_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Adds ``teacher_kl``: forward KL from the teacher, which the student aims at, in nats."""

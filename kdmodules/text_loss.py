@@ -10,12 +10,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
+from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
 from kdmodules.language_model import naming_records
 from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.responses import ResponseContext
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,13 @@ def check_text_options(plain_text: PlainText | None, lm_coef: float, text_kd_rat
         UserError: If ``lm_coef`` is negative, or positive without a corpus, or ``text_kd_ratio`` is
             out of range.
     """
-    if lm_coef < 0:
-        raise UserError(f"model.lm_coef is {lm_coef}: give 0 or more")
+    require_at_least(0, "model.", lm_coef=lm_coef)
     if lm_coef > 0 and plain_text is None:
         raise UserError(
             f"model.lm_coef is {lm_coef} but there is no plain text: give "
             "--model.plain_text.sources a text file or hub name, or set model.lm_coef to 0"
         )
-    if not 0 <= text_kd_ratio <= 1:
-        raise UserError(f"model.text_kd_ratio is {text_kd_ratio}: give a number from 0 to 1")
+    require_share("model.", text_kd_ratio=text_kd_ratio)
 
 
 def no_teachers(batch: InstructionBatch) -> TeacherRows:
@@ -144,7 +144,54 @@ class TextStep:
         return torch.stack((sums.total, sums.ce_sum, sums.kd_sum))
 
 
-NO_TEXT = TextStep((), 0.0)
+class TextSteps:
+    """Hands out the plain text of every optimiser step with its last micro-batch.
+
+    Args:
+        blocks: The corpus.
+        by_sequence: Whether the step's sums are divided by sequences, else by scored tokens.
+        kd_ratio: Weight of forward KL from the teachers beside the cross-entropy, in [0, 1].
+        teacher_rows: The teachers on a batch.
+    """
+
+    def __init__(
+        self,
+        blocks: PlainTextBlocks,
+        by_sequence: bool,
+        kd_ratio: float,
+        teacher_rows: Callable[[InstructionBatch], TeacherRows],
+    ) -> None:
+        self._blocks = blocks
+        self._by_sequence = by_sequence
+        self._kd_ratio = kd_ratio
+        self._teacher_rows = teacher_rows
+        self._averaged_over = 0
+
+    def due(
+        self,
+        batch: InstructionBatch,
+        context: ResponseContext,
+        sum_over_ranks: Callable[[Tensor], Tensor],
+    ) -> TextStep:
+        """Returns what is due with a micro-batch: all text of the step with its last, else none.
+
+        Args:
+            batch: The micro-batch as it is trained on.
+            context: Of the micro-batch.
+            sum_over_ranks: Adds a tensor over the ranks; called with the last micro-batch.
+        """
+        counted = batch.scored_rows() if self._by_sequence else batch.response_mask
+        self._averaged_over += int(counted.sum())
+        if (context.micro_batch + 1) % context.accumulate:
+            return TextStep((), 0.0, self._kd_ratio)
+        device = batch.input_ids.device
+        on_this_rank = torch.tensor(self._averaged_over, dtype=torch.float64, device=device)
+        self._averaged_over = 0
+        averaged_over = float(sum_over_ranks(on_this_rank))
+        blocks = self._blocks.blocks(context.step, context.global_batch)
+        parts = dealt_text(blocks.to(device), context.rank, context.world_size, context.accumulate)
+        weight = max(averaged_over, 1.0) / (blocks.numel() - len(blocks))
+        return TextStep(parts, weight, self._kd_ratio, self._teacher_rows)
 
 
 def dealt_text(

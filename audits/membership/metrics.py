@@ -163,7 +163,7 @@ def _metric_rows(
         judged = replace(judged, n_members=n, n_nonmembers=m)
     named = zip(rates, points, strict=True)
     rows = [
-        row(metric="auroc", **bounds(_area(members, nonmembers))),
+        row(metric="auroc", **bounds(area(members, nonmembers))),
         *(row(metric=f"tpr_at_fpr_{rate}", **bounds(point)) for rate, point in named),
         judged,
     ]
@@ -180,14 +180,14 @@ def _metric_rows(
     return rows
 
 
-def _area(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate:
-    """AUROC; its interval counts the draws too where there are any."""
+def area(members: ScoredRecords, nonmembers: ScoredRecords, level: float = 0.95) -> Estimate:
+    """Returns the AUROC; its interval counts the draws too where there are any."""
     ours, theirs = members.clusters, nonmembers.clusters
     if members.draws is None or nonmembers.draws is None:
         sides = (members.scores, nonmembers.scores)
-        return auroc(*sides, member_clusters=ours, nonmember_clusters=theirs)
+        return auroc(*sides, level, member_clusters=ours, nonmember_clusters=theirs)
     draws = (members.draws, nonmembers.draws)
-    return auroc_over_draws(*draws, member_clusters=ours, nonmember_clusters=theirs)
+    return auroc_over_draws(*draws, level, member_clusters=ours, nonmember_clusters=theirs)
 
 
 def _certified(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | None:

@@ -1,6 +1,6 @@
 """Rows of the scores table, one per record and attack."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from audits.membership.metrics import ScoredRecords
 from audits.rows import ScoreRow
@@ -18,6 +18,11 @@ class ScoreRows(Collection[ScoreRow]):
     def add(self, attack: str, params: Mapping[str, object], scored: ScoredRecords) -> None:
         """Adds the scores of an attack with its parameters on a population."""
         self._found.append((attack, params, scored))
+
+    @property
+    def scored(self) -> Sequence[tuple[str, Mapping[str, object], ScoredRecords]]:
+        """Attack, parameters and scores on a population, in the order added."""
+        return self._found
 
     def __len__(self) -> int:
         return sum(len(scored.scores) for _, _, scored in self._found)

@@ -16,12 +16,19 @@ from audits.statistics.verdict import (
     gap_verdict,
 )
 
-__all__ = ["memorization_section", "privacy_section"]
+__all__ = [
+    "ATTACK_COLUMNS",
+    "GAP_COLUMNS",
+    "attack_lines",
+    "gap_lines",
+    "memorization_section",
+    "privacy_section",
+]
 
 _BLIND = "blind"
 _OPPOSED = "held_out"
 _TEXTS = {True: "yes", False: "no", None: "not settled"}
-_ATTACK_COLUMNS = (
+ATTACK_COLUMNS = (
     "Attack",
     "Compared",
     "AUROC [95% interval]",
@@ -31,7 +38,7 @@ _ATTACK_COLUMNS = (
     "Text alone tells them apart",
     "Verdict",
 )
-_GAP_COLUMNS = (
+GAP_COLUMNS = (
     "Measure",
     "Compared",
     "Difference [95% interval]",
@@ -81,6 +88,18 @@ def privacy_section(rows: Sequence[Row]) -> str:
     Args:
         rows: The membership audit's at its last step, all tasks and blocks together.
     """
+    lines = attack_lines(rows)
+    if not lines:
+        return "No membership audit was run on these weights: nothing is known about their leakage."
+    return f"{table(ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}{_epsilon(rows)}"
+
+
+def attack_lines(rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    """Returns one line of `ATTACK_COLUMNS` for every attack and population.
+
+    Args:
+        rows: The membership audit's at its last step, all tasks and blocks together.
+    """
     groups: dict[tuple[str, str], dict[str, Row]] = {}
     coins = _dealt_by_coins(rows)
     for row in rows:
@@ -89,9 +108,7 @@ def privacy_section(rows: Sequence[Row]) -> str:
             compared = f"{row['population']} against non-members"
             groups.setdefault((attack, compared), {})[str(row["metric"])] = row
     measured = [(key, metrics) for key, metrics in groups.items() if "auroc" in metrics]
-    if not measured:
-        return "No membership audit was run on these weights: nothing is known about their leakage."
-    lines = [
+    return [
         (
             *key,
             figure_text(metrics["auroc"]),
@@ -104,7 +121,6 @@ def privacy_section(rows: Sequence[Row]) -> str:
         )
         for key, metrics in measured
     ]
-    return f"{table(_ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}{_epsilon(rows)}"
 
 
 def _epsilon(rows: Sequence[Row]) -> str:
@@ -135,9 +151,22 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     """
     if not rows:
         return "No memorization audit was run on these weights."
+    lines = gap_lines(rows, membership)
+    if not lines:
+        return "No figure of what these weights write has held-out records beside it."
+    return f"{_GAP_CLAIM}\n\n{table(GAP_COLUMNS, lines)}"
+
+
+def gap_lines(rows: Sequence[Row], membership: Sequence[Row]) -> list[tuple[object, ...]]:
+    """Returns one line of `GAP_COLUMNS` for every measure beside held-out records.
+
+    Args:
+        rows: The memorization audit's at its last step, all tasks together.
+        membership: The membership audit's: whether the texts of the same records are shifted.
+    """
     shifted = {row["population"]: row.get("shifted") for row in membership}
     coins = _dealt_by_coins([*rows, *membership])
-    lines = []
+    lines: list[tuple[object, ...]] = []
     for row in rows:
         options = json.loads(str(row["params"]))
         # A gap within a length class has few records; one against `never` has no shift test.
@@ -159,9 +188,7 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
                     ),
                 )
             )
-    if not lines:
-        return "No figure of what these weights write has held-out records beside it."
-    return f"{_GAP_CLAIM}\n\n{table(_GAP_COLUMNS, lines)}"
+    return lines
 
 
 def _dealt_by_coins(rows: Sequence[Row]) -> set[object]:

@@ -1,31 +1,14 @@
-"""The built-in corpus: seeded instruction records in all seven tasks, without network or files."""
+"""The built-in corpus: seeded instruction records in all seven tasks, without network."""
 
 from collections.abc import Iterator
 from itertools import count
 
 from datamodules.records import TASKS, InstructionRecord, content_id
-from datamodules.synthetic.brainstorming import brainstorming
-from datamodules.synthetic.classification import classification
-from datamodules.synthetic.closed_qa import closed_qa
-from datamodules.synthetic.document_kinds import draw_document
 from datamodules.synthetic.draw import Draw
-from datamodules.synthetic.generation import generation
-from datamodules.synthetic.information_extraction import information_extraction
-from datamodules.synthetic.open_qa import open_qa
-from datamodules.synthetic.summarization import summarization
+from datamodules.synthetic.tasks import WRITERS, draw_document
 
 BUILTIN = "builtin"
 """What stands for the built-in corpus where the source of records or text is named."""
-
-_GRAMMARS = {
-    "brainstorming": brainstorming,
-    "classification": classification,
-    "closed_qa": closed_qa,
-    "generation": generation,
-    "information_extraction": information_extraction,
-    "open_qa": open_qa,
-    "summarization": summarization,
-}
 
 
 def generate_record(index: int, seed: int) -> InstructionRecord:
@@ -48,7 +31,7 @@ def generate_record(index: int, seed: int) -> InstructionRecord:
     if index < 0:
         raise ValueError(f"the index of a record must not be negative, got {index}")
     task = TASKS[index % len(TASKS)]
-    instruction, context, response = _GRAMMARS[task](Draw(seed, "builtin", index))
+    instruction, context, response = WRITERS[task](Draw(seed, "builtin", index))
     return InstructionRecord(
         id=content_id(instruction, context, response),
         instruction=instruction,

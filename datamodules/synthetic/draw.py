@@ -2,9 +2,12 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from common.keys import key
-from datamodules.synthetic import words
+from datamodules.synthetic.texts import words
+
+Option = TypeVar("Option")
 
 
 def with_article(noun: str) -> str:
@@ -45,7 +48,7 @@ class Draw:
     def __init__(self, *parts: int | str) -> None:
         self._random = random.Random(key(*parts))
 
-    def one_of(self, options: Sequence[str]) -> str:
+    def one_of(self, options: Sequence[Option]) -> Option:
         """Picks one option, all equally likely."""
         return options[self.integer(0, len(options) - 1)]
 
@@ -61,18 +64,26 @@ class Draw:
         """Is true with the given probability."""
         return self._random.random() < probability
 
+    def word(self, lists: str) -> str:
+        """Picks a word of one or several lists of words.yaml, as `words` names them."""
+        return self.one_of(words(lists))
+
+    def two(self, lists: str, ending: str = "") -> str:
+        """Picks two different words, each with an ending, such as "fans and tents"."""
+        return listed([f"{word}{ending}" for word in self.several(words(lists), 2)])
+
     def text(self, facts: Mapping[str, str], *groups: Sequence[str]) -> str:
         """Writes one sentence per group: one of its wordings, its {slots} filled with facts."""
         return " ".join(self.one_of(group).format_map(facts) for group in groups)
 
     def first_name(self) -> str:
         """Picks a first name in use."""
-        return self.one_of(words.FIRST_NAMES)
+        return self.word("first_name")
 
     def surname(self) -> str:
         """Composes an invented surname from three syllables, such as "Pembervik"."""
-        parts = (words.SURNAME_STARTS, words.NAME_MIDDLES, words.SURNAME_ENDS)
-        return "".join(self.one_of(part) for part in parts)
+        parts = ("surname_start", "surname_middle", "surname_end")
+        return "".join(self.word(part) for part in parts)
 
     def person(self) -> str:
         """Composes a full name; the surname is invented."""
@@ -80,40 +91,47 @@ class Draw:
 
     def place(self) -> str:
         """Composes an invented town, such as "Port Cranholm"."""
-        prefix = self.one_of(words.PLACE_PREFIXES) if self.chance(0.2) else ""
+        prefix = self.word("place_prefix") if self.chance(0.2) else ""
         middle = self.one_of(("er", "ing", "le", "en")) if self.chance(0.35) else ""
-        return f"{prefix}{self.one_of(words.PLACE_STARTS)}{middle}{self.one_of(words.PLACE_ENDS)}"
+        return f"{prefix}{self.word('place_start')}{middle}{self.word('place_end')}"
 
     def organisation(self) -> str:
         """Composes an invented firm from a name and a trade."""
-        trade = self.one_of(words.TRADES)
+        trade = self.word("trade")
         if self.chance(0.25):
             return f"{self.surname()} and {self.surname()} {trade}"
         return f"{self.surname() if self.chance(0.6) else self.place()} {trade}"
 
+    def river(self) -> str:
+        """Composes an invented river: the name of a town without what stands before it."""
+        return self.place().split()[-1]
+
     def product(self) -> str:
         """Composes an invented brand name with a model number."""
-        name = self.one_of(words.PRODUCT_STARTS) + self.one_of(words.PRODUCT_ENDS)
+        name = self.word("product_start") + self.word("product_end")
         return f"{name} {self.integer(2, 99) * 10}" if self.chance(0.6) else name
+
+    def medicine(self) -> str:
+        """Composes an invented medicine, such as "duralux"."""
+        return self.product().split()[0].lower()
 
     def species(self) -> str:
         """Composes an invented animal, such as "copper-throated wren"."""
-        mark = f"{self.one_of(words.COLOURS)}-{self.one_of(words.ANIMAL_MARKS)}"
-        return f"{mark} {self.one_of(words.ANIMALS)}"
+        mark = f"{self.word('colour')}-{self.word('animal_mark')}"
+        return f"{mark} {self.word('animal')}"
 
     def thing(self) -> str:
         """Describes an object by colour and material, such as "red oak teapot"."""
-        pools = (words.COLOURS, words.MATERIALS, words.OBJECTS)
-        return " ".join(self.one_of(pool) for pool in pools)
+        return f"{self.word('colour')} {self.word('material')} {self.word('object')}"
 
     def title(self) -> str:
         """Composes the title of an invented book, song or painting."""
-        adjective, noun = self.one_of(words.ADJECTIVES), self.one_of(words.SCENE_NOUNS)
+        adjective, noun = self.word("adjective"), self.word("scene")
         shapes = (
             f"The {adjective} {noun}",
-            f"{self.one_of(words.SCENE_NOUNS)} of the {adjective} {noun}",
+            f"{self.word('scene')} of the {adjective} {noun}",
             f"{adjective} {noun} in {self.place()}",
-            f"The {noun} and the {adjective} {self.one_of(words.SCENE_NOUNS)}",
+            f"The {noun} and the {adjective} {self.word('scene')}",
         )
         small = {"of", "the", "and", "in"}
         words_of_title = self.one_of(shapes).split()
@@ -122,15 +140,23 @@ class Draw:
 
     def day(self) -> str:
         """Picks a day of the year, such as "14 March"."""
-        return f"{self.integer(1, 28)} {self.one_of(words.MONTHS)}"
+        return f"{self.integer(1, 28)} {self.word('month')}"
 
     def year(self, low: int = 1874, high: int = 2023) -> str:
         """Picks a year from low to high."""
         return str(self.integer(low, high))
 
-    def number(self, low: int, high: int) -> str:
-        """Picks a whole number and writes it with thousands separators."""
-        return f"{self.integer(low, high):,}"
+    def later(self, year: int, low: int, high: int) -> str:
+        """Picks a year from `low` to `high` years after another."""
+        return str(year + self.integer(low, high))
+
+    def number(self, low: int, high: int, unit: int = 1) -> str:
+        """Picks from `low` to `high` units and writes the product with thousands separators."""
+        return f"{self.integer(low, high) * unit:,}"
+
+    def fewer(self, number: int) -> str:
+        """Picks a whole number from 0 to below another."""
+        return str(self.integer(0, number - 1))
 
     def clock(self) -> str:
         """Picks a time of day on a five-minute mark, such as "16:35"."""

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from common.options import require_share
 from kdmodules.losses.divergence import KDLoss, at_least_zero, expectation
 from kdmodules.losses.forward_kl import ForwardKL
-from kdmodules.losses.mixture import check_share, log_mixture
+from kdmodules.losses.mixture import log_mixture
 from kdmodules.losses.reverse_kl import ReverseKL
 
 
@@ -26,7 +27,8 @@ class JensenShannon(KDLoss):
 
     def __init__(self, beta: float = 0.5) -> None:
         super().__init__()
-        self.beta = check_share("beta", beta)
+        require_share(beta=beta)
+        self.beta = beta
         self.needs_teacher_support = beta == 1
         limits: dict[float, KDLoss] = {0.0: ForwardKL(), 1.0: ReverseKL()}
         self.limit = limits.get(beta)

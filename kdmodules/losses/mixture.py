@@ -5,8 +5,6 @@ from math import log
 import torch
 from torch import Tensor
 
-from common.errors import UserError
-
 # Stands for -inf where a product with probability 0 must be 0; its exponential is exactly 0.
 LOGP_FLOOR = -1e30
 
@@ -30,14 +28,3 @@ def log_mixture(student_logp: Tensor, teacher_logp: Tensor, teacher_share: float
     else:
         mixed = torch.logaddexp(shifted, student_logp, out=shifted)
     return mixed.add_(log(1 - teacher_share))
-
-
-def check_share(name: str, value: float) -> float:
-    """Returns a weight in [0, 1].
-
-    Raises:
-        UserError: It is outside.
-    """
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} is {value}: give a number from 0 to 1")
-    return value

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from common.options import require_share
 from kdmodules.losses.divergence import KDLoss, at_least_zero, expectation, project_to_logits
 from kdmodules.losses.forward_kl import ForwardKL
-from kdmodules.losses.mixture import check_share, log_mixture
+from kdmodules.losses.mixture import log_mixture
 
 
 class SkewForwardKL(KDLoss):
@@ -22,7 +23,8 @@ class SkewForwardKL(KDLoss):
 
     def __init__(self, alpha: float = 0.1) -> None:
         super().__init__()
-        self.alpha = check_share("alpha", alpha)
+        require_share(alpha=alpha)
+        self.alpha = alpha
         self.limit = ForwardKL() if alpha == 0 else None
 
     def per_token(self, student_logp: Tensor, teacher_logp: Tensor) -> Tensor:

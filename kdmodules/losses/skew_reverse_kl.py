@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from common.options import require_share
 from kdmodules.losses.divergence import KDLoss, at_least_zero, expectation
-from kdmodules.losses.mixture import check_share, log_mixture
+from kdmodules.losses.mixture import log_mixture
 from kdmodules.losses.reverse_kl import ReverseKL
 
 
@@ -22,7 +23,8 @@ class SkewReverseKL(KDLoss):
 
     def __init__(self, alpha: float = 0.1) -> None:
         super().__init__()
-        self.alpha = check_share("alpha", alpha)
+        require_share(alpha=alpha)
+        self.alpha = alpha
         self.limit = ReverseKL() if alpha == 0 else None
         self.needs_teacher_support = alpha == 0
 

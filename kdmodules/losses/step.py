@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.options import require_at_least, require_positive, require_share
 from kdmodules.losses.top_k_rows import TopKRows
 
 HeadRows = tuple[Tensor, Tensor]
@@ -46,12 +47,10 @@ class Reduction:
     normalisation: Literal["token", "sequence"] = "token"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.kd_ratio <= 1:
-            raise UserError(f"kd_ratio is {self.kd_ratio}: give a number from 0 to 1")
-        if not self.temperature > 0:
-            raise UserError(f"temperature is {self.temperature}: give a positive number")
-        if self.chunk_tokens is not None and self.chunk_tokens < 1:
-            raise UserError(f"chunk_tokens is {self.chunk_tokens}: give 1 or more, or leave it out")
+        require_share(kd_ratio=self.kd_ratio)
+        require_positive(temperature=self.temperature)
+        if self.chunk_tokens is not None:
+            require_at_least(1, chunk_tokens=self.chunk_tokens)
         if self.normalisation not in ("token", "sequence"):
             raise UserError(f"normalisation is {self.normalisation!r}: choose token or sequence")
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from common.options import require_share
 from kdmodules.losses.divergence import KDLoss, at_least_zero, expectation
 from kdmodules.losses.forward_kl import ForwardKL
-from kdmodules.losses.mixture import check_share
 from kdmodules.losses.reverse_kl import ReverseKL
 
 
@@ -21,7 +21,8 @@ class SymmetricKL(KDLoss):
 
     def __init__(self, weight: float = 0.5) -> None:
         super().__init__()
-        self.weight = check_share("weight", weight)
+        require_share(weight=weight)
+        self.weight = weight
         self.needs_teacher_support = weight > 0
         limits: dict[float, KDLoss] = {0.0: ForwardKL(), 1.0: ReverseKL()}
         self.limit = limits.get(weight)

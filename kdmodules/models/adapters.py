@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from common.errors import UserError
+from common.errors import UserError, first_line
+from common.options import require_at_least
 from kdmodules.models.families import blocks, family_of
 from kdmodules.models.strict_loading import require_names
 
@@ -66,10 +67,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         option = "model.network.adapter"
-        if self.r < 1:
-            raise UserError(f"{option}.r is {self.r}: give a rank of 1 or more")
-        if self.alpha < 1:
-            raise UserError(f"{option}.alpha is {self.alpha}: give 1 or more")
+        require_at_least(1, f"{option}.", r=self.r, alpha=self.alpha)
         if not 0 <= self.dropout < 1:
             raise UserError(f"{option}.dropout is {self.dropout}: give a rate from 0 to below 1")
         if self.targets is not None and not self.targets:
@@ -193,7 +191,7 @@ def stored_adapter(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor
     try:
         return load_peft_weights(str(folder), device="cpu")
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise UserError(f"{what}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def merge_adapter_folder(
@@ -215,8 +213,7 @@ def merge_adapter_folder(
     try:
         wrapped = PeftModel(base, PeftConfig.from_pretrained(str(folder)), _NAME)
     except (OSError, ValueError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"{what} does not fit its base: {first_line}") from error
+        raise UserError(f"{what} does not fit its base: {first_line(error)}") from error
     mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     # Embeddings may lie there too, under the names that they have in the model.
     known = {**wrapped.state_dict(), **mine}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter, merge_adapter
 from kdmodules.models.families import FAMILIES, family_of
@@ -67,8 +67,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"checkpoint {path} cannot be read: {first_line}") from error
+        raise UserError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
     if METADATA_KEY not in checkpoint:
         raise UserError(
             f"checkpoint {path} was not written by kd-privacy: export it to a folder first"

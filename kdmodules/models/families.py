@@ -3,15 +3,15 @@
 This is the only file that knows the inside of a model; everything per block goes through it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 from transformers import (
-    GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    OPTConfig,
     OPTForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
@@ -27,7 +27,6 @@ class Family:
 
     Attributes:
         name: The family's id: gpt2, opt or llama.
-        config_class: The Hugging Face configuration of the family.
         model_class: The causal language model that the configuration builds.
         trunk: Dotted path of the module that maps tokens to the inputs of the head.
         blocks: Dotted path of the list of transformer blocks, input side first.
@@ -37,44 +36,34 @@ class Family:
     """
 
     name: str
-    config_class: type[PreTrainedConfig]
     model_class: type[PreTrainedModel]
     trunk: str
     blocks: str
     final_norm: str
     adapter_targets: tuple[str, ...]
 
+    @property
+    def config_class(self) -> type[PreTrainedConfig]:
+        """The Hugging Face configuration of the family."""
+        return cast(type[PreTrainedConfig], self.model_class.config_class)
 
+
+_QUERY_AND_VALUE = ("q_proj", "v_proj")
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
-            name="gpt2",
-            config_class=GPT2Config,
-            model_class=GPT2LMHeadModel,
-            trunk="transformer",
-            blocks="transformer.h",
-            final_norm="transformer.ln_f",
-            adapter_targets=("c_attn",),
+            "gpt2", GPT2LMHeadModel, "transformer", "transformer.h", "transformer.ln_f", ("c_attn",)
         ),
         Family(
-            name="opt",
-            config_class=OPTConfig,
-            model_class=OPTForCausalLM,
-            trunk="model",
-            blocks="model.decoder.layers",
-            final_norm="model.decoder.final_layer_norm",
-            adapter_targets=("q_proj", "v_proj"),
+            "opt",
+            OPTForCausalLM,
+            "model",
+            "model.decoder.layers",
+            "model.decoder.final_layer_norm",
+            _QUERY_AND_VALUE,
         ),
-        Family(
-            name="llama",
-            config_class=LlamaConfig,
-            model_class=LlamaForCausalLM,
-            trunk="model",
-            blocks="model.layers",
-            final_norm="model.norm",
-            adapter_targets=("q_proj", "v_proj"),
-        ),
+        Family("llama", LlamaForCausalLM, "model", "model.layers", "model.norm", _QUERY_AND_VALUE),
     )
 }
 
@@ -151,6 +140,22 @@ def fuse_activations(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+@contextmanager
+def activations_kept(model: nn.Module) -> Iterator[None]:
+    """Puts back, errors or not, the activations that `fuse_activations` replaces meanwhile."""
+    before = [
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, NewGELUActivation)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, child in before:
+            setattr(module, name, child)
 
 
 def context_window(model: PreTrainedModel) -> int:

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.keys import key
 from datamodules.sources import place_of
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
@@ -206,10 +206,10 @@ def _load_pretrained(
                 **place.options,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        pickled = not allow_pickle and SAFE_WEIGHTS_NAME in first_line
+        reason = first_line(error)
+        pickled = not allow_pickle and SAFE_WEIGHTS_NAME in reason
         hint = "; allow_pickle: true reads pickled weights, if that is all there is"
-        raise UserError(f"{what} cannot be loaded: {first_line}{hint * pickled}") from error
+        raise UserError(f"{what} cannot be loaded: {reason}{hint * pickled}") from error
     model, found = loaded
     require_names(what, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
     require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))

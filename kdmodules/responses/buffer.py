@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from kdmodules.responses.rewriting import is_filler, records_of
 from kdmodules.responses.source import ResponseContext
@@ -22,8 +22,7 @@ class ReplayBuffer:
     """
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise UserError(f"capacity is {capacity}: give at least 1")
+        require_at_least(1, capacity=capacity)
         self.capacity = capacity
         self._records: deque[EncodedRecord] = deque(maxlen=capacity)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common.errors import UserError
+from common.options import require_share
 from datamodules.batches import InstructionBatch
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.mixed import keyed_coin
@@ -53,8 +53,7 @@ class BufferedResponses(StudentResponses):
         sampling_batch_size: int = 64,
     ) -> None:
         super().__init__(sampling, sampling_batch_size)
-        if not 0 <= probability <= 1:
-            raise UserError(f"probability is {probability}: give a number from 0 to 1")
+        require_share(probability=probability)
         self.probability = probability
         self.unshifted = unshifted
         self.buffer = ReplayBuffer(capacity)

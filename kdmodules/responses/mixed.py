@@ -8,6 +8,7 @@ import torch
 
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.student import StudentResponses
@@ -52,12 +53,11 @@ class MixedResponses(StudentResponses):
         sampling_batch_size: int = 64,
     ) -> None:
         super().__init__(sampling, sampling_batch_size)
-        if not 0 <= probability <= 1:
-            raise UserError(f"probability is {probability}: give a number from 0 to 1")
+        require_share(probability=probability)
         if coin not in ("batch", "record"):
             raise UserError(f"coin is {coin!r}: choose batch or record")
-        if dataset_decay is not None and not dataset_decay >= 1:
-            raise UserError(f"dataset_decay is {dataset_decay}: give at least 1")
+        if dataset_decay is not None:
+            require_at_least(1, dataset_decay=dataset_decay)
         self.probability = probability
         self.coin = coin
         self.dataset_decay = dataset_decay

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from common.errors import UserError
+from common.options import require_share
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.rewriting import is_filler, records_of
@@ -58,12 +59,7 @@ class AdaptiveReplay(StudentResponses):
         super().__init__(sampling, sampling_batch_size)
         if schedule not in _SCHEDULES:
             raise UserError(f"schedule is {schedule!r}: choose {', '.join(_SCHEDULES)}")
-        for name, value in (
-            ("initial_threshold", initial_threshold),
-            ("threshold_step", threshold_step),
-        ):
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} is {value}: give a number from 0 to 1")
+        require_share(initial_threshold=initial_threshold, threshold_step=threshold_step)
         self.schedule = schedule
         self.threshold_step = threshold_step
         self.loss_margin = loss_margin

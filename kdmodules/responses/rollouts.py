@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least, require_positive
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.losses.returns import padded_moment_sums, returns_to_go, rewards, whiten
 from kdmodules.models.causal_lm import together
@@ -66,16 +67,9 @@ class TeacherMixedRollouts(ResponseSource):
         as_released: bool = False,
         sampling_batch_size: int = 64,
     ) -> None:
-        least = {
-            "rollouts": rollouts,
-            "inner_epochs": inner_epochs,
-            "sampling_batch_size": sampling_batch_size,
-        }
-        for name, value in least.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}: give at least 1")
-        if not reward_scaling > 0:
-            raise UserError(f"reward_scaling is {reward_scaling}: give a positive number")
+        require_at_least(1, rollouts=rollouts, inner_epochs=inner_epochs)
+        require_at_least(1, sampling_batch_size=sampling_batch_size)
+        require_positive(reward_scaling=reward_scaling)
         if whitening not in ("round", "micro_batch"):
             raise UserError(f"whitening is {whitening!r}: choose round or micro_batch")
         self.mixture = mixture or MixtureSettings()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import InstructionBatch
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
@@ -28,8 +28,7 @@ class StudentResponses(ResponseSource):
     def __init__(
         self, sampling: SamplingSettings | None = None, sampling_batch_size: int = 64
     ) -> None:
-        if sampling_batch_size < 1:
-            raise UserError(f"sampling_batch_size is {sampling_batch_size}: give at least 1")
+        require_at_least(1, sampling_batch_size=sampling_batch_size)
         self.sampling = sampling or SamplingSettings()
         self.sampling_batch_size = sampling_batch_size
 

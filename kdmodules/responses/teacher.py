@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.atomic_file import replacing
 from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import together
@@ -57,8 +58,7 @@ class TeacherResponses(ResponseSource):
         sampling_batch_size: int = 64,
         cache_folder: str | None = None,
     ) -> None:
-        if sampling_batch_size < 1:
-            raise UserError(f"sampling_batch_size is {sampling_batch_size}: give at least 1")
+        require_at_least(1, sampling_batch_size=sampling_batch_size)
         self.sampling = sampling or SamplingSettings()
         self.sampling_batch_size = sampling_batch_size
         self.cache_folder = cache_folder
@@ -129,15 +129,9 @@ class TeacherResponses(ResponseSource):
 
 def write_responses(responses: Sequence[GeneratedResponse], path: Path) -> None:
     """Writes responses as a Parquet file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     rows = sorted((asdict(response) for response in responses), key=lambda row: row["record_id"])
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary)
-        temporary.chmod(0o600)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, private=True, shared=True) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file)
 
 
 def read_responses(path: Path) -> list[GeneratedResponse] | None:

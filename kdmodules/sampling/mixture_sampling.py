@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from common.errors import UserError
+from common.options import require_at_least, require_positive, require_share
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.generation_batches import BucketRounds, Vocabulary, cut_at_end
 from kdmodules.sampling.joint_decoding import decode_jointly, log_mixture
@@ -42,12 +42,9 @@ class MixtureSettings:
         Raises:
             UserError: If a value is out of range; the line names it.
         """
-        if not 0 <= self.teacher_share <= 1:
-            raise UserError(f"teacher_share is {self.teacher_share}: give a share in [0, 1]")
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is {self.max_new_tokens}: give at least 1")
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature is {self.temperature}: give a positive number")
+        require_share(teacher_share=self.teacher_share)
+        require_at_least(1, max_new_tokens=self.max_new_tokens)
+        require_positive(temperature=self.temperature)
 
 
 @dataclass(frozen=True, slots=True)

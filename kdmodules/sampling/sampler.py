@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from common.errors import UserError
+from common.options import require_at_least, require_positive
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.generation_batches import (
     BucketRounds,
@@ -64,14 +65,9 @@ class SamplingSettings:
         """
         if self.decoding not in ("sample", "greedy", "beam"):
             raise UserError(f"decoding is {self.decoding!r}: choose sample, greedy or beam")
-        least: dict[str, int] = {"max_new_tokens": 1, "top_k": 0, "beams": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least {bound}")
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(
-                f"temperature is {self.temperature}: give a positive number, or decoding=greedy"
-            )
+        require_at_least(1, max_new_tokens=self.max_new_tokens, beams=self.beams)
+        require_at_least(0, top_k=self.top_k)
+        require_positive(temperature=self.temperature)
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}: give a share in (0, 1]")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers.utils import cached_file
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.sources import place_of
 from kdmodules.models.adapters import adapter_base, is_adapter_folder
@@ -57,8 +57,7 @@ def _revision(source: str) -> str:
     try:
         found = cached_file(place.name, "config.json", **options)
     except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"model {source!r} cannot be loaded: {first_line}") from error
+        raise UserError(f"model {source!r} cannot be loaded: {first_line(error)}") from error
     within = Path(str(found)).parent.parts
     if "snapshots" not in within[:-1]:
         raise UserError(f"model {source!r} has no revision to cache it by: give a local folder")

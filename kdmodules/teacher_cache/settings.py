@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from common.errors import UserError
+from common.options import require_at_least
 from kdmodules.losses import KDLoss, Reduction, TeacherTopK
 from kdmodules.responses import ResponseSource
 
@@ -34,8 +35,7 @@ class TeacherCache:
     k: int = 64
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UserError(f"model.teacher_cache.k is {self.k}: give at least 1")
+        require_at_least(1, "model.teacher_cache.", k=self.k)
 
     @property
     def torch_dtype(self) -> torch.dtype:

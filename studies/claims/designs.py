@@ -1,13 +1,12 @@
 """Which students of a study differ in their objective alone, and which in their responses alone.
 
 Techniques as published differ in several things at once, so that their comparison says nothing
-about one of them (corrections, item 12). A factor is tested on students whose configurations are
+about one of them. A factor is tested on students whose configurations are
 the same in all else.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -16,30 +15,20 @@ import yaml
 from callbacks.saved_config import CONFIG_NAME
 from studies.plan.cells import Cell
 
-__all__ = ["FACTORS", "Design", "design_of"]
-
 # Parts of `model.init_args` that make a factor's level.
 FACTORS = {"objective": ("kd_loss", "reduction"), "student data": ("responses",)}
 _PATHS = ("manifest_folder", "seed")
 
 
-@dataclass(frozen=True)
-class Design:
-    """Levels of a factor crossed with everything else.
-
-    Attributes:
-        levels: Level -> techniques that have it, one for each of the same settings of all else.
-    """
-
-    levels: dict[str, tuple[str, ...]]
-
-
-def design_of(students: Sequence[Cell], factor: str) -> Design | str:
+def design_of(students: Sequence[Cell], factor: str) -> dict[str, str] | str:
     """Returns the largest complete crossing of a factor's levels with all else, or why not.
 
     Args:
         students: Finished students of one family, size and replicate.
         factor: A name of `FACTORS`.
+
+    Returns:
+        The level of each technique in it.
     """
     rest: dict[str, dict[str, str]] = {}
     for cell in students:
@@ -53,9 +42,7 @@ def design_of(students: Sequence[Cell], factor: str) -> Design | str:
     if best is None:
         return f"no two students differ in their {factor} alone"
     _, _, levels, settings = best
-    return Design(
-        {_short(level): tuple(rest[setting][level] for setting in settings) for level in levels}
-    )
+    return {rest[setting][level]: _short(level) for level in levels for setting in settings}
 
 
 def _crossings(

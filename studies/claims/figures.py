@@ -1,4 +1,4 @@
-"""The claims' endpoints, read from a study's tables: fixed before looking (corrections, item 13).
+"""The claims' endpoints, read from a study's tables: fixed before looking at any result.
 
 Membership is the swap estimate at the last checkpoint, memorization the excess of the gap in token
 accuracy, private minus held-out records, over the counterfactual student's. Both compare a student
@@ -16,13 +16,13 @@ from studies.compare.comparisons import comparison_pairs
 from studies.compare.memorization import HELD_OUT, PRIVATE
 from studies.compare.primary_attack import primary_attack
 from studies.compare.shift import dealt_by_coins, shift_of_splits
+from studies.compare.task_rows import EQUAL_LENGTHS
 from studies.plan.cells import Cell, Plan
-
-__all__ = ["ACCURACY_PARAMS", "GAP_PARAMS", "StudyFigures"]
 
 ACCURACY_PARAMS = params_json({"tokens": 32})
 GAP_PARAMS = params_json({"tokens": 32, "against": HELD_OUT})
-EXCESS = "token_accuracy_gap_excess"
+_EXCESS = "token_accuracy_gap_excess"
+_SWAP_OF_TASK = f"swap_estimate{EQUAL_LENGTHS}"
 
 
 class StudyFigures:
@@ -44,20 +44,27 @@ class StudyFigures:
             for cell, other in comparison_pairs(plan.cells)
             if other.role == "counterfactual"
         }
-        self._runs = {
-            str(run): own
-            for run, own in results[results["run_b"].isna()].groupby("run", sort=False)
-        }
-        private = results[results["population"] == PRIVATE]
+        compared = results["run_b"].notna()
+        self._runs = {str(run): rows for run, rows in results[~compared].groupby("run", sort=False)}
+        private = results[compared & (results["population"] == PRIVATE)]
         named = (private["name"] == self.attack[0]) & (private["params"] == self.attack[1])
         self._swaps = _by_pair(private[named & (private["metric"] == "swap_estimate")])
+        self._task_swaps = private[named & (private["metric"] == _SWAP_OF_TASK)]
         of_tokens = private["params"] == ACCURACY_PARAMS
-        self._excesses = _by_pair(private[of_tokens & (private["metric"] == EXCESS)])
+        self._excesses = _by_pair(private[of_tokens & (private["metric"] == _EXCESS)])
 
     @property
     def students(self) -> list[Cell]:
         """The planned students."""
         return [cell for cell in self.plan.cells if cell.role == "student" and cell.technique]
+
+    def compared_students(self) -> list[list[Cell]]:
+        """Returns the students that differ in technique alone, one list per set of all else."""
+        groups: dict[tuple[str, str, int, int], list[Cell]] = {}
+        for cell in self.students:
+            alike = (cell.family, cell.size, cell.replicate, cell.seed)
+            groups.setdefault(alike, []).append(cell)
+        return list(groups.values())
 
     @property
     def strata(self) -> list[tuple[str, str]]:
@@ -85,6 +92,21 @@ class StudyFigures:
     def membership(self, cell: Cell) -> float | str:
         """Returns a student's swap estimate, or why there is none."""
         return self._figure(cell, self._swaps, f"no swap estimate of the attack {self.attack[0]}")
+
+    def tasks(self, cell: Cell) -> dict[str, float] | str:
+        """Returns a student's swap estimate by task at equal numbers and lengths, or why none."""
+        whole = self._figure(cell, self._swaps, f"no scores of the attack {self.attack[0]}")
+        if isinstance(whole, str):
+            return whole
+        other = self._counterfactuals[cell.id]
+        rows = self._task_swaps[self._task_swaps["run"] == cell.alias]
+        rows = rows[rows["run_b"] == other.alias]
+        if not len(rows):
+            return f"{cell.alias}: lengths of responses by task are not in the tables"
+        if rows["value"].isna().any():
+            fewest = min(int(rows[side].min()) for side in ("n_members", "n_nonmembers"))
+            return f"{cell.alias}: only {fewest} records a side and task have comparable lengths"
+        return dict(zip(rows["task"], rows["value"], strict=True))
 
     def memorization(self, cell: Cell) -> float | str:
         """Returns the excess of a student's gap in token accuracy, or why there is none."""

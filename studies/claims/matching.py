@@ -1,4 +1,4 @@
-"""Risk at equal utility: a technique that has learnt less also leaks less (corrections, item 12).
+"""Risk at equal utility: a technique that has learnt less also leaks less
 
 Utility is the negative log-likelihood of responses that no run trains on. Risk is read off each
 student's curve over checkpoints where it first comes down to the utility that the least useful of
@@ -15,15 +15,6 @@ from studies.claims.figures import GAP_PARAMS, StudyFigures
 from studies.compare.memorization import PRIVATE, TOKEN_ACCURACY
 from studies.plan.cells import Cell
 from studies.plan.stages import INIT_OPTION
-
-__all__ = [
-    "BEYOND",
-    "Curve",
-    "matched_figures",
-    "membership_curve",
-    "memorization_curve",
-    "risk_at",
-]
 
 BEYOND = "starts beyond the utility that all techniques reach"
 Curve = list[tuple[float, float]]
@@ -52,7 +43,7 @@ def risk_at(curve: Curve, utility: float) -> float | None:
 
 def matched_figures(
     figures: StudyFigures, curve_of: Callable[[StudyFigures, Cell, Cell], Curve]
-) -> dict[str, float | str]:
+) -> dict[str, float | str | None]:
     """Returns every student's risk at the utility common to its family, size, replicate and seed.
 
     Args:
@@ -60,33 +51,32 @@ def matched_figures(
         curve_of: Risk over checkpoints of a student and its counterfactual.
 
     Returns:
-        By alias: the risk, or why there is none.
+        By alias: the risk; None where the student starts beyond that utility; or why there is none.
     """
-    groups: dict[tuple[str, str, int, int], list[Cell]] = {}
-    for cell in figures.students:
-        groups.setdefault((cell.family, cell.size, cell.replicate, cell.seed), []).append(cell)
-    found: dict[str, float | str] = {}
-    for cells in groups.values():
+    matched: dict[str, float | str | None] = {}
+    for cells in figures.compared_students():
         curves: dict[str, Curve] = {}
         for cell in cells:
             pair = figures.pair(cell)
             if isinstance(pair, str):
-                found[cell.alias] = pair
+                matched[cell.alias] = pair
             elif curve := curve_of(figures, *pair):
                 curves[cell.alias] = curve
             else:
-                found[cell.alias] = f"{cell.alias}: no utility beside the risk"
-        found |= at_common_utility(curves)
-    return found
+                matched[cell.alias] = f"{cell.alias}: no utility beside the risk"
+        matched |= at_common_utility(curves)
+    return matched
 
 
-def at_common_utility(curves: Mapping[str, Curve]) -> dict[str, float | str]:
-    """Returns the risk of each curve at the lowest utility that all of them reach, or why not."""
+def at_common_utility(curves: Mapping[str, Curve]) -> dict[str, float | None]:
+    """Returns the risk of each curve at the lowest utility that all of them reach.
+
+    None where a curve starts beyond it.
+    """
     if not curves:
         return {}
     utility = max(min(point[0] for point in curve) for curve in curves.values())
-    risks = {alias: risk_at(curve, utility) for alias, curve in curves.items()}
-    return {alias: f"{alias}: {BEYOND}" if risk is None else risk for alias, risk in risks.items()}
+    return {alias: risk_at(curve, utility) for alias, curve in curves.items()}
 
 
 def membership_curve(figures: StudyFigures, cell: Cell, other: Cell) -> Curve:

@@ -10,8 +10,6 @@ from rich.console import Console
 from common.wording import p_value_text
 from studies.claims.verdict import Finding, Statement
 
-__all__ = ["estimate_text", "findings_json", "print_findings", "verdict_text"]
-
 _INTERVAL = "[one-sided 95% bounds]"
 
 

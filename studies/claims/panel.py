@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studies.claims.sample import Sample
-from studies.claims.verdict import Evidence
-
-__all__ = ["Entry", "Panel", "panel_of"]
+from studies.claims.verdict import Outcome, Statement, state
 
 Entry = tuple[int, str, float | str]
 """Replicate, column, and the figure or why it is not there; no column: none of them is."""
@@ -25,6 +23,7 @@ class Panel:
         replicates: R numbers of replicates.
         values: [R, K]; NaN where a figure that the mean needs is not there.
         missing: Why, one line per figure.
+        shift_excluded: Whether private and held-out records are known to be alike.
         left_out: Columns that cannot be compared with the others, by name.
     """
 
@@ -32,16 +31,14 @@ class Panel:
     replicates: tuple[int, ...]
     values: NDArray[np.float64]
     missing: tuple[str, ...]
+    shift_excluded: bool = True
     left_out: tuple[str, ...] = ()
 
     @property
     def complete(self) -> tuple[int, ...]:
         """The replicates in which every column has its figure."""
-        return tuple(
-            one
-            for one, figures in zip(self.replicates, self.values, strict=True)
-            if self.columns and not np.isnan(figures).any()
-        )
+        whole = ~np.isnan(self.values).any(axis=1) & bool(self.columns)
+        return tuple(np.array(self.replicates, dtype=int)[whole].tolist())
 
     def restricted(self, columns: Sequence[str]) -> "Panel":
         """Returns the panel of some of its columns, in the order given."""
@@ -55,21 +52,58 @@ class Panel:
             replicates: Those to take; all complete ones if None.
         """
         chosen = set(self.complete if replicates is None else replicates)
-        keep = [index for index, one in enumerate(self.replicates) if one in chosen]
-        if len(keep) < 2 or not self.columns:
+        rows = [row for row, replicate in enumerate(self.replicates) if replicate in chosen]
+        if len(rows) < 2 or not self.columns:
             return None
-        return Sample.of_replicates(self.columns, self.values[keep])
+        return Sample.of_replicates(self.columns, self.values[rows])
 
-    def evidence(self, *, shift_excluded: bool = True, records: str = "") -> Evidence:
-        """Returns what lies behind a test of this panel."""
-        return Evidence(len(self.complete), records, self.missing, shift_excluded, self.left_out)
+    def untested(self) -> Outcome:
+        """Returns a test without figures; one complete replicate's stand in its details."""
+        details = [
+            f"{name}: {value:.3f}"
+            for replicate in self.complete[:1]
+            for name, value in zip(
+                self.columns, self.values[self.replicates.index(replicate)], strict=True
+            )
+        ]
+        return Outcome("undecided", None, "not tested", details=tuple(details))
+
+    def statement(
+        self,
+        outcome: Outcome,
+        measure: str,
+        *,
+        records: str = "",
+        replicates: int | None = None,
+        decides: bool = True,
+    ) -> Statement:
+        """Returns a test of this panel as a statement, undecided where the panel cannot carry it.
+
+        Args:
+            outcome: The test.
+            measure: What was compared.
+            records: Records behind a test of one replicate; empty where replicates are the unit.
+            replicates: How many lie behind it; the complete ones if None.
+            decides: Whether the claim's verdict hangs on it.
+        """
+        return state(
+            outcome,
+            measure,
+            len(self.complete) if replicates is None else replicates,
+            records=records,
+            missing=self.missing,
+            shift_excluded=self.shift_excluded,
+            left_out=self.left_out,
+            decides=decides,
+        )
 
 
-def panel_of(entries: Iterable[Entry]) -> Panel:
+def panel_of(entries: Iterable[Entry], *, shift_excluded: bool = True) -> Panel:
     """Gathers figures; those of one replicate and column (seeds, sizes) are averaged.
 
     Args:
         entries: Replicate, column, figure or why there is none; the order of columns is kept.
+        shift_excluded: Whether private and held-out records are known to be alike.
     """
     cells: dict[tuple[int, str], list[float]] = {}
     missing: dict[str, None] = {}
@@ -80,10 +114,9 @@ def panel_of(entries: Iterable[Entry]) -> Panel:
         cells.setdefault((replicate, column), []).append(value)
     replicates = tuple(sorted({replicate for replicate, _ in cells}))
     columns = tuple(dict.fromkeys(column for _, column in cells if column))
-    broken = {replicate for replicate, column in cells if not column}
     values = np.full((len(replicates), len(columns)), math.nan)
     for row, replicate in enumerate(replicates):
-        for place, column in enumerate(columns):
-            if replicate not in broken and (replicate, column) in cells:
-                values[row, place] = np.mean(cells[replicate, column])
-    return Panel(columns, replicates, values, tuple(missing))
+        if (replicate, "") not in cells:
+            for number, column in enumerate(columns):
+                values[row, number] = np.mean(cells.get((replicate, column), math.nan))
+    return Panel(columns, replicates, values, tuple(missing), shift_excluded)

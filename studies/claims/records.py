@@ -16,8 +16,6 @@ from studies.compare.comparisons import AttackScores, record_clusters
 from studies.compare.memorization import HELD_OUT, PRIVATE, Accuracies
 from studies.plan.cells import Cell
 
-__all__ = ["membership_sample", "memorization_sample"]
-
 Pairs = Mapping[str, Sequence[tuple[Cell, Cell]]]
 """By column, the students with their counterfactuals that its figure is the mean of."""
 Found = tuple[Sample, str]

@@ -13,8 +13,6 @@ from audits.statistics import minimal_detectable_difference
 from audits.statistics.replication import has_variance
 from studies.claims.verdict import ALPHA
 
-__all__ = ["Contrast", "Sample", "largest_contrasts", "untestable"]
-
 FloatArray = NDArray[np.float64]
 
 

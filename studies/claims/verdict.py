@@ -1,28 +1,12 @@
 """What a claim says: tests of figures, statements about a study, findings; and their constants.
 
-Everything here was fixed before looking (corrections, items 4, 13 and 25).
+Margins, error rate and number of replicates were fixed before looking at any result.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
-
-__all__ = [
-    "ALPHA",
-    "BELOW_MARGIN",
-    "BLOCK_MARGIN",
-    "FEWEST_REPLICATES",
-    "MEMBERSHIP_MARGIN",
-    "MEMORIZATION_MARGIN",
-    "Evidence",
-    "Finding",
-    "Statement",
-    "Outcome",
-    "Verdict",
-    "all_of",
-    "state",
-]
 
 Verdict = Literal["confirmed", "refuted", "below the margin", "undecided"]
 # What refutes C1 where a leak is shown all the same: some technique's is smaller than what counts.
@@ -67,26 +51,6 @@ class Outcome:
     why: str = ""
     details: tuple[str, ...] = ()
     leaking: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What lies behind the figures of a test.
-
-    Attributes:
-        replicates: Complete replicates.
-        records: Records behind a test of one replicate; empty where replicates are the unit.
-        missing: Planned figures that are not there, as "run: reason" or a reason alone.
-        shift_excluded: Whether private and held-out records are known to be alike: by the coins
-            that dealt them, elsewhere by their texts.
-        left_out: Techniques that cannot be compared with the others at equal utility.
-    """
-
-    replicates: int
-    records: str = ""
-    missing: tuple[str, ...] = ()
-    shift_excluded: bool = True
-    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +104,17 @@ class Finding:
     statements: tuple[Statement, ...]
 
 
-def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool = True) -> Statement:
+def state(
+    outcome: Outcome,
+    measure: str,
+    replicates: int,
+    *,
+    records: str = "",
+    missing: Sequence[str] = (),
+    shift_excluded: bool = True,
+    left_out: Sequence[str] = (),
+    decides: bool = True,
+) -> Statement:
     """Returns a test as a statement, undecided where what lies behind it does not carry it.
 
     Records alone carry a verdict about the weights at hand. A verdict about techniques needs five
@@ -151,39 +125,38 @@ def state(outcome: Outcome, measure: str, evidence: Evidence, *, decides: bool =
     Args:
         outcome: By its rule alone.
         measure: What was compared.
-        evidence: What lies behind it.
+        replicates: Complete replicates.
+        records: Records behind a test of one replicate; empty where replicates are the unit.
+        missing: Planned figures that are not there, as "run: reason" or a reason alone.
+        shift_excluded: Whether private and held-out records are known to be alike: by the coins
+            that dealt them, elsewhere by their texts.
+        left_out: Techniques that cannot be compared with the others at equal utility.
         decides: Whether the claim's verdict hangs on it.
     """
-    weights = bool(evidence.records)
-    reasons = []
-    if evidence.missing:
-        reasons.append(f"not there: {_listed(evidence.missing)}")
-    if not weights and evidence.replicates < FEWEST_REPLICATES:
+    reasons = [f"not there: {_listed(missing)}"] if missing else []
+    if not records and replicates < FEWEST_REPLICATES:
         reasons.append(
-            f"R = {evidence.replicates}: a statement about techniques needs "
+            f"R = {replicates}: a statement about techniques needs "
             f"{FEWEST_REPLICATES} complete replicates"
         )
-    if outcome.verdict != "undecided" and not evidence.shift_excluded:
+    if outcome.verdict != "undecided" and not shift_excluded:
         reasons.append(
             "coins are not known to have dealt private and held-out records, and a shift between "
             "them, which can pass for a leak or hide one, is not excluded"
         )
     if reasons:
-        outcome = replace(
-            outcome, verdict="undecided", why="; ".join([*reasons, outcome.why]).rstrip("; ")
-        )
-    outcome = replace(
-        outcome,
-        lower=_known(outcome.lower),
-        upper=_known(outcome.upper),
-        mde=_known(outcome.mde),
-    )
-    if evidence.left_out:
-        aside = f"left out, as they start beyond that utility: {', '.join(evidence.left_out)}"
-        outcome = replace(outcome, details=(aside, *outcome.details))
-    count = f"{evidence.replicates} replicate{'s' if evidence.replicates != 1 else ''}"
-    n = f"{count}, {evidence.records}" if weights else count
-    return Statement(measure, outcome, "these weights" if weights else "techniques", n, decides)
+        why = "; ".join([*reasons, outcome.why]).rstrip("; ")
+        outcome = replace(outcome, verdict="undecided", why=why)
+    details = outcome.details
+    if left_out:
+        aside = f"left out, as they start beyond that utility: {', '.join(left_out)}"
+        details = (aside, *details)
+    lower, upper, mde = (_known(bound) for bound in (outcome.lower, outcome.upper, outcome.mde))
+    outcome = replace(outcome, details=details, lower=lower, upper=upper, mde=mde)
+    count = f"{replicates} replicate{'s' if replicates != 1 else ''}"
+    if records:
+        return Statement(measure, outcome, "these weights", f"{count}, {records}", decides)
+    return Statement(measure, outcome, "techniques", count, decides)
 
 
 def _known(number: float | None) -> float | None:

@@ -26,6 +26,7 @@ __all__ = [
     "comparison_pairs",
     "comparison_rows",
     "has_manifest",
+    "manifest_of",
     "record_clusters",
     "run_identities",
     "swap_of_runs",
@@ -214,17 +215,18 @@ def record_clusters(cell: Cell) -> dict[str, int] | None:
     """
     if not has_manifest(cell):
         return None
-    rows = read_manifest(_manifest(cell))
+    rows = read_manifest(manifest_of(cell))
     numbers = {name: _number(name) for name in {row.cluster for row in rows}}
     return {row.id: numbers[row.cluster] for row in rows}
 
 
 def has_manifest(cell: Cell) -> bool:
     """Returns whether the manifest of a cell's split, which names the clusters, is at hand."""
-    return _manifest(cell).is_file()
+    return manifest_of(cell).is_file()
 
 
-def _manifest(cell: Cell) -> Path:
+def manifest_of(cell: Cell) -> Path:
+    """Returns where the manifest of a cell's split lies where it is at hand."""
     return Path(cell.run_dir) / "private" / MANIFEST_NAME
 
 

@@ -1,12 +1,21 @@
-"""A study's tables: the merge of its cells' tables, and the rows that compare two runs."""
+"""A study's tables: the merge of its cells' tables, and the rows that compare its runs.
 
-from dataclasses import replace
+`comparisons.parquet` is written last and bears a stamp: a digest of what the tables were made from.
+While that is the same, they are read and nothing is computed again.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from audits.results import merge_runs, read_table, table_from_rows, write_table
-from studies.compare.comparisons import attack_scores, comparison_rows
+from audits.results import SCHEMAS, Row, merge_runs, read_table, table_from_rows, write_table
+from studies.compare.comparisons import attack_scores, comparison_rows, manifest_of
 from studies.compare.decomposition import decomposition_rows
 from studies.compare.disagreement import disagreement_rows, overlap_rows
 from studies.compare.extraction import extraction_rows
@@ -19,31 +28,48 @@ from studies.compare.task_rows import task_rows
 from studies.plan.cells import Cell, Plan
 from studies.run.cell_state import CellFiles
 
-__all__ = ["write_study_tables"]
+__all__ = ["COMPARISONS", "write_study_tables"]
+
+COMPARISONS = "comparisons.parquet"
+_STAMP = b"made_from"
+_TABLES = tuple(f"{name}.parquet" for name in SCHEMAS)
+_PACKAGES = Path(__file__).parents[2]
 
 
 def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
-    """Writes `results.parquet`, `scores.parquet` and `memorization.parquet` of a study.
+    """Brings a study's four tables up to date; where nothing changed, writes and computes nothing.
 
-    The results are those of the finished cells and, after them, the rows that compare two runs:
-    `auroc_difference` (run minus run_b, on the same records), `swap_estimate`, and the attacks
-    `inherited` and `control_reference`, which read the scores of both; where students were
-    fine-tuned on the private records themselves, `relative_leakage`. Where blocks were probed,
-    `probe_difference` at each of them. Where memorization was measured, also what of it came
-    through the teacher, whether it agrees with membership, and what tasks differ by at equal
-    numbers of records and lengths of responses.
+    `scores.parquet` and `memorization.parquet` are those of the finished cells. Rows that compare
+    runs are in `comparisons.parquet`: `auroc_difference` (run minus run_b, on the same records),
+    `swap_estimate`, and the attacks `inherited` and `control_reference`, which read the scores of
+    both; where students were fine-tuned on the private records themselves, `relative_leakage`.
+    Where blocks were probed, `probe_difference` at each of them. Where memorization was measured,
+    also what of it came through the teacher, whether it agrees with membership, and what tasks
+    differ by at equal numbers of records and lengths of responses. `results.parquet` holds the
+    results of the finished cells and, after them, the rows of `comparisons.parquet`.
 
     Returns:
         The cells that are done.
     """
     done = [cell for cell in plan.cells if CellFiles(cell).state() == "done"]
-    merge_runs([cell.run_dir for cell in done], out)
-    results = read_table(out, "results")
+    sources = _sources(done)
+    if _stamp_of(out) != _stamp(sources, out):
+        merge_runs([cell.run_dir for cell in done], out)
+        own = read_table(out, "results")
+        derived = table_from_rows("results", _derived_rows(plan, done, own, out))
+        write_table(pa.concat_tables([own, derived]), out / "results.parquet")
+        stamped = derived.replace_schema_metadata({_STAMP: _stamp(sources, out)})
+        write_table(stamped, out / COMPARISONS)
+    return done
+
+
+def _derived_rows(plan: Plan, done: Sequence[Cell], results: pa.Table, out: Path) -> list[Row]:
+    """Returns the rows of every comparison, from the merged tables."""
     mechanisms = mechanisms_of(results.to_pandas())
-    done = list(as_they_ran(replace(plan, cells=tuple(done)), mechanisms).cells)
+    done = as_they_ran(replace(plan, cells=tuple(done)), mechanisms).cells
     every_score = read_table(out, "scores").to_pandas()
     scores = attack_scores(every_score)
-    rows = [
+    rows: list[Row] = [
         *comparison_rows(done, results, scores),
         *relative_leakage_rows(done, results, scores),
         *probe_difference_rows(done, results, every_score),
@@ -57,7 +83,49 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
         rows += decomposition_rows(accuracies)
         rows += overlap_rows(accuracies, scores, attack)
         rows += list(disagreement_rows(accuracies, rows, attack))
-    write_table(
-        pa.concat_tables([results, table_from_rows("results", rows)]), out / "results.parquet"
-    )
-    return done
+    return rows
+
+
+def _sources(done: Sequence[Cell]) -> list[object]:
+    """Returns what a study's tables are made from: code, cells, and the files they left."""
+    cells = [
+        [
+            {name: value for name, value in asdict(cell).items() if name != "run_dir"},
+            [_trace(Path(cell.run_dir) / name) for name in _TABLES],
+            _trace(manifest_of(cell)),
+        ]
+        for cell in done
+    ]
+    return [_code_digest(), cells]
+
+
+def _stamp(sources: list[object], out: Path) -> str:
+    """Returns a digest of the sources and of the merged tables as they lie in a study's folder."""
+    text = json.dumps([sources, [_trace(out / name) for name in _TABLES]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp_of(out: Path) -> str | None:
+    """Returns the stamp of the comparisons in a study's folder; None where there are none."""
+    path = out / COMPARISONS
+    if not path.is_file():
+        return None
+    return (pq.read_schema(path).metadata or {}).get(_STAMP, b"").decode()
+
+
+def _trace(path: Path) -> tuple[int, int] | None:
+    """Returns a file's size and time of change, which tell one content from another."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@cache
+def _code_digest() -> str:
+    """Returns a digest of the code that rows are computed by: another version may give others."""
+    digest = hashlib.sha256()
+    for folder in ("audits", "common", "studies/compare"):
+        for path in sorted((_PACKAGES / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -4,13 +4,28 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-__all__ = ["FACTOR_SIGN", "Cell", "Plan", "cell_folder", "option_text", "thread_variables"]
+from common.errors import UserError
+from common.roles import Role
+
+__all__ = [
+    "FACTOR_SIGN",
+    "FRAGMENT_WORD",
+    "Cell",
+    "Plan",
+    "cell_folder",
+    "option_text",
+    "thread_variables",
+]
 
 # Between objective and source in the label of a product's technique; no other label may hold it.
 FACTOR_SIGN = "+"
+
+
+FRAGMENT_WORD = "-c"
 
 
 @dataclass(frozen=True)
@@ -25,36 +40,55 @@ class Cell:
         family: Stem of the teacher's family fragment.
         size: Stem of this model's own family fragment.
         replicate: Seed of the split and, of the first repeat, the teacher.
+        repeat: Which of the teachers and students on the replicate's split, from 1. A repeat is no
+            replicate.
+        student_seed: Which of the study's student seeds it has; None of a stage without.
+        world: Shadow world in which the coins of the pool are thrown anew; None outside of one.
         seed: `seed_everything` of the run.
         needs: Option -> ids of the cells whose outputs it is given.
         run_dir: Folder of the run.
+        output: Folder in it that later stages use.
         arguments: Arguments of `kd-privacy`, complete.
         threads: Threads of the process.
-        repeat: Which of the teachers and students on the replicate's split, from 1. A repeat is no
-            replicate.
     """
 
     id: str
     alias: str
     stage: str
-    role: str
+    role: Role
     technique: str | None
     family: str
     size: str
     replicate: int
+    repeat: int
+    student_seed: int | None
+    world: int | None
     seed: int
     needs: dict[str, tuple[str, ...]]
     run_dir: str
     output: str
     arguments: tuple[str, ...]
     threads: int
-    repeat: int = 1
 
     @property
     def factors(self) -> tuple[str, str] | None:
         """Objective and response source of a product's technique; None of any other cell."""
         objective, sign, source = (self.technique or "").partition(FACTOR_SIGN)
         return (objective, source) if sign else None
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        """Paths of its fragments, in the order in which they are laid over each other."""
+        words = self.arguments[1:]
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return tuple(value for word, value in pairs if word == FRAGMENT_WORD)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Its options and their texts, which win over its fragments."""
+        words = self.arguments[1:]
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return {word.removeprefix("--"): value for word, value in pairs if word != FRAGMENT_WORD}
 
     @property
     def command(self) -> str:
@@ -89,22 +123,26 @@ class Plan:
 
     @staticmethod
     def from_dict(values: Mapping[str, object]) -> "Plan":
-        """Inverse of `as_dict`."""
-        fields = dict(values)
-        listed = fields.pop("cells")
-        if not isinstance(listed, list):
-            raise TypeError("a plan's cells are a list")
-        cells = [
-            Cell(
-                **{
-                    **cell,
-                    "arguments": tuple(cell["arguments"]),
-                    "needs": {option: tuple(ids) for option, ids in cell["needs"].items()},
-                }
-            )
-            for cell in listed
-        ]
-        return Plan(cells=tuple(cells), **fields)  # type: ignore[arg-type]
+        """Inverse of `as_dict`.
+
+        Raises:
+            UserError: The plan was written by another version, whose cells have other fields.
+        """
+        fields: dict[str, Any] = dict(values)
+        try:
+            cells = tuple(_cell(cell) for cell in fields.pop("cells"))
+        except TypeError as error:
+            raise UserError(
+                "plan.json was written by another version: `kd-study run` with the same file and "
+                "folder writes it anew and keeps the cells that are done"
+            ) from error
+        return Plan(cells=cells, **fields)
+
+
+def _cell(fields: dict[str, Any]) -> Cell:
+    needs = {option: tuple(ids) for option, ids in fields["needs"].items()}
+    arguments, role = tuple(fields["arguments"]), Role(fields["role"])
+    return Cell(**{**fields, "arguments": arguments, "needs": needs, "role": role})
 
 
 def cell_folder(out: Path, identity: str) -> Path:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.located_yaml import load_located
+from studies.plan.settings import FragmentReader
 
 __all__ = ["ContentHasher"]
 
@@ -16,10 +16,16 @@ _CACHES = ("model.teacher_cache.folder", "model.init_args.teacher_cache.folder")
 
 
 class ContentHasher:
-    """Hashes fragments, options and files; each file is read once per hasher."""
+    """Hashes fragments, options and files; each file is read once per hasher.
 
-    def __init__(self) -> None:
+    Args:
+        reader: Reader of the fragments.
+    """
+
+    def __init__(self, reader: FragmentReader) -> None:
+        self._reader = reader
         self._files: dict[Path, str] = {}
+        self._fragments: dict[Path, object] = {}
 
     def digest(self, value: object) -> str:
         """Returns the SHA-256 of plain values, in hexadecimal, whatever the order of their keys."""
@@ -28,7 +34,9 @@ class ContentHasher:
 
     def fragment(self, path: Path) -> object:
         """Returns a fragment's parsed content (no comments) with files as their hashes."""
-        return self._resolved(load_located(path).data, "")
+        if path not in self._fragments:
+            self._fragments[path] = self._resolved(self._reader.content(path), "")
+        return self._fragments[path]
 
     def options(self, options: Mapping[str, object]) -> object:
         """Returns options with files as their hashes."""

@@ -5,15 +5,15 @@ alike the two sides are by chance. Counted as replicates they would make every i
 too short.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from callbacks.saved_config import CONFIG_NAME
 from common.errors import UserError
-from common.located_yaml import load_located
 from studies.plan.cells import Plan
+from studies.plan.settings import Settings
 from studies.plan.stages import PROTOCOL_OPTION, SPLIT_SEED_OPTION
 
 __all__ = ["require_own_splits", "require_replicates"]
@@ -21,30 +21,22 @@ __all__ = ["require_own_splits", "require_replicates"]
 _BY_POSITION = "as_released"
 
 
-def require_own_splits(
-    replicates: Sequence[int],
-    replicate: int,
-    options: Mapping[str, object],
-    fragments: Iterable[Path],
-) -> None:
+def require_own_splits(replicates: Sequence[int], replicate: int, settings: Settings) -> None:
     """Refuses several replicates whose cells are told to train on one split.
 
     Args:
         replicates: The study's.
         replicate: A cell's.
-        options: Its options, which win over its fragments.
-        fragments: Its fragments, in order.
+        settings: The cell's.
 
     Raises:
         UserError: Says which option does it and what to write instead.
     """
     if len(replicates) < 2:
         return
-    reason = ""
-    if str(options[SPLIT_SEED_OPTION]) != str(replicate):
-        reason = f"{SPLIT_SEED_OPTION} is fixed at {options[SPLIT_SEED_OPTION]}"
-    protocol = options.get(PROTOCOL_OPTION) or _protocol(fragments)
-    if protocol == _BY_POSITION:
+    seed = settings.get(SPLIT_SEED_OPTION)
+    reason = "" if str(seed) == str(replicate) else f"{SPLIT_SEED_OPTION} is fixed at {seed}"
+    if settings.get(PROTOCOL_OPTION) == _BY_POSITION:
         reason = f"the protocol {_BY_POSITION} splits by position"
     if reason:
         raise UserError(
@@ -80,29 +72,9 @@ def require_replicates(plan: Plan) -> None:
             found[split] = cell.replicate
 
 
-def _split(config: object) -> str | None:
+def _split(config: dict[str, object]) -> str | None:
     """Returns what decides a run's split, as text; None where the run has none of these."""
-    splits = _inside(config, ("data", "init_args", "splits"))
-    if not isinstance(splits, dict):
-        return None
+    splits = Settings(config).section("data.splits")
     apart = ("seed", "shadow") if splits.get("protocol") == _BY_POSITION else ("shadow",)
-    splits = {name: value for name, value in splits.items() if name not in apart}
-    return yaml.safe_dump(splits, sort_keys=True)
-
-
-def _protocol(fragments: Iterable[Path]) -> object:
-    """Returns the protocol that the last fragment which names one names."""
-    found: object = None
-    for path in fragments:
-        content = load_located(path).data
-        for way in (("data", "init_args", "splits"), ("data", "splits")):
-            splits = _inside(content, way)
-            if isinstance(splits, dict):
-                found = splits.get("protocol", found)
-    return found
-
-
-def _inside(value: object, way: Iterable[str]) -> object:
-    for name in way:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+    decides = {name: value for name, value in splits.items() if name not in apart}
+    return yaml.safe_dump(decides, sort_keys=True) if splits else None

@@ -6,10 +6,10 @@ from itertools import product
 from pathlib import Path
 
 from common.errors import UserError
-from studies.plan.cells import Cell, Plan, cell_folder, option_text
+from studies.plan.cells import FRAGMENT_WORD, Cell, Plan, cell_folder, option_text
 from studies.plan.content_hash import ContentHasher
 from studies.plan.own_splits import require_own_splits
-from studies.plan.run_seeds import run_seed
+from studies.plan.settings import FragmentReader
 from studies.plan.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
@@ -27,11 +27,13 @@ from studies.plan.stages import (
     Stage,
 )
 from studies.plan.study_file import Family, StudyFile
-from studies.plan.technique_section import Technique
+from studies.plan.techniques import Technique
 
-__all__ = ["make_plan"]
+__all__ = ["make_plan", "recipe_of"]
 
 _NEVER_SEED = 0
+_STUDENT, _REPEAT, _WORLD, _SEEDS = 10_000, 1_000_000, 100_000_000, 2**32
+"""What a student seed, a repeat and a world add to a run's seed; how many seeds generators take."""
 
 
 def make_plan(
@@ -50,10 +52,78 @@ def make_plan(
         threads: Threads per cell; None takes the file's.
 
     Raises:
-        UserError: An override for a stage that the study has not, a fragment that is not YAML, or
-            several replicates on one split.
+        UserError: An override for a stage that the study has not, a fragment that is not YAML,
+            several replicates on one split, or independent runs of one seed.
     """
-    return _Planner(study, out, dict(overrides or {}), threads or study.threads_per_cell).plan()
+    given = dict(overrides or {})
+    planner = _Planner(study, out, given, threads or study.threads_per_cell)
+    for replicate, repeat in product(study.replicates, range(1, study.repeats + 1)):
+        for family, stage in product(study.families, study.stages.values()):
+            # Shadow worlds are about the split: all of its repeats are judged by the same.
+            if repeat == 1 or not stage.shadow:
+                for point in _points(study, stage, family, replicate, repeat):
+                    planner.cell(point)
+    return Plan(
+        study.name,
+        study.title,
+        study.description,
+        str(study.path),
+        planner.threads,
+        given,
+        tuple(planner.cells.values()),
+    )
+
+
+def recipe_of(folder: Path, family: Path) -> Path | None:
+    """Returns the recipe of a family's network: its own, else that of its kind.
+
+    Args:
+        folder: Recipes of a technique or stage.
+        family: The family's fragment.
+    """
+    recipe = folder / f"{family.stem}.yaml"
+    return recipe if recipe.is_file() else None
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Coordinates of a cell in the matrix; what a stage does not vary is None."""
+
+    stage: Stage
+    family: Family
+    replicate: int
+    repeat: int
+    size: Path | None = None
+    technique: Technique | None = None
+    student_seed: int | None = None
+    world: int | None = None
+
+    @property
+    def fragment(self) -> Path:
+        """The family's fragment of its own network."""
+        return self.size or self.family.teacher
+
+    @property
+    def draw(self) -> tuple[int, int, int, int]:
+        """Replicate, student seed, repeat, world: runs that differ in one are independent."""
+        world = 0 if self.world is None else self.world + 1
+        return self.replicate, self.student_seed or 0, self.repeat, world
+
+
+def _points(
+    study: StudyFile, stage: Stage, family: Family, replicate: int, repeat: int
+) -> list[_Point]:
+    """Returns a stage's points on one of a family's and replicate's repeats."""
+    student = stage.model == "student"
+    return [
+        _Point(stage, family, replicate, repeat, *varied)
+        for varied in product(
+            family.sizes if student else [None],
+            study.techniques if stage.per_technique else [None],
+            study.seeds if student else [None],
+            range(study.shadows) if stage.shadow else [None],
+        )
+    ]
 
 
 def _one_or_list(values: list[str]) -> str | list[str]:
@@ -61,97 +131,43 @@ def _one_or_list(values: list[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else values
 
 
-@dataclass(frozen=True)
-class _Point:
-    """Coordinates of a cell in the matrix; what a stage does not vary is None."""
-
-    stage: str
-    family: int
-    replicate: int
-    size: Path | None
-    technique: str | None
-    seed: int | None
-    repeat: int
-    world: int | None = None
-
-
 class _Planner:
     def __init__(
-        self, study: StudyFile, out: Path, overrides: dict[str, object], threads: int
+        self, study: StudyFile, out: Path, overrides: Mapping[str, object], threads: int
     ) -> None:
         self.study = study
         self.out = out
-        self.given = overrides
         self.threads = threads
-        self.hasher = ContentHasher()
-        self.cells: dict[_Point, Cell] = {}
+        self.reader = FragmentReader()
+        self.hasher = ContentHasher(self.reader)
+        self.cells: dict[str, Cell] = {}
+        self.draws: dict[int, tuple[int, int, int, int]] = {}
         self.stage_overrides: dict[str, dict[str, object]] = {name: {} for name in study.stages}
         self.common: dict[str, object] = {}
         for option, value in overrides.items():
-            self._place(option, value)
+            if not option.startswith("stages."):
+                self.common[option] = value
+                continue
+            _, stage, name = (*option.split(".", 2), "", "")[:3]
+            if stage not in self.stage_overrides or not name:
+                known = ", ".join(f"stages.{known}.<option>" for known in self.stage_overrides)
+                raise UserError(f"--{option}: no such stage; this study takes {known}")
+            self.stage_overrides[stage][name] = value
 
-    def _place(self, option: str, value: object) -> None:
-        if not option.startswith("stages."):
-            self.common[option] = value
-            return
-        _, stage, name = (*option.split(".", 2), "", "")[:3]
-        if stage not in self.stage_overrides or not name:
-            known = ", ".join(f"stages.{known}.<option>" for known in self.stage_overrides)
-            raise UserError(f"--{option}: no such stage; this study takes {known}")
-        self.stage_overrides[stage][name] = value
-
-    def plan(self) -> Plan:
-        study = self.study
-        for replicate, repeat in product(study.replicates, range(1, study.repeats + 1)):
-            for index, family in enumerate(study.families):
-                for stage in study.stages.values():
-                    # Shadow worlds are about the split: all of its repeats are judged by the same.
-                    if repeat == 1 or not stage.shadow:
-                        for point in self._points(stage, index, family, replicate, repeat):
-                            self._cell(point)
-        return Plan(
-            study.name,
-            study.title,
-            study.description,
-            str(study.path),
-            self.threads,
-            self.given,
-            tuple(self.cells.values()),
-        )
-
-    def _points(
-        self, stage: Stage, index: int, family: Family, replicate: int, repeat: int
-    ) -> list[_Point]:
-        worlds = range(self.study.shadows) if stage.shadow else [None]
-        if stage.model == "teacher":
-            return [
-                _Point(stage.name, index, replicate, None, None, None, repeat, world)
-                for world in worlds
-            ]
-        labels = [technique.label for technique in self.study.techniques]
-        techniques = labels if stage.per_technique else [None]
-        return [
-            _Point(stage.name, index, replicate, size, technique, seed, repeat, world)
-            for size in family.sizes
-            for technique in techniques
-            for seed in self.study.seeds
-            for world in worlds
-        ]
-
-    def _cell(self, point: _Point) -> Cell:
-        if point in self.cells:
-            return self.cells[point]
-        stage = self.study.stages[point.stage]
-        technique = next((t for t in self.study.techniques if t.label == point.technique), None)
+    def cell(self, point: _Point) -> Cell:
+        """Returns the cell of a point, added behind what it needs."""
+        alias = self._alias(point)
+        if alias in self.cells:
+            return self.cells[alias]
         upstream = {
-            option: [self._cell(needed) for needed in points]
-            for option, points in self._needs(point, stage, technique).items()
+            option: [self.cell(needed) for needed in points]
+            for option, points in self._needs(point).items()
         }
-        fragment = point.size or self.study.families[point.family].teacher
-        fragments = self._fragments(stage, fragment, technique)
-        options = self._options(point, stage, technique)
-        if point.replicate in (self.study.replicates[0], self.study.replicates[-1]):
-            require_own_splits(self.study.replicates, point.replicate, options, fragments)
+        fragments, options = self._fragments(point), self._options(point)
+        replicates = self.study.replicates
+        if len(replicates) > 1 and point.replicate in (replicates[0], replicates[-1]):
+            settings = self.reader.settings(fragments, options)
+            require_own_splits(replicates, point.replicate, settings)
         digest = self.hasher.digest(
             {
                 "fragments": [self.hasher.fragment(path) for path in fragments],
@@ -161,31 +177,30 @@ class _Planner:
                 "threads": self.threads,
             }
         )
-        alias = self._alias(point)
         run_dir = cell_folder(self.out, f"{alias}-{digest[:8]}")
-        cell = Cell(
+        self.cells[alias] = Cell(
             id=run_dir.name,
             alias=alias,
-            stage=stage.name,
-            role=stage.role,
-            technique=point.technique,
-            family=self.study.families[point.family].teacher.stem,
-            size=fragment.stem,
+            stage=point.stage.name,
+            role=point.stage.role,
+            technique=point.technique.label if point.technique else None,
+            family=point.family.teacher.stem,
+            size=point.fragment.stem,
             replicate=point.replicate,
-            seed=run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
+            repeat=point.repeat,
+            student_seed=point.student_seed,
+            world=point.world,
+            seed=self._seed(point),
             needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
             run_dir=str(run_dir),
-            output=stage.output,
+            output=point.stage.output,
             arguments=_arguments(fragments, run_dir, upstream, options),
             threads=self.threads,
-            repeat=point.repeat,
         )
-        self.cells[point] = cell
-        return cell
+        return self.cells[alias]
 
-    def _needs(
-        self, point: _Point, stage: Stage, technique: Technique | None
-    ) -> dict[str, list[_Point]]:
+    def _needs(self, point: _Point) -> dict[str, list[_Point]]:
+        stage, technique = point.stage, point.technique
         names = dict(stage.needs)
         if technique is not None and technique.start == "init":
             names[INIT_OPTION] = ("init",)
@@ -204,53 +219,70 @@ class _Planner:
     def _upstream(self, point: _Point, needed: str) -> _Point:
         stage = self.study.stages[needed]
         student = stage.model == "student"
-        return _Point(
-            needed,
-            point.family,
-            point.replicate,
-            point.size if student else None,
-            point.technique if stage.per_technique else None,
-            point.seed if student else None,
-            1 if stage.shadow else point.repeat,
-            point.world if stage.shadow else None,
+        return replace(
+            point,
+            stage=stage,
+            size=point.size if student else None,
+            technique=point.technique if stage.per_technique else None,
+            student_seed=point.student_seed if student else None,
+            repeat=1 if stage.shadow else point.repeat,
+            world=point.world if stage.shadow else None,
         )
 
     def _alias(self, point: _Point) -> str:
-        fragment = point.size or self.study.families[point.family].teacher
-        parts = [point.stage, point.technique, fragment.stem.replace("-", "_")]
-        if point.size is not None and self._ambiguous(fragment):
-            parts.append(f"of_{self.study.families[point.family].teacher.stem}".replace("-", "_"))
+        label = point.technique.label if point.technique else None
+        parts = [point.stage.name, label, point.fragment.stem.replace("-", "_")]
+        if point.size is not None and self._ambiguous(point.size):
+            parts.append(f"of_{point.family.teacher.stem}".replace("-", "_"))
         parts.append(f"r{point.replicate}")
-        if point.seed is not None and self.study.seeds != (0,):
-            parts.append(f"s{point.seed}")
+        if point.student_seed is not None and self.study.seeds != (0,):
+            parts.append(f"s{point.student_seed}")
         if point.repeat > 1:
             parts.append(f"repeat{point.repeat}")
         if point.world is not None:
             parts.append(f"w{point.world}")
         return "-".join(part for part in parts if part)
 
+    def _seed(self, point: _Point) -> int:
+        """Returns `seed_everything` of a cell; cells that are to be independent share none."""
+        replicate, student, repeat, world = point.draw
+        seed = replicate + _STUDENT * student + _REPEAT * (repeat - 1) + _WORLD * world
+        other = self.draws.setdefault(seed, point.draw)
+        if other == point.draw and seed < _SEEDS:
+            return seed
+        runs = " and ".join(
+            f"replicate {replicate}, student seed {student}, repeat {repeat}"
+            + (f", shadow world {world - 1}" if world else "")
+            for replicate, student, repeat, world in dict.fromkeys((other, point.draw))
+        )
+        raise UserError(
+            f"{self.study.path}: {runs} would have the seed {seed}, and independent runs need "
+            f"seeds of their own below 2**32: take replicates below {_STUDENT}, and with repeats "
+            f"or shadows student seeds below {_REPEAT // _STUDENT}, repeats below "
+            f"{_WORLD // _REPEAT} and at most {_SEEDS // _WORLD} shadows"
+        )
+
     def _ambiguous(self, fragment: Path) -> bool:
         return sum(fragment in family.sizes for family in self.study.families) > 1
 
-    def _fragments(self, stage: Stage, family: Path, technique: Technique | None) -> list[Path]:
-        study = self.study
-        recipe_of = technique.fragment.stem if technique else stage.recipe or stage.name
-        recipe = study.configs / "recipes" / recipe_of / f"{family.stem}.yaml"
+    def _fragments(self, point: _Point) -> list[Path]:
+        study, stage, technique = self.study, point.stage, point.technique
+        named = technique.fragment.stem if technique else stage.recipe or stage.name
+        recipe = recipe_of(study.configs / "recipes" / named, point.fragment)
         return [
-            study.base_fragments[stage.name],
-            study.data,
-            family,
-            *([technique.fragment] if technique is not None else []),
-            *([recipe] if recipe.is_file() else []),
-            *(technique.fragments if technique is not None else ()),
+            Path(stage.base),
+            study.data.fragment,
+            point.fragment,
+            *([technique.fragment] if technique else []),
+            *([recipe] if recipe else []),
+            *(technique.fragments if technique else ()),
             *(study.audits if stage.audited else ()),
-            *study.stage_fragments[stage.name],
+            *stage.fragments,
             *study.trainer,
         ]
 
-    def _options(
-        self, point: _Point, stage: Stage, technique: Technique | None
-    ) -> dict[str, object]:
+    def _options(self, point: _Point) -> dict[str, object]:
+        stage, technique = point.stage, point.technique
         own: dict[str, object] = {RUN_NAME_OPTION: self._alias(point), ROLE_OPTION: stage.role}
         if point.world is not None:
             own[SHADOW_OPTION] = point.world
@@ -262,10 +294,11 @@ class _Planner:
         return {
             **own,
             THREADS_OPTION: self.threads,
-            SEED_OPTION: run_seed(point.replicate, point.seed or 0, point.repeat, point.world),
+            SEED_OPTION: self._seed(point),
             SPLIT_SEED_OPTION: point.replicate,
             **({NEVER_SEED_OPTION: _NEVER_SEED} if self.study.shared_never else {}),
             **self.study.overrides,
+            **self.study.data.overrides,
             **stage.overrides,
             **(technique.overrides if technique is not None else {}),
             **self.common,
@@ -286,7 +319,7 @@ def _arguments(
     }
     arguments = ["fit"]
     for path in fragments:
-        arguments += ["-c", str(path)]
+        arguments += [FRAGMENT_WORD, str(path)]
     for option, value in ({RUN_DIR_OPTION: str(run_dir)} | paths | dict(options)).items():
         arguments += [f"--{option}", option_text(value)]
     return tuple(arguments)

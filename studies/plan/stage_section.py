@@ -1,38 +1,88 @@
 """Which stages a study has, with the settings and the stages of its own that its file gives."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import Literal, cast
+from pathlib import Path
+from typing import Annotated, Literal
 
-from common.located_yaml import Key
-from studies.plan.checked_yaml import CheckedYaml
-from studies.plan.stages import ROLES, STAGES, TEACHER_OPTION, Stage
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictStr
 
-__all__ = ["CONTROLS", "read_stages"]
+from common.located_yaml import LocatedYaml
+from common.roles import Role
+from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of, mistake
+from studies.plan.stages import STAGES, TEACHER_OPTION, Stage
 
-CONTROLS = ("control", "counterfactual")
-_SETTINGS = ("needs", "fragments", "overrides")
-_OWN = ("role", "base", "model", "per_technique", "output", *_SETTINGS)
+__all__ = ["read_stages"]
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _role_in_a_study(role: Role) -> Role:
+    if role is Role.external:
+        raise mistake("an external model has no stage")
+    return role
+
+
+_Stages = Annotated[
+    tuple[StrictStr, ...], BeforeValidator(_listed), Field(min_length=1), AfterValidator(distinct)
+]
+
+
+class _Settings(Section):
+    """What a file may say of a built-in stage."""
+
+    needs: dict[str, _Stages] = {}
+    fragments: tuple[Annotated[Path, fragment_of("recipes")], ...] = ()
+    overrides: Options = {}
+
+
+class _OwnStage(_Settings):
+    """A stage of the study's own; its base is that of its role where it names none."""
+
+    role: Annotated[Role, AfterValidator(_role_in_a_study)]
+    base: StrictStr = ""
+    model: Literal["teacher", "student"] = "student"
+    per_technique: StrictBool = False
+    output: Name = "export"
+
+    def stage(self, name: str) -> Stage:
+        """Returns the stage without what a file may say of a built-in one too."""
+        base = self.base or self.role
+        return Stage(
+            name,
+            self.role,
+            base,
+            model=self.model,
+            per_technique=self.per_technique,
+            output=self.output,
+        )
+
+
+class _Base(Section):
+    base: Annotated[Path, fragment_of("base")]
 
 
 def read_stages(
-    check: CheckedYaml,
-    section: object,
-    controls: Sequence[str],
+    source: LocatedYaml,
+    entries: Mapping[str, object],
+    folders: Folders,
     *,
-    students: bool,
+    controls: Collection[str],
     starts: Collection[str],
     shadows: int,
 ) -> dict[str, Stage]:
     """Returns the stages of a study by name.
 
     Args:
-        check: Reader of the file.
-        section: Value of the key `stages`.
+        source: The study file.
+        entries: Value of the key `stages`.
+        folders: Where fragments are.
         controls: Value of the key `controls`.
-        students: Whether the study has techniques.
-        starts: Where the techniques' students start: `network`, `init`, `teacher`.
+        starts: Where the techniques' students start: `network`, `init`, `teacher`; empty in a study
+            without techniques.
         shadows: Number of shadow worlds.
 
     Raises:
@@ -45,104 +95,58 @@ def read_stages(
         "init": "init" in starts,
         "control": "control" in controls,
         "counterfactual_teacher": "counterfactual" in controls,
-        "shadow": students and shadows > 0,
-        "student": students,
-        "counterfactual": students and "counterfactual" in controls,
+        "shadow": bool(starts) and shadows > 0,
+        "student": bool(starts),
+        "counterfactual": bool(starts) and "counterfactual" in controls,
     }
     stages = {name: stage for name, stage in STAGES.items() if wanted[name]}
-    for name, value in check.mapping(("stages",), section, None).items():
-        stages[check.name(("stages", name), name)] = _stage(check, name, value, stages)
-    for stage in stages.values():
-        _check_needs(check, stage, stages)
+    for name, entry in entries.items():
+        key = ("stages", name)
+        if name in STAGES and name not in stages:
+            raise source.error(key, "this study has no such stage (see `controls`)")
+        settings = (_Settings if name in STAGES else _OwnStage).read(source, entry, folders, key)
+        stage = settings.stage(name) if isinstance(settings, _OwnStage) else stages[name]
+        stages[name] = replace(
+            stage,
+            needs={**stage.needs, **settings.needs},
+            fragments=settings.fragments,
+            overrides=settings.overrides,
+        )
+    for name, stage in stages.items():
+        key = ("stages", name)
+        base = _Base.read(source, {"base": str(stage.base)}, folders, key).base
+        stages[name] = replace(stage, base=base)
+        _check_needs(source, stage, stages)
         teachers = stage.needs.get(TEACHER_OPTION, ())
         if stage.per_technique and "teacher" in starts and len(teachers) != 1:
-            found = f"needs {len(teachers)} stages as" if teachers else "needs no"
-            raise check.source.error(
-                ("stages", stage.name),
-                f"a technique has `start: teacher`, but this stage {found} {TEACHER_OPTION}",
+            needs = f"needs {len(teachers)} stages as" if teachers else "needs no"
+            raise source.error(
+                key,
+                f"a technique has `start: teacher`, but this stage {needs} {TEACHER_OPTION}",
             )
-    for stage in stages.values():
-        _check_cycle(check, stages, (stage.name,))
+    for name in stages:
+        _check_cycle(source, stages, (name,))
     return stages
 
 
-def _stage(check: CheckedYaml, name: str, value: object, stages: Mapping[str, Stage]) -> Stage:
-    key: Key = ("stages", name)
-    if name in STAGES:
-        if name not in stages:
-            raise check.source.error(key, "this study has no such stage (see `controls`)")
-        entry = check.mapping(key, value, _SETTINGS)
-        stage = stages[name]
-    else:
-        entry = check.mapping(key, value, _OWN, required="role")
-        stage = _own_stage(check, name, entry)
-    needs = {
-        option: _needed(check, (*key, "needs", option), value)
-        for option, value in check.options((*key, "needs"), entry.get("needs", {})).items()
-    }
-    fragments = check.items((*key, "fragments"), entry.get("fragments", []))
-    return replace(
-        stage,
-        needs={**stage.needs, **needs},
-        fragments=tuple(
-            check.text((*key, "fragments", index), item) for index, item in enumerate(fragments)
-        ),
-        overrides=check.options((*key, "overrides"), entry.get("overrides", {})),
-    )
-
-
-def _needed(check: CheckedYaml, key: Key, value: object) -> tuple[str, ...]:
-    """Returns the stages that one option is given: a name, or a list of different ones."""
-    if not isinstance(value, list):
-        return (check.text(key, value),)
-    names = [
-        check.text((*key, index), name) for index, name in enumerate(check.items(key, value, 1))
-    ]
-    if len(set(names)) < len(names):
-        raise check.source.error(key, f"a stage is there twice in {names}")
-    return tuple(names)
-
-
-def _own_stage(check: CheckedYaml, name: str, entry: Mapping[str, object]) -> Stage:
-    key: Key = ("stages", name)
-    role = check.choice((*key, "role"), entry["role"], ROLES)
-    models = ("teacher", "student")
-    model = check.choice((*key, "model"), entry.get("model", "student"), models)
-    return Stage(
-        name,
-        role,
-        base=check.text((*key, "base"), entry.get("base", role)),
-        model=cast(Literal["teacher", "student"], model),
-        per_technique=check.boolean((*key, "per_technique"), entry.get("per_technique", False)),
-        output=check.name((*key, "output"), entry.get("output", "export")),
-    )
-
-
-def _check_needs(check: CheckedYaml, stage: Stage, stages: Mapping[str, Stage]) -> None:
+def _check_needs(source: LocatedYaml, stage: Stage, stages: Mapping[str, Stage]) -> None:
     for option, names in stage.needs.items():
-        key: Key = ("stages", stage.name, "needs", option)
         for needed in names:
-            _check_need(check, key, stage, needed, stages)
+            if needed not in stages:
+                message = f"no stage {needed!r}; this study has {', '.join(stages)}"
+            elif stages[needed].per_technique and not stage.per_technique:
+                message = f"{needed!r} has a cell per technique, {stage.name!r} has none"
+            elif stages[needed].model == "student" and stage.model == "teacher":
+                message = f"{needed!r} has a cell per size, {stage.name!r} has not"
+            else:
+                continue
+            raise source.error(("stages", stage.name, "needs", option), message)
 
 
-def _check_need(
-    check: CheckedYaml, key: Key, stage: Stage, needed: str, stages: Mapping[str, Stage]
-) -> None:
-    if needed not in stages:
-        known = ", ".join(stages)
-        raise check.source.error(key, f"no stage {needed!r}; this study has {known}")
-    if stages[needed].per_technique and not stage.per_technique:
-        raise check.source.error(
-            key, f"{needed!r} has a cell per technique, {stage.name!r} has none"
-        )
-    if stages[needed].model == "student" and stage.model == "teacher":
-        raise check.source.error(key, f"{needed!r} has a cell per size, {stage.name!r} has not")
-
-
-def _check_cycle(check: CheckedYaml, stages: Mapping[str, Stage], trail: tuple[str, ...]) -> None:
+def _check_cycle(source: LocatedYaml, stages: Mapping[str, Stage], trail: tuple[str, ...]) -> None:
     for needed in chain.from_iterable(stages[trail[-1]].needs.values()):
         if needed == trail[0]:
             route = " -> ".join((*trail, needed))
-            raise check.source.error(("stages", trail[0], "needs"), f"{route} is a cycle")
+            raise source.error(("stages", trail[0], "needs"), f"{route} is a cycle")
         if needed not in trail:
-            _check_cycle(check, stages, (*trail, needed))
+            _check_cycle(source, stages, (*trail, needed))

@@ -5,7 +5,10 @@ Every name of a `kd-privacy` option that a study passes by itself stands here an
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from common.roles import Role
 
 __all__ = [
     "DEPTH_STRIDE_OPTION",
@@ -13,7 +16,6 @@ __all__ = [
     "NEVER_SEED_OPTION",
     "PROTOCOL_OPTION",
     "REFERENCES_OPTION",
-    "ROLES",
     "ROLE_OPTION",
     "RUN_DIR_OPTION",
     "RUN_NAME_OPTION",
@@ -42,17 +44,6 @@ SHADOW_OPTION = "data.splits.shadow"
 REFERENCES_OPTION = "references.models"
 DEPTH_STRIDE_OPTION = "model.network.depth_stride"
 
-ROLES = (
-    "base",
-    "teacher",
-    "counterfactual_teacher",
-    "init",
-    "control",
-    "counterfactual",
-    "student",
-    "reference",
-)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -61,7 +52,7 @@ class Stage:
     Attributes:
         name: Name in study files and aliases.
         role: `run.role` of its cells.
-        base: Base fragment (`configs/base/<base>.yaml`).
+        base: Base fragment: its path in a study that was read, its name in this list.
         model: Which of the family's fragments builds it: the teacher's, or one per student size.
         per_technique: One cell for each technique of the study, with the technique's fragment.
         needs: Option -> names of the stages whose `output` folders it is given.
@@ -76,13 +67,13 @@ class Stage:
     """
 
     name: str
-    role: str
-    base: str
+    role: Role
+    base: str | Path
     model: Literal["teacher", "student"] = "student"
     per_technique: bool = False
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: str = ""
-    fragments: tuple[str, ...] = ()
+    fragments: tuple[Path, ...] = ()
     overrides: Mapping[str, object] = field(default_factory=dict)
     output: str = "export"
     shadow: bool = False
@@ -95,27 +86,27 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "shadow_teacher",
-            "reference",
+            Role.reference,
             "teacher",
             model="teacher",
             recipe="teacher",
             shadow=True,
             audited=False,
         ),
-        Stage("teacher", "teacher", "teacher", model="teacher", judged_by="shadow_teacher"),
+        Stage("teacher", Role.teacher, "teacher", model="teacher", judged_by="shadow_teacher"),
         Stage(
             "counterfactual_teacher",
-            "counterfactual_teacher",
+            Role.counterfactual_teacher,
             "counterfactual_teacher",
             model="teacher",
             recipe="teacher",
             judged_by="shadow_teacher",
         ),
-        Stage("init", "init", "init"),
-        Stage("control", "control", "control"),
+        Stage("init", Role.init, "init"),
+        Stage("control", Role.control, "control"),
         Stage(
             "shadow",
-            "reference",
+            Role.reference,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("shadow_teacher",)},
@@ -124,7 +115,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "student",
-            "student",
+            Role.student,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("teacher",)},
@@ -132,7 +123,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "counterfactual",
-            "counterfactual",
+            Role.counterfactual,
             "student",
             per_technique=True,
             needs={TEACHER_OPTION: ("counterfactual_teacher",)},

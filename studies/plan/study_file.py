@@ -56,58 +56,78 @@ teacher are a channel of their own for its private data, beside what distillatio
 such students with each other, not with those of another start.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from common.errors import UserError
-from common.located_yaml import Key, load_located
-from studies.plan.checked_yaml import CheckedYaml
-from studies.plan.run_seeds import MOST_WITH_REPEATS, MOST_WORLDS
-from studies.plan.stage_section import CONTROLS, read_stages
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+
+from common.fragments import packaged_fragments
+from common.located_yaml import load_located
+from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of
+from studies.plan.stage_section import read_stages
 from studies.plan.stages import Stage
-from studies.plan.technique_section import Technique, read_techniques
+from studies.plan.techniques import Techniques
 
 __all__ = ["Family", "StudyFile", "read_study"]
 
-_STUDY_KEYS = (
-    "name title description data families techniques controls replicates repeats shared_never "
-    "seeds shadows audits trainer overrides stages threads_per_cell"
-).split()
+_Family = Annotated[Path, fragment_of("families")]
+_Control = Literal["control", "counterfactual"]
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(Section):
     """Fragment of the teacher and of each student size; names are the fragments' stems."""
 
-    teacher: Path
-    sizes: tuple[Path, ...]
+    short: ClassVar[str] = "teacher"
+    teacher: _Family
+    sizes: tuple[_Family, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_size(cls, value: Any) -> Any:
+        given = {"teacher": value} if isinstance(value, str) else value
+        if isinstance(given, dict) and "teacher" in given:
+            return {"sizes": [given["teacher"]], **given}
+        return given
 
 
-@dataclass(frozen=True)
-class StudyFile:
+class _Data(Section):
+    short: ClassVar[str] = "fragment"
+    fragment: Annotated[Path, fragment_of("data")]
+    overrides: Options = {}
+
+
+class _Content(Section):
+    """What a study file holds."""
+
+    name: Name
+    title: StrictStr = ""
+    description: StrictStr = ""
+    data: _Data
+    families: tuple[Family, ...] = Field(min_length=1)
+    techniques: Techniques = ()
+    controls: tuple[_Control, ...] = ("control", "counterfactual")
+    replicates: Annotated[
+        tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(min_length=1), AfterValidator(distinct)
+    ] = (1,)
+    repeats: Annotated[StrictInt, Field(ge=1)] = 1
+    shared_never: StrictBool = False
+    seeds: Annotated[
+        tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1), AfterValidator(distinct)
+    ] = (0,)
+    shadows: Annotated[StrictInt, Field(ge=0)] = 0
+    audits: tuple[Annotated[Path, fragment_of("audits")], ...] = ()
+    trainer: tuple[Annotated[Path, fragment_of("trainers")], ...] = ()
+    overrides: Options = {}
+    stages: dict[Name, Any] = {}
+    threads_per_cell: Annotated[StrictInt, Field(ge=1)] = 1
+
+
+class StudyFile(_Content):
     """A checked study file; fragments are paths of files that exist."""
 
     path: Path
     configs: Path
-    name: str
-    title: str
-    description: str
-    data: Path
-    families: tuple[Family, ...]
-    techniques: tuple[Technique, ...]
-    replicates: tuple[int, ...]
-    repeats: int
-    shared_never: bool
-    seeds: tuple[int, ...]
-    shadows: int
-    audits: tuple[Path, ...]
-    trainer: tuple[Path, ...]
-    overrides: Mapping[str, object]
-    stages: Mapping[str, Stage]
-    base_fragments: Mapping[str, Path]
-    stage_fragments: Mapping[str, tuple[Path, ...]]
-    threads_per_cell: int
+    stages: dict[str, Stage]
 
 
 def read_study(path: str | Path) -> StudyFile:
@@ -118,109 +138,37 @@ def read_study(path: str | Path) -> StudyFile:
             unknown stage, or a cycle of needs.
     """
     source = load_located(Path(path))
-    check = CheckedYaml(source, _configs_folder(source.path))
-    top = check.mapping((), source.data, _STUDY_KEYS)
-    for required in ("name", "data", "families"):
-        if required not in top:
-            raise source.error((), f"the key {required!r} is missing")
-    data, data_overrides = _data(check, top["data"])
-    techniques = read_techniques(check, top.get("techniques", []))
-    controls = check.items(("controls",), top.get("controls", list(CONTROLS)))
-    shadows = check.integer(("shadows",), top.get("shadows", 0), least=0)
-    if shadows > MOST_WORLDS:
-        raise source.error(("shadows",), f"expected at most {MOST_WORLDS}, found {shadows}")
+    folders = Folders(source.path.parent, _configs_folder(source.path))
+    content = _Content.read(source, source.data, folders)
     stages = read_stages(
-        check,
-        top.get("stages", {}),
-        [check.choice(("controls", i), item, CONTROLS) for i, item in enumerate(controls)],
-        students=bool(techniques),
-        starts={technique.start for technique in techniques},
-        shadows=shadows,
+        source,
+        content.stages,
+        folders,
+        controls=content.controls,
+        starts={technique.start for technique in content.techniques},
+        shadows=content.shadows,
     )
-    return StudyFile(
-        path=source.path,
-        configs=check.configs,
-        name=check.name(("name",), top["name"]),
-        title=check.text(("title",), top.get("title", top["name"])),
-        description=check.text(("description",), top.get("description", "")),
-        data=data,
-        families=_families(check, top["families"]),
-        techniques=techniques,
-        replicates=check.integers(("replicates",), top.get("replicates", [1]), least=1),
-        repeats=_repeats(check, top),
-        shared_never=check.boolean(("shared_never",), top.get("shared_never", False)),
-        seeds=check.integers(("seeds",), top.get("seeds", [0]), least=0),
-        shadows=shadows,
-        audits=check.fragments(("audits",), top.get("audits", []), "audits"),
-        trainer=check.fragments(("trainer",), top.get("trainer", []), "trainers"),
-        overrides=check.options(("overrides",), top.get("overrides", {})) | data_overrides,
-        stages=stages,
-        base_fragments={
-            name: check.fragment(("stages", name, "base"), stage.base, "base")
-            for name, stage in stages.items()
-        },
-        stage_fragments={
-            name: check.fragments(("stages", name, "fragments"), list(stage.fragments), "recipes")
-            for name, stage in stages.items()
-        },
-        threads_per_cell=check.integer(
-            ("threads_per_cell",), top.get("threads_per_cell", 1), least=1
-        ),
+    return StudyFile.model_construct(
+        **{
+            **dict(content),
+            "title": content.title or content.name,
+            "path": source.path,
+            "configs": folders.configs,
+            "stages": stages,
+        }
     )
-
-
-def _repeats(check: CheckedYaml, top: Mapping[str, object]) -> int:
-    """Returns the number of repeats; with several, neither they nor student seeds reach 100."""
-    repeats = check.integer(("repeats",), top.get("repeats", 1), least=1)
-    largest = max(check.integers(("seeds",), top.get("seeds", [0]), least=0))
-    for key, found in (("repeats", repeats), ("seeds", largest)):
-        if repeats > 1 and found >= MOST_WITH_REPEATS:
-            raise check.source.error(
-                (key,), f"with repeats, expected less than {MOST_WITH_REPEATS}, found {found}"
-            )
-    return repeats
 
 
 def _configs_folder(study: Path) -> Path:
     """Returns the `configs` above the study file, in the working folder, or of this project."""
     above = [parent for parent in study.resolve().parents if parent.name == "configs"]
-    project = Path(__file__).resolve().parents[1] / "configs"
-    for folder in (*above, Path("configs"), project):
+    for folder in (*above, Path("configs")):
         if folder.is_dir():
             return _short(folder)
-    raise UserError(f"{study}: no folder `configs` above it or in {Path.cwd()}")
+    return _short(packaged_fragments())
 
 
 def _short(path: Path) -> Path:
     """Returns the path as one would type it from the working folder."""
     here = Path.cwd()
     return path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path
-
-
-def _data(check: CheckedYaml, value: object) -> tuple[Path, dict[str, object]]:
-    if isinstance(value, str):
-        return check.fragment(("data",), value, "data"), {}
-    entry = check.mapping(("data",), value, ("fragment", "overrides"), required="fragment")
-    return (
-        check.fragment(("data", "fragment"), entry["fragment"], "data"),
-        check.options(("data", "overrides"), entry.get("overrides", {})),
-    )
-
-
-def _families(check: CheckedYaml, value: object) -> tuple[Family, ...]:
-    families = []
-    for index, item in enumerate(check.items(("families",), value, least=1)):
-        key: Key = ("families", index)
-        if isinstance(item, str):
-            fragment = check.fragment(key, item, "families")
-            families.append(Family(fragment, (fragment,)))
-            continue
-        entry = check.mapping(key, item, ("teacher", "sizes"), required="teacher")
-        sizes = check.items((*key, "sizes"), entry.get("sizes", [entry["teacher"]]), least=1)
-        families.append(
-            Family(
-                check.fragment((*key, "teacher"), entry["teacher"], "families"),
-                check.fragments((*key, "sizes"), sizes, "families"),
-            )
-        )
-    return tuple(families)

@@ -1,6 +1,6 @@
 """The page's section on objectives and response sources: each on its own, all else equal.
 
-Only students of a product are in it (`studies/plan/technique_section.py`): techniques as published
+Only students of a product are in it (`studies/plan/techniques.py`): techniques as published
 differ in more than these two (corrections, item 12).
 """
 

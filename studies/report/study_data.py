@@ -15,7 +15,6 @@ from studies.compare.disagreement import STUDY_RUN
 from studies.compare.primary_attack import Attack, primary_attack
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.plan.cells import Cell, Plan
-from studies.plan.run_seeds import student_seed
 from studies.run.cell_state import CellFiles
 
 __all__ = [
@@ -217,7 +216,7 @@ def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[st
         for name in ("family", "replicate", "repeat")
     }
     several["size"] = len({cell.size for cell in plan.cells if cell.stage in _SIZED}) > 1
-    several["seed"] = len({student_seed(cell) for cell in plan.cells}) > 1
+    several["seed"] = len({cell.student_seed for cell in plan.cells if cell.stage in _SIZED}) > 1
     labels = {}
     for cell in plan.cells:
         name = ROLE_NAMES[cell.role] if cell.stage in _BUILT_IN else cell.stage
@@ -229,7 +228,7 @@ def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[st
             cell.family if several["family"] and not sized else None,
             f"r{cell.replicate}" if several["replicate"] and repeats else None,
             f"repeat {cell.repeat}" if several["repeat"] and repeats else None,
-            f"s{student_seed(cell)}" if several["seed"] and sized and repeats else None,
+            f"s{cell.student_seed}" if several["seed"] and sized and repeats else None,
         ]
         parts = parts[:2] if plain else parts
         labels[cell.alias] = " · ".join(part for part in parts if part)

@@ -53,7 +53,7 @@ def task_figures(data: StudyData) -> pd.DataFrame:
 
 def _measured(data: StudyData) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yields the rows of each chart, `label` without replicate and seed, against swaps alone."""
-    roles = {cell.alias: cell.role for cell in data.cells}
+    roles = {cell.alias: str(cell.role) for cell in data.cells}
     runs = pd.DataFrame(
         [(cell.alias, label, cell.role, cell.replicate) for cell, label in _labels(data)],
         columns=["run", "label", "role", "replicate"],

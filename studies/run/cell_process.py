@@ -7,16 +7,15 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from studies.plan.cells import Cell, thread_variables
+from studies.plan.cells import Cell
 from studies.run.cell_state import CellFiles, record_holder
 
-__all__ = ["GRACE_SECONDS", "CellProcess", "Outcome"]
+__all__ = ["CellProcess", "Outcome", "Process", "Starter", "fresh_process"]
 
-GRACE_SECONDS = 20.0
 _RECORDED = ("torch", "lightning", "transformers", "datasets", "tokenizers", "numpy", "kd-privacy")
 
 
@@ -35,17 +34,59 @@ class Outcome:
     reason: str = ""
 
 
+class Process(Protocol):
+    """What a cell needs of its process, with the meanings of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its process group."""
+
+    def poll(self) -> int | None:
+        """Returns the exit status; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns the exit status, or raises `subprocess.TimeoutExpired`."""
+
+
+Starter = Callable[[Sequence[str], int, int], Process]
+"""Starts the process of a cell in a session of its own, from the cell's arguments and the file
+descriptors of its log and its lock; the process records itself as the lock's holder."""
+
+
+def fresh_process(program: Sequence[str], environment: Mapping[str, str]) -> Starter:
+    """Returns what starts a program anew for every cell.
+
+    Args:
+        program: Command that takes a cell's arguments.
+        environment: The process's.
+    """
+
+    def start(arguments: Sequence[str], log: int, lock: int) -> Process:
+        return subprocess.Popen(
+            [*program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(lock,),
+            start_new_session=True,
+            preexec_fn=lambda: record_holder(lock),
+        )
+
+    return start
+
+
 class CellProcess:
     """The process of a cell, which has begun.
 
     Args:
         cell: The cell.
-        program: Command that takes the cell's arguments.
+        start: Starts its process.
         lock: The cell's lock (`CellFiles.lock`). The process inherits it, and it is kept here
             until the outcome is on disk, so that no other runner finds the cell free before.
     """
 
-    def __init__(self, cell: Cell, program: Sequence[str], lock: int) -> None:
+    def __init__(self, cell: Cell, start: Starter, lock: int) -> None:
         self.files = CellFiles(cell)
         resume = ["--ckpt_path", "last"] if self.files.resumable() else []
         if not resume:
@@ -53,16 +94,7 @@ class CellProcess:
         with self.files.log.open("ab") as log:
             log.write(f"$ {cell.command} {' '.join(resume)}\n".encode())
             log.flush()
-            self.process = subprocess.Popen(
-                [*program, *cell.arguments, *resume],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | thread_variables(cell.threads),
-                pass_fds=(lock,),
-                start_new_session=True,
-                preexec_fn=lambda: record_holder(lock),
-            )
+            self.process = start([*cell.arguments, *resume], log.fileno(), lock)
         self.started = time.monotonic()
         self.facts: dict[str, object] = {
             "pid": self.process.pid,

@@ -21,10 +21,11 @@ from audits.results import SCHEMAS
 from common.errors import UserError
 from studies.plan.cells import Cell
 
-__all__ = ["CellFiles", "State", "record_holder", "write_json"]
+__all__ = ["GRACE_SECONDS", "CellFiles", "State", "record_holder", "write_json"]
 
 State = Literal["pending", "running", "interrupted", "failed", "done"]
-_GRACE_SECONDS = 20.0
+GRACE_SECONDS = 20.0
+"""Time that a process has to end after SIGTERM, before it is killed."""
 
 
 def write_json(path: Path, value: object) -> None:
@@ -151,7 +152,7 @@ class CellFiles:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, number)
-            limit = time.monotonic() + _GRACE_SECONDS
+            limit = time.monotonic() + GRACE_SECONDS
             while time.monotonic() < limit:
                 if _try_lock(descriptor):
                     return

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import UserError
-from studies.plan.cells import Cell
-from studies.run.cell_process import GRACE_SECONDS, CellProcess, Outcome
-from studies.run.cell_state import CellFiles
+from studies.plan.cells import Cell, thread_variables
+from studies.plan.settings import read_settings
+from studies.run.cell_process import CellProcess, Outcome, Starter, fresh_process
+from studies.run.cell_state import GRACE_SECONDS, CellFiles
+from studies.run.estimates.layout import UnknownLayoutError, layout_of
+from studies.run.fork_server import ForkServer
 
 __all__ = ["Attempt", "Executor", "LocalExecutor", "RayExecutor", "fit_program"]
 
@@ -43,6 +46,9 @@ class Executor(Protocol):
     def start(self, cell: Cell) -> Attempt | None:
         """Begins a cell; returns None where another runner is at work on it or has finished it."""
 
+    def close(self) -> None:
+        """Frees what it holds beside its cells; it can be used again."""
+
 
 def fit_program() -> list[str]:
     """Returns the program that runs a cell: the `kd-privacy` of this Python's environment.
@@ -53,7 +59,10 @@ def fit_program() -> list[str]:
     beside = str(Path(sys.executable).parent)
     found = shutil.which("kd-privacy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
     if found is None:
-        raise UserError(f"kd-privacy is not installed beside {sys.executable}: run `make install`")
+        raise UserError(
+            f"kd-privacy is not installed beside {sys.executable}: {sys.executable} -m pip install "
+            "-e . in the project's folder"
+        )
     return [found]
 
 
@@ -65,15 +74,27 @@ class LocalExecutor:
         workers: Cells at a time.
         end_holders: A process of a cell that still runs is a left-over and is ended first;
             otherwise it is another runner's.
+        module: Module whose `main()` is that command; cells on one CPU process are forked from a
+            server that has imported it. None starts every cell anew.
     """
 
-    def __init__(self, program: Sequence[str], workers: int, end_holders: bool = True) -> None:
+    def __init__(
+        self,
+        program: Sequence[str],
+        workers: int,
+        end_holders: bool = True,
+        module: str | None = None,
+    ) -> None:
         self.program = list(program)
         self.workers = workers
         self.end_holders = end_holders
+        self.module = module
+        self.servers: dict[int, ForkServer] = {}
 
     def start(self, cell: Cell) -> CellProcess | None:
         """Begins a cell here, unless another runner is at work on it or has just finished it."""
+        # First of all: a server that still imports may not hold a cell's lock.
+        start = self._starter(cell)
         files = CellFiles(cell)
         lock = files.lock(end_holder=self.end_holders)
         if lock is None:
@@ -81,7 +102,31 @@ class LocalExecutor:
         if files.state() == "done":
             os.close(lock)
             return None
-        return CellProcess(cell, self.program, lock)
+        return CellProcess(cell, start, lock)
+
+    def close(self) -> None:
+        """Ends the fork servers."""
+        while self.servers:
+            self.servers.popitem()[1].close()
+
+    def _starter(self, cell: Cell) -> Starter:
+        environment = os.environ | thread_variables(cell.threads)
+        if self.module is None or not can_fork(cell):
+            return fresh_process(self.program, environment)
+        name, server = self.program[-1], self.servers.get(cell.threads)
+        if server is None or not server.is_alive:
+            server = self.servers[cell.threads] = ForkServer(self.module, environment)
+        return lambda arguments, log, lock: server.start([name, *arguments], log, lock)
+
+
+def can_fork(cell: Cell) -> bool:
+    """Whether a cell may be forked: one process on a CPU, without an accelerator's driver."""
+    settings = read_settings([cell])[cell.id]
+    try:
+        layout = layout_of(settings)
+    except UnknownLayoutError:
+        return False
+    return sys.platform == "linux" and layout.on_cpu and layout.devices == 1
 
 
 class RayExecutor:
@@ -129,6 +174,9 @@ class RayExecutor:
                 f"{resources.get('GPU', 0):g} GPUs"
             )
         self.workers = room if workers is None else min(workers, room)
+
+    def close(self) -> None:
+        """Leaves the cluster as it is."""
 
     def start(self, cell: Cell) -> "RayAttempt":
         """Hands a cell to the cluster."""
@@ -178,7 +226,8 @@ def _attempt(cell: Cell, program: list[str], folder: str) -> Outcome:
     lock = CellFiles(cell).lock(end_holder=True)
     if lock is None:
         raise RuntimeError(f"{cell.id}: a lock that is waited for was not given")
-    process = CellProcess(cell, program, lock)
+    environment = os.environ | thread_variables(cell.threads)
+    process = CellProcess(cell, fresh_process(program, environment), lock)
     try:
         while (outcome := process.poll()) is None:
             time.sleep(_POLL_SECONDS)

@@ -12,8 +12,8 @@ from types import FrameType, TracebackType
 
 from common.errors import UserError
 from studies.plan.cells import Cell, Plan
-from studies.run.cell_process import GRACE_SECONDS, Outcome
-from studies.run.cell_state import CellFiles, State, write_json
+from studies.run.cell_process import Outcome
+from studies.run.cell_state import GRACE_SECONDS, CellFiles, State, write_json
 from studies.run.executors import Attempt, Executor
 from studies.run.progress import Progress
 
@@ -90,6 +90,7 @@ def run_plan(
             runner.run(stop)
         finally:
             runner.end_running()
+            executor.close()
     return all(state == "done" for state in runner.states.values())
 
 

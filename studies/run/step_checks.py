@@ -21,7 +21,7 @@ from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.teacher_cache.settings import check_fixed_text
 from kdmodules.text_loss import PlainText, check_text_options
 from studies.plan.cells import Cell
-from studies.run.estimates.settings import Settings, default_of, read_settings
+from studies.plan.settings import Settings, default_of, read_settings
 from studies.run.estimates.work import global_batch
 
 __all__ = ["check_steps"]

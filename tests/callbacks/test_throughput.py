@@ -30,7 +30,7 @@ class Recording(Throughput):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self.sizes.append(PassSize.of(pl_module.trained_on))
+        self.sizes.append(PassSize.of(outputs["trained_on"]))
 
 
 def fit(folder: Path, callback: Throughput) -> tuple[StudentModule, dict[str, float]]:
@@ -84,11 +84,13 @@ def test_plain_text_is_work_of_the_student_and_of_those_who_teach_it(tmp_path: P
     )
     alone = callback._operations(student, callback.sizes[0])
     blocks, text = torch.zeros(2, 8, dtype=torch.int64), PassSize(16, 128, 14)
-    student.text = TextStep((text_batch(blocks), text_batch(blocks)), 1.0)
-    assert callback._operations(student, callback.sizes[0]) == alone + 2 * learnt.training(text)
-    student.text = TextStep((text_batch(blocks),), 1.0, kd_ratio=0.5)
+    two = TextStep((text_batch(blocks), text_batch(blocks)), 1.0)
+    operations = callback._operations(student, callback.sizes[0], two)
+    assert operations == alone + 2 * learnt.training(text)
+    taught_too = TextStep((text_batch(blocks),), 1.0, kd_ratio=0.5)
     expected = alone + learnt.training(text) + taught.forward(text)
-    assert callback._operations(student, callback.sizes[0]) == pytest.approx(expected)
+    operations = callback._operations(student, callback.sizes[0], taught_too)
+    assert operations == pytest.approx(expected)
 
 
 def test_every_part_of_a_step_is_seen(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from common.errors import UserError
 from datamodules import InstructionDataModule
-from studies.run.estimates.settings import Settings
+from studies.plan.settings import Settings
 from studies.run.estimates.work import global_batch
 from tests.configs.conftest import CONFIGS, build, compose, read_fragment
 
@@ -124,7 +124,7 @@ def test_the_published_global_batch(
 def test_estimates_know_the_published_global_batch() -> None:
     given = {"data": {"batch_size": 8, "published_devices": 4}}
     assert global_batch(Settings(given)) == 32
-    with pytest.raises(UserError, match="published_devices must be at least 1"):
+    with pytest.raises(UserError, match="published_devices is 0: give at least 1"):
         InstructionDataModule(published_devices=0)
 
 

@@ -340,9 +340,9 @@ def test_the_built_in_corpus_needs_no_file():
 
 
 def test_faults(source: str):
-    with pytest.raises(UserError, match="batch_size must be at least 1"):
+    with pytest.raises(UserError, match="batch_size is 0: give at least 1"):
         module(source, batch_size=0)
-    with pytest.raises(UserError, match="num_workers must be at least 0"):
+    with pytest.raises(UserError, match="num_workers is -1: give at least 0"):
         module(source, num_workers=-1)
     with pytest.raises(RuntimeError, match="before setup"):
         _ = module(source).tokenizer

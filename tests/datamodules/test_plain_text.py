@@ -183,7 +183,7 @@ def test_faults(tmp_path: Path, tokenizer: PreTrainedTokenizerBase):
     with pytest.raises(UserError, match=r"bad\.txt:2: byte 3"):
         read_plain_text(PlainDocuments([str(bad)]), tokenizer)
     for options in ({"block_tokens": 0}, {"window_blocks": 0}):
-        with pytest.raises(UserError, match="must be at least 1"):
+        with pytest.raises(UserError, match="give at least 1"):
             read_plain_text(PlainDocuments([str(short)]), tokenizer, **options)
 
 

@@ -16,6 +16,12 @@ from tests.processes import ROOT
 OUT = Path("runs/small")
 
 
+@pytest.fixture(autouse=True)
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fragments of the small project hold names that no command has."""
+    monkeypatch.setattr("kd_privacy.study_cli.check_commands", lambda plan, parse: None)
+
+
 def test_the_command_line_plans_and_reports(
     finished: Plan,
     project: Path,
@@ -78,7 +84,7 @@ def test_a_run_says_how_long_the_rest_will_take(
     known: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = [sys.executable, str(ROOT / "tests/studies/run/fake_cell.py")]
-    monkeypatch.setattr("kd_privacy.study_cli.fit_program", lambda: fake)
+    monkeypatch.setattr("studies.run.executors.fit_program", lambda: fake)
     arguments = ["run", "configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main([*arguments, "--workers", "1"]) == 0
     ended = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done ")]

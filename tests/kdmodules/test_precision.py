@@ -46,8 +46,8 @@ def train(
     types: dict[str, set[torch.dtype]] = {"sums": set(), "teacher": set()}
     loss_sums = student.loss_sums
 
-    def spy(batch: InstructionBatch) -> Mapping[str, torch.Tensor]:
-        sums = loss_sums(batch)
+    def spy(batch: InstructionBatch, text: None) -> Mapping[str, torch.Tensor]:
+        sums = loss_sums(batch, text)
         types["sums"] |= {value.dtype for value in sums.values() if value.is_floating_point()}
         types["teacher"] |= {part.dtype for pair in student.teachers.rows(batch) for part in pair}
         return sums

@@ -111,14 +111,14 @@ def test_a_step_has_dropout_but_for_rollouts_and_what_is_frozen_never(
     loss_sums = student.loss_sums
     seen = []
 
-    def spy(batch: Any) -> dict[str, Tensor]:
+    def spy(batch: Any, text: Any) -> dict[str, Tensor]:
         frozen = [*student.teachers.models, references.load("control", student).lm]
         assert len(frozen) == 2
         assert modes(*frozen) == {False}
         assert not any(weight.requires_grad for one in frozen for weight in one.parameters())
         assert torch.is_grad_enabled()
         seen.append((modes(student.language_model), student.language_model.stepping))
-        return loss_sums(batch)
+        return loss_sums(batch, text)
 
     student.loss_sums = spy
     make_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(student, data)
@@ -137,7 +137,7 @@ def test_a_step_that_fails_leaves_the_modes_as_they_were(
     student = student_of(teacher, source())
     student.network.activation_checkpointing = True
 
-    def broken(batch: Any) -> dict[str, Tensor]:
+    def broken(batch: Any, text: Any) -> dict[str, Tensor]:
         # One part differs from the others, as after somebody froze it.
         raise RuntimeError("broken")
 

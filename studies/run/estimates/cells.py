@@ -10,6 +10,7 @@ from kdmodules.responses.rollouts import TeacherMixedRollouts
 from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.text_loss import PlainText
 from studies.plan.cells import Cell
+from studies.plan.settings import Settings, default_of, read_settings
 from studies.plan.stages import INIT_OPTION, REFERENCES_OPTION, TEACHER_OPTION
 from studies.run.estimates.activations import kept_bytes
 from studies.run.estimates.layout import Layout, UnknownLayoutError, layout_of
@@ -21,7 +22,6 @@ from studies.run.estimates.networks import (
     network_of,
     stored_network,
 )
-from studies.run.estimates.settings import Settings, default_of, read_settings
 from studies.run.estimates.training_run import Audit, Sampling, TeacherHome, TrainingRun
 from studies.run.estimates.work import Work, global_batch, work_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from studies.run.estimates.settings import Settings
+from studies.plan.settings import Settings
 
 __all__ = ["Layout", "UnknownLayoutError", "layout_of"]
 

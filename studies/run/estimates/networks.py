@@ -20,7 +20,7 @@ from datamodules.instruction import TRAINED, InstructionDataModule
 from datamodules.tokenizer import load_tokenizer
 from kdmodules.models.adapters import Adapter, add_adapter
 from kdmodules.models.families import FAMILIES, blocks
-from studies.run.estimates.settings import Settings, default_of
+from studies.plan.settings import Settings, default_of
 
 __all__ = ["DEPTH", "Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Fractions
 from datamodules.synthetic import BUILTIN
+from studies.plan.settings import Settings, default_of
 from studies.run.estimates.networks import Figures
-from studies.run.estimates.settings import Settings, default_of
 
 __all__ = ["Work", "trained_split", "work_of"]
 

@@ -11,10 +11,6 @@ from studies.plan.cells import Cell, Plan
 
 Key = tuple[str, int]
 REPLICATES = (1, 2, 3, 4, 5)
-EMPTY = (
-    pd.DataFrame({"record": [], "task": []}),
-    pd.DataFrame({"record": [], "n_tokens": []}),
-)
 
 
 def cell(role: str, technique: str | None, replicate: int, run_dir: str = "nowhere") -> Cell:
@@ -73,4 +69,4 @@ def study(
         rows.append(row(run, "token_accuracy", "token_accuracy_gap_excess", value, **shared))
     known = {one.id: (states or {}).get(one.alias, "done") for one in cells}
     figures = StudyFigures(plan_of(cells), known, pd.DataFrame(rows))
-    return ClaimsData(figures, {}, (), EMPTY)
+    return ClaimsData(figures, lambda: ({}, []))

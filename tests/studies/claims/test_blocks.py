@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from studies.claims.blocks import block_statements
+from studies.claims.blocks_differ import block_statements
 from studies.claims.figures import StudyFigures
 from tests.studies.claims.tables import REPLICATES, row, study
 
@@ -53,6 +53,18 @@ def test_unreliable_noise_is_not_ranked_and_no_signal_is_named() -> None:
     assert "too unreliable at blocks 0, 1, 2" in found.outcome.why
     (nothing,) = block_statements(study({("kd", 1): 0.7}).figures)
     assert "block_mope was not measured" in nothing.outcome.why
+    assert nothing.n == "1 replicate"
+
+
+def test_one_replicate_is_counted_where_its_blocks_cannot_be_ranked() -> None:
+    more = [
+        *blocks("student-kd-r1", [0.6, 0.7, 0.8], reliability=0.5),
+        *blocks("counterfactual-kd-r1", [0.4, 0.3, 0.2]),
+        *of_weights("student-kd-r1"),
+    ]
+    (found,) = block_statements(study({("kd", 1): 0.7}, more=more).figures)
+    assert found.n == "1 replicate, 80 + 90 records"
+    assert found.outcome.verdict == "undecided"
 
 
 def test_one_replicates_blocks_are_judged_by_their_audits() -> None:

@@ -23,7 +23,7 @@ def test_a_reason_without_a_column_makes_its_replicate_incomplete() -> None:
     panel = panel_of([*figures, (2, "", "y: pending")])
     assert panel.columns == ("a", "b")
     assert panel.complete == (1, 3)
-    assert panel.evidence().missing == ("y: pending",)
+    assert panel.missing == ("y: pending",)
     sample = panel.sample()
     assert sample is not None
     assert sample.means == pytest.approx([0.2, 0.2])

@@ -12,8 +12,8 @@ from audits.statistics.means import ratio_interval
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
+from studies.claims.every_technique_leaks import every_technique_leaks
 from studies.claims.figures import StudyFigures
-from studies.claims.leakage import every_technique_leaks
 from studies.claims.records import membership_sample, memorization_sample
 from studies.claims.verdict import MEMORIZATION_MARGIN
 from studies.compare.comparisons import AttackScores

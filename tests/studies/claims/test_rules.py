@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 
 from audits.statistics.agreement import crossings
-from studies.claims.crossing import measures_disagree
-from studies.claims.factors import factors_matter, levels_differ
-from studies.claims.leakage import every_technique_leaks
+from studies.claims.every_technique_leaks import every_technique_leaks
+from studies.claims.levels import factors_matter, levels_differ
+from studies.claims.measures_disagree import measures_disagree
 from studies.claims.sample import Sample
-from studies.claims.techniques import technique_matters
-from studies.claims.verdict import Evidence, Outcome, state
+from studies.claims.technique_matters import technique_matters
+from studies.claims.verdict import Outcome, state
 
 # Means 0, standard deviation 1, five replicates: the standard error of a mean is 1/sqrt(5).
 PATTERN = np.array([-1.0, 1.0, 0.0, -1.0, 1.0])
@@ -65,7 +65,7 @@ def test_c1_is_undecided_where_all_replicates_agree() -> None:
     outcome = every_technique_leaks(constant, 0.0, 0.01)
     assert outcome.verdict == "undecided"
     assert "not computable of kd" in outcome.why
-    found = state(every_technique_leaks(single(0.0, 0.0), 0.0, 0.01), "m", Evidence(5)).outcome
+    found = state(every_technique_leaks(single(0.0, 0.0), 0.0, 0.01), "m", 5).outcome
     assert (found.effect, found.lower, found.upper, found.mde) == (0.0, None, None, None)
 
 
@@ -203,19 +203,19 @@ LEAK = Outcome("confirmed", 0.7, "a figure", 0.6, 0.8, 0.01, 0.55, "each lies ab
 
 
 def test_fewer_than_five_replicates_decide_nothing() -> None:
-    assert state(LEAK, "m", Evidence(5)).outcome.verdict == "confirmed"
-    four = state(LEAK, "m", Evidence(4))
+    assert state(LEAK, "m", 5).outcome.verdict == "confirmed"
+    four = state(LEAK, "m", 4)
     assert four.outcome.verdict == "undecided"
     assert "R = 4" in four.outcome.why
     assert four.outcome.effect == 0.7
 
 
 def test_records_speak_of_weights_and_missing_figures_stop_everything() -> None:
-    weights = state(LEAK, "m", Evidence(1, records="90 + 90 records"))
+    weights = state(LEAK, "m", 1, records="90 + 90 records")
     assert (weights.about, weights.outcome.verdict) == ("these weights", "confirmed")
     missing = ("a: failed", "b: failed", "there is no c")
-    for evidence in (Evidence(5, missing=missing), Evidence(1, "90 records", missing)):
-        found = state(LEAK, "m", evidence)
+    for replicates, records in ((5, ""), (1, "90 records")):
+        found = state(LEAK, "m", replicates, records=records, missing=missing)
         assert found.outcome.verdict == "undecided"
         assert "failed (a, b), there is no c" in found.outcome.why
 
@@ -224,9 +224,9 @@ def test_a_shift_that_is_not_excluded_stops_confirmations_and_refutations_alike(
     """It can hide a leak, and pass for one: see tests/studies/compare/test_shift.py."""
     refuted = Outcome("refuted", 0.5, "a figure")
     for outcome in (refuted, LEAK):
-        assert state(outcome, "m", Evidence(5)).outcome.verdict == outcome.verdict
-        gated = state(outcome, "m", Evidence(5, shift_excluded=False)).outcome
+        assert state(outcome, "m", 5).outcome.verdict == outcome.verdict
+        gated = state(outcome, "m", 5, shift_excluded=False).outcome
         assert gated.verdict == "undecided"
         assert "coins are not known to have dealt" in gated.why
     nothing = Outcome("undecided", 0.5, "a figure", why="wide")
-    assert state(nothing, "m", Evidence(5, shift_excluded=False)).outcome.why == "wide"
+    assert state(nothing, "m", 5, shift_excluded=False).outcome.why == "wide"

@@ -1,6 +1,5 @@
 """Tasks are compared on as many records of the same lengths."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,34 +7,36 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from studies.claims.factor_statements import factor_statements
+from audits.results import RESULTS, table_from_rows
+from studies.claims.factors_matter import factor_statements
 from studies.claims.study import ClaimsData
 from studies.claims.verdict import Statement
-from studies.compare.comparisons import AttackScores
-from studies.compare.primary_attack import LOSS
-from tests.studies.claims.tables import REPLICATES, study
+from studies.compare.comparisons import attack_scores
+from studies.compare.task_rows import task_rows
+from tests.studies.claims.tables import REPLICATES, cell, row, study
 
 
 def planted(replicates: Sequence[int], n: int = 240) -> ClaimsData:
     """Task a leaks; b seems to leak as much only through its longer responses."""
     rng = np.random.default_rng(1)
-    names = [f"{side}{i}" for side in "mn" for i in range(n)]
-    tasks = pd.Series([("a", "b")[i % 2] for i in range(2 * n)], index=names)
-    long = rng.random(2 * n) < np.where(tasks == "a", 0.2, 0.8)
-    lengths = pd.Series(np.where(long, 40, 10), index=names)
-    inside = np.arange(2 * n) < n
-    scores = {}
+    sides = np.repeat(["private", "held_out"], n)
+    records = pd.DataFrame({"record": [f"r{i}" for i in range(2 * n)], "population": sides})
+    records["task"] = ["a", "b"] * n
+    long = rng.random(2 * n) < np.where(records["task"] == "a", 0.2, 0.8)
+    leak = np.where(long, 1.2, 0.0) + np.where(records["task"] == "a", 0.8, 0.0)
+    leak *= records["population"] == "private"
+    cells, scores, lengths = [], [], []
     for r in replicates:
         for role, sign in (("student", 1.0), ("counterfactual", -1.0)):
-            leak = np.where(long, 1.2, 0.0) + np.where(tasks == "a", 0.8, 0.0)
-            values = pd.Series(rng.normal(size=2 * n) + sign * leak * inside, index=names)
-            scores[f"{role}-kd-r{r}"] = {LOSS: AttackScores(values[inside], values[~inside])}
-    frames = (
-        pd.DataFrame({"record": names, "task": tasks.to_numpy()}),
-        pd.DataFrame({"record": names, "n_tokens": lengths.to_numpy()}),
-    )
-    data = study({("kd", r): 0.7 + 0.01 * r for r in replicates})
-    return dataclasses.replace(data, scores=scores, record_rows=frames)
+            cells.append(cell(role, "kd", r))
+            rows = records.assign(run=cells[-1].alias, step=3, name="loss", params="{}", block=None)
+            scores.append(rows.assign(score=rng.normal(size=2 * n) + sign * leak))
+            lengths.append(rows.assign(n_tokens=np.where(long, 40, 10), value=0.5))
+    every = pd.concat(scores, ignore_index=True)
+    results = table_from_rows("results", [row(one.alias, "loss", "auroc", 0.5) for one in cells])
+    found = task_rows(cells, results, every, attack_scores(every), pd.concat(lengths))
+    rows = [{**dict.fromkeys(RESULTS.names), **one} for one in found]
+    return study({("kd", r): 0.7 + 0.01 * r for r in replicates}, more=rows, coins=True)
 
 
 def by_task(data: ClaimsData) -> Statement:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audits.statistics import swap_estimate
-from studies.claims.statements import leakage_statements
+from studies.claims.every_technique_leaks import leakage_statements
 from studies.compare.shift import dealt_by_coins, shift_of_splits
 from tests.processes import ROOT
 from tests.studies.claims.tables import cell, row, study

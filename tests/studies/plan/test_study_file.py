@@ -24,7 +24,11 @@ def edit(project: Path, old: str, new: str) -> Path:
     ("old", "new", "message"),
     [
         ("audits:", "audit:", r"small.yaml:9: audit: unknown key; did you mean 'audits'"),
-        ("data: tiny", "data: huge", r"small.yaml:4: data: no such fragment: .*huge.yaml; there"),
+        (
+            "data: tiny",
+            "data: huge",
+            r"small.yaml:4: data.fragment: no such fragment: .*huge.yaml; there",
+        ),
         ("[kd]", "[kd, gdk]", r"small.yaml:7: techniques.1.fragment: no such fragment.*gkd"),
         ("[kd]", "[kd, kd]", r"small.yaml:7: techniques.1: 'kd' is there twice"),
         (
@@ -36,11 +40,32 @@ def edit(project: Path, old: str, new: str) -> Path:
         ("name: small", "name: a/b", r"small.yaml:1: name: expected a name"),
         ("name: small\n", "", r"small.yaml:1: the key 'name' is missing"),
         ("[control, count", "[kontrol, count", r"small.yaml:8: controls.0: expected one of"),
-        ("audits: [mem", "seeds: [0, 0]\naudits: [mem", r"small.yaml:9: seeds: a number is there"),
+        ("audits: [mem", "seeds: [0, 0]\naudits: [mem", r"small.yaml:9: seeds: 0 is there twice"),
         ("audits: [mem", "data: tiny\naudits: [mem", r"small.yaml:9: key 'data' is given twice"),
         ("audits: [mem", "audits: [mem: {", r"small.yaml:\d+: invalid YAML"),
         ("data: tiny", "data: {fragment: tiny, overrides: {a: {b: 1}}}", r"small.yaml:4: .*dots"),
         ("audits: [mem", "threads_per_cell: 0\naudits: [mem", r"small.yaml:9: threads_per_cell"),
+        (
+            "audits: [mem",
+            "repeats: 0\naudits: [mem",
+            r":9: repeats: expected an integer of at least 1",
+        ),
+        (
+            "audits: [mem",
+            "seeds: [one]\naudits: [mem",
+            r":9: seeds.0: expected an integer, found 'o",
+        ),
+        ("audits: [mem", "seeds: []\naudits: [mem", r":9: seeds: expected a list of at least 1"),
+        ("audits: [membership]", "audits: membership", r":9: audits: expected a list, found 'memb"),
+        ("audits: [membership]", "audits: [3]", r":9: audits.0: expected text, found 3"),
+        ("A small study", "3", r"small.yaml:2: title: expected text, found 3"),
+        (
+            "audits: [mem",
+            "overrides: 3\naudits: [mem",
+            r":9: overrides: expected a mapping, found 3",
+        ),
+        ("audits: [mem", "stages: {a/b: {}}\naudits: [mem", r":9: stages.a/b: expected a name"),
+        ("[kd]", "[[kd]]", r":7: techniques.0: expected a mapping, found \['kd'\]"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(project: Path, old: str, new: str, message: str) -> None:
@@ -61,7 +86,7 @@ def test_a_mistake_is_named_with_its_line(project: Path, old: str, new: str, mes
         ("  control:\n    needs: {a.b: init}\n", r":12: stages.control.needs.a.b: no stage 'init'"),
         ("  control:\n    needs: {a.b: student}\n", r":12: .*has a cell per technique"),
         ("  control:\n    needs: {a.b: [teacher, init]}\n", r":12: .*needs.a.b: no stage 'init'"),
-        ("  control:\n    needs: {a.b: [teacher, teacher]}\n", r":12: .*a stage is there twice"),
+        ("  control:\n    needs: {a.b: [teacher, teacher]}\n", r":12: .*'teacher' is there twice"),
         ("  control:\n    needs: {a.b: []}\n", r":12: .*expected a list of at least 1"),
         ("  control:\n    needs: {a.b: [1]}\n", r":12: .*needs.a.b.0: expected text"),
         ("  teacher:\n    needs: {a.b: control}\n", r":12: .*has a cell per size"),

@@ -3,7 +3,7 @@
 import pytest
 
 from studies.claims.findings import finding_of
-from studies.claims.verdict import Evidence, Outcome, Verdict, state
+from studies.claims.verdict import Outcome, Verdict, state
 from studies.report.claims import findings_table
 
 Row = tuple[Verdict, float | None]
@@ -22,9 +22,9 @@ Row = tuple[Verdict, float | None]
 def test_the_figure_is_one_that_decides(
     membership: Row, memorization: Row, shown: float, records: str
 ) -> None:
-    evidence = Evidence(1 if records else 5, records=records)
+    replicates = 1 if records else 5
     statements = [
-        state(Outcome(verdict, effect, "a figure"), name, evidence)
+        state(Outcome(verdict, effect, "a figure"), name, replicates, records=records)
         for name, (verdict, effect) in {"membership": membership, "text": memorization}.items()
     ]
     [row] = findings_table([finding_of("C1", statements)]).rows

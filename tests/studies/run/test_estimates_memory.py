@@ -11,12 +11,12 @@ from torch import Tensor
 from benchmarks.estimates import Row, estimated_mb, fit, left_out_errors
 from benchmarks.training_memory import Case, Peak
 from kdmodules.models.causal_lm import CausalLM
+from studies.plan.settings import Settings
 from studies.run.estimates.activations import ATTENTION_DROPOUT_BYTES, kept_bytes
 from studies.run.estimates.fitted import FITTED, LARGEST_ERROR
 from studies.run.estimates.layout import Layout, UnknownLayoutError, layout_of
 from studies.run.estimates.memory import estimate_memory
 from studies.run.estimates.networks import NetworkSpec, UnknownNetworkError, network_of
-from studies.run.estimates.settings import Settings
 from studies.run.estimates.training_run import Audit, Sampling, TeacherHome, TrainingRun
 from tests.processes import ROOT
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from common.errors import UserError
 from studies.plan.cells import Cell, Plan
 from studies.plan.planner import make_plan
+from studies.plan.settings import Settings, read_settings
 from studies.plan.study_file import read_study
 from studies.run.cell_state import CellFiles
 from studies.run.estimates import Forecast, TimeModel, estimate_cells, time_model
 from studies.run.estimates.networks import NetworkSpec
 from studies.run.estimates.schedule import remaining_seconds
-from studies.run.estimates.settings import Settings, read_settings
 from studies.run.estimates.timing import recorded
 from studies.run.estimates.work import Work, work_of
 from studies.run.progress import Progress

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -44,8 +45,9 @@ def attempts(plan: Plan) -> dict[str, int]:
 
 
 @pytest.fixture
-def killable(project: Path) -> list[str]:
-    """A command that runs the study in a process of its own."""
+def killable(project: Path, request: pytest.FixtureRequest) -> list[str]:
+    """A command that runs the study, with forked cells, in a process of its own."""
+    module = "tests.studies.run.fake_cell" if getattr(request, "param", True) else None
     script = f"""
         import sys
         from pathlib import Path
@@ -57,7 +59,8 @@ def killable(project: Path) -> list[str]:
         from studies.plan.study_file import read_study
         plan = make_plan(read_study("configs/studies/small.yaml"), Path("runs/small"))
         with Progress(plan, Console()) as progress:
-            executor = LocalExecutor([sys.executable, {str(FAKE_CELL)!r}], 2)
+            program = [sys.executable, {str(FAKE_CELL)!r}]
+            executor = LocalExecutor(program, 2, module={module!r})
             run_plan(plan, Path("runs/small"), executor=executor, progress=progress)
     """
     path = project / "run_it.py"
@@ -148,10 +151,14 @@ def test_a_cell_that_writes_no_results_has_failed(
     assert CellFiles(plan.cells[0]).state() == "failed"
 
 
+@pytest.mark.parametrize(
+    ("killable", "forked"), [(False, False), (True, True)], indirect=["killable"]
+)
 def test_the_runner_killed_and_run_again_gives_the_same_tables(
     tables: Path,
     plan_of: PlanOf,
     killable: list[str],
+    forked: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = plan_of()
@@ -164,8 +171,12 @@ def test_the_runner_killed_and_run_again_gives_the_same_tables(
     teacher = CellFiles(plan.cells[0])
     wait_for(lambda: teacher.resumable() and teacher.read().get("state") == "running")
     orphan = int(str(teacher.read()["pid"]))
+    children = psutil.Process(runner.pid).children()
+    servers = [child.pid for child in children if "studies.run.fork_server" in child.cmdline()]
+    assert len(servers) == (1 if forked else 0)
     runner.kill()
     runner.wait()
+    wait_for(lambda: all(ended(server) for server in servers))
     assert not ended(orphan)  # it outlives its runner
     assert teacher.state() == "running"
     monkeypatch.setenv("FAKE_SECONDS", "0")

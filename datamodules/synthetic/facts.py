@@ -1,0 +1,62 @@
+"""Facts of a text: drawn as a data file says, then worded."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from datamodules.synthetic.draw import Draw, capitalised, with_article
+from datamodules.synthetic.texts import texts
+
+FactRule = str | Sequence[str] | Mapping[str, Mapping[str, str]]
+"""How a fact is drawn; the forms are told at the top of documents.yaml."""
+
+
+class Facts(dict[str, str]):
+    """Facts by name, as a wording asks for them.
+
+    >>> "{Thing}: {a thing}".format_map(Facts(thing="owl"))
+    'Owl: an owl'
+    """
+
+    def __missing__(self, slot: str) -> str:
+        """Words a fact after its article, or with a capital."""
+        if slot.startswith("a "):
+            return with_article(self[slot[2:]])
+        if slot[:1].isupper():
+            return capitalised(self[slot.lower()])
+        raise KeyError(slot)
+
+
+@cache
+def _pieces(text: str) -> list[str]:
+    """Splits at the draws: texts at even places, the draws between them at odd ones."""
+    return re.split(r"<([^<>]*)>", text)
+
+
+def _drawn(draw: Draw, command: str) -> str:
+    name, *arguments = command.split()
+    if name.split("|")[0] in texts("words"):
+        return draw.word(name)
+    method = getattr(draw, name)
+    return method(*(int(a) if a.isdigit() else a for a in arguments))
+
+
+def draw_facts(draw: Draw, rules: Mapping[str, FactRule]) -> Facts:
+    """Draws facts from top to bottom.
+
+    Args:
+        draw: where the choices come from.
+        rules: how each is drawn, by name; a rule may use the facts above it.
+    """
+    facts = Facts()
+    for name, rule in rules.items():
+        if isinstance(rule, Mapping):
+            ((decider, cases),) = rule.items()
+            rule = cases[facts[decider]]
+        elif not isinstance(rule, str):
+            rule = draw.one_of(rule)
+        facts[name] = "".join(
+            _drawn(draw, piece.format_map(facts)) if number % 2 else piece.format_map(facts)
+            for number, piece in enumerate(_pieces(rule))
+        )
+    return facts

@@ -1,0 +1,60 @@
+"""Records as a caller of `kd_privacy.audit` gives them: a path, a data set, rows or records."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from datasets import Dataset, DatasetDict
+
+from common.errors import UserError
+from datamodules.records import InstructionRecord, read_records, records_from_rows
+
+Records: TypeAlias = str | Path | Dataset | Sequence[InstructionRecord | Mapping[str, object]]
+"""A file, a folder of `save_to_disk` or a hub name; a data set; a list of rows or of records."""
+
+_LATER = "instruction rows have the fields instruction, context, response and category"
+
+
+def given_records(
+    records: Records, side: str, default_task: str | None = None
+) -> list[InstructionRecord]:
+    """Returns the records of one side; those with an empty response are kept, and skipped later.
+
+    Args:
+        records: See `Records`; the fields of a row are those of `datamodules.records.read_records`.
+        side: members or nonmembers, which errors name.
+        default_task: Task of rows without a category; None makes a missing category an error.
+
+    Raises:
+        UserError: Rows that are no instruction rows, with their place.
+    """
+    if isinstance(records, str | Path):
+        return read_records(str(records), allow_empty_response=True, default_task=default_task)
+    if isinstance(records, DatasetDict):
+        raise UserError(f"{side} holds the splits {', '.join(records)}: give one of them")
+    if isinstance(records, Mapping) or not isinstance(records, Iterable):
+        raise UserError(
+            f"{side} is a {type(records).__name__}: give a path, a datasets.Dataset or a list of "
+            "rows"
+        )
+    rows = list(records)
+    if rows and all(isinstance(row, InstructionRecord) for row in rows):
+        return rows
+    places = [f"{side}[{index}]" for index in range(len(rows))]
+    for place, row in zip(places, rows, strict=True):
+        _refuse_other_kinds(place, row)
+    return records_from_rows(list(zip(places, rows, strict=True)), side, True, default_task)
+
+
+def _refuse_other_kinds(place: str, row: object) -> None:
+    """Refuses what is no instruction row.
+
+    Raises:
+        UserError: Naming its place and kind.
+    """
+    if isinstance(row, str):
+        raise UserError(f"{place} is a text without a prompt, which cannot be audited: {_LATER}")
+    if isinstance(row, list | tuple) or (isinstance(row, Mapping) and "messages" in row):
+        raise UserError(f"{place} is a list of chat messages, which cannot be audited: {_LATER}")
+    if not isinstance(row, Mapping):
+        raise UserError(f"{place} is a {type(row).__name__}: {_LATER}, or give records alone")

@@ -1,0 +1,23 @@
+"""What goes into the wheel; everything else about the project is in pyproject.toml."""
+
+from setuptools import find_namespace_packages, setup
+
+PACKAGES = ("common", "datamodules", "kdmodules", "audits", "callbacks", "studies", "kd_privacy")
+# They lie at the top of the repository, and inside kd_privacy in a wheel.
+FRAGMENTS = ["", *(f".{folder}" for folder in find_namespace_packages("configs"))]
+
+setup(
+    packages=[
+        *find_namespace_packages(
+            include=[f"{name}{end}" for name in PACKAGES for end in ("", ".*")]
+        ),
+        *(f"kd_privacy.configs{folder}" for folder in FRAGMENTS),
+    ],
+    package_dir={"kd_privacy.configs": "configs"},
+    package_data={
+        "kd_privacy": ["*.html", "help/*.txt"],
+        "datamodules.synthetic": ["*.yaml"],
+        **{f"kd_privacy.configs{folder}": ["*.yaml"] for folder in FRAGMENTS},
+        "studies.report": ["*.html", "*.css", "*.js", "*.json"],
+    },
+)
