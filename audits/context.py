@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from matplotlib.figure import Figure
 
-from audits.results import Row
+from audits.rows import MemorizationRow, ResultRow, ScoreRow
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.encoded_file import EncodedFile
 from audits.scoring.model_access import ModelAccess
@@ -34,9 +34,9 @@ class Measurements:
         figures: Figures by TensorBoard tag.
     """
 
-    results: list[Row] = field(default_factory=list)
-    scores: Collection[Row] = field(default_factory=list)
-    memorization: list[Row] = field(default_factory=list)
+    results: list[ResultRow] = field(default_factory=list)
+    scores: Collection[ScoreRow] = field(default_factory=list)
+    memorization: list[MemorizationRow] = field(default_factory=list)
     curves: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
 

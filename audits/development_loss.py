@@ -4,7 +4,7 @@ from functools import partial
 
 from audits.context import AuditContext
 from audits.known_text import known_text_rows
-from audits.results import Row
+from audits.rows import ResultRow
 from datamodules.batches import collate, length_buckets
 from kdmodules.models.causal_lm import model_device
 from kdmodules.token_means import TokenSums, supervised_sums
@@ -36,7 +36,7 @@ def development_loss(context: AuditContext) -> float:
     return means["loss"]
 
 
-def guess_rows(context: AuditContext) -> list[Row]:
+def guess_rows(context: AuditContext) -> list[ResultRow]:
     """Returns the row that warns of a model that guesses; none of one that knows the text.
 
     A pass that an audit has run tells first whether the loss is anywhere near that of a guess.

@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from audits.results import Row
+from audits.rows import Audit, ResultRow
 
-AUDIT = "known_text"
+AUDIT = Audit.known_text
 """The rows of this audit warn; a model that knows the text has none."""
 
 _LEAST_KNOWN = 0.9
 """Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
 
 
-def known_text_rows(loss: float, vocabulary_size: int) -> list[Row]:
+def known_text_rows(loss: float, vocabulary_size: int) -> list[ResultRow]:
     """Returns the row that warns of a model that guesses; none of one that knows the text.
 
     Args:
@@ -23,13 +23,13 @@ def known_text_rows(loss: float, vocabulary_size: int) -> list[Row]:
     if loss < _LEAST_KNOWN * uniform:
         return []
     return [
-        {
-            "population": "development",
-            "name": "development_loss",
-            "metric": "nats_per_token",
-            "value": loss,
-            "params": {"uniform_nats": round(uniform, 6)},
-        }
+        ResultRow(
+            population="development",
+            name="development_loss",
+            metric="nats_per_token",
+            value=loss,
+            params={"uniform_nats": round(uniform, 6)},
+        )
     ]
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from audits.rows import Audit
+
 __all__ = ["AUDIT", "NAME", "Mechanism", "mechanism_of", "note", "shown_technique"]
 
-AUDIT = "mechanism"
+AUDIT = Audit.mechanism
 NAME = "responses"
 
 Row = Mapping[str, object]

@@ -6,6 +6,7 @@ from audits.blocks.audit import audit_blocks, check_blocks
 from audits.blocks.figures import earlier_rows
 from audits.blocks.signals import BlockSignal
 from audits.context import Measurements, require_distinct
+from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, run_folder
@@ -33,7 +34,7 @@ class BlockAudit(AuditCallback):
             held at once by signals that run blocks again.
     """
 
-    audit = "blocks"
+    audit = Audit.blocks
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from audits.memorization.exposure import (
     extrapolated_exposure,
     mean_exposure,
 )
-from audits.results import Row
+from audits.rows import Audit, MemorizationRow, ResultRow, bounds, tagged
 from callbacks.audit import AuditCallback
 from callbacks.progress import progress
 from callbacks.run import RunContext
@@ -48,7 +48,7 @@ class ExposureAudit(AuditCallback):
         max_batch_tokens: Most tokens in a batch, the prompt counted once per candidate.
     """
 
-    audit = "exposure"
+    audit = Audit.exposure
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class MeasuredCanary:
     exposure: Exposure
     n_tokens: int
 
-    def row(self) -> Row:
+    def row(self) -> MemorizationRow:
         """Returns its row of the memorization table, which does not hold the secret."""
         return {
             "record": self.canary.id,
@@ -162,45 +162,44 @@ def exposure_canaries(context: RunContext) -> list[Canary]:
     return found
 
 
-def exposure_rows(measured: Sequence[MeasuredCanary]) -> list[Row]:
+def exposure_rows(measured: Sequence[MeasuredCanary]) -> list[ResultRow]:
     """Returns the mean exposure by repetitions, of all formats together and of each.
 
     Beside each format's stands `exposure_chance`, what canaries that were never met would show.
     """
-    rows: list[Row] = []
+    rows = []
     for level in sorted({one.canary.repetitions for one in measured}):
         mine = [one for one in measured if one.canary.repetitions == level]
-        rows.append(_mean_row(ALL_FORMATS, level, mine))
+        rows.append(_row(ALL_FORMATS, level, mine))
         for name in sorted({one.canary.format for one in mine}):
             same = [one for one in mine if one.canary.format == name]
-            row = _mean_row(name, level, same)
-            chance = chance_exposure(same[0].canary.secret_space)
-            rows += [row, {**_key(name, level, same), "metric": "exposure_chance", "value": chance}]
+            row = _row(name, level, same)
+            chance = ResultRow(
+                audit=Audit.memorization,
+                population=POPULATION,
+                name="exposure",
+                params=row.params,
+                metric="exposure_chance",
+                value=chance_exposure(same[0].canary.secret_space),
+            )
+            rows += [row, chance]
     return rows
 
 
-def _mean_row(name: str, level: int, measured: Sequence[MeasuredCanary]) -> Row:
+def _row(name: str, level: int, measured: Sequence[MeasuredCanary]) -> ResultRow:
     mean = mean_exposure(
         [one.exposure for one in measured], [one.canary.secret_space for one in measured]
     )
-    return {
-        **_key(name, level, measured),
-        "metric": "exposure",
-        "value": mean.value,
-        "lower": mean.lower,
-        "upper": mean.upper,
-        "p_value": mean.p_value,
-        "n_members": mean.n,
-    }
-
-
-def _key(name: str, level: int, measured: Sequence[MeasuredCanary]) -> dict[str, object]:
-    return {
-        "audit": "memorization",
-        "population": POPULATION,
-        "name": "exposure",
-        "params": _params(name, level, measured),
-    }
+    return ResultRow(
+        audit=Audit.memorization,
+        population=POPULATION,
+        name="exposure",
+        params=_params(name, level, measured),
+        metric="exposure",
+        p_value=mean.p_value,
+        n_members=mean.n,
+        **bounds(mean),
+    )
 
 
 def _params(name: str, level: int, measured: Sequence[MeasuredCanary]) -> dict[str, object]:
@@ -208,13 +207,9 @@ def _params(name: str, level: int, measured: Sequence[MeasuredCanary]) -> dict[s
     return {"format": name, "repetitions": level, "method": "+".join(methods)}
 
 
-def _curves(rows: Sequence[Row]) -> dict[str, float]:
-    curves = {}
+def _curves(rows: Sequence[ResultRow]) -> dict[str, float]:
+    curves: dict[str, float] = {}
     for row in rows:
-        params = row["params"]
-        if not isinstance(params, dict) or params["format"] != ALL_FORMATS:
-            continue
-        for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
-            if isinstance(number := row[column], float):
-                curves[f"exposure/repeated_{params['repetitions']}{suffix}"] = number
+        if row.params["format"] == ALL_FORMATS:
+            curves |= tagged(f"exposure/repeated_{row.params['repetitions']}", row)
     return curves

@@ -2,6 +2,7 @@
 
 from audits.context import Measurements
 from audits.mechanism import AUDIT, NAME
+from audits.rows import ResultRow
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
 from kdmodules.student import StudentModule
@@ -37,7 +38,7 @@ class MechanismRecord(AuditCallback):
             figures["warmup_share"] = min(warmup / context.step, 1.0)
         return Measurements(
             results=[
-                {"name": NAME, "metric": metric, "value": value, "params": params}
+                ResultRow(name=NAME, metric=metric, value=value, params=params)
                 for metric, value in figures.items()
             ]
         )

@@ -13,6 +13,7 @@ from audits.membership.evaluation import Opposition, Side
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, save_audit
+from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
 from callbacks.last_validation import is_last_validation
@@ -41,7 +42,7 @@ class MembershipAudit(AuditCallback):
         max_batch_tokens: Most tokens in a batch with its padding.
     """
 
-    audit = "membership"
+    audit = Audit.membership
 
     def __init__(
         self,

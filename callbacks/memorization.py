@@ -4,6 +4,7 @@ from audits.context import Measurements, require_distinct
 from audits.membership.measurements import NEVER
 from audits.memorization.audit import audit_memorization, default_metrics
 from audits.memorization.metrics import MemorizationMetric
+from audits.rows import Audit
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, private_folder
 
@@ -31,7 +32,7 @@ class MemorizationAudit(AuditCallback):
         max_batch_tokens: Most tokens in a batch with its padding.
     """
 
-    audit = "memorization"
+    audit = Audit.memorization
     writes = True
 
     def __init__(

@@ -8,7 +8,7 @@ from audits.context import AuditContext, Measurements
 from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
 from audits.memorization.released import ReleasedDecoding, released_accuracies
-from audits.results import Row
+from audits.rows import Audit, ResultRow, bounds
 from audits.statistics.means import UtilityEstimate, gap
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
@@ -32,7 +32,7 @@ class ReleasedMemorizationAudit(AuditCallback):
         max_batch_tokens: Most tokens in a batch with its padding.
     """
 
-    audit = "released"
+    audit = Audit.released
     writes = True
 
     def __init__(
@@ -51,11 +51,9 @@ class ReleasedMemorizationAudit(AuditCallback):
         found = Measurements()
         audit = self.audit_context(context)
         members = context.data.member_population
+        params = self._params()
         means: list[tuple[UtilityEstimate | None, int]] = []
-        for name, side in (
-            (members, "n_members"),
-            (context.data.opposed_to(members), "n_nonmembers"),
-        ):
+        for name in (members, context.data.opposed_to(members)):
             population = audit.population(name)
             records = audit.answered(name)
             values = self._values(audit, records)
@@ -63,33 +61,52 @@ class ReleasedMemorizationAudit(AuditCallback):
             mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
             means.append((mean, len(records)))
             found.memorization += [
-                {**self._key(name), "record": one.id, "task": one.task, "value": value}
+                {
+                    "population": name,
+                    "name": _NAME,
+                    "params": params,
+                    "record": one.id,
+                    "task": one.task,
+                    "value": value,
+                }
                 for one, value in zip(records, values, strict=True)
             ]
-            counts = {side: len(records), "skipped": len(population) - len(records)}
-            found.results.append({**self._key(name), "metric": _NAME, **_bounds(mean), **counts})
+            found.results.append(
+                ResultRow(
+                    population=name,
+                    name=_NAME,
+                    params=params,
+                    metric=_NAME,
+                    n_members=len(records) if name == members else None,
+                    n_nonmembers=None if name == members else len(records),
+                    skipped=len(population) - len(records),
+                    **bounds(mean),
+                )
+            )
         (inside, n), (outside, m) = means
         both = None if inside is None or outside is None else gap(inside, outside)
-        row = {**self._key(members), "metric": f"{_NAME}_gap", **_bounds(both)}
-        found.results.append({**row, "n_members": n, "n_nonmembers": m})
+        found.results.append(
+            ResultRow(
+                population=members,
+                name=_NAME,
+                params=params,
+                metric=f"{_NAME}_gap",
+                n_members=n,
+                n_nonmembers=m,
+                **bounds(both),
+            )
+        )
         return found
 
     def _values(self, context: AuditContext, records: Sequence[InstructionRecord]) -> list[float]:
         encoded = context.model.encoder.encode_all(records)
         return released_accuracies(context.model, encoded, self.decoding)
 
-    def _key(self, population: str) -> Row:
+    def _params(self) -> dict[str, object]:
         decoding = self.decoding
-        params = {
+        return {
             "tokens": decoding.tokens,
             "prompt_tokens": decoding.prompt_tokens,
             "no_repeat_ngram": decoding.no_repeat_ngram,
             "min_new_tokens": decoding.min_new_tokens,
         }
-        return {"population": population, "name": _NAME, "params": params}
-
-
-def _bounds(found: UtilityEstimate | None) -> Row:
-    if found is None:
-        return {}
-    return {"value": found.value, "lower": found.lower, "upper": found.upper}

@@ -8,7 +8,8 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from audits.results import Row, write_part
+from audits.results import write_part
+from audits.rows import Audit, ResultRow
 from callbacks.run import RunContext, run_folder, run_identity
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
@@ -17,7 +18,7 @@ from kdmodules.models.flops import NOTHING, ModelCost, PassSize
 from kdmodules.student import StudentModule
 from kdmodules.text_loss import TextStep
 
-AUDIT = "throughput"
+AUDIT = Audit.throughput
 PARTS = ("data", "sampling", "teacher", "student", "validation")
 """What time is spent on. Validation holds the audits and the development loss."""
 
@@ -105,7 +106,7 @@ class Throughput(Callback):
         every = context.ranks.gather([figures])
         if trainer.is_global_zero:
             identity = run_identity(trainer).columns(context.module.seed)
-            common: Row = {**identity, "step": context.step, "audit": AUDIT, "name": "training"}
+            common = {**identity, "step": context.step, "audit": AUDIT}
             rows = [{**common, **row} for row in _rows(_over_ranks(every))]
             write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
 
@@ -199,5 +200,5 @@ def _over_ranks(every: list[dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def _rows(figures: dict[str, float]) -> list[Row]:
-    return [{"metric": name, "value": value} for name, value in figures.items()]
+def _rows(figures: dict[str, float]) -> list[ResultRow]:
+    return [ResultRow(name="training", metric=name, value=value) for name, value in figures.items()]

@@ -1,6 +1,7 @@
 """The transfer audit: which private records lie verbatim in the text that taught the student."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from audits.context import AuditContext, Measurements
 from audits.membership.measurements import NEVER
 from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
-from audits.results import Row
+from audits.rows import Audit, ResultRow, bounds
 from audits.statistics.means import UtilityEstimate, gap
 from audits.utility.transfer import SpanIndex
 from callbacks.audit import AuditCallback
@@ -36,7 +37,7 @@ class TransferAudit(AuditCallback):
         max_records: Most records of a population.
     """
 
-    audit = "transfer"
+    audit = Audit.transfer
     writes = True
 
     def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
@@ -94,19 +95,23 @@ class TransferAudit(AuditCallback):
         members, *others = self._populations(audit)
         shares = {name: self._share(audit, name) for name in (members, *others)}
         for name, (share, n) in shares.items():
-            side = "n_members" if name == members else "n_nonmembers"
-            skipped = len(audit.population(name)) - n
             row = self._row(name, "transfer_overlap", share)
-            found.results.append({**row, side: n, "skipped": skipped})
+            inside = name == members
+            found.results.append(
+                replace(
+                    row,
+                    n_members=n if inside else None,
+                    n_nonmembers=None if inside else n,
+                    skipped=len(audit.population(name)) - n,
+                )
+            )
+            if row.value is not None:
+                found.curves[f"transfer/{name}/overlap"] = row.value
         for name in others:
-            (inside, n), (outside, m) = shares[members], shares[name]
-            both = None if inside is None or outside is None else gap(inside, outside)
+            (ours, n), (theirs, m) = shares[members], shares[name]
+            both = None if ours is None or theirs is None else gap(ours, theirs)
             row = self._row(members, "transfer_overlap_gap", both, against=name)
-            found.results.append({**row, "n_members": n, "n_nonmembers": m})
-        for row in found.results:
-            value = row.get("value")
-            if row["metric"] == "transfer_overlap" and isinstance(value, float):
-                found.curves[f"transfer/{row['population']}/overlap"] = value
+            found.results.append(replace(row, n_members=n, n_nonmembers=m))
         return found
 
     def _share_finds(self) -> None:
@@ -131,17 +136,13 @@ class TransferAudit(AuditCallback):
         clusters = context.data.clusters(records)
         return estimate(summary, np.arange(len(records)), clusters), len(records)
 
-    def _row(self, population: str, metric: str, found: UtilityEstimate | None, **more: str) -> Row:
-        bounds = (
-            {}
-            if found is None
-            else {"value": found.value, "lower": found.lower, "upper": found.upper}
+    def _row(
+        self, population: str, metric: str, found: UtilityEstimate | None, **more: str
+    ) -> ResultRow:
+        return ResultRow(
+            population=population,
+            name="transfer_overlap",
+            params={"tokens": self.span_tokens, **more},
+            metric=metric,
+            **bounds(found),
         )
-        return {
-            "population": population,
-            "task": None,
-            "name": "transfer_overlap",
-            "params": {"tokens": self.span_tokens, **more},
-            "metric": metric,
-            **bounds,
-        }

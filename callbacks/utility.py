@@ -5,6 +5,7 @@ from typing import Literal
 from lightning.pytorch import LightningModule, Trainer
 
 from audits.context import Measurements
+from audits.rows import Audit
 from audits.utility.audit import audit_utility
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
@@ -37,7 +38,7 @@ class UtilityAudit(AuditCallback):
         max_batch_tokens: Most tokens in a batch with its padding.
     """
 
-    audit = "utility"
+    audit = Audit.utility
     writes = True
 
     def __init__(

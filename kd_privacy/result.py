@@ -162,6 +162,8 @@ class Audit:
         text += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(text).strip()
 
+    __repr__ = __str__
+
     @property
     def notes(self) -> list[str]:
         """What must be known before a figure is read, and what could not be said."""

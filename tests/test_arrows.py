@@ -20,6 +20,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     ),
     "audits": (
         "statistics",
+        "rows",
         "results",
         "scoring",
         "context",

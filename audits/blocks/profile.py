@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from audits.rows import known
 from audits.statistics import Estimate, auroc, auroc_over_draws, holm, reliability
 from audits.statistics.equality import block_p_values, spread_over_blocks
 from audits.statistics.estimates import FloatArray, IntArray
@@ -145,7 +146,7 @@ def profile_of(
     if ours.draws is not None and theirs.draws is not None:
         both = np.concatenate([ours.draws, theirs.draws])
         figures += [
-            Figure("reliability", block, _or_none(reliability(both[:, place])))
+            Figure("reliability", block, known(reliability(both[:, place])))
             for place, block in enumerate(ours.blocks)
         ]
     figures += _over_blocks(ours, theirs, clusters)
@@ -189,7 +190,3 @@ def _over_blocks(
 
 def _as_draws(reading: Reading) -> FloatArray:
     return reading.values[:, :, None] if reading.draws is None else reading.draws
-
-
-def _or_none(number: float) -> float | None:
-    return None if np.isnan(number) else float(number)

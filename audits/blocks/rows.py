@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.blocks.profile import Figure, Profile
-from audits.results import Row
+from audits.blocks.profile import Profile
+from audits.rows import ResultRow, ScoreRow, tagged
 from audits.scoring.blind_baseline import BlindSide
 from audits.statistics.estimates import FloatArray
 from datamodules.records import InstructionRecord
@@ -49,7 +49,7 @@ def profile_rows(
     nonmembers: BlockSide,
     n_blocks: int,
     shifted: bool | None,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Returns one row of the results table for every figure.
 
     Args:
@@ -59,30 +59,27 @@ def profile_rows(
         n_blocks: Blocks of the model, by which blocks of models of other depths are laid beside it.
         shifted: What the texts alone say of the two sides, `BlindVerdict.shifted`.
     """
-    common: Row = {
-        "population": members.population,
-        "name": profile.name,
-        "params": {**profile.params, "n_blocks": n_blocks},
-        "n_members": len(members.records),
-        "n_nonmembers": len(nonmembers.records),
-        "skipped": members.skipped + nonmembers.skipped,
-        "shifted": shifted,
-    }
-    return [{**common, **_columns(figure)} for figure in profile.figures]
+    return [
+        ResultRow(
+            population=members.population,
+            block=figure.block,
+            name=profile.name,
+            params={**profile.params, "n_blocks": n_blocks},
+            metric=figure.metric,
+            value=figure.value,
+            lower=figure.lower,
+            upper=figure.upper,
+            p_value=figure.p_value,
+            n_members=len(members.records),
+            n_nonmembers=len(nonmembers.records),
+            skipped=members.skipped + nonmembers.skipped,
+            shifted=shifted,
+        )
+        for figure in profile.figures
+    ]
 
 
-def _columns(figure: Figure) -> Row:
-    return {
-        "block": figure.block,
-        "metric": figure.metric,
-        "value": figure.value,
-        "lower": figure.lower,
-        "upper": figure.upper,
-        "p_value": figure.p_value,
-    }
-
-
-class BlockScoreRows(Collection[Row]):
+class BlockScoreRows(Collection[ScoreRow]):
     """One row of the scores table for every record, block and reading, made when asked for.
 
     Where a profile has refitted permuted labellings, each labelling is a row too: its id is the
@@ -113,7 +110,7 @@ class BlockScoreRows(Collection[Row]):
     def __len__(self) -> int:
         return sum(own.scores.size for _, own in self._found)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ScoreRow]:
         for profile, own in self._found:
             params = {**profile.params, "n_blocks": self._n_blocks}
             for record, task, scores in zip(own.ids, own.tasks, own.scores, strict=True):
@@ -149,15 +146,9 @@ def title(name: object, params: Mapping[str, object]) -> str:
 
 def scalars(profile: Profile, population: str) -> dict[str, float]:
     """Returns AUROCs with their intervals, and what is told over blocks, by TensorBoard tag."""
-    found = {}
+    found: dict[str, float] = {}
     for figure in profile.figures:
         place = "all" if figure.block is None else f"block_{figure.block:02d}"
-        tag = f"blocks/{population}/{title(profile.name, profile.params)}/{figure.metric}/{place}"
-        for value, suffix in (
-            (figure.value, ""),
-            (figure.lower, "/lower"),
-            (figure.upper, "/upper"),
-        ):
-            if value is not None:
-                found[tag + suffix] = value
+        name = title(profile.name, profile.params)
+        found |= tagged(f"blocks/{population}/{name}/{figure.metric}/{place}", figure)
     return found

@@ -1,13 +1,14 @@
 """Does a model leak at all? One test over all attacks, which pays for their number."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audits.membership.attacks import Attack
 from audits.membership.metrics import ScoredRecords
-from audits.results import Row
+from audits.rows import ResultRow
 from audits.statistics.multiplicity import max_t
 
 ANY_ATTACK, MAX_T = "any_attack", "max_t"
@@ -22,7 +23,7 @@ def any_leak_rows(
     members: Sequence[ScoredRecords],
     nonmembers: Sequence[ScoredRecords],
     shifted: bool | None,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Returns the max-T test of "no attack tells members from non-members", of two attacks or more.
 
     The labels of whole near-duplicate clusters are exchanged, under all attacks alike, and the
@@ -41,22 +42,26 @@ def any_leak_rows(
     if len(attacks) < 2:
         return []
     (x, ours), (y, theirs) = (_on_common(side) for side in (members, nonmembers))
-    row: Row = {
-        **{"population": members[0].population, "task": None, "name": ANY_ATTACK, "metric": MAX_T},
-        **{"n_members": x.shape[1], "n_nonmembers": y.shape[1], "shifted": shifted},
-    }
+    row = partial(
+        ResultRow,
+        population=members[0].population,
+        name=ANY_ATTACK,
+        metric=MAX_T,
+        n_members=x.shape[1],
+        n_nonmembers=y.shape[1],
+        shifted=shifted,
+    )
     params: dict[str, object] = {"attacks": len(attacks), "permutations": N_PERMUTATIONS}
     if min(np.unique(ours).size, np.unique(theirs).size) < _FEWEST_CLUSTERS:
-        return [{**row, "params": params}]
+        return [row(params=params)]
     found = max_t(x, y, N_PERMUTATIONS, member_clusters=ours, nonmember_clusters=theirs)
     largest = int(np.argmax(found.statistics))
     return [
-        {
-            **row,
-            "params": params | {"largest": attacks[largest].name},
-            "value": float(found.statistics[largest]),
-            "p_value": float(found.p_values[largest]),
-        }
+        row(
+            params=params | {"largest": attacks[largest].name},
+            value=float(found.statistics[largest]),
+            p_value=float(found.p_values[largest]),
+        )
     ]
 
 

@@ -5,6 +5,7 @@ about the coins' unit: the canary, or the near-duplicate cluster of a coin-flipp
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from audits.membership.attacks import Attack
 from audits.membership.measurements import AUDITED, Scored
 from audits.membership.metrics import ScoredRecords
 from audits.membership.view import AuditView
-from audits.results import Row
+from audits.rows import ResultRow
 from audits.statistics import epsilon_lower_bound
 
 READS_THE_COINS = "reads_the_coins"
@@ -34,7 +35,7 @@ def epsilon_rows(
     nonmembers: ScoredRecords,
     unit: str,
     looks: int,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Returns the bounds at delta 0 and at N^-1.1, N the number of units, which `params` name.
 
     A unit is a cluster, scored by its records' mean. The error of 5% is shared out over the looks
@@ -53,31 +54,36 @@ def epsilon_rows(
         looks: Attacks on populations that coins dealt, all of them named beforehand.
     """
     sides = [_cluster_means(side) for side in (members, nonmembers)]
-    counts = {"n_members": len(sides[0]), "n_nonmembers": len(sides[1])}
-    common: Row = {
-        "population": members.population,
-        "task": None,
-        "name": attack,
-        "metric": "epsilon_lower",
-        **counts,
-        "skipped": members.skipped + nonmembers.skipped,
-    }
-    none = min(counts.values()) == 0 or np.isin(members.clusters, nonmembers.clusters).any()
+    n, m = (len(side) for side in sides)
+    none = min(n, m) == 0 or np.isin(members.clusters, nonmembers.clusters).any()
     rows = []
-    for delta in (0.0, max(1, sum(counts.values())) ** _DELTA_POWER):
+    for delta in (0.0, max(1, n + m) ** _DELTA_POWER):
         named = dict(zip(BOUND_PARAMS, (delta, unit, looks), strict=True))
-        row: Row = {**common, "params": {**params, **named}}
+        row = ResultRow(
+            population=members.population,
+            name=attack,
+            metric="epsilon_lower",
+            params={**params, **named},
+            n_members=n,
+            n_nonmembers=m,
+            skipped=members.skipped + nonmembers.skipped,
+        )
         if not none:
             bound = epsilon_lower_bound(sides[0], sides[1], delta, 1 - _ERROR / looks)
-            row = {**row, "value": bound.value, "lower": bound.lower}
+            row = replace(row, value=bound.value, lower=bound.lower)
         rows.append(row)
     return rows
 
 
-def coins_read_row(attack: Attack, population: str) -> Row:
+def coins_read_row(attack: Attack, population: str) -> ResultRow:
     """Returns the row that says so of an attack that `reads_the_coins`."""
-    about: Row = {"population": population, "name": attack.name, "params": attack.params}
-    return {**about, "metric": READS_THE_COINS, "value": 1.0}
+    return ResultRow(
+        population=population,
+        name=attack.name,
+        params=attack.params,
+        metric=READS_THE_COINS,
+        value=1.0,
+    )
 
 
 def reads_the_coins(attack: Attack, members: AuditView, nonmembers: AuditView) -> bool:

@@ -18,7 +18,7 @@ from audits.membership.metrics import ScoredRecords, attack_rows, diagnostic_row
 from audits.membership.roc import roc_figure
 from audits.membership.score_rows import ScoreRows
 from audits.membership.view import AuditView
-from audits.results import Row
+from audits.rows import ResultRow, tagged
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest, coins_row, gravest_shift
 from common.keys import key
@@ -79,7 +79,7 @@ class Opposition:
 class Evaluation:
     """Rows, curves and figures of a membership audit, without identity columns."""
 
-    results: list[Row] = field(default_factory=list)
+    results: list[ResultRow] = field(default_factory=list)
     scores: ScoreRows = field(default_factory=ScoreRows)
     curves: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def _oppose(
     for attack, inside, outside in sides:
         rows = attack_rows(attack.name, attack.params, inside, outside, fprs)
         curves[attack.name] = (inside.scores, outside.scores)
-        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.results += [replace(row, shifted=shifted) for row in rows]
         found.curves |= _curves(pair, rows)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
     warning = "SHIFTED DATA: " if shift_test is not None and shift_test.alarming else ""
@@ -211,17 +211,14 @@ def _bound(
 ) -> None:
     for attack, inside, outside in zip(attacks, members, nonmembers, strict=True):
         rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
-        found.results += [{**row, "shifted": shifted} for row in rows]
+        found.results += [replace(row, shifted=shifted) for row in rows]
         found.curves |= _curves(pair, rows[:1])
 
 
-def _curves(pair: Opposition, rows: Sequence[Row]) -> dict[str, float]:
+def _curves(pair: Opposition, rows: Sequence[ResultRow]) -> dict[str, float]:
     """Returns every number over all tasks by its tag."""
-    found = {}
+    found: dict[str, float] = {}
     for row in rows:
-        tag = f"membership/{pair.members}/{row['name']}/{row['metric']}"
-        for column, suffix in (("value", ""), ("lower", "/lower"), ("upper", "/upper")):
-            number = row.get(column)
-            if row["task"] is None and isinstance(number, float):
-                found[tag + suffix] = number
+        if row.task is None:
+            found |= tagged(f"membership/{pair.members}/{row.name}/{row.metric}", row)
     return found

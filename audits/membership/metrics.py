@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.results import Row
+from audits.rows import ResultRow, bounds, known
 from audits.statistics import (
     Estimate,
     TprEstimate,
@@ -75,7 +76,7 @@ def diagnostic_rows(
     side: str,
     scored: ScoredRecords,
     shifted: bool | None = None,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Returns one row of the results table for every diagnostic of a population's scores.
 
     Args:
@@ -86,20 +87,18 @@ def diagnostic_rows(
         shifted: Whether the population differs from what it is set against
             (`shift_test.gravest_shift`).
     """
-    return [
-        {
-            "population": scored.population,
-            "task": None,
-            "name": attack,
-            "params": params,
-            "metric": metric,
-            "value": None if np.isnan(value) else float(value),
-            side: len(scored.scores),
-            "skipped": scored.skipped,
-            "shifted": shifted,
-        }
-        for metric, value in scored.diagnostics.items()
-    ]
+    n = len(scored.scores)
+    row = partial(
+        ResultRow,
+        population=scored.population,
+        name=attack,
+        params=params,
+        n_members=n if side == "n_members" else None,
+        n_nonmembers=n if side == "n_nonmembers" else None,
+        skipped=scored.skipped,
+        shifted=shifted,
+    )
+    return [row(metric=metric, value=known(value)) for metric, value in scored.diagnostics.items()]
 
 
 def attack_rows(
@@ -108,7 +107,7 @@ def attack_rows(
     members: ScoredRecords,
     nonmembers: ScoredRecords,
     fprs: Sequence[float] = DEFAULT_FPRS,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Returns the result rows of one attack: every metric over all tasks, then per task.
 
     Args:
@@ -137,49 +136,48 @@ def _metric_rows(
     members: ScoredRecords,
     nonmembers: ScoredRecords,
     fprs: Sequence[float],
-) -> list[Row]:
-    common = _common_columns(attack, params, task, members, nonmembers)
+) -> list[ResultRow]:
+    row = partial(
+        ResultRow,
+        population=members.population,
+        task=task,
+        name=attack,
+        params=params,
+        n_members=len(members.scores),
+        n_nonmembers=len(nonmembers.scores),
+        skipped=members.skipped + nonmembers.skipped,
+    )
     rates = [f"{fpr:g}" for fpr in fprs]
     if min(len(members.scores), len(nonmembers.scores)) < 2:
         metrics = ["auroc", *(f"tpr_at_fpr_{rate}" for rate in rates), "balanced_accuracy"]
-        return [{**common, "metric": metric} for metric in metrics]
+        return [row(metric=metric) for metric in metrics]
     sides = (members.scores, nonmembers.scores)
     ours, theirs = members.clusters, nonmembers.clusters
     points = [
         tpr_at_fpr(*sides, fpr, member_clusters=ours, nonmember_clusters=theirs) for fpr in fprs
     ]
+    accuracy = _accuracy(members, nonmembers)
+    judged = row(metric="balanced_accuracy", **bounds(accuracy))
+    if accuracy is not None:
+        n, m = accuracy.n_members, accuracy.n_nonmembers
+        judged = replace(judged, n_members=n, n_nonmembers=m)
     named = zip(rates, points, strict=True)
     rows = [
-        {"metric": "auroc", **_estimate_columns(area(members, nonmembers))},
-        *({"metric": f"tpr_at_fpr_{rate}", **_estimate_columns(point)} for rate, point in named),
-        {"metric": "balanced_accuracy", **_accuracy_columns(members, nonmembers)},
-        *_reliability_rows(members, nonmembers),
+        row(metric="auroc", **bounds(area(members, nonmembers))),
+        *(row(metric=f"tpr_at_fpr_{rate}", **bounds(point)) for rate, point in named),
+        judged,
     ]
+    if members.draws is not None and nonmembers.draws is not None:
+        value = reliability(np.concatenate([members.draws, nonmembers.draws]))
+        rows.append(row(metric="reliability", value=known(value)))
     if task is None:
         rows += [
-            {"metric": f"epsilon_equivalent_at_fpr_{rate}", "value": _equivalent(point)}
+            row(metric=f"epsilon_equivalent_at_fpr_{rate}", value=_equivalent(point))
             for rate, point in zip(rates, points, strict=True)
         ]
-        rows += _certified_rows(members, nonmembers)
-    return [{**common, **row} for row in rows]
-
-
-def _common_columns(
-    attack: str,
-    params: Mapping[str, object],
-    task: str | None,
-    members: ScoredRecords,
-    nonmembers: ScoredRecords,
-) -> Row:
-    return {
-        "population": members.population,
-        "task": task,
-        "name": attack,
-        "params": params,
-        "n_members": len(members.scores),
-        "n_nonmembers": len(nonmembers.scores),
-        "skipped": members.skipped + nonmembers.skipped,
-    }
+        certified = _certified(members, nonmembers)
+        rows += [] if certified is None else [row(metric=TAIL_METRIC, **bounds(certified))]
+    return rows
 
 
 def area(members: ScoredRecords, nonmembers: ScoredRecords, level: float = 0.95) -> Estimate:
@@ -192,44 +190,33 @@ def area(members: ScoredRecords, nonmembers: ScoredRecords, level: float = 0.95)
     return auroc_over_draws(*draws, level, member_clusters=ours, nonmember_clusters=theirs)
 
 
-def _reliability_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
-    """Reliability over draws of the scores of both sides together, where there are draws."""
-    if members.draws is None or nonmembers.draws is None:
-        return []
-    value = reliability(np.concatenate([members.draws, nonmembers.draws]))
-    return [{"metric": "reliability", "value": None if np.isnan(value) else value}]
-
-
-def _certified_rows(members: ScoredRecords, nonmembers: ScoredRecords) -> list[Row]:
+def _certified(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | None:
     """The certified TPR that verdicts read: lower bound of 97.5%, upper of 95%.
 
     None for scores over random draws: a draw moves members against non-members by an amount that no
     bound over records counts.
     """
     if members.draws is not None or nonmembers.draws is not None:
-        return []
-    bounds = certified_tpr(
+        return None
+    return certified_tpr(
         members.scores,
         nonmembers.scores,
         TAIL_FPR,
         member_clusters=members.clusters,
         nonmember_clusters=nonmembers.clusters,
     )
-    return [{"metric": TAIL_METRIC, **_estimate_columns(bounds)}]
 
 
-def _accuracy_columns(members: ScoredRecords, nonmembers: ScoredRecords) -> Row:
+def _accuracy(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | None:
     """Balanced accuracy; its counts are those of the half that did not choose the threshold."""
     if min(np.unique(side.clusters).size for side in (members, nonmembers)) < _FEWEST_CLUSTERS:
-        return {}
-    estimate = balanced_accuracy(
+        return None
+    return balanced_accuracy(
         members.scores,
         nonmembers.scores,
         member_clusters=members.clusters,
         nonmember_clusters=nonmembers.clusters,
     )
-    counts = {"n_members": estimate.n_members, "n_nonmembers": estimate.n_nonmembers}
-    return {**_estimate_columns(estimate), **counts}
 
 
 def _equivalent(point: TprEstimate) -> float | None:
@@ -240,15 +227,3 @@ def _equivalent(point: TprEstimate) -> float | None:
     if np.isnan(point.value):
         return None
     return epsilon_equivalent(point.value, point.realised_fpr)
-
-
-def _estimate_columns(estimate: Estimate) -> Row:
-    """Returns value and interval; what is not measurable is null."""
-    return {
-        name: None if np.isnan(number) else float(number)
-        for name, number in (
-            ("value", estimate.value),
-            ("lower", estimate.lower),
-            ("upper", estimate.upper),
-        )
-    }

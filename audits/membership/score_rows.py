@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from audits.membership.metrics import ScoredRecords
-from audits.results import Row
+from audits.rows import ScoreRow
 
 
-class ScoreRows(Collection[Row]):
+class ScoreRows(Collection[ScoreRow]):
     """One row of the scores table for every record and attack, made when it is asked for.
 
     A row is some hundred times as large as the score in it.
@@ -27,7 +27,7 @@ class ScoreRows(Collection[Row]):
     def __len__(self) -> int:
         return sum(len(scored.scores) for _, _, scored in self._found)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ScoreRow]:
         for attack, params, scored in self._found:
             columns = (scored.record_ids, scored.tasks, scored.scores)
             for record, task, score in zip(*columns, strict=True):

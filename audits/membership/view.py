@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from audits.membership.frequencies import TokenFrequencies
-from audits.membership.measurements import Scored
+from audits.membership.measurements import Measurement, Scored
 from audits.membership.signals import RecordSignal
 from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import SHARD_RECORDS, TokenStatistics, shard_places
@@ -16,6 +17,9 @@ from common.errors import UserError
 from datamodules.records import InstructionRecord
 
 Table = TokenStatistics | StatisticsFile
+
+Request = TypeVar("Request", bound=Measurement)
+Numbers = TypeVar("Numbers")
 
 _OWN_PASS = Scored()
 
@@ -76,9 +80,7 @@ class AuditView:
         Raises:
             UserError: If they were not measured.
         """
-        if request not in self.passes:
-            raise UserError(_missing(request.label, [known.label for known in self.passes]))
-        return self.passes[request]
+        return _measured(self.passes, request)
 
     def signal(self, request: RecordSignal) -> Tensor:
         """Returns the numbers of a request, [B, K] float64; NaN where one is undefined.
@@ -86,9 +88,7 @@ class AuditView:
         Raises:
             UserError: If they were not measured.
         """
-        if request not in self.signals:
-            raise UserError(_missing(request.label, [known.label for known in self.signals]))
-        return self.signals[request]
+        return _measured(self.signals, request)
 
     def met_by(self, reference: str) -> Tensor:
         """Returns whether the training behind a reference model met each record, [B] bool."""
@@ -100,9 +100,7 @@ class AuditView:
         Raises:
             UserError: If they were not measured.
         """
-        if request not in self.frequencies:
-            raise UserError(_missing(request.label, [known.label for known in self.frequencies]))
-        return self.frequencies[request]
+        return _measured(self.frequencies, request)
 
     @property
     def scorable(self) -> Tensor:
@@ -151,5 +149,8 @@ class AuditView:
         return {request: table for request, table in self.passes.items() if request.own_records}
 
 
-def _missing(label: str, known: Sequence[str]) -> str:
-    return f"{label!r} was not measured; there is {', '.join(map(repr, known)) or 'nothing'}"
+def _measured(numbers: Mapping[Request, Numbers], request: Request) -> Numbers:
+    if request not in numbers:
+        there = ", ".join(repr(measured.label) for measured in numbers) or "nothing"
+        raise UserError(f"{request.label!r} was not measured; there is {there}")
+    return numbers[request]

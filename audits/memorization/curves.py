@@ -4,45 +4,37 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from audits.results import Row
+from audits.rows import ResultRow, tagged
 
 # What tells rows of one metric apart, beside the metric's own options.
 _NO_OPTIONS = {"against", "length", "n", "p"}
-_SUFFIXES = (("value", ""), ("lower", "/lower"), ("upper", "/upper"))
 
 
-def curves(rows: Sequence[Row]) -> dict[str, float]:
+def curves(rows: Sequence[ResultRow]) -> dict[str, float]:
     """Returns the values of all rows over whole populations by TensorBoard tag.
 
     Rates of (n, p)-extraction are left to the figure: they are a curve over n at each checkpoint.
     """
     found: dict[str, float] = {}
     for row in rows:
-        params = row["params"]
-        if not isinstance(params, Mapping) or row["task"] is not None:
-            continue
-        if "length" in params or "n" in params:
-            continue
-        for column, suffix in _SUFFIXES:
-            number = row.get(column)
-            if isinstance(number, float):
-                found[_tag(row, params) + suffix] = number
+        if row.task is None and "length" not in row.params and "n" not in row.params:
+            found |= tagged(_tag(row), row)
     return found
 
 
-def _tag(row: Row, params: Mapping[str, object]) -> str:
-    against = params.get("against")
-    parts = [str(row["population"]), *_metric_parts(row, params), str(row["metric"])]
+def _tag(row: ResultRow) -> str:
+    against = row.params.get("against")
+    parts = [str(row.population), *_metric_parts(row), row.metric]
     return "/".join(["memorization", *parts, *([f"against_{against}"] if against else [])])
 
 
-def _metric_parts(row: Row, params: Mapping[str, object]) -> list[str]:
+def _metric_parts(row: ResultRow) -> list[str]:
     """Returns the metric's id, and its options where it has some."""
-    options = [f"{name}_{params[name]}" for name in sorted(set(params) - _NO_OPTIONS)]
-    return [str(row["name"]), *(["-".join(options)] if options else [])]
+    options = [f"{name}_{row.params[name]}" for name in sorted(set(row.params) - _NO_OPTIONS)]
+    return [row.name, *(["-".join(options)] if options else [])]
 
 
-def extraction_figures(rows: Sequence[Row]) -> dict[str, Figure]:
+def extraction_figures(rows: Sequence[ResultRow]) -> dict[str, Figure]:
     """Draws the share of records that are extractable with n samples, a line per population and p.
 
     Args:
@@ -53,13 +45,11 @@ def extraction_figures(rows: Sequence[Row]) -> dict[str, Figure]:
     """
     lines: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
-        params, value = row["params"], row.get("value")
-        if row["metric"] != "extraction_rate" or not isinstance(params, Mapping):
-            continue
-        if isinstance(value, float):
-            tag = "/".join(["memorization", *_metric_parts(row, params)])
-            line = f"{row['population']}, p = {params['p']:g}"
-            lines.setdefault(tag, {}).setdefault(line, []).append((params["n"], value))
+        if row.metric == "extraction_rate" and row.value is not None:
+            tag = "/".join(["memorization", *_metric_parts(row)])
+            line = f"{row.population}, p = {row.params['p']:g}"
+            n = int(str(row.params["n"]))
+            lines.setdefault(tag, {}).setdefault(line, []).append((n, row.value))
     return {tag: _extraction_figure(own, tag) for tag, own in lines.items()}
 
 

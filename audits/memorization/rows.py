@@ -1,15 +1,16 @@
 """From judged records to the rows of the results and memorization tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from audits.memorization.estimates import estimate
 from audits.memorization.judging import Judged, Slice, slices
 from audits.memorization.metrics import Summary
-from audits.results import Row
+from audits.rows import MemorizationRow, ResultRow, bounds
 from audits.statistics.means import UtilityEstimate, gap
 
 
-def record_rows(judged: Judged) -> list[Row]:
+def record_rows(judged: Judged) -> list[MemorizationRow]:
     """Returns one row of the memorization table for every judged record; infinite is null."""
     metric = judged.metric
     return [
@@ -28,7 +29,7 @@ def record_rows(judged: Judged) -> list[Row]:
     ]
 
 
-def population_rows(judged: Judged, side: str) -> list[Row]:
+def population_rows(judged: Judged, side: str) -> list[ResultRow]:
     """Returns the figures of one population, over all records, by length and by task.
 
     Args:
@@ -38,23 +39,25 @@ def population_rows(judged: Judged, side: str) -> list[Row]:
     Returns:
         Rows without identity columns; a slice without records has a count of 0 and no value.
     """
-    rows: list[Row] = []
+    rows = []
     for summary in judged.summaries:
         for part in _parts(judged, summary, judged.tasks):
             chosen = part.rows(judged)
             found = estimate(summary, chosen, judged.clusters)
-            common = _common(judged, summary, part)
-            rows.append({**common, **_columns(found), side: len(chosen)})
+            row = _row(judged, summary, part, found)
+            members = side == "n_members"
+            n, m = (len(chosen), None) if members else (None, len(chosen))
+            rows.append(replace(row, n_members=n, n_nonmembers=m))
     return rows
 
 
-def gap_rows(members: Judged, nonmembers: Judged) -> list[Row]:
+def gap_rows(members: Judged, nonmembers: Judged) -> list[ResultRow]:
     """Returns the signed gaps, members minus non-members, metric by metric and slice by slice.
 
     Returns:
         Rows whose metric ends in ``_gap`` and whose params name the other population.
     """
-    rows: list[Row] = []
+    rows = []
     tasks = [*members.tasks, *nonmembers.tasks]
     for inside, outside in zip(members.summaries, nonmembers.summaries, strict=True):
         for part in _parts(members, inside, tasks):
@@ -64,16 +67,14 @@ def gap_rows(members: Judged, nonmembers: Judged) -> list[Row]:
                 estimate(outside, theirs, nonmembers.clusters),
             )
             found = None if None in sides else gap(*(one for one in sides if one is not None))
-            common = _common(members, inside, part, against=nonmembers.population)
             rows.append(
-                {
-                    **common,
-                    **_columns(found),
-                    "metric": f"{inside.metric}_gap",
-                    "n_members": len(ours),
-                    "n_nonmembers": len(theirs),
-                    "skipped": members.skipped + nonmembers.skipped,
-                }
+                replace(
+                    _row(members, inside, part, found, against=nonmembers.population),
+                    metric=f"{inside.metric}_gap",
+                    n_members=len(ours),
+                    n_nonmembers=len(theirs),
+                    skipped=members.skipped + nonmembers.skipped,
+                )
             )
     return rows
 
@@ -82,19 +83,15 @@ def _parts(judged: Judged, summary: Summary, tasks: Sequence[str]) -> list[Slice
     return list(slices(judged.metric, tasks)) if summary.detailed else [Slice()]
 
 
-def _common(judged: Judged, summary: Summary, part: Slice, **more: str) -> dict[str, object]:
-    params: Mapping[str, object] = judged.metric.params
-    return {
-        "population": judged.population,
-        "task": part.task,
-        "name": judged.metric.name,
-        "params": {**params, **summary.params, **part.params, **more},
-        "metric": summary.metric,
-        "skipped": judged.skipped,
-    }
-
-
-def _columns(found: UtilityEstimate | None) -> dict[str, object]:
-    if found is None:
-        return {}
-    return {"value": found.value, "lower": found.lower, "upper": found.upper}
+def _row(
+    judged: Judged, summary: Summary, part: Slice, found: UtilityEstimate | None, **more: str
+) -> ResultRow:
+    return ResultRow(
+        population=judged.population,
+        task=part.task,
+        name=judged.metric.name,
+        params={**judged.metric.params, **summary.params, **part.params, **more},
+        metric=summary.metric,
+        skipped=judged.skipped,
+        **bounds(found),
+    )

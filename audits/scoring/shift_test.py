@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from audits.results import Row
+from audits.rows import ResultRow, bounds
 from audits.scoring.blind_baseline import BlindOptions, BlindSide, BlindVerdict, blind_baseline
 from audits.statistics import Estimate, auroc
 from audits.statistics.clusters import critical_value
@@ -34,7 +35,7 @@ class ShiftTest:
 
     population: str
     verdict: BlindVerdict
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     dealt_by_coins: bool = False
 
     @staticmethod
@@ -57,18 +58,20 @@ class ShiftTest:
             dealt_by_coins: Whether fair coins dealt the sides.
         """
         verdict = blind_baseline(members, nonmembers, options)
-        common: Row = {"population": population, "skipped": skipped, "shifted": verdict.shifted}
         rows = [*_blind_rows(verdict, options), *_balance_rows(members, nonmembers, options)]
-        together = tuple({**common, **row} for row in rows)
+        together = tuple(
+            replace(row, population=population, skipped=skipped, shifted=verdict.shifted)
+            for row in rows
+        )
         return ShiftTest(population, verdict, together, dealt_by_coins)
 
     @property
     def curves(self) -> dict[str, float]:
         """Values by TensorBoard tag, over all records."""
         return {
-            f"membership/{self.population}/{row['name']}/{row['metric']}": row["value"]
+            f"membership/{self.population}/{row.name}/{row.metric}": row.value
             for row in self.rows
-            if isinstance(row["value"], float)
+            if row.value is not None
         }
 
     @property
@@ -117,40 +120,45 @@ def gravest_shift(verdicts: Iterable[bool | None]) -> bool | None:
     return False if found and None not in found else None
 
 
-def coins_row(population: str, dealt_by_coins: bool) -> Row:
+def coins_row(population: str, dealt_by_coins: bool) -> ResultRow:
     """Returns the row of the results table that says whether fair coins dealt the sides.
 
     Args:
         population: The members' population.
         dealt_by_coins: What the data module says of it.
     """
-    answer = {"metric": DEALT_BY_COINS, "value": float(dealt_by_coins)}
-    return {"population": population, "name": _BALANCE, **answer}
+    return ResultRow(
+        population=population, name=_BALANCE, metric=DEALT_BY_COINS, value=float(dealt_by_coins)
+    )
 
 
-def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[Row]:
+def _blind_rows(verdict: BlindVerdict, options: BlindOptions) -> list[ResultRow]:
     """AUROC with its 95% interval, the one-sided bound that decides, and the records needed."""
     measured = not math.isnan(verdict.auroc)
     half = critical_value(_TAIL) * verdict.standard_error
-    common: Row = {
-        "name": "blind",
-        "params": asdict(options),
-        "n_members": verdict.n_members,
-        "n_nonmembers": verdict.n_nonmembers,
-    }
-    value: Row = {
-        "metric": "auroc",
-        "value": verdict.auroc if measured else None,
-        "lower": max(0.0, verdict.auroc - half) if measured else None,
-        "upper": min(1.0, verdict.auroc + half) if measured else None,
-        "p_value": verdict.p_value if measured else None,
-    }
-    bound: Row = {"metric": "upper_bound", "value": verdict.upper_bound if measured else None}
-    needed: Row = {"metric": "records_needed", "value": float(verdict.needed)}
-    return [{**common, **row} for row in (value, bound, needed)]
+    row = partial(
+        ResultRow,
+        name="blind",
+        params=asdict(options),
+        n_members=verdict.n_members,
+        n_nonmembers=verdict.n_nonmembers,
+    )
+    return [
+        row(
+            metric="auroc",
+            value=verdict.auroc if measured else None,
+            lower=max(0.0, verdict.auroc - half) if measured else None,
+            upper=min(1.0, verdict.auroc + half) if measured else None,
+            p_value=verdict.p_value if measured else None,
+        ),
+        row(metric="upper_bound", value=verdict.upper_bound if measured else None),
+        row(metric="records_needed", value=float(verdict.needed)),
+    ]
 
 
-def _balance_rows(members: BlindSide, nonmembers: BlindSide, options: BlindOptions) -> list[Row]:
+def _balance_rows(
+    members: BlindSide, nonmembers: BlindSide, options: BlindOptions
+) -> list[ResultRow]:
     """Share of members with a near-duplicate among non-members, and how lengths and tasks differ.
 
     Lengths: the AUROC of the number of characters, 0.5 where they are alike. Tasks: total variation
@@ -160,21 +168,17 @@ def _balance_rows(members: BlindSide, nonmembers: BlindSide, options: BlindOptio
     sides = (members, nonmembers)
     if min(len(side.records) for side in sides) < 2:
         return []
-    common: Row = {
-        "name": _BALANCE,
-        "n_members": len(members.records),
-        "n_nonmembers": len(nonmembers.records),
-    }
+    row = partial(
+        ResultRow,
+        name=_BALANCE,
+        n_members=len(members.records),
+        n_nonmembers=len(nonmembers.records),
+    )
     shared = np.isin(members.clusters, nonmembers.clusters)
     share = float(shared.mean())
     trials = effective_size(shared, members.clusters)
-    found: list[Row] = [
-        {
-            "metric": "near_duplicates",
-            "value": share,
-            **dict(zip(("lower", "upper"), wilson(share, trials, _TAIL), strict=True)),
-        }
-    ]
+    lower, upper = wilson(share, trials, _TAIL)
+    found = [row(metric="near_duplicates", value=share, lower=lower, upper=upper)]
     lengths = {
         "prompt_length_auroc": [
             [float(len(one.instruction) + len(one.context)) for one in side.records]
@@ -191,13 +195,14 @@ def _balance_rows(members: BlindSide, nonmembers: BlindSide, options: BlindOptio
             member_clusters=members.clusters,
             nonmember_clusters=nonmembers.clusters,
         )
-        interval = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
-        found.append({"metric": metric, **interval})
-    found.append({"metric": "task_distance", **_task_distance(members, nonmembers, options)})
-    return [{**common, **row} for row in found]
+        found.append(row(metric=metric, **bounds(estimate)))
+    distance, p_value = _task_distance(members, nonmembers, options)
+    return [*found, row(metric="task_distance", value=distance, p_value=p_value)]
 
 
-def _task_distance(members: BlindSide, nonmembers: BlindSide, options: BlindOptions) -> Row:
+def _task_distance(
+    members: BlindSide, nonmembers: BlindSide, options: BlindOptions
+) -> tuple[float, float]:
     """Total variation between the sides' distributions of tasks, with its p-value."""
     sides = (members.ordered(), nonmembers.ordered())
     names, tasks = np.unique(
@@ -215,4 +220,4 @@ def _task_distance(members: BlindSide, nonmembers: BlindSide, options: BlindOpti
     theirs = (totals - counts) / (tasks.size - counts.sum(axis=0))
     distances = 0.5 * np.abs(ours - theirs).sum(axis=0)
     reached = distances >= distances[0] - 1e-12
-    return {"value": float(distances[0]), "p_value": float(reached.mean())}
+    return float(distances[0]), float(reached.mean())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from audits.context import AuditContext, Measurements
-from audits.results import Row
+from audits.rows import ResultRow, bounds
 from audits.scoring.segments import segment_sum
 from audits.statistics.means import ratio_interval, rows_of
 from audits.utility.generations import Figure, Generations
@@ -157,19 +157,16 @@ def _answers(
     return [list(response.token_ids) for response in found[: len(encoded)]]
 
 
-def _row(population: str, figure: Figure, params: dict[str, object]) -> Row:
-    row: Row = {
-        "population": population,
-        "task": figure.task,
-        "name": figure.name,
-        "params": params,
-        "metric": figure.metric,
-        "n_nonmembers": figure.n,
-    }
-    if figure.estimate is None:
-        return row
-    bounds = {"lower": figure.estimate.lower, "upper": figure.estimate.upper}
-    return {**row, "value": figure.estimate.value, **bounds}
+def _row(population: str, figure: Figure, params: dict[str, object]) -> ResultRow:
+    return ResultRow(
+        population=population,
+        task=figure.task,
+        name=figure.name,
+        params=params,
+        metric=figure.metric,
+        n_nonmembers=figure.n,
+        **bounds(figure.estimate),
+    )
 
 
 def _fitting_tokens(lm: CausalLM, encoded: Sequence[EncodedRecord]) -> int:

@@ -21,6 +21,7 @@ from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
 from kd_privacy.given_records import given_records
 from kdmodules.models.families import FAMILIES
+from tests.processes import ROOT
 
 TABLES = ("results", "scores", "memorization")
 SIZES = {
@@ -242,6 +243,17 @@ def test_what_is_printed_and_saved_holds_no_record(
         assert row["instruction"] not in everything
         assert not row["response"] or row["response"] not in everything
     assert len(audited.plot().axes) == 2
+
+
+def test_the_code_of_the_readme_runs_as_it_stands(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2]
+    code = section.partition("```python")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names = {"members": MEMBERS, "nonmembers": NONMEMBERS}
+    exec(code, {"model": tiny("llama", tokenizer), "tokenizer": tokenizer, **names})
+    assert (tmp_path / "report" / "index.html").is_file()
 
 
 def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:

@@ -42,8 +42,12 @@ __all__ = [
     "ReleasedZlib",
     "SaMIA",
     "Zlib",
-    "describe",
 ]
+
+
+_BY_NAME: dict[str, type[Attack]] = {
+    globals()[exported].name: globals()[exported] for exported in __all__ if exported != "Attack"
+}
 
 
 def describe(name: str) -> type[Attack] | None:
@@ -56,10 +60,3 @@ def describe(name: str) -> type[Attack] | None:
         Its class; None for an id that is no attack of this project.
     """
     return _BY_NAME.get(name)
-
-
-_ATTACKS: tuple[type[Attack], ...] = (
-    *(ConRecall, DCPDD, GradNorm, LiRA, Loss, Lowercase, MinK, MinKPlusPlus, MoPe, Neighbour, PAC),
-    *(RMIA, Recall, Reference, ReleasedMinK, ReleasedMinKPlusPlus, ReleasedZlib, SaMIA, Zlib),
-)
-_BY_NAME = {attack.name: attack for attack in _ATTACKS}

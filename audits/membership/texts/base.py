@@ -89,3 +89,27 @@ def with_responses(
         encoder.encode_text(record.id, record.task, own.prompt_ids, text)
         for record, own, text in zip(records, encoder.encode_all(records), responses, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class RandomCopy(TextVariant):
+    """A copy of the response with some words changed at random, by seed, record id and copy.
+
+    Attributes:
+        copy: Number of the copy.
+        share: Share of words that are changed, in (0, 1].
+    """
+
+    copy: int
+    share: float
+
+    def encode(
+        self, records: Sequence[InstructionRecord], material: TextMaterial
+    ) -> list[EncodedRecord]:
+        """Returns the tokens of each record's prompt and its copy."""
+        texts = [self.text(record, material.seed) for record in records]
+        return with_responses(records, texts, material.encoder)
+
+    @abstractmethod
+    def text(self, record: InstructionRecord, seed: int) -> str:
+        """Returns the copy's response."""
