@@ -25,6 +25,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.door
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.distillation
 	$(BIN)/python -m benchmarks.training_step

@@ -6,8 +6,8 @@ from audits.context import AuditContext
 from audits.known_text import known_text_rows
 from audits.results import Row
 from datamodules.batches import collate, length_buckets
-from kdmodules.language_model import supervised_sums
 from kdmodules.models.causal_lm import model_device
+from kdmodules.supervised_loss import supervised_sums
 from kdmodules.token_means import TokenSums
 
 _BATCH_SIZE = 16

@@ -45,8 +45,8 @@ from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.language_model import supervised_sums
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.supervised_loss import supervised_sums
 
 VOCABULARY, PROMPT_TOKENS, RESPONSE_TOKENS = 64, 6, 16
 RESULTS = Path(__file__).parent / "results"

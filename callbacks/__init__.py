@@ -1,11 +1,16 @@
 """What watches: audits at every validation, their statistics, and their tables."""
 
-from callbacks.blocks import BlockAudit
-from callbacks.exposure import ExposureAudit
-from callbacks.membership import MembershipAudit
-from callbacks.memorization import MemorizationAudit
-from callbacks.throughput import Throughput
-from callbacks.utility import UtilityAudit
+from typing import TYPE_CHECKING
+
+from common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from callbacks.blocks import BlockAudit as BlockAudit
+    from callbacks.exposure import ExposureAudit as ExposureAudit
+    from callbacks.membership import MembershipAudit as MembershipAudit
+    from callbacks.memorization import MemorizationAudit as MemorizationAudit
+    from callbacks.throughput import Throughput as Throughput
+    from callbacks.utility import UtilityAudit as UtilityAudit
 
 __all__ = [
     "BlockAudit",
@@ -15,3 +20,15 @@ __all__ = [
     "Throughput",
     "UtilityAudit",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BlockAudit": "callbacks.blocks",
+        "ExposureAudit": "callbacks.exposure",
+        "MembershipAudit": "callbacks.membership",
+        "MemorizationAudit": "callbacks.memorization",
+        "Throughput": "callbacks.throughput",
+        "UtilityAudit": "callbacks.utility",
+    },
+)

@@ -31,9 +31,14 @@ class AuditCallback(Callback, ABC):
         max_records: Most records of a population; the first ones in the data module's order.
         batch_size: Most records in a batch.
         max_batch_tokens: Most tokens in a batch with its padding.
+
+    Attributes:
+        audit: The audit's name in every table.
+        writes: Whether the model writes text, which takes a cache of keys and values.
     """
 
     audit: ClassVar[str]
+    writes: ClassVar[bool] = False
 
     def __init__(
         self,

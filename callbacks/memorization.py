@@ -32,6 +32,7 @@ class MemorizationAudit(AuditCallback):
     """
 
     audit = "memorization"
+    writes = True
 
     def __init__(
         self,

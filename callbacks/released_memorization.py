@@ -33,6 +33,7 @@ class ReleasedMemorizationAudit(AuditCallback):
     """
 
     audit = "released"
+    writes = True
 
     def __init__(
         self,

@@ -8,13 +8,11 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard.summary import hparams
 
 from callbacks.run import run_folder, run_identity
 from common.errors import UserError
+from common.fragments import CONFIG_NAME
 
-CONFIG_NAME = "config.yaml"
 COMPARED_CURVES = {
     "membership/private/loss/auroc": "AUROC (loss)",
     "memorization/private/token_accuracy/tokens_32/token_accuracy": "Token accuracy (private)",
@@ -96,6 +94,9 @@ def table_of_runs(options: Mapping[str, str | int | float]) -> tuple[Any, Any, A
         Three protocol buffers of the class ``Summary``: what the table holds, the run's begin and
         its end.
     """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard.summary import hparams
+
     named = {
         name: value.rpartition(".")[2] if name in _CLASSES and isinstance(value, str) else value
         for name, value in options.items()

@@ -37,6 +37,7 @@ class TransferAudit(AuditCallback):
     """
 
     audit = "transfer"
+    writes = True
 
     def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
         super().__init__(max_records=max_records)

@@ -38,6 +38,7 @@ class UtilityAudit(AuditCallback):
     """
 
     audit = "utility"
+    writes = True
 
     def __init__(
         self,

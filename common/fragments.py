@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+CONFIG_NAME = "config.yaml"
+"""What a run saves in its folder: all fragments and options of the command, resolved."""
 _FOLDER = "configs"
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,22 @@
 """What models train on and are audited with: records, splits, tokens, batches."""
 
-from datamodules.external import ExternalDataModule
-from datamodules.instruction import InstructionDataModule
+from typing import TYPE_CHECKING
 
-__all__ = ["ExternalDataModule", "InstructionDataModule"]
+from common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from datamodules.external import ExternalDataModule as ExternalDataModule
+    from datamodules.instruction import InstructionDataModule as InstructionDataModule
+
+__all__ = [
+    "ExternalDataModule",
+    "InstructionDataModule",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ExternalDataModule": "datamodules.external",
+        "InstructionDataModule": "datamodules.instruction",
+    },
+)

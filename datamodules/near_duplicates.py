@@ -12,7 +12,6 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -101,6 +100,8 @@ class _ShingleHasher:
 
 def similar_pairs(shingles: Sequence[np.ndarray], threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of sets whose exact Jaccard similarity reaches the threshold; no pair of empty sets."""
+    from datasketch import MinHash, MinHashLSH
+
     weights = (1 - _MISSED_PAIR_WEIGHT, _MISSED_PAIR_WEIGHT)
     index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, weights=weights)
     signatures = MinHash.generator(shingles, num_perm=_PERMUTATIONS, hashfunc=int)

@@ -6,8 +6,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import datasets
-
 from common.errors import UserError, first_line
 from datamodules.record_files import decoded_lines
 from datamodules.synthetic import BUILTIN, generate_documents
@@ -74,6 +72,8 @@ class PlainDocuments:
             raise UserError(f"{name}: cannot be read: {error.strerror}") from error
 
     def _of_hub(self, name: str) -> Iterator[str]:
+        import datasets
+
         try:
             rows = datasets.load_dataset(name, split=self.hub_split, streaming=True)
         except Exception as error:  # the hub client has no common base class for its faults

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -178,6 +177,8 @@ def _parquet_rows(path: Path, source: str) -> list[Row]:
 
 
 def _folder_rows(path: Path, hub_split: str) -> list[Row]:
+    import datasets
+
     try:
         loaded = datasets.load_from_disk(str(path))
     except (FileNotFoundError, ValueError, pa.ArrowInvalid) as error:
@@ -190,6 +191,8 @@ def _folder_rows(path: Path, hub_split: str) -> list[Row]:
 
 
 def _hub_rows(name: str, hub_split: str) -> list[Row]:
+    import datasets
+
     try:
         loaded = datasets.load_dataset(name, split=hub_split)
     except Exception as error:  # the hub client has no common base class of its own for its faults

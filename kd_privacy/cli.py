@@ -16,6 +16,9 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+import callbacks
+import datamodules
+import kdmodules
 from callbacks.audit import AuditCallback, RunTables
 from callbacks.export import ModelExport
 from callbacks.final_validation import FinalValidation
@@ -48,6 +51,13 @@ DESCRIPTION = (
     "-c configs/audits/membership.yaml --run_dir runs/teacher. kd-privacy attack runs attacks on a "
     "stored audit, without a model: kd-privacy attack --help"
 )
+
+OFFERED = [
+    getattr(package, name)
+    for package in (callbacks, datamodules, kdmodules)
+    for name in package.__all__
+]
+"""Classes that the parser knows by their last name, for which they have to be loaded."""
 
 TRAINER_DEFAULTS = {
     # The development loss before training comes from whole validations, never from a sample of one.

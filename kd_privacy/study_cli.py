@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+FIT_MODULE = "kd_privacy.preloaded"
+"""Its `main()` is what `fit_program` runs; it has to import all that a cell needs."""
+
 _WORKERS = 2
 
 _EXAMPLE = """\
@@ -244,7 +247,7 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
             raise UserError("--gpus_per_cell: only with --executor ray; here CUDA_VISIBLE_DEVICES")
         workers = options.workers or _WORKERS
         return LocalExecutor(
-            fit_program(), workers, end_holders=not options.shard, module="kd_privacy.cli"
+            fit_program(), workers, end_holders=not options.shard, module=FIT_MODULE
         )
     if options.shard:
         raise UserError("--shard: Ray spreads the cells itself; leave it out with --executor ray")

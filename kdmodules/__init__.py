@@ -1,10 +1,16 @@
 """What trains: networks, supervised stages, students, objectives and response sources."""
 
-from kdmodules.external import ExternalModule
-from kdmodules.models.network import Network
-from kdmodules.optimization import OptimizerSettings
-from kdmodules.student import StudentModule
-from kdmodules.teacher import SupervisedModule, TeacherModule
+from typing import TYPE_CHECKING
+
+from common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from kdmodules.external import ExternalModule as ExternalModule
+    from kdmodules.models.network import Network as Network
+    from kdmodules.optimization import OptimizerSettings as OptimizerSettings
+    from kdmodules.student import StudentModule as StudentModule
+    from kdmodules.teacher import SupervisedModule as SupervisedModule
+    from kdmodules.teacher import TeacherModule as TeacherModule
 
 __all__ = [
     "ExternalModule",
@@ -14,3 +20,15 @@ __all__ = [
     "SupervisedModule",
     "TeacherModule",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ExternalModule": "kdmodules.external",
+        "Network": "kdmodules.models.network",
+        "OptimizerSettings": "kdmodules.optimization",
+        "StudentModule": "kdmodules.student",
+        "SupervisedModule": "kdmodules.teacher",
+        "TeacherModule": "kdmodules.teacher",
+    },
+)

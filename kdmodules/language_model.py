@@ -2,8 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from common.keys import key
 from datamodules.batches import InstructionBatch
 from datamodules.record_module import RecordDataModule
-from kdmodules.losses import KDStep, NonFiniteLossError, cross_entropy
 from kdmodules.models.blueprint import Blueprint, Placement, network_blueprint, realise
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
@@ -36,6 +34,7 @@ from kdmodules.strategies import (
     require_supported,
     saves_its_own_way,
 )
+from kdmodules.supervised_loss import naming_records, supervised_sums
 from kdmodules.token_means import TokenSums
 
 LossOfBatch = Callable[[InstructionBatch], dict[str, Tensor]]
@@ -260,29 +259,3 @@ class LanguageModelModule(LightningModule):
         if "optimizer_states" in checkpoint and not saves_its_own_way(self.trainer.strategy):
             pairs = zip(checkpoint["optimizer_states"], self.trainer.optimizers, strict=True)
             checkpoint["optimizer_states"] = [keyed_by_model(*pair, self) for pair in pairs]
-
-
-def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
-    """Returns the summed cross-entropy of a batch's scored tokens in nats, and their number."""
-    step = KDStep(
-        student_hidden=lm.hidden(batch),
-        student_weight=lm.head_weight,
-        targets=batch.targets(),
-        record_index=batch.record_index(),
-        vocabulary_size=lm.vocabulary_size,
-    )
-    return {"loss": cross_entropy(step).total, "tokens": batch.response_mask.sum()}
-
-
-@contextmanager
-def naming_records(batch: InstructionBatch) -> Iterator[None]:
-    """Names the records behind a loss that is not finite.
-
-    Raises:
-        FloatingPointError: In place of the reduction's error, with record ids.
-    """
-    try:
-        yield
-    except NonFiniteLossError as error:
-        ids = [batch.record_ids[index] for index in error.records]
-        raise FloatingPointError(f"records {', '.join(ids)}: {error}") from error

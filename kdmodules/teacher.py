@@ -6,9 +6,10 @@ from typing import Literal
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
-from kdmodules.language_model import LanguageModelModule, supervised_sums
+from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
+from kdmodules.supervised_loss import supervised_sums
 
 
 class SupervisedModule(LanguageModelModule):

@@ -14,10 +14,10 @@ from common.options import require_at_least, require_share
 from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
-from kdmodules.language_model import naming_records
 from kdmodules.losses import ForwardKL, KDStep, Reduction, TeacherRows
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.responses import ResponseContext
+from kdmodules.supervised_loss import naming_records
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def server() -> ForkServerContext:
     """The context whose processes are forked from a server, which the first of them starts."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kd_privacy.cli"])
+    context.set_forkserver_preload(["kd_privacy.preloaded"])
     return context
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer
 
 # Scripts written without spaces between words: each character is a token, as is usual for ROUGE.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
@@ -29,6 +27,8 @@ class WordTokenizer:
     """
 
     def __init__(self, stem: bool = False) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
         self._stemmer = DefaultTokenizer(use_stemmer=True) if stem else None
 
     def tokenize(self, text: str) -> list[str]:
@@ -86,6 +86,8 @@ def rouge_l_f1(
     Raises:
         ValueError: If lengths differ, or a reference is blank: its score is not defined.
     """
+    from rouge_score.rouge_scorer import RougeScorer
+
     if len(references) != len(predictions):
         raise ValueError(f"{len(references)} references but {len(predictions)} predictions")
     words = WordTokenizer(stem)

@@ -9,15 +9,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy import linalg, special, stats
-from sklearn.feature_extraction.text import CountVectorizer
 
 from common.keys import numpy_generator
 from datamodules.records import InstructionRecord
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,6 +51,8 @@ class TextFeatures:
     @staticmethod
     def of(records: Sequence[InstructionRecord]) -> "TextFeatures":
         """Counts the records' instruction, context and response as one text."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
         texts = ["\n".join((one.instruction, one.context, one.response)) for one in records]
         lengths = [(len(one.instruction) + len(one.context), len(one.response)) for one in records]
         names = sorted({one.task for one in records})
@@ -217,7 +222,7 @@ def _test_aurocs(
     return np.asarray(np.divide(wins, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
 
 
-def _log_counts(vectoriser: CountVectorizer, texts: Sequence[str]) -> sp.csr_matrix:
+def _log_counts(vectoriser: "CountVectorizer", texts: Sequence[str]) -> sp.csr_matrix:
     """1 + ln(count), without the n-grams that no training fold can hold often enough."""
     counts = vectoriser.fit_transform(texts).tocsr().astype(np.float64)
     documents = np.bincount(counts.indices, minlength=counts.shape[1])

@@ -10,18 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import torch
-from peft import (
-    LoraConfig,
-    PeftConfig,
-    PeftModel,
-    get_peft_model_state_dict,
-    inject_adapter_in_model,
-    load_peft_weights,
-    set_peft_model_state_dict,
-)
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,6 +23,9 @@ from common.errors import UserError, first_line
 from common.options import require_at_least
 from kdmodules.models.families import blocks, family_of
 from kdmodules.models.strict_loading import require_names
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 _NAME = "default"
 _CONFIG_FILE = "adapter_config.json"
@@ -89,6 +83,8 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter, seed: int) -> None:
     Raises:
         UserError: If a target is no projection of the family's blocks.
     """
+    from peft import inject_adapter_in_model
+
     config = _lora_config(model, adapter)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,11 +108,13 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
     Returns:
         The same model, plain, with every weight trainable.
     """
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge(safe_merge=True)
-            model.set_submodule(name, layer.get_base_layer())
     if hasattr(model, "peft_config"):
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for name, layer in list(model.named_modules()):
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge(safe_merge=True)
+                model.set_submodule(name, layer.get_base_layer())
         del model.peft_config
     return model.requires_grad_(True)
 
@@ -133,6 +131,8 @@ def save_adapter(
         base: Hub name or folder of the weights that the adapter was trained on, as PEFT looks
             them up; None where there are none to be loaded by name.
     """
+    from peft import get_peft_model_state_dict
+
     own = get_peft_model_state_dict(
         model, state_dict=dict(weights), adapter_name=_NAME, save_embedding_layers=False
     )
@@ -156,6 +156,8 @@ def adapter_base(folder: Path) -> str:
     Raises:
         UserError: If the folder holds no LoRA adapter or names no base.
     """
+    from peft import LoraConfig, PeftConfig
+
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -182,6 +184,8 @@ def stored_adapter(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor
     Raises:
         UserError: If there are none that may be read.
     """
+    from peft import load_peft_weights
+
     what = f"the adapter in {folder} cannot be read"
     if not (allow_pickle or (folder / _WEIGHTS_FILE).is_file()):
         raise UserError(
@@ -208,6 +212,8 @@ def merge_adapter_folder(
         UserError: If the adapter does not fit the base, or its weights are not exactly those that
             its configuration names.
     """
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
     what = f"the adapter in {folder}"
     stored = stored_adapter(folder, allow_pickle)
     try:
@@ -229,15 +235,19 @@ def merge_adapter_folder(
     return merge_adapter(base)
 
 
-def _injected(model: PreTrainedModel) -> LoraConfig:
+def _injected(model: PreTrainedModel) -> "LoraConfig":
     """Returns the configuration that PEFT left on a model with an adapter."""
+    from peft import LoraConfig
+
     config = model.peft_config[_NAME]
     if not isinstance(config, LoraConfig):
         raise TypeError(f"expected a LoRA adapter, found {type(config).__name__}")
     return config
 
 
-def _lora_config(model: PreTrainedModel, adapter: Adapter) -> LoraConfig:
+def _lora_config(model: PreTrainedModel, adapter: Adapter) -> "LoraConfig":
+    from peft import LoraConfig
+
     projections = {
         name: module
         for name, module in blocks(model)[0].named_modules()

@@ -1,14 +1,17 @@
 """An adapter that goes on from another run's instead of starting at nothing."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedModel
 
 from common.errors import UserError
 from kdmodules.models.adapters import is_adapter_folder, stored_adapter
 from kdmodules.models.strict_loading import require_weights
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 _PEFT_PREFIX = "base_model.model."
 _SAME = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
@@ -41,6 +44,8 @@ def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = 
     Raises:
         UserError: If rank, scale, targets or weights are not the same ones, or cannot be read.
     """
+    from peft import LoraConfig
+
     wanted = model.peft_config["default"]
     if not isinstance(wanted, LoraConfig):
         raise TypeError(f"expected a LoRA adapter, found {type(wanted).__name__}")
@@ -57,7 +62,9 @@ def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = 
             own[name].copy_(value)
 
 
-def _require_same_form(wanted: LoraConfig, folder: Path) -> None:
+def _require_same_form(wanted: "LoraConfig", folder: Path) -> None:
+    from peft import LoraConfig, PeftConfig
+
     config = PeftConfig.from_pretrained(str(folder))
     if not isinstance(config, LoraConfig):
         raise UserError(f"{folder} holds an adapter of type {config.peft_type}, not LoRA")

@@ -33,6 +33,11 @@ class Family:
         final_norm: Dotted path of the norm behind the last block.
         adapter_targets: Names inside a block of the query and value projections, which an adapter
             without targets of its own goes to. GPT-2's one projection holds the key too.
+        sizes: Names in its configuration that a network's size follows from; `kd-study plan` takes
+            no default for one that a published network's fragment leaves out.
+        kept_widths: What autograd keeps of a token in one block, as elements, counted in the code
+            without dropout and with fused attention: so many times the width of the residual
+            stream, and so many times that of the feed-forward part.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Family:
     blocks: str
     final_norm: str
     adapter_targets: tuple[str, ...]
+    sizes: tuple[str, ...]
+    kept_widths: tuple[int, int]
 
     @property
     def config_class(self) -> type[PreTrainedConfig]:
@@ -53,17 +60,41 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
-            "gpt2", GPT2LMHeadModel, "transformer", "transformer.h", "transformer.ln_f", ("c_attn",)
+            name="gpt2",
+            model_class=GPT2LMHeadModel,
+            trunk="transformer",
+            blocks="transformer.h",
+            final_norm="transformer.ln_f",
+            adapter_targets=("c_attn",),
+            sizes=("vocab_size", "n_positions", "n_layer", "n_embd"),
+            kept_widths=(8, 2),
         ),
         Family(
-            "opt",
-            OPTForCausalLM,
-            "model",
-            "model.decoder.layers",
-            "model.decoder.final_layer_norm",
-            _QUERY_AND_VALUE,
+            name="opt",
+            model_class=OPTForCausalLM,
+            trunk="model",
+            blocks="model.decoder.layers",
+            final_norm="model.decoder.final_layer_norm",
+            adapter_targets=_QUERY_AND_VALUE,
+            sizes=(
+                *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
+                *("word_embed_proj_dim", "ffn_dim"),
+            ),
+            kept_widths=(8, 1),
         ),
-        Family("llama", LlamaForCausalLM, "model", "model.layers", "model.norm", _QUERY_AND_VALUE),
+        Family(
+            name="llama",
+            model_class=LlamaForCausalLM,
+            trunk="model",
+            blocks="model.layers",
+            final_norm="model.norm",
+            adapter_targets=_QUERY_AND_VALUE,
+            sizes=(
+                *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
+                *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+            ),
+            kept_widths=(10, 4),
+        ),
     )
 }
 

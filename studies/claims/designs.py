@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from callbacks.saved_config import CONFIG_NAME
+from common.fragments import CONFIG_NAME
 from studies.plan.cells import Cell
 
 # Parts of `model.init_args` that make a factor's level.

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,16 @@ class Cell:
         family: Stem of the teacher's family fragment.
         size: Stem of this model's own family fragment.
         replicate: Seed of the split and, of the first repeat, the teacher.
-        repeat: Which of the teachers and students on the replicate's split, from 1. A repeat is no
-            replicate.
-        student_seed: Which of the study's student seeds it has; None of a stage without.
-        world: Shadow world in which the coins of the pool are thrown anew; None outside of one.
         seed: `seed_everything` of the run.
         needs: Option -> ids of the cells whose outputs it is given.
         run_dir: Folder of the run.
         output: Folder in it that later stages use.
         arguments: Arguments of `kd-privacy`, complete.
         threads: Threads of the process.
+        repeat: Which of the teachers and students on the replicate's split, from 1. A repeat is no
+            replicate.
+        student_seed: Which of the study's student seeds it has; None of a stage without.
+        world: Shadow world in which the coins of the pool are thrown anew; None outside of one.
     """
 
     id: str
@@ -60,15 +60,15 @@ class Cell:
     family: str
     size: str
     replicate: int
-    repeat: int
-    student_seed: int | None
-    world: int | None
     seed: int
     needs: dict[str, tuple[str, ...]]
     run_dir: str
     output: str
     arguments: tuple[str, ...]
     threads: int
+    repeat: int = 1
+    student_seed: int | None = None
+    world: int | None = None
 
     @property
     def factors(self) -> tuple[str, str] | None:
@@ -79,16 +79,17 @@ class Cell:
     @property
     def fragments(self) -> tuple[str, ...]:
         """Paths of its fragments, in the order in which they are laid over each other."""
-        words = self.arguments[1:]
-        pairs = zip(words[::2], words[1::2], strict=True)
-        return tuple(value for word, value in pairs if word == FRAGMENT_WORD)
+        return tuple(value for word, value in self._pairs if word == FRAGMENT_WORD)
 
     @property
     def options(self) -> dict[str, str]:
         """Its options and their texts, which win over its fragments."""
-        words = self.arguments[1:]
-        pairs = zip(words[::2], words[1::2], strict=True)
+        pairs = self._pairs
         return {word.removeprefix("--"): value for word, value in pairs if word != FRAGMENT_WORD}
+
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return list(zip(self.arguments[1::2], self.arguments[2::2], strict=True))
 
     @property
     def command(self) -> str:
@@ -128,21 +129,19 @@ class Plan:
         Raises:
             UserError: The plan was written by another version, whose cells have other fields.
         """
-        fields: dict[str, Any] = dict(values)
-        try:
-            cells = tuple(_cell(cell) for cell in fields.pop("cells"))
-        except TypeError as error:
-            raise UserError(
-                "plan.json was written by another version: `kd-study run` with the same file and "
-                "folder writes it anew and keeps the cells that are done"
-            ) from error
-        return Plan(cells=cells, **fields)
+        plan: dict[str, Any] = dict(values)
+        return Plan(**{**plan, "cells": tuple(_cell(cell) for cell in plan["cells"])})
 
 
-def _cell(fields: dict[str, Any]) -> Cell:
-    needs = {option: tuple(ids) for option, ids in fields["needs"].items()}
-    arguments, role = tuple(fields["arguments"]), Role(fields["role"])
-    return Cell(**{**fields, "arguments": arguments, "needs": needs, "role": role})
+def _cell(values: dict[str, Any]) -> Cell:
+    if values.keys() != {field.name for field in fields(Cell)}:
+        raise UserError(
+            "plan.json was written by another version: `kd-study run` with the same file and "
+            "folder writes it anew and keeps the cells that are done"
+        )
+    needs = {option: tuple(ids) for option, ids in values["needs"].items()}
+    arguments, role = tuple(values["arguments"]), Role(values["role"])
+    return Cell(**{**values, "arguments": arguments, "needs": needs, "role": role})
 
 
 def cell_folder(out: Path, identity: str) -> Path:

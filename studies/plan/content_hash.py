@@ -10,7 +10,6 @@ from studies.plan.settings import FragmentReader
 
 __all__ = ["ContentHasher"]
 
-_BLOCK_BYTES = 1 << 20
 # Where something is kept that can be computed again, and no part of what a cell is.
 _CACHES = ("model.teacher_cache.folder", "model.init_args.teacher_cache.folder")
 
@@ -35,7 +34,8 @@ class ContentHasher:
     def fragment(self, path: Path) -> object:
         """Returns a fragment's parsed content (no comments) with files as their hashes."""
         if path not in self._fragments:
-            self._fragments[path] = self._resolved(self._reader.content(path), "")
+            # A file of comments alone holds nothing.
+            self._fragments[path] = self._resolved(self._reader.content(path) or None, "")
         return self._fragments[path]
 
     def options(self, options: Mapping[str, object]) -> object:
@@ -46,7 +46,8 @@ class ContentHasher:
         """Returns the hash of a file, or of a folder's files and their names."""
         if path.is_file():
             if path not in self._files:
-                self._files[path] = _file_digest(path)
+                with path.open("rb") as file:
+                    self._files[path] = hashlib.file_digest(file, "sha256").hexdigest()
             return self._files[path]
         inside = sorted(file for file in path.rglob("*") if file.is_file())
         return self.digest([[str(file.relative_to(path)), self.path(file)] for file in inside])
@@ -67,11 +68,3 @@ class ContentHasher:
 def _looks_like_path(text: str) -> bool:
     # A bare word such as `teacher` is a value even where a folder of that name happens to exist.
     return len(text) < 4096 and "\n" not in text and (os.sep in text or bool(Path(text).suffix))
-
-
-def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

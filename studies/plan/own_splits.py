@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from callbacks.saved_config import CONFIG_NAME
 from common.errors import UserError
+from common.fragments import CONFIG_NAME
 from studies.plan.cells import Plan
 from studies.plan.settings import Settings
 from studies.plan.stages import PROTOCOL_OPTION, SPLIT_SEED_OPTION

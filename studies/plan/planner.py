@@ -29,9 +29,11 @@ from studies.plan.stages import (
 from studies.plan.study_file import Family, StudyFile
 from studies.plan.techniques import Technique
 
-__all__ = ["make_plan", "recipe_of"]
+__all__ = ["make_plan"]
 
 _NEVER_SEED = 0
+_FIRST_FAMILY, _TRAINED_ALIKE = "gpt2", ("mini", "tiny")
+"""Sizes whose recipes are the same in all families, and the family that has them."""
 _STUDENT, _REPEAT, _WORLD, _SEEDS = 10_000, 1_000_000, 100_000_000, 2**32
 """What a student seed, a repeat and a world add to a run's seed; how many seeds generators take."""
 
@@ -72,17 +74,6 @@ def make_plan(
         given,
         tuple(planner.cells.values()),
     )
-
-
-def recipe_of(folder: Path, family: Path) -> Path | None:
-    """Returns the recipe of a family's network: its own, else that of its kind.
-
-    Args:
-        folder: Recipes of a technique or stage.
-        family: The family's fragment.
-    """
-    recipe = folder / f"{family.stem}.yaml"
-    return recipe if recipe.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -267,19 +258,27 @@ class _Planner:
 
     def _fragments(self, point: _Point) -> list[Path]:
         study, stage, technique = self.study, point.stage, point.technique
-        named = technique.fragment.stem if technique else stage.recipe or stage.name
-        recipe = recipe_of(study.configs / "recipes" / named, point.fragment)
         return [
             Path(stage.base),
             study.data.fragment,
             point.fragment,
             *([technique.fragment] if technique else []),
-            *([recipe] if recipe else []),
+            *self._recipe(point),
             *(technique.fragments if technique else ()),
             *(study.audits if stage.audited else ()),
             *stage.fragments,
             *study.trainer,
         ]
+
+    def _recipe(self, point: _Point) -> list[Path]:
+        """Returns the recipe of a network, where there is one."""
+        technique, stage = point.technique, point.stage
+        folder = technique.fragment.stem if technique else stage.recipe or stage.name
+        stem = point.fragment.stem
+        size = stem.rpartition("-")[2]
+        names = [stem, f"{_FIRST_FAMILY}-{size}"] if size in _TRAINED_ALIKE else [stem]
+        paths = [self.study.configs / "recipes" / folder / f"{name}.yaml" for name in names]
+        return [path for path in paths if path.is_file()][:1]
 
     def _options(self, point: _Point) -> dict[str, object]:
         stage, technique = point.stage, point.technique

@@ -26,6 +26,7 @@ from common.located_yaml import Key, LocatedYaml
 __all__ = [
     "Folders",
     "Name",
+    "OptionValue",
     "Options",
     "Section",
     "distinct",
@@ -169,5 +170,6 @@ def _scalar(value: object) -> object:
 
 
 Name = Annotated[StrictStr, Field(pattern=_NAME)]
-Options = dict[str, Annotated[object, AfterValidator(_scalar)]]
+OptionValue = Annotated[object, AfterValidator(_scalar)]
+Options = dict[str, OptionValue]
 """Options of `kd-privacy`: dotted names and their values."""

@@ -7,8 +7,9 @@ the class's own default.
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,6 +18,8 @@ from common.located_yaml import load_located
 from studies.plan.cells import Cell
 
 __all__ = ["FragmentReader", "Settings", "default_of", "read_settings"]
+
+Named = TypeVar("Named")
 
 
 class Settings:
@@ -73,6 +76,17 @@ class Settings:
         value = self.get(name)
         path = value.get("class_path") if isinstance(value, Mapping) else value
         return "" if path is None else str(path).rpartition(".")[2]
+
+    def named_class(self, name: str, base: type[Named]) -> type[Named] | None:
+        """Returns the class that an entry names; None where it names none of its kind."""
+        value = self.get(name)
+        path = value.get("class_path") if isinstance(value, Mapping) else value
+        module, _, attribute = str(path).rpartition(".")
+        try:
+            named = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError):
+            return None
+        return named if isinstance(named, type) and issubclass(named, base) else None
 
 
 class FragmentReader:
@@ -163,7 +177,9 @@ def _place(tree: dict[str, object], path: Sequence[str], value: object) -> None:
         tree = _inside(tree)
         below = tree.get(part)
         if not isinstance(below, dict):
-            below = tree[part] = {}
+            # An option of a class that is named by its path alone.
+            entry: dict[str, object] = {"class_path": below} if isinstance(below, str) else {}
+            below = tree[part] = entry
         tree = below
     tree = _inside(tree)
     tree[path[-1]] = value

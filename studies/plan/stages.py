@@ -10,25 +10,6 @@ from typing import Literal
 
 from common.roles import Role
 
-__all__ = [
-    "DEPTH_STRIDE_OPTION",
-    "INIT_OPTION",
-    "NEVER_SEED_OPTION",
-    "PROTOCOL_OPTION",
-    "REFERENCES_OPTION",
-    "ROLE_OPTION",
-    "RUN_DIR_OPTION",
-    "RUN_NAME_OPTION",
-    "SEED_OPTION",
-    "SHADOW_OPTION",
-    "SPLIT_SEED_OPTION",
-    "STAGES",
-    "TEACHER_OPTION",
-    "TECHNIQUE_OPTION",
-    "THREADS_OPTION",
-    "Stage",
-]
-
 RUN_DIR_OPTION = "run_dir"
 RUN_NAME_OPTION = "run.name"
 ROLE_OPTION = "run.role"
@@ -43,6 +24,11 @@ INIT_OPTION = "model.network.source"
 SHADOW_OPTION = "data.splits.shadow"
 REFERENCES_OPTION = "references.models"
 DEPTH_STRIDE_OPTION = "model.network.depth_stride"
+OF_ONE_CELL = (
+    *(RUN_DIR_OPTION, RUN_NAME_OPTION, ROLE_OPTION, TECHNIQUE_OPTION),
+    *(SEED_OPTION, SPLIT_SEED_OPTION, SHADOW_OPTION),
+)
+"""Options that a study gives each cell by itself: their values differ and are of one type."""
 
 
 @dataclass(frozen=True)

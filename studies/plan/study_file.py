@@ -28,9 +28,10 @@ threads_per_cell: 1
 
 A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml` is a path, from the
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
-is added where there is one; a technique's own `fragments` come after it. A stage's `needs` names,
-for an option, the stage whose output it is given, or a list of stages: `needs: {model.teacher:
-[teacher, teacher_2]}` distils an ensemble.
+is added where there is one; the tiny and mini networks of all families are trained alike, by the
+recipes of `gpt2-tiny` and `gpt2-mini`. A technique's own `fragments` come after it. A stage's
+`needs` names, for an option, the stage whose output it is given, or a list of stages: `needs:
+{model.teacher: [teacher, teacher_2]}` distils an ensemble.
 
 An entry of `techniques` with `objectives` and `sources` is their product: the technique of its
 fragment with each objective on each response source, named `<objective>+<source>`, and all else

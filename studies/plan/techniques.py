@@ -14,7 +14,7 @@ from common.errors import UserError
 from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
 from studies.plan.cells import FACTOR_SIGN
-from studies.plan.schema import Name, Options, Section, fragment_of, mistake, name_of
+from studies.plan.schema import Name, Options, OptionValue, Section, fragment_of, mistake, name_of
 from studies.plan.settings import FragmentReader
 
 __all__ = ["Technique", "Techniques"]
@@ -90,13 +90,17 @@ class _Level(Section):
 class _Objective(_Level):
     factor = _OBJECTIVE
     fragment: Annotated[Path, fragment_of("objectives")]
-    overrides: dict[Annotated[str, AfterValidator(partial(_of_the_class, _OBJECTIVE))], object] = {}
+    overrides: dict[
+        Annotated[str, AfterValidator(partial(_of_the_class, _OBJECTIVE))], OptionValue
+    ] = {}
 
 
 class _Source(_Level):
     factor = _SOURCE
     fragment: Annotated[Path, fragment_of("sources")]
-    overrides: dict[Annotated[str, AfterValidator(partial(_of_the_class, _SOURCE))], object] = {}
+    overrides: dict[
+        Annotated[str, AfterValidator(partial(_of_the_class, _SOURCE))], OptionValue
+    ] = {}
 
 
 class Technique(Section):

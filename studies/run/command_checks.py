@@ -11,31 +11,13 @@ from pathlib import Path
 from common.errors import UserError
 from common.located_yaml import Key, load_located
 from studies.plan.cells import Cell, Plan, option_text
-from studies.plan.stages import (
-    ROLE_OPTION,
-    RUN_DIR_OPTION,
-    RUN_NAME_OPTION,
-    SEED_OPTION,
-    SHADOW_OPTION,
-    SPLIT_SEED_OPTION,
-    TECHNIQUE_OPTION,
-)
+from studies.plan.stages import OF_ONE_CELL
 
 __all__ = ["Parse", "check_commands"]
 
 Parse = Callable[[Sequence[str]], object]
 """Parses the arguments of `kd-privacy`; raises UserError where the command would not start."""
 
-_OF_THE_CELL = {
-    RUN_DIR_OPTION,
-    RUN_NAME_OPTION,
-    ROLE_OPTION,
-    TECHNIQUE_OPTION,
-    SEED_OPTION,
-    SPLIT_SEED_OPTION,
-    SHADOW_OPTION,
-}
-"""Options that the planner gives each cell by itself: their values differ and are of one type."""
 _NAMED = re.compile(r"""(?:arguments?:|[Oo]ption|[Kk]ey) ['"]?(?:--)?([\w.]+)""")
 
 
@@ -48,7 +30,7 @@ def check_commands(plan: Plan, parse: Parse) -> None:
     """
     checked = set()
     for cell in plan.cells:
-        set_by_planner = _OF_THE_CELL | cell.needs.keys()
+        set_by_planner = {*OF_ONE_CELL, *cell.needs}
         command = (
             cell.fragments,
             tuple((name, name in set_by_planner or text) for name, text in cell.options.items()),

@@ -7,7 +7,6 @@ from rich.console import Console
 from studies.plan.cells import Cell, Plan
 from studies.run.cell_state import CellFiles
 from studies.run.estimates.cells import CellEstimate
-from studies.run.estimates.fitted import LARGEST_ERROR, MEASURED_ON
 from studies.run.estimates.memory import MemoryEstimate
 from studies.run.estimates.networks import Figures
 from studies.run.estimates.schedule import remaining_seconds
@@ -43,10 +42,10 @@ def print_plan(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     for cell in plan.cells:
+        run = estimates[cell.id].run
         line(f"{cell.id}  {states[cell.id]}")
         line(f"  {_cell_line(estimates[cell.id], expected[cell.id])}")
-        memory = estimates[cell.id].memory
-        for text in _term_lines(memory) if terms and memory is not None else ():
+        for text in _term_lines(run.memory) if terms and run is not None else ():
             line(f"    {text}")
         for option, needed in cell.needs.items():
             line(f"  needs {', '.join(needed)} as --{option}")
@@ -89,13 +88,14 @@ def _cell_line(estimate: CellEstimate, expected: Expected | None) -> str:
         time = "no timing yet"
     else:
         time = f"{duration_text(expected.seconds)} ({expected.basis})"
-    if estimate.student is None or estimate.layout is None or estimate.memory is None:
+    run = estimate.run
+    if run is None:
         return f"parameters and memory unknown: {estimate.unknown}; {time}"
-    layout, (records, tokens) = estimate.layout, estimate.batch
+    layout = run.layout
     where = "" if layout.devices == 1 else f" on each of {layout.devices} ({layout.strategy})"
     return (
-        f"{_parameters_text(estimate.student, estimate.teachers)}; "
-        f"{size_text(estimate.memory.bytes)}{where} at {records} x {tokens} tokens in "
+        f"{_parameters_text(run.student, run.teachers)}; "
+        f"{size_text(run.memory.bytes)}{where} at {run.records} x {run.tokens} tokens in "
         f"{layout.precision}; {time}"
     )
 
@@ -107,21 +107,15 @@ def _term_lines(memory: MemoryEstimate) -> list[str]:
 
 
 def _memory_lines(plan: Plan, estimates: Mapping[str, CellEstimate]) -> list[str]:
-    known = {}
-    for cell in plan.cells:
-        memory = estimates[cell.id].memory
-        if memory is not None:
-            known[cell.alias] = memory.bytes
-    if not known:
+    runs = {cell.alias: run for cell in plan.cells if (run := estimates[cell.id].run)}
+    if not runs:
         return ["memory: unknown"]
-    largest = max(known, key=lambda alias: known[alias])
+    largest = max(runs, key=lambda alias: runs[alias].memory.bytes)
     lines = [
-        f"memory: at most {size_text(known[largest])} on a device ({largest}), beside the "
-        f"interpreter and its libraries; within {LARGEST_ERROR:.0%} of what was measured "
-        f"({MEASURED_ON})"
+        f"memory: at most about {size_text(runs[largest].memory.bytes)} on a device ({largest}), "
+        "beside the interpreter and its libraries"
     ]
-    layouts = [e.layout for e in estimates.values() if e.layout is not None]
-    assumed = sorted({layout.assumed for layout in layouts if layout.assumed})
+    assumed = sorted({run.layout.assumed for run in runs.values() if run.layout.assumed})
     return lines + [f"assumed: {text}" for text in assumed]
 
 

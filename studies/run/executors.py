@@ -57,13 +57,13 @@ def fit_program() -> list[str]:
         UserError: It is not installed.
     """
     beside = str(Path(sys.executable).parent)
-    found = shutil.which("kd-privacy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
-    if found is None:
+    program = shutil.which("kd-privacy", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if program is None:
         raise UserError(
             f"kd-privacy is not installed beside {sys.executable}: {sys.executable} -m pip install "
             "-e . in the project's folder"
         )
-    return [found]
+    return [program]
 
 
 class LocalExecutor:

@@ -4,13 +4,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from studies.plan.cells import Cell, Plan
-from studies.run.estimates.forecast import Forecast
+
+if TYPE_CHECKING:
+    from studies.run.estimates.schedule import Forecast
 
 __all__ = ["Progress", "duration_text", "rough_duration"]
 
@@ -65,7 +68,7 @@ class Progress:
         forecast: Expects how long the rest will take; None shows no such time.
     """
 
-    def __init__(self, plan: Plan, console: Console, forecast: Forecast | None = None) -> None:
+    def __init__(self, plan: Plan, console: Console, forecast: "Forecast | None" = None) -> None:
         self.console = console
         self.forecast = forecast
         self.time_left = ""

@@ -44,8 +44,8 @@ from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
-from kdmodules.language_model import supervised_sums
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.supervised_loss import supervised_sums
 
 SIDE, BATCH = 200, 20
 # Of the swap: public records of each source, records of a side that a model learns, and steps.

@@ -27,6 +27,7 @@ def cell(
     return Cell(
         **{"id": alias, "alias": alias, "stage": role, "role": role, "technique": technique},
         **{"family": family, "size": size, "replicate": replicate, "seed": replicate},
+        **{"repeat": 1, "student_seed": None, "world": None},
         **{"needs": {}, "run_dir": "nowhere", "output": "export", "arguments": tuple(arguments)},
         threads=1,
     )

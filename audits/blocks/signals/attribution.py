@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from captum.attr import LayerConductance, LayerGradientXActivation
 from torch import Tensor
 
 from audits.blocks.cached_pass import CachedPass
@@ -80,6 +79,8 @@ class Attribution(RerunSignal):
         return torch.cat([traced[..., :1], dropped[..., None], traced[..., 1:]], dim=2)
 
     def _trace(self, lm: CausalLM, batch: InstructionBatch) -> Tensor:
+        from captum.attr import LayerGradientXActivation
+
         tapped = TappedModel(lm, batch)
         embeddings = tapped.embeddings
         found = LayerGradientXActivation(tapped, list(tapped.updates)).attribute(embeddings)
@@ -131,6 +132,8 @@ def conductance(tapped: TappedModel, steps: int) -> Tensor:
         tapped: One record's model.
         steps: Steps along the straight line.
     """
+    from captum.attr import LayerConductance
+
     ends = (tapped.embeddings, tapped.mean_embedding)
     method = LayerConductance(tapped, tapped.summands)
     there, back = (

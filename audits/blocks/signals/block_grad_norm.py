@@ -20,8 +20,8 @@ from audits.membership.signals.weights import differentiable
 from audits.scoring.batches import over_batches
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
-from kdmodules.language_model import naming_records, supervised_sums
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.supervised_loss import naming_records, supervised_sums
 
 
 class BlockGradNorm(RerunSignal):

@@ -12,8 +12,8 @@ from audits.membership.signals.weights import differentiable, named_weights
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, collate
 from datamodules.records import InstructionRecord
-from kdmodules.language_model import naming_records, supervised_sums
 from kdmodules.models.causal_lm import model_device
+from kdmodules.supervised_loss import naming_records, supervised_sums
 
 
 @dataclass(frozen=True)

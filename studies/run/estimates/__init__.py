@@ -2,7 +2,7 @@
 
 from studies.plan.cells import Plan
 from studies.run.estimates.cells import CellEstimate, estimate_cells
-from studies.run.estimates.forecast import Forecast
+from studies.run.estimates.schedule import Forecast
 from studies.run.estimates.timing import TimeModel, recorded
 
 __all__ = ["CellEstimate", "Forecast", "TimeModel", "estimate_cells", "time_model"]

@@ -1,20 +1,21 @@
 """Estimates of a plan's cells: parameters, memory of a device, and work."""
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from audits.membership.attacks.base import Attack
 from callbacks.audit import AuditCallback
 from datamodules.instruction import InstructionDataModule
-from kdmodules.responses.rollouts import TeacherMixedRollouts
+from kdmodules.responses.source import ResponseSource
 from kdmodules.sampling.sampler import SamplingSettings
 from kdmodules.text_loss import PlainText
 from studies.plan.cells import Cell
 from studies.plan.settings import Settings, default_of, read_settings
 from studies.plan.stages import INIT_OPTION, REFERENCES_OPTION, TEACHER_OPTION
-from studies.run.estimates.activations import kept_bytes
 from studies.run.estimates.layout import Layout, UnknownLayoutError, layout_of
-from studies.run.estimates.memory import MemoryEstimate, estimate_memory
+from studies.run.estimates.memory import Decoding, TeacherWeights, TrainingRun
 from studies.run.estimates.networks import (
     Figures,
     NetworkSpec,
@@ -22,16 +23,9 @@ from studies.run.estimates.networks import (
     network_of,
     stored_network,
 )
-from studies.run.estimates.training_run import Audit, Sampling, TeacherHome, TrainingRun
 from studies.run.estimates.work import Work, global_batch, work_of
 
 __all__ = ["CellEstimate", "estimate_cells"]
-
-_BY_STUDENT = ("StudentResponses", "MixedResponses", "BufferedResponses", "AdaptiveReplay")
-_BY_TEACHER = "TeacherResponses"
-_BY_BOTH = "TeacherMixedRollouts"
-_WRITING = ("UtilityAudit", "MemorizationAudit", "TransferAudit", "ReleasedMemorizationAudit")
-_REFERRING = ("Reference", "RMIA", "LiRA")
 
 
 @dataclass(frozen=True)
@@ -39,21 +33,13 @@ class CellEstimate:
     """What is known of a cell before it runs.
 
     Attributes:
-        student: The network that it trains; None where its size is unknown.
-        teachers: The frozen ones beside it.
-        layout: How it lies on its devices.
-        batch: Records and tokens of a device's largest micro-batch.
-        memory: Of one device; None where it is unknown.
+        run: What its memory follows from; None where it is unknown.
         unknown: Why something is unknown; empty where all is known.
         work: For the time; None where it is unknown.
         audits: Its audits, as one text: cells with others take another time.
     """
 
-    student: Figures | None
-    teachers: tuple[Figures, ...]
-    layout: Layout | None
-    batch: tuple[int, int]
-    memory: MemoryEstimate | None
+    run: TrainingRun | None
     unknown: str
     work: Work | None
     audits: str
@@ -75,14 +61,16 @@ def estimate_cells(cells: tuple[Cell, ...]) -> dict[str, CellEstimate]:
     known: dict[str, NetworkSpec] = {}
     estimates = {}
     for cell in cells:
+        run, unknown, work = None, "", None
         try:
             known[cell.id] = _own_network(cell, settings[cell.id], known)
-            estimates[cell.id] = _estimate(cell, settings[cell.id], known)
+            run = _training_run(cell, settings[cell.id], known)
+            asked = settings[cell.id].number("model.reduction.kd_ratio", 1.0) > 0
+            work = work_of(settings[cell.id], run.student, run.teachers if asked else ())
         except (UnknownNetworkError, UnknownLayoutError) as error:
-            audits = str(settings[cell.id].listed("trainer.callbacks"))
-            estimates[cell.id] = CellEstimate(
-                None, (), None, (0, 0), None, str(error), None, audits
-            )
+            unknown = str(error)
+        audits = str(settings[cell.id].listed("trainer.callbacks"))
+        estimates[cell.id] = CellEstimate(run, unknown, work, audits)
     return estimates
 
 
@@ -105,39 +93,29 @@ def _teachers(
     return tuple(known[name].merged() for name in needed)
 
 
-def _estimate(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) -> CellEstimate:
-    spec, layout = known[cell.id], layout_of(settings)
-    student = spec.figures()
+def _training_run(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) -> TrainingRun:
+    student, layout = known[cell.id].figures(), layout_of(settings)
     teachers = tuple(one.figures() for one in _teachers(cell, settings, known))
     accumulate = settings.count("trainer.accumulate_grad_batches", 1)
-    batch = global_batch(settings)
     tokens = settings.count("data.max_tokens", default_of(InstructionDataModule, "max_tokens"))
-    records = math.ceil(batch / (layout.devices * accumulate))
-    asked = settings.number("model.reduction.kd_ratio", 1.0) > 0
-    run = TrainingRun(
+    records = math.ceil(global_batch(settings) / (layout.devices * accumulate))
+    audits = [Settings({"audit": entry}) for entry in settings.listed("trainer.callbacks")]
+    default = default_of(AuditCallback, "max_batch_tokens")
+    sizes = [one.count("audit.max_batch_tokens", default) for one in audits]
+    kinds = [one.named_class("audit", AuditCallback) for one in audits]  # type: ignore[type-abstract]
+    return TrainingRun(
         student=student,
-        # Steps on rollouts run without dropout, and keep no mask of it.
-        kept=kept_bytes(spec, layout.precision, settings.class_name("model.responses") != _BY_BOTH),
         teachers=teachers,
         layout=layout,
         records=records,
         tokens=tokens,
         text_tokens=_text_tokens(settings, records),
-        accumulate=accumulate,
         checkpointed=bool(settings.get("model.network.activation_checkpointing", False)),
-        sampling=_sampling(settings, records, student, teachers),
-        audit=_audit(cell, settings, tokens, known),
-        teacher_home=_home(settings, layout),
-    )
-    return CellEstimate(
-        student=student,
-        teachers=teachers,
-        layout=layout,
-        batch=(records, tokens),
-        memory=estimate_memory(run),
-        unknown="",
-        work=work_of(settings, student, teachers if asked else ()),
-        audits=str(settings.listed("trainer.callbacks")),
+        writing=_writing(settings, records, student, teachers),
+        audit_tokens=max([*sizes, tokens]) if sizes else 0,
+        audit_writes=any(kind is not None and kind.writes for kind in kinds),
+        reference=_reference_size(cell, settings, audits, known),
+        teacher_weights=_teacher_weights(settings, layout),
     )
 
 
@@ -148,12 +126,12 @@ def _text_tokens(settings: Settings, records: int) -> int:
     return records * settings.count("model.plain_text.block_tokens", PlainText("").block_tokens)
 
 
-def _home(settings: Settings, layout: Layout) -> TeacherHome:
+def _teacher_weights(settings: Settings, layout: Layout) -> TeacherWeights:
     sharded = settings.get("model.teacher_weights.sharded")
     if sharded is None:
         sharded = layout.strategy == "fsdp2"
     half = settings.text("model.teacher_weights.precision", "float32") == "bfloat16"
-    return TeacherHome(
+    return TeacherWeights(
         bytes=2 if half else 4,
         shards=layout.devices if sharded else 1,
         offloaded=bool(settings.get("model.teacher_weights.offload", False)),
@@ -161,62 +139,46 @@ def _home(settings: Settings, layout: Layout) -> TeacherHome:
     )
 
 
-def _sampling(
+def _writing(
     settings: Settings, records: int, student: Figures, teachers: tuple[Figures, ...]
-) -> Sampling | None:
+) -> Decoding | None:
     """Returns who writes responses, how many at once and how long."""
-    name = settings.class_name("model.responses")
-    together = settings.count(
-        "model.responses.sampling_batch_size",
-        default_of(TeacherMixedRollouts, "sampling_batch_size"),
-    )
-    options = "model.responses." + ("mixture" if name == _BY_BOTH else "sampling")
-    written = settings.count(f"{options}.max_new_tokens", SamplingSettings.max_new_tokens)
+    source = settings.named_class("model.responses", ResponseSource)  # type: ignore[type-abstract]
+    if source is None or not source.writers:
+        return None
+    parameters = inspect.signature(source).parameters
+    together = records
+    if "sampling_batch_size" in parameters:
+        default = default_of(source, "sampling_batch_size")
+        together = settings.count("model.responses.sampling_batch_size", default)
+    if source.writers == ("student",):
+        together = min(together, records)
+    options = "model.responses." + ("mixture" if "mixture" in parameters else "sampling")
+    if settings.text(f"{options}.decoding") == "beam":
+        together *= settings.count(f"{options}.beams", SamplingSettings.beams)
+    new = settings.count(f"{options}.max_new_tokens", SamplingSettings.max_new_tokens)
     prompt = settings.count(
         "data.max_prompt_tokens", default_of(InstructionDataModule, "max_prompt_tokens")
     )
-    beams = 1
-    if settings.text(f"{options}.decoding") == "beam":
-        beams = settings.count(f"{options}.beams", SamplingSettings.beams)
-    if name in _BY_STUDENT:
-        return Sampling(min(together, records) * beams, prompt + written, (student,))
-    if name == _BY_TEACHER and teachers:
-        return Sampling(together * beams, prompt + written, teachers)
-    if name == _BY_BOTH:
-        return Sampling(together, prompt + written, (student, *teachers))
-    return None
+    networks = {"student": (student,), "teacher": teachers}
+    writers = tuple(one for writer in source.writers for one in networks[writer])
+    return Decoding(together * (prompt + new), writers)
 
 
-def _audit(
-    cell: Cell, settings: Settings, tokens: int, known: Mapping[str, NetworkSpec]
-) -> Audit | None:
-    callbacks = [Settings({"one": entry}) for entry in settings.listed("trainer.callbacks")]
-    if not callbacks:
-        return None
-    default = default_of(AuditCallback, "max_batch_tokens")
-    largest = max(one.count("one.max_batch_tokens", default) for one in callbacks)
+def _reference_size(
+    cell: Cell, settings: Settings, audits: Sequence[Settings], known: Mapping[str, NetworkSpec]
+) -> int:
+    """Returns the parameters of the largest reference model of the audits whose size is known."""
     attacks = [
-        Settings({"one": attack}).class_name("one")
-        for one in callbacks
-        for attack in one.listed("one.attacks")
+        Settings({"attack": entry}).named_class("attack", Attack)  # type: ignore[type-abstract]
+        for audit in audits
+        for entry in audit.listed("audit.attacks")
     ]
-    refers = any(name in _REFERRING for name in attacks)
-    return Audit(
-        tokens=max(largest, tokens),
-        writes=any(one.class_name("one") in _WRITING for one in callbacks),
-        reference=_reference_size(cell, settings, known) if refers else 0,
-    )
-
-
-def _reference_size(cell: Cell, settings: Settings, known: Mapping[str, NetworkSpec]) -> int:
-    """Returns the parameters of the largest reference model whose size is known."""
-    ids = [
-        i
-        for option, needed in cell.needs.items()
-        if option.startswith(REFERENCES_OPTION)
-        for i in needed
-    ]
-    sizes = [known[name].figures().parameters for name in ids if name in known]
+    if not any(attack is not None and attack.compares_models for attack in attacks):
+        return 0
+    options = [option for option in cell.needs if option.startswith(REFERENCES_OPTION)]
+    names = [name for option in options for name in cell.needs[option]]
+    sizes = [known[name].figures().parameters for name in names if name in known]
     if settings.get("model.network.source") is not None:
         sizes.append(known[cell.id].merged().figures().parameters)
     return max(sizes, default=0)

@@ -9,19 +9,18 @@ from studies.plan.settings import Settings
 
 __all__ = ["Layout", "UnknownLayoutError", "layout_of"]
 
-_BY_NAME = {
+_STRATEGIES = {
     "auto": "single",
-    "ddp": "ddp",
-    "fsdp": "fsdp",
-    "deepspeed_stage_2": "deepspeed_2",
-}
-_BY_CLASS = {
     "SingleDeviceStrategy": "single",
     "DDPStrategy": "ddp",
+    "fsdp": "fsdp",
     "FSDPStrategy": "fsdp",
     "ModelParallelStrategy": "fsdp2",
+    "deepspeed_stage_2": "deepspeed_2",
+    "DeepSpeedStrategy": "deepspeed_2",
 }
-_HALF = ("16", "bf16")
+_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+_KNOWN_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true")
 
 
 class UnknownLayoutError(Exception):
@@ -57,43 +56,26 @@ class Layout:
         return self.devices if self.strategy == "deepspeed_2" else self.weight_shards
 
     @property
-    def is_half(self) -> bool:
-        """Whether the network computes in 16 bits."""
-        return not self.precision.startswith("32")
-
-    @property
-    def keeps_half(self) -> bool:
-        """Whether weights are kept in 16 bits: true half precision, and DeepSpeed's mixed one."""
-        by_deepspeed = self.strategy.startswith("deepspeed") and self.is_half
-        return by_deepspeed or (self.is_half and self.precision.endswith("true"))
+    def is_mixed(self) -> bool:
+        """Whether the network computes in 16 bits on weights that are kept in 32."""
+        return self.precision.endswith("mixed")
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of a weight and of its gradient as they are kept."""
-        return 2 if self.keeps_half else 4
+        by_deepspeed = self.is_mixed and self.strategy == "deepspeed_2"
+        return 2 if by_deepspeed or self.precision in ("16-true", "bf16-true") else 4
 
     @property
     def state_bytes(self) -> int:
         """Bytes of AdamW's state of one weight; DeepSpeed's mixed precision adds a float32 copy."""
-        if self.strategy.startswith("deepspeed") and self.precision.endswith("mixed"):
-            return 12
-        return 2 * self.weight_bytes
-
-    @property
-    def gathered_bytes(self) -> int:
-        """Bytes of a weight that a sharded strategy has gathered for a block's turn."""
-        return 2 if self.strategy == "fsdp" and self.is_half else self.weight_bytes
-
-    @property
-    def casts(self) -> bool:
-        """Whether autocast makes 16-bit copies of weights, which autograd keeps."""
-        by_autocast = self.strategy in ("single", "ddp", "fsdp2")
-        return by_autocast and self.is_half and self.precision.endswith("mixed")
+        by_deepspeed = self.is_mixed and self.strategy == "deepspeed_2"
+        return 12 if by_deepspeed else 2 * self.weight_bytes
 
     @property
     def activation_bytes(self) -> int:
         """Bytes of an element of the network's intermediate results."""
-        return 2 if self.is_half else 4
+        return 4 if self.precision == "32-true" else 2
 
 
 def layout_of(settings: Settings) -> Layout:
@@ -111,11 +93,9 @@ def layout_of(settings: Settings) -> Layout:
         strategy = "single"
     elif strategy == "single":
         strategy = "ddp"
-    precision = settings.text("trainer.precision", "32-true")
-    if precision in _HALF or precision == "32":
-        precision += "-mixed" if precision in _HALF else "-true"
-    known = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true")
-    if precision not in known:
+    given = settings.text("trainer.precision", "32-true")
+    precision = _PRECISIONS.get(given, given)
+    if precision not in _KNOWN_PRECISIONS:
         raise UnknownLayoutError(f"trainer.precision {precision} is not modelled")
     return Layout(strategy, devices, precision, on_cpu, assumed)
 
@@ -124,10 +104,8 @@ def _devices(settings: Settings, on_cpu: bool) -> tuple[int, str]:
     given = settings.get("trainer.devices", "auto")
     if isinstance(given, list):
         return max(1, len(given)), ""
-    if isinstance(given, int) and given > 0:
-        return given, ""
-    if isinstance(given, str) and given.isdecimal() and int(given) > 0:
-        return int(given), ""
+    if str(given).isdecimal() and int(str(given)) > 0:
+        return int(str(given)), ""
     if on_cpu:
         return 1, ""
     here = torch.cuda.device_count()
@@ -137,16 +115,10 @@ def _devices(settings: Settings, on_cpu: bool) -> tuple[int, str]:
 
 def _strategy(settings: Settings) -> str:
     given = settings.get("trainer.strategy", "auto")
-    if isinstance(given, Mapping):
-        name = settings.class_name("trainer.strategy")
-        if name == "DeepSpeedStrategy":
-            stage = settings.count("trainer.strategy.stage", 2)
-            found = "deepspeed_2" if stage == 2 else None
-        else:
-            found = _BY_CLASS.get(name)
-    else:
-        name = str(given)
-        found = _BY_NAME.get(name) or ("ddp" if name.startswith("ddp") else None)
-    if found is None:
+    named = isinstance(given, Mapping)
+    name = settings.class_name("trainer.strategy") if named else str(given)
+    strategy = "ddp" if name.startswith("ddp") else _STRATEGIES.get(name)
+    other_stage = settings.count("trainer.strategy.stage", 2) != 2
+    if strategy is None or (strategy == "deepspeed_2" and other_stage):
         raise UnknownLayoutError(f"trainer.strategy {name} is not modelled")
-    return found
+    return strategy

@@ -6,14 +6,13 @@ unknown.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from common.errors import UserError
 from datamodules.instruction import TRAINED, InstructionDataModule
@@ -22,23 +21,7 @@ from kdmodules.models.adapters import Adapter, add_adapter
 from kdmodules.models.families import FAMILIES, blocks
 from studies.plan.settings import Settings, default_of
 
-__all__ = ["DEPTH", "Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
-
-DEPTH = {"gpt2": "n_layer", "opt": "num_hidden_layers", "llama": "num_hidden_layers"}
-"""Name of the number of blocks in each family's configuration."""
-
-# What a published network's size follows from; a fragment that leaves one out leaves it to the hub.
-_SIZES = {
-    "gpt2": ("vocab_size", "n_positions", "n_layer", "n_embd"),
-    "opt": (
-        *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
-        *("word_embed_proj_dim", "ffn_dim"),
-    ),
-    "llama": (
-        *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
-        *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
-    ),
-}
+__all__ = ["Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
 
 
 class UnknownNetworkError(Exception):
@@ -60,8 +43,9 @@ class Figures:
         heads: Attention heads.
         kv_width: Width of a token's keys, and of its values, in one block.
         vocabulary: Rows of the head.
-        head_width: Width of the head's input.
         head_trained: Whether the head's weight is trained.
+        kept: Elements that autograd keeps of a token in one block, under fused attention.
+        attention_dropout: Whether attention has dropout, which a CPU's fused attention lacks.
     """
 
     parameters: int
@@ -74,8 +58,9 @@ class Figures:
     heads: int
     kv_width: int
     vocabulary: int
-    head_width: int
     head_trained: bool
+    kept: int
+    attention_dropout: bool
 
 
 @dataclass(frozen=True)
@@ -98,42 +83,39 @@ class NetworkSpec:
 
     def pruned(self, stride: int) -> "NetworkSpec":
         """Returns what keeping every n-th block leaves."""
-        config = self.options()
-        depth = int(str(config[DEPTH[self.family]]))
-        config[DEPTH[self.family]] = len(range(0, depth, stride))
-        return replace(self, config=json.dumps(config, sort_keys=True))
+        if stride == 1:
+            return self
+        config = self._configuration()
+        config.num_hidden_layers = len(range(0, config.num_hidden_layers, stride))
+        return replace(self, config=json.dumps(config.to_dict(), sort_keys=True, default=str))
 
-    def options(self) -> dict[str, object]:
-        """Returns the configuration."""
-        return dict(json.loads(self.config))
-
-    def build(self, device: str, changes: Mapping[str, object] | None = None) -> PreTrainedModel:
-        """Builds the network with its adapter, in training mode and with meaningless weights.
-
-        Args:
-            device: A device of PyTorch, or "meta" for no weights at all.
-            changes: Entries of the configuration that are replaced.
-        """
-        family = FAMILIES[self.family]
+    def _configuration(self) -> Any:
         tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-        config = family.config_class.from_dict({**self.options(), **tokens, **(changes or {})})
-        with torch.device(device):
-            model = family.model_class._from_config(
-                config, dtype=torch.float32, attn_implementation="sdpa"
+        return FAMILIES[self.family].config_class.from_dict({**json.loads(self.config), **tokens})
+
+    def build(self) -> PreTrainedModel:
+        """Builds the network with its adapter on the meta device, without weights."""
+        with torch.device("meta"):
+            model = FAMILIES[self.family].model_class._from_config(
+                self._configuration(), dtype=torch.float32, attn_implementation="sdpa"
             )
             if self.adapter:
                 add_adapter(model, Adapter(**json.loads(self.adapter)), seed=0)
-        return model.train()
+        return model
 
     def figures(self) -> Figures:
-        """Counts the network on the meta device."""
+        """Counts the network on the meta device.
+
+        Raises:
+            UserError: The family has no network of such a configuration.
+        """
         return _figures(self)
 
 
 @cache
 def _figures(spec: NetworkSpec) -> Figures:
     try:
-        model = spec.build("meta")
+        model = spec.build()
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"no {spec.family} network has such a configuration: {reason}") from error
@@ -141,32 +123,32 @@ def _figures(spec: NetworkSpec) -> Figures:
     parameters = list(model.parameters())
     each = [sum(one.numel() for one in block.parameters()) for block in blocks(model)]
     total = sum(one.numel() for one in parameters)
-    heads = config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width, heads = config.hidden_size, config.num_attention_heads
+    inner = _option(config, "intermediate_size", "ffn_dim", "n_inner") or 4 * width
+    by_width, by_inner = FAMILIES[spec.family].kept_widths
+    # Each of a block's two dropout layers keeps a mask as wide as the residual stream.
+    masks = 2 if _option(config, "resid_pdrop", "dropout") else 0
+    head_width = _option(config, "head_dim") or width // heads
     return Figures(
         parameters=total,
         trainable=sum(one.numel() for one in parameters if one.requires_grad),
         block=max(each),
         root=total - sum(each),
         depth=len(each),
-        width=config.hidden_size,
-        inner=_inner(model),
+        width=width,
+        inner=int(inner),
         heads=heads,
-        kv_width=kv_heads * head_width,
+        kv_width=int((_option(config, "num_key_value_heads") or heads) * head_width),
         vocabulary=head.shape[0],
-        head_width=head.shape[1],
         head_trained=head.requires_grad,
+        kept=int((by_width + masks) * width + by_inner * inner),
+        attention_dropout=bool(_option(config, "attn_pdrop", "attention_dropout")),
     )
 
 
-def _inner(model: PreTrainedModel) -> int:
-    """Returns the width of the feed-forward part, by the name that the family has for it."""
-    config = model.config
-    for name in ("intermediate_size", "ffn_dim", "n_inner"):
-        if getattr(config, name, None):
-            return int(getattr(config, name))
-    return 4 * int(config.hidden_size)
+def _option(config: PreTrainedConfig, *names: str) -> float:
+    """Returns what a configuration says under one of several families' names; 0 where nothing."""
+    return next((value for name in names if (value := getattr(config, name, None))), 0)
 
 
 def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:
@@ -187,14 +169,14 @@ def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:
     adapter = settings.section("model.network.adapter")
     stride = settings.count("model.network.depth_stride", 1)
     if upstream is not None:
-        found = upstream.merged().pruned(stride)
+        network = upstream.merged().pruned(stride)
     else:
-        found = _described(settings, family, stride)
-    if found.family != family:
+        network = _described(settings, family, stride)
+    if network.family != family:
         raise UserError(
-            f"model.network.source is a {found.family} model, model.network.family says {family}"
+            f"model.network.source is a {network.family} model, model.network.family says {family}"
         )
-    return replace(found, adapter=_filled(adapter))
+    return replace(network, adapter=_filled(adapter))
 
 
 def _filled(adapter: dict[str, Any]) -> str:
@@ -214,7 +196,7 @@ def _described(settings: Settings, family: str, stride: int) -> NetworkSpec:
         if not given:
             raise UnknownNetworkError("neither model.network.source nor its config is given")
         given["vocab_size"] = _vocabulary(settings)
-    elif any(name not in given for name in _SIZES[family]):
+    elif any(name not in given for name in FAMILIES[family].sizes):
         return stored_network(str(source)).pruned(stride)
     return NetworkSpec(family, json.dumps(given, sort_keys=True))
 

@@ -24,7 +24,7 @@ from audits.results import Row, table_from_rows
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import collate
 from datamodules.records import InstructionRecord
-from kdmodules.language_model import supervised_sums
+from kdmodules.supervised_loss import supervised_sums
 from tests.audits.membership.signals.conftest import Planted, planted
 
 __all__ = ["planted"]

@@ -19,6 +19,7 @@ def cell(role: str, technique: str | None, replicate: int, run_dir: str = "nowhe
     return Cell(
         **{"id": f"{alias}-0", "alias": alias, "stage": role, "role": role, "family": "gpt2"},
         **{"technique": technique, "size": "tiny", "replicate": replicate, "seed": replicate},
+        **{"repeat": 1, "student_seed": None, "world": None},
         **{"needs": {}, "run_dir": run_dir, "output": "export", "arguments": (), "threads": 1},
     )
 

@@ -53,6 +53,24 @@ def test_the_swap_teacher_takes_the_teachers_recipe(plan_of: PlanOf) -> None:
         assert has_recipe == (cell.stage in ("teacher", "counterfactual_teacher"))
 
 
+def test_the_tiny_networks_of_all_families_share_a_recipe(project: Path, plan_of: PlanOf) -> None:
+    for name in ("families/opt-tiny", "families/llama-tiny", "families/opt-large"):
+        (project / f"configs/{name}.yaml").write_text("model: {}\n")
+    recipes = project / "configs/recipes/kd"
+    recipes.mkdir()
+    for name in ("gpt2-tiny", "gpt2-large", "llama-tiny"):
+        (recipes / f"{name}.yaml").write_text("model: {lr: 0.3}\n")
+    study = project / "configs/studies/small.yaml"
+    sizes = "[opt-tiny, llama-tiny, opt-large]"
+    study.write_text(study.read_text().replace("sizes: [tiny]", f"sizes: {sizes}"))
+    found = {
+        cell.size: [Path(path).stem for path in cell.fragments if "recipes/kd" in path]
+        for cell in plan_of().cells
+        if cell.stage == "student"
+    }
+    assert found == {"opt-tiny": ["gpt2-tiny"], "llama-tiny": ["llama-tiny"], "opt-large": []}
+
+
 def test_a_fragment_changes_its_cells_and_what_is_downstream(
     project: Path, plan_of: PlanOf
 ) -> None:

@@ -13,6 +13,15 @@ import torch
 
 from kd_privacy.cli import main as fit
 
+# What takes long to import: a server whose module leaves it to the cells saves them nothing.
+NEEDED = (
+    "lightning.pytorch.cli",
+    "transformers.models.gpt2.modeling_gpt2",
+    "callbacks.membership",
+    "kdmodules.student",
+    "datamodules.instruction",
+)
+
 
 def state() -> dict[str, object]:
     """What a fresh process and a forked one have in common, or must each have of their own."""
@@ -30,6 +39,7 @@ def state() -> dict[str, object]:
         "umask": os.umask(0o022),
         "leads": [os.getpgid(0) == os.getpid(), os.getsid(0) == os.getpid()],
         "warnings": [str(entry) for entry in warnings.filters],
+        "imported": [name in sys.modules for name in NEEDED],
         "threads": torch.get_num_threads(),
         "own random state": [
             random.random(),

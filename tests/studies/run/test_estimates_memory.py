@@ -1,23 +1,23 @@
 """Estimated parameters and memory, against counts of real tensors and measured peaks."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 from torch import Tensor
 
-from benchmarks.estimates import Row, estimated_mb, fit, left_out_errors
+from benchmarks.estimates import Row, relative_error
 from benchmarks.training_memory import Case, Peak
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.families import FAMILIES
+from studies.plan.cells import Cell
 from studies.plan.settings import Settings
-from studies.run.estimates.activations import ATTENTION_DROPOUT_BYTES, kept_bytes
-from studies.run.estimates.fitted import FITTED, LARGEST_ERROR
+from studies.run.estimates import estimate_cells
 from studies.run.estimates.layout import Layout, UnknownLayoutError, layout_of
-from studies.run.estimates.memory import estimate_memory
+from studies.run.estimates.memory import Decoding, TeacherWeights, TrainingRun
 from studies.run.estimates.networks import NetworkSpec, UnknownNetworkError, network_of
-from studies.run.estimates.training_run import Audit, Sampling, TeacherHome, TrainingRun
 from tests.processes import ROOT
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -30,6 +30,7 @@ OPT = {
     **{"num_hidden_layers": 2, "hidden_size": 96, "word_embed_proj_dim": 96, "ffn_dim": 224},
     **{"num_attention_heads": 4, "vocab_size": 64, "dropout": 0.1},
 }
+CPU = Layout("single", 1, on_cpu=True)
 LORA = json.dumps({"r": 4, "alpha": 8, "dropout": 0.1, "targets": None})
 
 
@@ -42,20 +43,26 @@ def family_fragment(name: str) -> NetworkSpec:
     return network_of(Settings(yaml.safe_load(path.read_text())), None)
 
 
-def saved_bytes(network: NetworkSpec, rows: int, tokens: int, dropout: bool = True) -> int:
+def saved_bytes(network: NetworkSpec, tokens: int) -> float:
     """Bytes of all distinct tensors but weights that autograd holds after a real forward pass."""
-    model = network.build("cpu").train(dropout)
-    weights = {one.data_ptr() for one in model.parameters()}
+    family = FAMILIES[network.family]
+    config = family.config_class.from_dict(json.loads(network.config))
+    model = family.model_class._from_config(config, attn_implementation="sdpa").train()
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
     seen: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        seen[tensor.untyped_storage().data_ptr()] = tensor
+        seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    ids = torch.zeros(rows, tokens, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        CausalLM(model, 64).states(ids, torch.ones_like(ids))
-    return sum(t.untyped_storage().nbytes() for p, t in seen.items() if p not in weights)
+    ids = torch.zeros(3, tokens, dtype=torch.long)
+    lm = CausalLM(model, 64)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        lm.in_step(dropout=True),
+    ):
+        lm.states(ids, torch.ones_like(ids))
+    return sum(t.untyped_storage().nbytes() for p, t in seen.items() if p not in weights) / 3
 
 
 @pytest.mark.parametrize(
@@ -75,66 +82,40 @@ def test_parameters_of_published_networks(name: str, parameters: int, trained: i
 
 
 @pytest.mark.parametrize(
-    ("network", "tolerance"),
+    ("family", "config"),
     [
-        (spec("gpt2", GPT2), 0.005),
-        (spec("gpt2", GPT2 | {"activation_function": "gelu_new", "resid_pdrop": 0.1}), 0.005),
-        (spec("llama", LLAMA), 0.005),
-        (spec("llama", LLAMA, LORA), 0.08),
-        (spec("opt", OPT), 0.005),
+        ("gpt2", GPT2),
+        ("gpt2", GPT2 | {"activation_function": "gelu_new"}),
+        ("llama", LLAMA),
+        ("opt", OPT | {"dropout": 0.0}),
+        ("opt", OPT),
     ],
 )
-def test_kept_bytes_are_those_of_a_real_forward_pass(
-    network: NetworkSpec, tolerance: float
+def test_what_autograd_keeps_of_a_block_is_that_of_a_real_forward_pass(
+    family: str, config: dict[str, object]
 ) -> None:
-    kept = kept_bytes(network, "32-true")
-    figures = network.figures()
-    real = saved_bytes(network, rows=3, tokens=20) / 60
-    assert kept.block * figures.depth + kept.outside == pytest.approx(real, rel=tolerance)
-
-
-def test_a_step_without_dropout_keeps_no_mask() -> None:
-    network = spec("opt", OPT)
-    kept = kept_bytes(network, "32-true", dropout=False)
-    real = saved_bytes(network, rows=3, tokens=20, dropout=False) / 60
-    assert kept.block * network.figures().depth + kept.outside == pytest.approx(real, rel=0.005)
-    assert kept.block < kept_bytes(network, "32-true").block
-    attention = kept_bytes(spec("gpt2", GPT2 | {"attn_pdrop": 0.1}), "32-true", dropout=False)
-    assert attention.attention == 0
+    depth = "n_layer" if family == "gpt2" else "num_hidden_layers"
+    three, two = (saved_bytes(spec(family, config | {depth: n}), tokens=20) for n in (3, 2))
+    kept = spec(family, config).figures().kept
+    assert 4 * kept == pytest.approx((three - two) / 20, rel=0.02)
 
 
 def test_attention_dropout_keeps_square_matrices_on_a_cpu() -> None:
     network = spec("gpt2", GPT2 | {"attn_pdrop": 0.1})
-    long, short = (saved_bytes(network, 1, tokens) / tokens for tokens in (64, 32))
-    per_token = (long - short) / 32 / 2
-    assert per_token == pytest.approx(4 * ATTENTION_DROPOUT_BYTES)
-    assert kept_bytes(network, "32-true").attention == 4 * ATTENTION_DROPOUT_BYTES
-
-
-def test_half_precision_keeps_less_and_autocast_keeps_the_weights_it_casts() -> None:
-    network = spec("gpt2", GPT2)
-    whole, mixed, half = (kept_bytes(network, p) for p in ("32-true", "bf16-mixed", "bf16-true"))
-    assert half.block == pytest.approx(whole.block / 2, rel=0.01)
-    assert half.block < mixed.block < whole.block
-    matrices = 12 * 96 * 96
-    assert mixed.cast == pytest.approx(2 * matrices, rel=0.03)
-    assert whole.cast == half.cast == 0
+    long, short = (saved_bytes(network, tokens) / tokens for tokens in (64, 32))
+    runs = [run_of(network, layout=CPU, tokens=tokens) for tokens in (64, 32)]
+    estimated = [terms(run)["step", "activations"] / (2 * run.tokens) for run in runs]
+    assert long - short == pytest.approx(estimated[0] - estimated[1])
+    assert estimated[0] > terms(run_of(network, tokens=64))["step", "activations"] / 128
 
 
 def run_of(network: NetworkSpec, **changes: object) -> TrainingRun:
-    run = TrainingRun(
-        student=network.figures(),
-        kept=kept_bytes(network, "32-true"),
-        teachers=(),
-        layout=Layout("single", 1),
-        records=2,
-        tokens=16,
-    )
+    run = TrainingRun(network.figures(), (), Layout("single", 1), records=2, tokens=16)
     return replace(run, **changes)
 
 
 def terms(run: TrainingRun) -> dict[tuple[str, str], float]:
-    return {(term.phase, term.name): term.bytes for term in estimate_memory(run).terms}
+    return {(term.phase, term.name): term.bytes for term in run.memory.terms}
 
 
 @pytest.mark.parametrize(
@@ -153,11 +134,12 @@ def test_state_is_divided_as_the_strategy_divides_it(
     found, parameters = terms(run), run.student.parameters
     assert found["held", "weights"] == weights * parameters
     assert found["held", "optimiser state"] == moments * parameters
-    assert found["forward", "gradients"] == gradients * parameters
+    assert found["held", "gradients"] == gradients * parameters
     assert (("held", "buckets of gradients") in found) == (strategy == "ddp")
-    gathered = 4 * (run.student.root + 2 * run.student.block)
+    gathered = 2 * 4 * (run.student.root + 2 * run.student.block)
     sharded = strategy in ("fsdp", "fsdp2")
-    assert found.get(("forward", "gathered weights"), 0) == (gathered if sharded else 0)
+    name = ("held", "gathered weights and gradients")
+    assert found.get(name, 0) == (gathered if sharded else 0)
 
 
 def test_precisions_of_the_state() -> None:
@@ -178,7 +160,7 @@ def test_an_adapter_has_state_for_itself_alone_and_no_gradient_of_the_head() -> 
     run = run_of(spec("llama", LLAMA, LORA))
     found, student = terms(run), run.student
     assert found["held", "optimiser state"] == 8 * student.trainable < student.parameters
-    assert ("forward", "gradient of the head") not in found
+    assert ("step", "gradient of the head") not in found
     assert student.trainable == 2 * 2 * 4 * (96 + 96)
 
 
@@ -189,68 +171,122 @@ def test_what_teachers_sampling_and_audits_take() -> None:
     run = run_of(
         network,
         teachers=(teacher,),
-        sampling=Sampling(rows=8, tokens=50, writers=(network.figures(),)),
-        audit=Audit(tokens=700, writes=True, reference=500),
+        writing=Decoding(8 * 50, (network.figures(),)),
+        audit_tokens=700,
+        audit_writes=True,
+        reference=500,
     )
     found = terms(run)
     assert found["held", "teachers"] == 4e6
-    assert found["sampling", "keys and values"] == 8 * 50 * cache
+    assert found["writing", "keys and values"] == 8 * 50 * cache
     assert found["audit", "keys and values"] == 700 * cache
     assert found["audit", "reference model"] == 2000
-    sharded = terms(replace(run, teacher_home=TeacherHome(bytes=2, shards=4)))
-    assert sharded["held", "teachers"] == 2 * (250_000 + 1000)
-    offloaded = terms(replace(run, teacher_home=TeacherHome(2, 4, offloaded=True)))
-    assert offloaded["held", "teachers"] == 2 * 1000
-    cached = terms(replace(run, teacher_home=TeacherHome(cached=True)))
+    assert ("audit", "keys and values") not in terms(replace(run, audit_writes=False))
+    gathered = 1000 + 2 * 200
+    sharded = terms(replace(run, teacher_weights=TeacherWeights(bytes=2, shards=4)))
+    assert sharded["held", "teachers"] == 2 * (250_000 + gathered)
+    offloaded = terms(replace(run, teacher_weights=TeacherWeights(2, 4, offloaded=True)))
+    assert offloaded["held", "teachers"] == 2 * gathered
+    cached = terms(replace(run, teacher_weights=TeacherWeights(cached=True)))
     assert cached["held", "teachers' heads"] == 4 * 64 * 96
     assert ("held", "teachers") not in cached
-    assert ("teacher", "forward pass without gradient") not in cached
+    assert cached["audit", "teachers"] == 4e6
 
 
 def test_recomputed_blocks_keep_their_inputs_and_one_block() -> None:
-    run = run_of(spec("gpt2", GPT2))
-    kept, recomputed = (terms(replace(run, checkpointed=flag)) for flag in (False, True))
-    a_block = 32 * FITTED.kept_factor * run.kept.block
-    inputs = 32 * FITTED.kept_factor * 96 * 4
-    saved = kept["forward", "activations"] - recomputed["forward", "activations"]
-    assert saved == pytest.approx(2 * (a_block - inputs))
-    assert recomputed["backward", "activations of a recomputed block"] == pytest.approx(a_block)
+    run = run_of(spec("gpt2", GPT2 | {"n_layer": 5}))
+    kept, recomputed = (
+        terms(replace(run, checkpointed=flag))["step", "activations"] for flag in (False, True)
+    )
+    assert kept - recomputed == 32 * 4 * (4 * run.student.kept - 5 * 96)
 
 
 def test_the_peak_is_what_is_held_and_the_largest_phase() -> None:
-    estimate = estimate_memory(run_of(spec("gpt2", GPT2)))
+    estimate = run_of(spec("gpt2", GPT2), audit_tokens=10**6).memory
+    assert estimate.peak_phase == "audit"
     phases = {term.phase for term in estimate.terms} - {"held"}
     sums = {p: sum(t.bytes for t in estimate.terms if t.phase == p) for p in phases}
     held = sum(t.bytes for t in estimate.terms if t.phase == "held")
     assert estimate.bytes == pytest.approx(held + max(sums.values()))
-    assert sums[estimate.peak_phase] == max(sums.values())
+
+
+def cell_estimate(**options: str) -> TrainingRun:
+    """The run that a cell's options come to, of one scratch network."""
+    network = json.dumps({"family": "gpt2", "config": {**GPT2, "n_positions": 512}})
+    given = {"model": "kdmodules.StudentModule", "model.network": network, **options}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    cell = Cell("x", "x", "s", "s", None, "f", "s", 1, 1, {}, "x", "e", ("fit", *words), 1)
+    run = estimate_cells((cell,))["x"].run
+    assert run is not None
+    return run
+
+
+@pytest.mark.parametrize(
+    ("source", "rows", "new"),
+    [("DatasetResponses", 0, 0), ("StudentResponses", 8, 100), ("TeacherMixedRollouts", 64, 100)],
+)
+def test_classes_say_who_writes(source: str, rows: int, new: int) -> None:
+    """A student writes for its own micro-batch, rollouts for a round; 256 tokens of a prompt."""
+    options = "mixture" if source == "TeacherMixedRollouts" else "sampling"
+    run = cell_estimate(
+        **{
+            "data.batch_size": "8",
+            "data.max_prompt_tokens": "256",
+            "model.responses": f"kdmodules.responses.{source}",
+            f"model.responses.{options}.max_new_tokens": "100",
+        }
+        if rows
+        else {"model.responses": f"kdmodules.responses.{source}"}
+    )
+    assert (run.writing.tokens if run.writing else 0) == rows * (256 + new)
+
+
+def test_audits_say_whether_they_write_and_attacks_whether_they_refer() -> None:
+    audits = [
+        {"class_path": "callbacks.UtilityAudit"},
+        {
+            "class_path": "callbacks.MembershipAudit",
+            "init_args": {
+                "max_batch_tokens": 9000,
+                "attacks": [{"class_path": "audits.membership.attacks.Reference"}],
+            },
+        },
+    ]
+    network = {"model.network.source": "somewhere"}
+    both, last = (
+        cell_estimate(**network, **{"trainer.callbacks": json.dumps(listed)})
+        for listed in (audits, audits[1:])
+    )
+    assert (both.audit_writes, last.audit_writes) == (True, False)
+    assert both.audit_tokens == 9000
+    assert both.reference == both.student.parameters
+    assert cell_estimate(**network).reference == 0
 
 
 @pytest.mark.parametrize(("devices", "gigabytes"), [(8, 24), (2, 80)])
 def test_the_7b_3b_pair_fits_where_it_is_to_fit(devices: int, gigabytes: int) -> None:
     student, teacher = family_fragment("open_llama-3b"), family_fragment("open_llama-7b")
     layout = Layout("fsdp2", devices, "bf16-mixed")
-    kept = kept_bytes(student, layout.precision)
     kd = TrainingRun(
         student=student.figures(),
-        kept=kept,
         teachers=(teacher.merged().figures(),),
         layout=layout,
         records=max(1, 4 // devices),
         tokens=512,
-        teacher_home=TeacherHome(shards=devices),
+        teacher_weights=TeacherWeights(shards=devices),
     )
     tuning = replace(
         kd,
         student=teacher.figures(),
-        kept=kept_bytes(teacher, layout.precision),
         teachers=(),
         records=max(1, 8 // devices),
     )
     for run in (kd, tuning):
-        assert estimate_memory(run).bytes < gigabytes * 1e9
-    whole = replace(kd, teacher_home=TeacherHome(), layout=Layout("ddp", devices, "bf16-mixed"))
-    assert estimate_memory(whole).bytes > 40e9
+        assert run.memory.bytes < gigabytes * 1e9
+    whole = replace(
+        kd, teacher_weights=TeacherWeights(), layout=Layout("ddp", devices, "bf16-mixed")
+    )
+    assert whole.memory.bytes > 40e9
 
 
 @pytest.fixture(scope="module")
@@ -264,16 +300,11 @@ def rows_of(measured: dict[str, object]) -> list[Row]:
     return [Row(Case(**one["case"]), Peak(**one["peak"])) for one in listed]
 
 
-def test_estimates_are_within_15_percent_of_measured_peaks(measured: dict[str, object]) -> None:
-    for row in rows_of(measured):
-        assert estimated_mb(row) == pytest.approx(row.peak.megabytes, rel=0.15), row.case.name
-
-
-def test_the_fitted_figures_are_those_of_the_benchmark(measured: dict[str, object]) -> None:
-    rows = rows_of(measured)
-    assert asdict(fit(rows)) == pytest.approx(asdict(FITTED), rel=0.02)
-    largest = max(abs(error) for error in left_out_errors(rows))
-    assert largest <= LARGEST_ERROR <= largest + 0.01
+def test_estimates_against_measured_peaks(measured: dict[str, object]) -> None:
+    """The documentation states these limits; the first is GPT-2 small's tokenizer."""
+    errors = [relative_error(row) for row in rows_of(measured)]
+    assert -0.045 < min(errors) < 0 < max(errors) < 0.285
+    assert errors == pytest.approx(measured["errors"])
 
 
 def test_layouts_are_read_from_the_trainers_options() -> None:

@@ -30,7 +30,25 @@ TINY = NetworkSpec("gpt2", json.dumps({"n_layer": 1, "n_embd": 8, "n_head": 1, "
 def cell(name: str, needs: tuple[str, ...] = (), stage: str = "student", **more: str) -> Cell:
     given = {"option": needs} if needs else {}
     return replace(
-        Cell(name, name, stage, stage, None, "f", "s", 1, 1, given, f"cells/{name}", "e", (), 1),
+        Cell(
+            name,
+            name,
+            stage,
+            stage,
+            None,
+            "f",
+            "s",
+            1,
+            1,
+            None,
+            None,
+            1,
+            given,
+            f"cells/{name}",
+            "e",
+            (),
+            1,
+        ),
         **more,
     )
 

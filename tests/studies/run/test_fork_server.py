@@ -83,6 +83,7 @@ def test_a_forked_cell_is_a_fresh_one(
         states[way] = json.loads(text)
     for state in states.values():
         assert state["leads"] == [True, True]
+        assert all(state["imported"])
     random_states = [state.pop("own random state") for state in states.values()]
     assert set(random_states[0]).isdisjoint(random_states[1])
     assert states["forked"] == states["fresh"]

@@ -14,9 +14,9 @@ from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
 from datamodules.records import InstructionRecord
-from kdmodules.language_model import supervised_sums
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.network import Network, build_network
+from kdmodules.supervised_loss import supervised_sums
 
 TEMPLATE = PromptTemplate("{instruction}\n{context}\n", "{instruction}\n")
 RESPONSES = (

@@ -116,6 +116,11 @@ def test_a_product_multiplies_and_keeps_all_else_equal(factors: Path, plan_of: P
             ", sources: [dataset]}",
             r"overrides.model.kd_loss.class_path: here only options of the class",
         ),
+        (
+            "{fragment: kd, objectives: [{fragment: jsd, overrides: {model.kd_loss.a: {b: 1}}}], "
+            "sources: [dataset]}",
+            r"overrides.model.kd_loss.a: write nested options with dots",
+        ),
         ("{fragment: kd, label: a+b}", r"label: expected a name of letters, digits, - and _"),
     ],
 )

@@ -1,0 +1,27 @@
+"""`kd_privacy.cli` and all that its runs may import, for a server that forks them.
+
+The command itself leaves to their first use what many runs do without.
+"""
+
+import captum.attr
+import datasets
+import datasketch
+import peft
+import rouge_score.rouge_scorer
+import sklearn.feature_extraction.text
+import tensorboard.plugins.hparams.plugin_data_pb2
+import torch.utils.tensorboard.summary
+
+from kd_privacy.cli import main
+
+__all__ = [
+    "captum",
+    "datasets",
+    "datasketch",
+    "main",
+    "peft",
+    "rouge_score",
+    "sklearn",
+    "tensorboard",
+    "torch",
+]
