@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from audits.blocks.batches import over_batches
 from audits.blocks.readout import record_means
 from audits.blocks.recording import record_signals
 from audits.blocks.signals import (
@@ -44,6 +43,7 @@ from audits.blocks.signals import (
 from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weight_noise import weight_noise
 from audits.membership.signals.weight_shards import given_back
+from audits.scoring.batches import over_batches
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
 from benchmarks.memorization import build_access, build_records

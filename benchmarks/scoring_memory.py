@@ -34,6 +34,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from audits.context import Measurements
 from audits.membership.attacks import (
     RMIA,
     Attack,
@@ -45,7 +46,7 @@ from audits.membership.attacks import (
     Zlib,
 )
 from audits.membership.collection import Collector
-from audits.membership.evaluation import Evaluation, Opposition, Side, evaluate
+from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.results import write_part
@@ -110,7 +111,7 @@ class World:
         self.encoder = RecordEncoder(tokenizer, TEMPLATE, max_prompt_tokens=256, max_tokens=512)
         self.lm, self.reference = (_model(len(tokenizer), seed) for seed in (0, 1))
 
-    def audit(self, records: Sequence[InstructionRecord], folder: Path) -> Evaluation:
+    def audit(self, records: Sequence[InstructionRecord], folder: Path) -> Measurements:
         """Scores, attacks and evaluates two halves against each other and writes the scores."""
         sides = {"private": records[::2], "held_out": records[1::2]}
         with torch.no_grad():

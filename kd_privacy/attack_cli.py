@@ -9,8 +9,9 @@ from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
 
+from audits.context import Measurements
 from audits.membership.any_leak import MAX_T
-from audits.membership.evaluation import Evaluation, evaluate
+from audits.membership.evaluation import evaluate
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
@@ -76,7 +77,7 @@ def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
     return parser
 
 
-def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
+def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Measurements:
     shift_tests = {}
     if audit.blind is not None:
         shift_tests = {
@@ -90,7 +91,7 @@ def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Evaluation:
     return evaluate(audit.attacks, audit.fprs, sides, pairs, shift_tests, named=False)
 
 
-def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:
+def _write(out: Path, stored: StoredAudit, found: Measurements) -> None:
     step = int(str(stored.identity["step"]))
     run = {"run": stored.identity["run"], "step": step}
     results = [{**stored.identity, "audit": "membership", **row} for row in found.results]
@@ -99,7 +100,7 @@ def _write(out: Path, stored: StoredAudit, found: Evaluation) -> None:
     merge_parts(out)
 
 
-def _print(found: Evaluation) -> None:
+def _print(found: Measurements) -> None:
     table = Table("Attack", "Members", "AUROC", "95% interval")
     for row in found.results:
         if row["metric"] == "auroc" and row.get("task") is None and row.get("value") is not None:

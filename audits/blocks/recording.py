@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audits.blocks.batches import over_batches
 from audits.blocks.readout import predicting_rows
 from audits.blocks.recorder import BlockCall, transformer_blocks, watching
 from audits.blocks.signals.base import BlockStep, RecordedSignal
+from audits.scoring.batches import over_batches
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM

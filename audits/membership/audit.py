@@ -65,8 +65,7 @@ def audit_membership(
             shift_tests[pair.members] = context.shift_test(
                 pair.members, ours.blind, theirs.blind, blind, ours.empty + theirs.empty
             )
-    found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
-    return Measurements(found.results, found.scores, curves=found.curves, figures=found.figures)
+    return evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
 
 
 def check_membership(

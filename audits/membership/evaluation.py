@@ -1,12 +1,12 @@
 """From what was measured to rows and curves: the same beside a model and from stored audits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from audits.context import Measurements
 from audits.membership.any_leak import any_leak_rows
 from audits.membership.attacks import Attack
 from audits.membership.epsilon_rows import (
@@ -75,16 +75,6 @@ class Opposition:
         return ShiftTest.of(self.members, *sides_of, options, empty, self.dealt_by_coins)
 
 
-@dataclass
-class Evaluation:
-    """Rows, curves and figures of a membership audit, without identity columns."""
-
-    results: list[ResultRow] = field(default_factory=list)
-    scores: ScoreRows = field(default_factory=ScoreRows)
-    curves: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-
-
 def evaluate(
     attacks: Sequence[Attack],
     fprs: Sequence[float],
@@ -92,7 +82,7 @@ def evaluate(
     oppositions: Sequence[Opposition],
     shift_tests: Mapping[str, ShiftTest],
     named: bool,
-) -> Evaluation:
+) -> Measurements:
     """Scores every side under every attack and sets the sides against each other.
 
     Args:
@@ -104,7 +94,8 @@ def evaluate(
         named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
             each of which pays for all attacks on all populations that coins dealt.
     """
-    found = Evaluation()
+    scores = ScoreRows()
+    found = Measurements(scores=scores)
     scorable = [side.view.scorable_only() for side in sides.values()]
     attacks = [attack.tuned(scorable) for attack in attacks]
     scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
@@ -118,7 +109,7 @@ def evaluate(
             if name in (pair.members, pair.nonmembers) and pair.members in shift_tests
         )
         for attack, one in zip(attacks, ours, strict=True):
-            found.scores.add(attack.name, attack.params, one)
+            scores.add(attack.name, attack.params, one)
             found.results += diagnostic_rows(attack.name, attack.params, column, one, shifted)
     for pair in oppositions:
         shift_test = shift_tests.get(pair.members)
@@ -166,7 +157,7 @@ def _scored(attacks: Sequence[Attack], population: str, side: Side) -> list[Scor
 
 
 def _oppose(
-    found: Evaluation,
+    found: Measurements,
     attacks: Sequence[Attack],
     fprs: Sequence[float],
     pair: Opposition,
@@ -201,7 +192,7 @@ def _of_this_model_alone(
 
 
 def _bound(
-    found: Evaluation,
+    found: Measurements,
     pair: Opposition,
     attacks: Sequence[Attack],
     members: Sequence[ScoredRecords],

@@ -100,16 +100,7 @@ def _divergences(
 ) -> list[Figure]:
     records, model = context.answered(population), context.model
     encoded = model.encoder.encode_all(records)
-    sums = teacher_divergences(
-        model.lm,
-        teachers,
-        encoded,
-        model.encoder.pad_id,
-        model.ranks,
-        model.batch_size,
-        model.max_batch_tokens,
-        lambda total: model.progress("utility: distance from the teacher", total),
-    )
+    sums = teacher_divergences(model, teachers, encoded)
     lengths = np.array([len(record.response_ids) for record in encoded])
     clusters = context.data.clusters(records)
     found = []

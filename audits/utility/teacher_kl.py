@@ -3,27 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audits.scoring.scoring_pass import Progress
-from common.ranks import Ranks
-from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
+from audits.scoring.batches import over_batches
+from audits.scoring.model_access import ModelAccess
+from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.losses import ForwardKL, KDStep
-from kdmodules.models.causal_lm import CausalLM, model_device
+from kdmodules.models.causal_lm import CausalLM
 
 Rows = tuple[Tensor, Tensor]
 
 
 def teacher_divergences(
-    student: CausalLM,
-    teachers: Sequence[CausalLM],
-    encoded: Sequence[EncodedRecord],
-    pad_id: int,
-    ranks: Ranks,
-    batch_size: int,
-    max_batch_tokens: int,
-    progress: Progress,
+    student: ModelAccess, teachers: Sequence[CausalLM], encoded: Sequence[EncodedRecord]
 ) -> NDArray[np.float64]:
     """Returns each record's KL(teacher || student), summed over its response tokens.
 
@@ -31,14 +25,9 @@ def teacher_divergences(
     student that is far from its teacher has learnt less of everything.
 
     Args:
-        student: The student, in evaluation mode.
+        student: The student and how to work on it.
         teachers: Its teachers, on the same device; the mean of their probabilities teaches.
         encoded: B records with at least one response token.
-        pad_id: Token id that fills padding.
-        ranks: This process among all.
-        batch_size: Most records in a batch.
-        max_batch_tokens: Most tokens in a batch with its padding.
-        progress: Opens a bar of so many steps; called once.
 
     Returns:
         [B] nats, whole on every rank.
@@ -46,45 +35,37 @@ def teacher_divergences(
     Raises:
         FloatingPointError: If a distribution is not a number.
     """
-    buckets = length_buckets([len(one) for one in encoded], batch_size, max_batch_tokens)
-    mine = ranks.share(buckets)
-    found: list[list[float]] = []
-    with progress(len(mine)) as advance:
-        for bucket in mine:
-            batch = collate([encoded[place] for place in bucket], pad_id).to(model_device(student))
-            found.append(_batch_divergences(student, teachers, batch))
-            advance()
-    sums = np.zeros(len(encoded))
-    for bucket, part in zip(buckets, ranks.gather(found)[: len(buckets)], strict=True):
-        sums[bucket] = part
-    return sums
+
+    def compute(lm: CausalLM, batch: InstructionBatch) -> Tensor:
+        return _batch_divergences(lm, teachers, batch)
+
+    return over_batches(student, encoded, "utility: distance from the teacher", compute).numpy()
 
 
 def _batch_divergences(
     student: CausalLM, teachers: Sequence[CausalLM], batch: InstructionBatch
-) -> list[float]:
+) -> Tensor:
+    """Returns the divergence of each record, [B], from within the student's root."""
+
     def rows(lm: CausalLM) -> Rows:
         return lm.hidden(batch), lm.head_weight
 
     taught = [teacher(rows) for teacher in teachers]
     lengths = batch.response_mask.sum(dim=1).tolist()
     objective = ForwardKL()
-
-    def compute(lm: CausalLM) -> list[float]:
-        hidden, weight = rows(lm)
-        columns = [hidden, batch.targets(), *(own for own, _ in taught)]
-        parts = zip(*(column.split(lengths) for column in columns), strict=True)
-        return [
-            objective(
-                KDStep(
-                    student_hidden=own,
-                    student_weight=weight,
-                    targets=targets,
-                    teachers=[(one, head) for one, (_, head) in zip(theirs, taught, strict=True)],
-                    vocabulary_size=lm.vocabulary_size,
-                )
-            ).kd_sum.item()
-            for own, targets, *theirs in parts
-        ]
-
-    return student(compute)
+    hidden, weight = rows(student)
+    columns = [hidden, batch.targets(), *(states for states, _ in taught)]
+    parts = zip(*(column.split(lengths) for column in columns), strict=True)
+    sums = [
+        objective(
+            KDStep(
+                student_hidden=states,
+                student_weight=weight,
+                targets=targets,
+                teachers=[(one, head) for one, (_, head) in zip(theirs, taught, strict=True)],
+                vocabulary_size=student.vocabulary_size,
+            )
+        ).kd_sum
+        for states, targets, *theirs in parts
+    ]
+    return torch.stack(sums)

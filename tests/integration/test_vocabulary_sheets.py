@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audits.scoring import greedy_pass
+from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from audits.utility.teacher_kl import teacher_divergences
 from common.ranks import Ranks
@@ -114,9 +115,10 @@ def test_no_audit_writes_the_logits_of_a_batch(teacher: str, data: InstructionDa
     records = data.split("private")[:BATCH]
     encoded = data.encoder.encode_all(records)
     one = (Ranks(), BATCH, 4096, lambda total: nullcontext(lambda: None))
+    access = ModelAccess(lm, data.encoder, *one[:3], 0, lambda *_: nullcontext(lambda: None))
     with VocabularySheets(len(data.tokenizer)) as spy:
         score_records(lm, encoded, data.pad_id, *one)
-        teacher_divergences(lm, [lm], encoded, data.pad_id, *one)
+        teacher_divergences(access, [lm], encoded)
         greedy_pass.force_batch(lm, collate(encoded, data.pad_id), (SHORT,))
     assert spy.rows <= ALLOWED, spy.made_by
 

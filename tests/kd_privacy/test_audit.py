@@ -44,7 +44,7 @@ SIZES = {
 }
 
 
-def rows(seed: int, n: int = 24) -> list[dict[str, str]]:
+def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
     """Instruction rows, one of which has no response."""
     records = generate_records(n, seed)
     return [
@@ -211,7 +211,7 @@ def test_an_attack_is_found_by_its_name_with_an_interval_of_the_level(
     estimate = audited["min_k"].auroc
     assert estimate.value == pytest.approx(higher / (len(ours) * len(theirs)), abs=1e-12)
     assert estimate.value == row.value
-    assert (estimate.n_members, estimate.n_nonmembers) == (23, 23)
+    assert (estimate.n_members, estimate.n_nonmembers) == (15, 15)
     assert row.lower < estimate.lower < estimate.value < estimate.upper < row.upper
     assert audited["min_k (k=0.2)"] is audited["min_k"]
     with pytest.raises(kd_privacy.UserError, match="no attack is named 'lira'; there are loss"):
@@ -223,7 +223,7 @@ def test_what_is_printed_and_saved_holds_no_record(
 ) -> None:
     text = str(audited)
     assert "  loss, external against non-members: AUROC 0." in text
-    assert "23 + 23 records" in text
+    assert "15 + 15 records" in text
     assert "- 2 record(s) have no response that could be scored" in text
     assert "- this model knows nothing of the text" in text
     page = audited.save(tmp_path / "report")
@@ -297,7 +297,7 @@ def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None
         ({"max_tokens": 513}, "max_tokens is 513 but the model's window is 512"),
         ({"tokenizer": None}, "tokenizer is None"),
         ({"members": MEMBERS[:2]}, "members: 1 distinct record"),
-        ({"members": NONMEMBERS}, "24 record\\(s\\) stand on both sides"),
+        ({"members": NONMEMBERS}, "16 record\\(s\\) stand on both sides"),
         ({"model": nn.Linear(2, 2)}, "model is a Linear"),
     ],
 )
@@ -338,7 +338,7 @@ def test_a_model_on_a_gpu_gives_the_same_scores(tokenizer: PreTrainedTokenizerFa
     on_gpu = on_gpu[on_gpu.block.isna()].reset_index(drop=True)
     keys = ["population", "name", "record"]
     pairs = on_cpu.merge(on_gpu, on=keys)
-    assert len(pairs) == len(on_cpu) == 4 * 46
+    assert len(pairs) == len(on_cpu) == 4 * 30
     assert pairs.score_x.to_numpy() == pytest.approx(pairs.score_y.to_numpy(), rel=1e-4, abs=1e-5)
     assert next(model.parameters()).is_cuda
 

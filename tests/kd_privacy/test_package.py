@@ -97,7 +97,7 @@ def test_the_wheel_holds_the_packages_and_the_fragments_inside_one(wheel: Path) 
         str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")
     )
     code = {str(path.relative_to(ROOT)) for name in PACKAGES for path in (ROOT / name).rglob("*.*")}
-    kinds = (".py", ".html", ".css", ".js", ".json")
+    kinds = (".py", ".html", ".css", ".js", ".json", ".txt", ".yaml")
     assert {name for name in code if name.endswith(kinds)} <= set(names)
 
 

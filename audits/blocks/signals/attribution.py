@@ -12,12 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from audits.blocks.batches import over_batches
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
 from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
 from audits.blocks.tapped_model import TappedModel
 from audits.membership.signals.weights import differentiable, full_precision, named_weights
+from audits.scoring.batches import over_batches
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM

@@ -13,11 +13,11 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from audits.blocks.batches import over_batches
 from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
 from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
 from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weights import differentiable
+from audits.scoring.batches import over_batches
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from audits.blocks.batches import over_batches
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
 from audits.blocks.recorder import transformer_blocks
@@ -29,6 +28,7 @@ from audits.membership.signals.weight_shards import (
     no_copy_left,
 )
 from audits.membership.signals.weights import full_precision
+from audits.scoring.batches import over_batches
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
 

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audits.blocks.batches import over_batches
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import Figure, MeasuredSide, Params, Profile, Reading, profile_of
 from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.membership.signals.weights import full_precision, named_weights
+from audits.scoring.batches import over_batches
 from audits.statistics import holm, paired_difference
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch

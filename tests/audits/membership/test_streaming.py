@@ -48,7 +48,7 @@ CHOSEN: tuple[Attack, ...] = (
     *(Neighbour(copies=20), Recall(shots=2), ConRecall(shots=2)),
 )
 SAMPLED = (MoPe(draws=3), SaMIA(samples=2))
-KNOWN = {"Attack", *(type(one).__name__ for one in (*CHOSEN, *SAMPLED))}
+KNOWN = {"Attack", "describe", *(type(one).__name__ for one in (*CHOSEN, *SAMPLED))}
 OTHERS = [getattr(package, name)() for name in sorted(set(package.__all__) - KNOWN)]
 ATTACKS: tuple[Attack, ...] = (*CHOSEN, *SAMPLED, *OTHERS)
 

@@ -1,13 +1,14 @@
 """The distance from the teacher equals a float64 loop over tokens, for one teacher and several."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from audits.scoring.model_access import ModelAccess
 from audits.utility.teacher_kl import teacher_divergences
 from common.ranks import Ranks
 from datamodules.encoding import EncodedRecord
@@ -16,9 +17,10 @@ from kdmodules.models.network import Network, build_network
 from tests.kdmodules.conftest import TINY
 
 
-@contextmanager
-def silent(total: int) -> Iterator[Callable[[], None]]:
-    yield lambda: None
+def access(lm: CausalLM) -> ModelAccess:
+    """Batches of at most 4 records and 60 tokens."""
+    encoder = SimpleNamespace(pad_id=0)
+    return ModelAccess(lm, encoder, Ranks(), 4, 60, 0, lambda *_: nullcontext(lambda: None))
 
 
 def naive(
@@ -56,12 +58,10 @@ def test_equals_a_loop(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     ]
     for count in (1, 2):
         with torch.no_grad():
-            found = teacher_divergences(
-                student, teachers[:count], records, 0, Ranks(), 4, 60, silent
-            )
+            found = teacher_divergences(access(student), teachers[:count], records)
         expected = [naive(models[0], models[1 : 1 + count], record) for record in records]
         np.testing.assert_allclose(found, expected, rtol=1e-9)
         assert min(found) > 0
     with torch.no_grad():
-        same = teacher_divergences(student, [student], records, 0, Ranks(), 4, 60, silent)
+        same = teacher_divergences(access(student), [student], records)
     assert np.abs(same).max() < 1e-12
