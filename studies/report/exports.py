@@ -7,7 +7,7 @@ from pathlib import Path
 import vl_convert
 
 from studies.report.charts import Spec
-from studies.report.page_tables import PageTable
+from studies.report.tables import PageTable
 
 __all__ = ["latex", "write_charts"]
 
@@ -43,8 +43,10 @@ def latex(table: PageTable, caption: str) -> str:
         caption: Plain text.
 
     Example:
-        >>> from studies.report.page_tables import TableCell, TableColumn
-        >>> table = PageTable([TableColumn("a_b")], [[TableCell("50%")]], None)
+        >>> import pandas as pd
+        >>> from studies.report.tables import make_table, words
+        >>> frame = pd.DataFrame({"share": ["50%"]})
+        >>> table = make_table("shares", "", [words("a_b", "share")], frame, frame)
         >>> "a\\_b" in latex(table, "Shares"), "50\\% \\\\" in latex(table, "Shares")
         (True, True)
     """
