@@ -5,30 +5,22 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
-from studies.report.charts import (
-    NEUTRAL,
-    LegendEntry,
-    Spec,
-    attack_colours,
-    chart_spec,
-    null_line,
-    tooltips,
-)
+from studies.report import charts
 from studies.report.study_data import StudyData
 from studies.report.tables import ESTIMATE
 
 __all__ = ["attack_entries", "forest"]
 
 
-def attack_entries(data: StudyData) -> list[LegendEntry]:
+def attack_entries(data: StudyData) -> list[charts.LegendEntry]:
     """Returns the legend of the attacks."""
     attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
-    return [(name, colour, False) for name, colour in attack_colours(attacks).items()]
+    return [(name, colour, False) for name, colour in charts.attack_colours(attacks).items()]
 
 
 def forest(
     rows: pd.DataFrame, band: str, title: str, null: float, behind: pd.DataFrame | None = None
-) -> Spec:
+) -> charts.Spec:
     """Returns the chart: the null, what lies behind the bands, intervals, estimates.
 
     Args:
@@ -51,7 +43,7 @@ def forest(
         alt.X(f"{column}:Q", title=title, scale=scale, axis=axis)
         for column in ("value", "lower", "null")
     )
-    lines = tooltips((f"{band}:N", "Run"), ("attack:N", "Attack"))
+    lines = charts.tooltips((f"{band}:N", "Run"), ("attack:N", "Attack"))
     columns = [band, "attack", *ESTIMATE]
     base = alt.Chart(rows[columns]).encode(
         y=y,
@@ -60,7 +52,7 @@ def forest(
         color=alt.Color(
             "attack:N",
             title=None,
-            scale=alt.Scale(domain=attacks, range=list(attack_colours(attacks).values())),
+            scale=alt.Scale(domain=attacks, range=list(charts.attack_colours(attacks).values())),
             legend=None,
         ),
     )
@@ -68,16 +60,18 @@ def forest(
     def bands() -> Iterator[alt.Chart]:
         if len(behind):
             whole = alt.Chart(behind[columns]).encode(tooltip=lines)
-            yield whole.mark_rect(color=NEUTRAL, opacity=0.16).encode(y=y, x=lower, x2="upper:Q")
-            yield whole.mark_rule(color=NEUTRAL, strokeWidth=2).encode(
+            yield whole.mark_rect(color=charts.NEUTRAL, opacity=0.16).encode(
+                y=y, x=lower, x2="upper:Q"
+            )
+            yield whole.mark_rule(color=charts.NEUTRAL, strokeWidth=2).encode(
                 y=y.bandPosition(0), y2=alt.Y2(band, bandPosition=1), x=value
             )
 
     bars = base.mark_rule(strokeWidth=2).encode(x=lower, x2="upper:Q")
     points = base.mark_point(filled=True, size=62, opacity=1).encode(x=value)
-    layers = [null_line(null).encode(x=null_x), *bands(), bars, points]
+    layers = [charts.null_line(null).encode(x=null_x), *bands(), bars, points]
     height = rows[band].nunique() * (14 * len(attacks) + 14)
-    return chart_spec(alt.layer(*layers), height=max(90, height))
+    return charts.chart_spec(alt.layer(*layers), height=max(90, height))
 
 
 def _scale(every: pd.DataFrame, null: float) -> alt.Scale:

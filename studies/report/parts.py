@@ -4,11 +4,13 @@ In texts, `*words*` are emphasised, `**words**` stand out, words between backtic
 empty line begins a new one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import ClassVar
 
 from studies.report.charts import LegendEntry, Spec
+from studies.report.study_data import StudyData
 from studies.report.tables import PageTable
 
 __all__ = [
@@ -23,7 +25,7 @@ __all__ = [
     "Terms",
     "Text",
     "listed",
-    "paragraphs",
+    "section",
 ]
 
 _NAMED = 6
@@ -146,9 +148,26 @@ def _inside(parts: Sequence[Part]) -> Iterator[Part]:
             yield from _inside(part.parts)
 
 
-def paragraphs(sentences: Sequence[str]) -> list[Text]:
-    """Returns a paragraph for each sentence."""
-    return [Text(sentence) for sentence in sentences]
+def section(
+    id_: str, title: str, heading: str = "", *, always: bool = False
+) -> Callable[[Callable[[StudyData], Iterator[Part]]], Callable[[StudyData], Section]]:
+    """Makes a function that yields a section's parts one that returns the section.
+
+    Args:
+        id_: Its anchor.
+        title: What the navigation calls it.
+        heading: Its heading; the title if empty.
+        always: Whether it is shown without a chart and without a table that has rows.
+    """
+
+    def decorate(parts: Callable[[StudyData], Iterator[Part]]) -> Callable[[StudyData], Section]:
+        @wraps(parts)
+        def whole(data: StudyData) -> Section:
+            return Section(id_, title, heading or title, tuple(parts(data)), always)
+
+        return whole
+
+    return decorate
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import pandas as pd
@@ -21,10 +22,9 @@ __all__ = [
     "counts",
     "estimate",
     "estimate_cell",
-    "make_table",
-    "names",
     "number",
     "p_value",
+    "table",
     "words",
 ]
 
@@ -67,7 +67,7 @@ class PageTable:
         return text.getvalue()
 
 
-def make_table(
+def table(
     name: str, caption: str, columns: Sequence[Column], shown: pd.DataFrame, frame: pd.DataFrame
 ) -> PageTable:
     """Returns a table of the rows of `shown`; `frame` goes to CSV."""
@@ -75,26 +75,22 @@ def make_table(
     return PageTable(name, caption, columns, rows, frame)
 
 
-def words(title: str, column: str, notes: Mapping[str, str] | None = None) -> Column:
-    """A column of words, a dash where there are none.
+def words(notes: Mapping[str, str] | None = None, /, **titles: str) -> list[Column]:
+    """Columns of words, a dash where there are none.
 
     Args:
-        title: Its heading.
-        column: Column of the frame.
-        notes: What stands in brackets behind a name, by name.
+        notes: What stands in brackets behind a name, by name: what ran, behind names of runs.
+        titles: Headings by column of the frame.
     """
-    noted = notes or {}
 
-    def cell(row: pd.Series) -> TableCell:
+    def cell(row: pd.Series, column: str) -> TableCell:
         text = "—" if pd.isna(row[column]) else str(row[column])
-        return TableCell(f"{text} ({noted[text]})" if text in noted else text)
+        return TableCell(f"{text} ({notes[text]})" if notes and text in notes else text)
 
-    return Column(title, cell, numeric=False)
-
-
-def names(notes: Mapping[str, str], **titles: str) -> list[Column]:
-    """Columns of names of runs, by column of the frame; what ran stands behind each name."""
-    return [words(title, column, notes) for column, title in titles.items()]
+    return [
+        Column(title, partial(cell, column=column), numeric=False)
+        for column, title in titles.items()
+    ]
 
 
 def number(title: str, column: str, style: str = ",.0f", *, text: str = "") -> Column:

@@ -1,5 +1,7 @@
 """Technique by attack as heat maps and, of several families or sizes, techniques by size."""
 
+from collections.abc import Iterator
+
 import altair as alt
 import pandas as pd
 
@@ -7,7 +9,7 @@ from studies.claims.figures import GAP_PARAMS
 from studies.report.charts import Spec, panels_spec
 from studies.report.heat_maps import AUROC_SHADE, Shade, heat_cells, heat_map
 from studies.report.over_replicates import figures_by, over_replicates
-from studies.report.parts import Chart, Section
+from studies.report.parts import Chart, Part, section
 from studies.report.sections.utility import utility_rows
 from studies.report.study_data import StudyData
 from studies.report.tables import ESTIMATE
@@ -18,33 +20,31 @@ _NO_TEACHER = "control"
 _CELL_WIDTH, _CELL_HEIGHT = 35, 27
 # Longer names of columns than this many letters are written aslant.
 _LEVEL, _ASLANT = 12, -40
+_HEAT = """\
+AUROC of private against held-out records. The page’s own colour is chance; the stronger the colour,
+the further from it, warm for private records, cold for held-out ones. Intervals and counts on hover
+and in the table below."""
 _GAP = """\
 Token accuracy on private records minus that on held-out ones, by size and technique; the mean over
 replicates where there are several."""
 _ROUGE = "ROUGE-L F1 of greedy answers; the stronger the colour, the better."
 
 
-def attacks(data: StudyData) -> Section:
-    """Returns AUROC by run and attack; of several sizes, the gap in accuracy and ROUGE-L too."""
+@section("attacks", "Technique by attack")
+def attacks(data: StudyData) -> Iterator[Part]:
+    """Yields AUROC by run and attack; of several sizes, the gap in accuracy and ROUGE-L too."""
     rows = data.auroc_rows()
     rows = rows[rows["value"].notna()]
-    parts = []
     if len(rows):
-        caption = (
-            "AUROC of private against held-out records. The page’s own colour is chance; the "
-            "stronger the colour, the further from it, warm for private records, cold for held-out "
-            "ones. Intervals and counts on hover and in the table below."
-        )
-        parts.append(Chart("heat", attack_heat(data, rows), caption))
+        yield Chart("heat", attack_heat(data, rows), _HEAT)
     if _n_sizes(data) > 1:
         gaps = data.rows(
             metric="token_accuracy_gap", params=GAP_PARAMS, task=None, block=None, run_b=None
         )
         if spec := size_heat(data, gaps, "Gap in token accuracy", signed=True):
-            parts.append(Chart("gap_heat", spec, _GAP, "Memorization by size"))
+            yield Chart("gap_heat", spec, _GAP, "Memorization by size")
         if spec := size_heat(data, _rouge(data), "ROUGE-L F1", signed=False):
-            parts.append(Chart("rouge_heat", spec, _ROUGE, "Utility by size"))
-    return Section("attacks", "Technique by attack", "Technique by attack", parts)
+            yield Chart("rouge_heat", spec, _ROUGE, "Utility by size")
 
 
 def _n_sizes(data: StudyData) -> int:

@@ -9,33 +9,11 @@ import pandas as pd
 from audits.blocks.profile import relative_depth
 from studies.claims.verdict import BLOCK_MARGIN
 from studies.compare.shift import dealt_by_coins
-from studies.report.charts import (
-    NEUTRAL,
-    Colours,
-    Spec,
-    banded_curves,
-    in_panels,
-    label_colours,
-    legend_entries,
-    panels_spec,
-    tooltips,
-)
+from studies.report import charts, tables
 from studies.report.heat_maps import AUROC_SHADE
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Legend, Part, Section, Text, paragraphs
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import BLIND, StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    Column,
-    PageTable,
-    TableCell,
-    estimate,
-    make_table,
-    names,
-    number,
-    p_value,
-    words,
-)
 
 __all__ = [
     "PLACE",
@@ -81,25 +59,22 @@ equal."""
 _SEVERAL = ", in how many of the replicates’ models; the other columns are means over them."
 
 
-def blocks(data: StudyData) -> Section:
-    """Returns what each block gives away, as far as blocks were audited."""
+@section("blocks", "Blocks", "Block by block")
+def blocks(data: StudyData) -> Iterator[Part]:
+    """Yields what each block gives away, as far as blocks were audited."""
     rows = block_rows(data)
     if not len(rows):
-        return Section("blocks", "Blocks", "Block by block", ())
-    parts: list[Part] = [*paragraphs(block_sentences(data, rows))]
+        return
+    yield from map(Text, block_sentences(data, rows))
     areas = rows[(rows["metric"] == "auroc") & rows["value"].notna()]
     areas = over_replicates(data, areas, _KEY)
     if len(areas):
-        colours = label_colours(data, data.kinds)
-        shown = rows["run"].map(data.kinds)
-        parts += [
-            Legend("Models", legend_entries(colours, shown)),
-            Chart("block_profiles", _profiles(areas, colours), _PROFILES, "Profiles"),
-            Chart("block_heat", _heat(areas), _HEAT, "Model by block"),
-        ]
+        colours = charts.label_colours(data, data.kinds)
+        yield Legend("Models", charts.legend_entries(colours, rows["run"].map(data.kinds)))
+        yield Chart("block_profiles", _profiles(areas, colours), _PROFILES, "Profiles")
+        yield Chart("block_heat", _heat(areas), _HEAT, "Model by block")
     caption = _TESTS + (_SEVERAL if data.replicated else _ONE)
-    parts += [tests_table(data, rows), Text(caption, "caption"), areas_table(data, rows)]
-    return Section("blocks", "Blocks", "Block by block", parts)
+    yield from (tests_table(data, rows), Text(caption, "caption"), areas_table(data, rows))
 
 
 def block_rows(data: StudyData) -> pd.DataFrame:
@@ -136,15 +111,20 @@ def _signal(name: str, params: dict[str, object]) -> str:
     return f"{shown}, one sign" if params.get("antithetic") is False else shown
 
 
-def _profiles(rows: pd.DataFrame, colours: Colours) -> Spec:
+def _profiles(rows: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
     # Counterfactuals and controls repeat every band; theirs are in the tooltip and the table.
     frame = rows.assign(banded=rows["role"].isin(("teacher", "student")))
     return depth_chart(frame, "signal", colours, "AUROC", 0.5, alt.Scale(domain=[0, 1]))
 
 
 def depth_chart(
-    frame: pd.DataFrame, panel: str, colours: Colours, title: str, null: float, scale: alt.Scale
-) -> Spec:
+    frame: pd.DataFrame,
+    panel: str,
+    colours: charts.Colours,
+    title: str,
+    null: float,
+    scale: alt.Scale,
+) -> charts.Spec:
     """Returns estimates over relative depth, a panel for each value of a column.
 
     Args:
@@ -155,9 +135,9 @@ def depth_chart(
         null: Their value where nothing leaks.
         scale: Of the estimates.
     """
-    columns = frame[["label", panel, "block", "depth", "banded", *ESTIMATE]]
-    layer = banded_curves(columns, _depth("depth"), colours, title, null, _LINES, scale)
-    return in_panels(layer, panel, frame[panel], (285, 180))
+    columns = frame[["label", panel, "block", "depth", "banded", *tables.ESTIMATE]]
+    layer = charts.banded_curves(columns, _depth("depth"), colours, title, null, _LINES, scale)
+    return charts.in_panels(layer, panel, frame[panel], (285, 180))
 
 
 _LINES = (("label:N", "Run"), ("block:Q", "Block"))
@@ -169,44 +149,43 @@ def _depth(field: str) -> alt.X:
     return alt.X(f"{field}:Q", title="Relative depth, input to head", scale=scale, axis=axis)
 
 
-def _heat(rows: pd.DataFrame) -> Spec:
+def _heat(rows: pd.DataFrame) -> charts.Spec:
     """AUROC by model and relative depth; cells are as wide as blocks."""
     frame = rows.assign(
         left=rows["block"] / rows["n_blocks"], right=(rows["block"] + 1) / rows["n_blocks"]
     )
     cells = (
-        alt.Chart(frame[["label", "signal", "block", "left", "right", *ESTIMATE]])
-        .mark_rect(stroke=NEUTRAL, strokeWidth=0.3)
+        alt.Chart(frame[["label", "signal", "block", "left", "right", *tables.ESTIMATE]])
+        .mark_rect(stroke=charts.NEUTRAL, strokeWidth=0.3)
         .encode(
             x=_depth("left"),
             x2="right:Q",
             y=alt.Y("label:N", title=None, sort=list(dict.fromkeys(frame["label"]))),
             color=AUROC_SHADE.color(),
-            tooltip=tooltips(*_LINES),
+            tooltip=charts.tooltips(*_LINES),
         )
         .properties(width=230, height=24 * frame["label"].nunique())
     )
     facet = alt.Facet("signal:N", title=None, sort=list(dict.fromkeys(frame["signal"])))
-    return panels_spec(cells.facet(facet=facet, columns=3))
+    return charts.panels_spec(cells.facet(facet=facet, columns=3))
 
 
-def areas_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+def areas_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     """Returns the AUROC of every block with its interval, and its corrected p-value."""
     frame = rows[rows["metric"] == "auroc"]
     shown = over_replicates(data, frame, _KEY)
     columns = [
-        *names(data.notes, label="Model"),
-        words("Signal", "signal"),
+        *tables.words(data.notes, label="Model", signal="Signal"),
         block_column(),
-        estimate("AUROC"),
+        tables.estimate("AUROC"),
         support_column(data),
     ]
     named = ["label", "run", "signal", "name", "params", *PLACE, "metric"]
-    frame = frame[[*named, *ESTIMATE[:3], "p_value", *ESTIMATE[3:], "shifted"]]
-    return make_table("blocks", "AUROC of every block", columns, shown, frame)
+    frame = frame[[*named, *tables.ESTIMATE[:3], "p_value", *tables.ESTIMATE[3:], "shifted"]]
+    return tables.table("blocks", "AUROC of every block", columns, shown, frame)
 
 
-def tests_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+def tests_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     """Returns whether blocks differ: max - min with its interval, a row per model and signal.
 
     A single model has tests of its own. Of several replicates the table counts those of which a
@@ -221,14 +200,17 @@ def tests_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
         other = rows.loc[rows["metric"] == metric, [*key, column]].rename(columns={column: name})
         tests = tests.merge(other, on=key, how="left")
     columns = [
-        *names(data.notes, label="Model"),
-        *(words("Signal", "signal"), words("Large", "large")),
-        *(estimate("Max − min"), number("Less bias", "corrected", ".3f")),
-        *([] if data.replicated else [p_value("p (1)"), p_value("p (2)", "wald_p_value")]),
+        *tables.words(data.notes, label="Model", signal="Signal", large="Large"),
+        *(tables.estimate("Max − min"), tables.number("Less bias", "corrected", ".3f")),
+        *(
+            []
+            if data.replicated
+            else [tables.p_value("p (1)"), tables.p_value("p (2)", "wald_p_value")]
+        ),
     ]
     named = ["label", "run", "signal", "name", "params", "n_blocks", "corrected", "wald_p_value"]
-    frame = tests[[*named, *ESTIMATE[:3], "p_value", *ESTIMATE[3:], "shifted"]]
-    return make_table("block_tests", "Do blocks differ?", columns, _judged(data, tests), frame)
+    frame = tests[[*named, *tables.ESTIMATE[:3], "p_value", *tables.ESTIMATE[3:], "shifted"]]
+    return tables.table("block_tests", "Do blocks differ?", columns, _judged(data, tests), frame)
 
 
 def _judged(data: StudyData, tests: pd.DataFrame) -> pd.DataFrame:
@@ -245,20 +227,20 @@ def _judged(data: StudyData, tests: pd.DataFrame) -> pd.DataFrame:
     return over_replicates(data, tests, key[1:]).join(texts, on=key).join(less_bias, on=key)
 
 
-def block_column() -> Column:
+def block_column() -> tables.Column:
     """Which block of how many, sorted by its relative depth."""
 
-    def cell(row: pd.Series) -> TableCell:
-        return TableCell(f"{row['block']:.0f} of {row['n_blocks']}", f"{row['depth']:.6f}")
+    def cell(row: pd.Series) -> tables.TableCell:
+        return tables.TableCell(f"{row['block']:.0f} of {row['n_blocks']}", f"{row['depth']:.6f}")
 
-    return Column("Block", cell)
+    return tables.Column("Block", cell)
 
 
-def support_column(data: StudyData) -> Column:
+def support_column(data: StudyData) -> tables.Column:
     """What stands beside an estimate: its replicates, or the test of a single model."""
     if data.replicated:
-        return number("Replicates", "replicates")
-    return p_value("p, corrected over blocks")
+        return tables.number("Replicates", "replicates")
+    return tables.p_value("p, corrected over blocks")
 
 
 def block_sentences(data: StudyData, rows: pd.DataFrame) -> list[str]:

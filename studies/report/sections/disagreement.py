@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from studies.report.parts import Part, Section, Text, paragraphs
+from studies.report.parts import Part, Text, section
 from studies.report.sections.memorization import (
     DISAGREEMENT,
     memorization_rows,
@@ -23,19 +23,15 @@ membership in one half of the replicates with memorization in the other; what ea
 itself is of the same halves."""
 
 
-def disagreement(data: StudyData) -> Section:
-    """Returns agreement and disagreement of the two, where both were measured."""
+@section("disagreement", "Disagreement", "Do membership and memorization agree?")
+def disagreement(data: StudyData) -> Iterator[Part]:
+    """Yields agreement and disagreement of the two, where both were measured."""
     rows = memorization_rows(data)
     compared = rows[rows["name"].isin(DISAGREEMENT)]
-    heading = "Do membership and memorization agree?"
-    if not len(compared):
-        return Section("disagreement", "Disagreement", heading, ())
-    parts: list[Part] = [
-        *paragraphs([*_agreement(data, rows)]),
-        memorization_table(data, "disagreement", _TITLE, compared),
-        Text(_CAPTION.format(data.primary_name), "caption"),
-    ]
-    return Section("disagreement", "Disagreement", heading, parts)
+    if len(compared):
+        yield from map(Text, _agreement(data, rows))
+        yield memorization_table(data, "disagreement", _TITLE, compared)
+        yield Text(_CAPTION.format(data.primary_name), "caption")
 
 
 def _agreement(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:

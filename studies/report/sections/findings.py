@@ -7,9 +7,9 @@ import pandas as pd
 from common.wording import p_value_text
 from studies.claims import Finding, Statement
 from studies.claims.output import estimate_text
-from studies.report.parts import Fold, Part, Section, Terms, Text
+from studies.report import tables
+from studies.report.parts import Fold, Part, Terms, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import Column, PageTable, TableCell, make_table, words
 
 __all__ = ["findings", "findings_table"]
 
@@ -27,27 +27,25 @@ effect: what a study of this size would confirm in 8 of 10 cases, so that “und
 for “there is none”."""
 
 
-def findings(data: StudyData) -> Section:
-    """Returns the verdicts, where the study has students."""
-    found = data.findings
-    if not found:
-        return Section("findings", "Findings", "Findings", ())
-    table, folds = findings_table(found), [_fold(finding) for finding in found]
-    parts: list[Part] = [Text(_TEXT), table, Text(_CAPTION, "caption"), *folds]
-    return Section("findings", "Findings", "Findings", parts)
+@section("findings", "Findings")
+def findings(data: StudyData) -> Iterator[Part]:
+    """Yields the verdicts, where the study has students."""
+    if data.findings:
+        yield from (Text(_TEXT), findings_table(data.findings), Text(_CAPTION, "caption"))
+        yield from map(_fold, data.findings)
 
 
-def findings_table(found: Sequence[Finding]) -> PageTable:
+def findings_table(found: Sequence[Finding]) -> tables.PageTable:
     """Returns a row for each finding; the CSV has one for each statement behind it."""
     shown = pd.DataFrame([_row(finding, _lead(finding)) for finding in found])
     columns = [
-        *(words(name, name) for name in ("Finding", "Verdict", "These weights")),
-        Column("Effect [bounds]", _effect),
-        words("n", "n"),
+        *tables.words(finding="Finding", verdict="Verdict", weights="These weights"),
+        tables.Column("Effect [bounds]", _effect),
+        *tables.words(n="n"),
     ]
     statements = [(finding, part) for finding in found for part in finding.statements]
     frame = pd.DataFrame([_record(*both) for both in statements])
-    return make_table("findings", "Verdict on each claim", columns, shown, frame)
+    return tables.table("findings", "Verdict on each claim", columns, shown, frame)
 
 
 def _lead(finding: Finding) -> Statement:
@@ -66,17 +64,17 @@ def _lead(finding: Finding) -> Statement:
 def _row(finding: Finding, lead: Statement) -> dict[str, object]:
     measured = lead.outcome.effect is not None
     return {
-        "Finding": f"{finding.id} {finding.title}",
-        "Verdict": finding.verdict,
-        "These weights": finding.these_weights,
+        "finding": f"{finding.id} {finding.title}",
+        "verdict": finding.verdict,
+        "weights": finding.these_weights,
         "effect": lead.outcome.effect,
         "bounds": estimate_text(lead),
         "n": lead.n.removeprefix("1 replicate, ") if measured else None,
     }
 
 
-def _effect(row: pd.Series) -> TableCell:
-    return TableCell(row["bounds"], "" if pd.isna(row["effect"]) else f"{row['effect']:.9g}")
+def _effect(row: pd.Series) -> tables.TableCell:
+    return tables.TableCell(row["bounds"], "" if pd.isna(row["effect"]) else f"{row['effect']:.9g}")
 
 
 def _record(finding: Finding, statement: Statement) -> dict[str, object]:

@@ -1,13 +1,15 @@
 """What the private records added: two models on the same records, in charts and a table."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
+from studies.report import tables
 from studies.report.forest import attack_entries, forest
 from studies.report.labels import METRIC_NAMES
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Legend, Pair, Section
+from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
-from studies.report.tables import ESTIMATE, PageTable, counts, estimate, make_table, names, words
 
 __all__ = ["comparison_table", "inherited"]
 
@@ -27,19 +29,20 @@ _CHARTS = {
 }
 
 
-def inherited(data: StudyData) -> Section:
-    """Returns differences and swap estimates under every attack."""
-    charts = []
+@section("inherited", "What was added", "What the private records added")
+def inherited(data: StudyData) -> Iterator[Part]:
+    """Yields differences and swap estimates under every attack."""
+    yield Legend("Attacks", attack_entries(data))
+    drawn = []
     for name, (metric, axis, null, title, caption) in _CHARTS.items():
         rows = data.comparison_rows(metric)
         if len(rows):
             rows = over_replicates(data, rows, ["attack"])
-            charts.append(Chart(name, forest(rows, "pair", axis, null), caption, title))
-    parts = (Legend("Attacks", attack_entries(data)), Pair(charts), comparison_table(data))
-    return Section("inherited", "What was added", "What the private records added", parts)
+            drawn.append(Chart(name, forest(rows, "pair", axis, null), caption, title))
+    yield from (Pair(drawn), comparison_table(data))
 
 
-def comparison_table(data: StudyData) -> PageTable:
+def comparison_table(data: StudyData) -> tables.PageTable:
     """Returns every comparison of two models on the same records."""
     frame = pd.concat([data.comparison_rows(metric) for metric in _METRICS])
     shown = frame.drop(columns="pair")
@@ -47,12 +50,12 @@ def comparison_table(data: StudyData) -> PageTable:
         shown = shown.assign(label_b=shown["run_b"].map(data.kinds))
     shown = over_replicates(data, shown, ["label_b", "attack", "metric"])
     columns = [
-        *names(data.notes, label="Model", label_b="Compared with"),
-        *(words("Attack", "attack"), words("Measure", "measure")),
-        estimate("Estimate"),
-        *counts(data.replicated),
+        *tables.words(data.notes, label="Model", label_b="Compared with"),
+        *tables.words(attack="Attack", measure="Measure"),
+        tables.estimate("Estimate"),
+        *tables.counts(data.replicated),
     ]
     shown = shown.assign(measure=shown["metric"].map(METRIC_NAMES))
     named = ["label", "run", "label_b", "run_b", "name", "params", "metric"]
     caption = "Comparisons of two models on the same records"
-    return make_table("comparisons", caption, columns, shown, frame[[*named, *ESTIMATE]])
+    return tables.table("comparisons", caption, columns, shown, frame[[*named, *tables.ESTIMATE]])

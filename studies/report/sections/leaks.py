@@ -6,27 +6,14 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from audits.membership.any_leak import MAX_T
+from studies.report import tables
 from studies.report.attack_notes import attack_notes
 from studies.report.charts import NEUTRAL
 from studies.report.forest import attack_entries, forest
 from studies.report.labels import METRIC_NAMES
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Legend, Part, Section, Text
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import ATTACK_NAMES, BLIND, StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    Column,
-    PageTable,
-    TableCell,
-    counts,
-    estimate,
-    estimate_cell,
-    make_table,
-    names,
-    number,
-    p_value,
-    words,
-)
 
 __all__ = ["any_leak_table", "blind_table", "leaks", "membership_table"]
 
@@ -54,29 +41,28 @@ sides it shows their luck, and elsewhere, where it lies right of chance, attacks
 records. *Not excluded*: neither a shift nor its absence is shown with so few records."""
 
 
-def leaks(data: StudyData) -> Section:
-    """Returns the attacks' estimates of each model, in a chart and in tables."""
-    parts: list[Part] = [Legend("Attacks", attack_entries(data))]
+@section("leaks", "Models", "Which model gives its records away")
+def leaks(data: StudyData) -> Iterator[Part]:
+    """Yields the attacks' estimates of each model, in a chart and in tables."""
+    yield Legend("Attacks", attack_entries(data))
     blind = data.blind_rows()
     if len(blind):
-        parts.append(Legend("Baseline", [(ATTACK_NAMES[BLIND], NEUTRAL, False)]))
+        yield Legend("Baseline", [(ATTACK_NAMES[BLIND], NEUTRAL, False)])
     aurocs = data.auroc_rows()
     aurocs = over_replicates(data, aurocs[aurocs["value"].notna()], ["attack"])
     if len(aurocs):
         behind = over_replicates(data, blind[blind["value"].notna()], ["attack"])
         spec = forest(aurocs, "label", "AUROC, private against held-out", 0.5, behind)
-        parts.append(Chart("attacks", spec, _ATTACKS))
-    parts += [membership_table(data), Text(_MEMBERSHIP, "caption")]
+        yield Chart("attacks", spec, _ATTACKS)
+    yield from (membership_table(data), Text(_MEMBERSHIP, "caption"))
     if (any_leak := any_leak_table(data)) is not None:
-        parts += [any_leak, Text(_MAX_T, "caption")]
-    parts.append(blind_table(data))
+        yield from (any_leak, Text(_MAX_T, "caption"))
+    yield blind_table(data)
     if len(blind):
-        parts.append(Text(_BLIND, "caption"))
-    heading = "Which model gives its records away"
-    return Section("leaks", "Models", heading, parts)
+        yield Text(_BLIND, "caption")
 
 
-def membership_table(data: StudyData) -> PageTable:
+def membership_table(data: StudyData) -> tables.PageTable:
     """Returns AUROC and TPR of every attack, private against held-out records.
 
     Of several replicates the means over them; what goes to CSV is every run's own figure.
@@ -90,23 +76,23 @@ def membership_table(data: StudyData) -> PageTable:
         wide = wide.merge(rows.rename(columns=renamed), on=key, how="left")
     notes = attack_notes(data)
 
-    def attack(row: pd.Series) -> TableCell:
+    def attack(row: pd.Series) -> tables.TableCell:
         note = notes.get((row["label"], row["attack"]))
-        return TableCell(f"{row['attack']} ({note})" if note else row["attack"])
+        return tables.TableCell(f"{row['attack']} ({note})" if note else row["attack"])
 
     columns = [
-        *names(data.notes, label="Model"),
-        Column("Attack", attack, numeric=False),
-        estimate("AUROC"),
+        *tables.words(data.notes, label="Model"),
+        tables.Column("Attack", attack, numeric=False),
+        tables.estimate("AUROC"),
         *(_tpr(metric) for metric in _TPR_METRICS),
-        *counts(data.replicated),
+        *tables.counts(data.replicated),
     ]
     identity = ["label", "run", "role", "technique", "size", "seed", "step", "name", "params"]
     rates = [f"{metric}_{end}" for metric in _TPR_METRICS for end in _ENDS]
     epsilon = [f"{metric}_value" for metric in _EPSILON_METRICS]
     caption = "Membership: private against held-out records, all tasks together"
-    frame = wide[[*identity, *ESTIMATE, *rates, *epsilon]]
-    return make_table("membership", caption, columns, _means(data, wide), frame)
+    frame = wide[[*identity, *tables.ESTIMATE, *rates, *epsilon]]
+    return tables.table("membership", caption, columns, _means(data, wide), frame)
 
 
 def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
@@ -123,20 +109,20 @@ def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
     return means
 
 
-def _tpr(metric: str) -> Column:
+def _tpr(metric: str) -> tables.Column:
     """A TPR, with the number of its replicates where some have too few records for it."""
 
-    def cell(row: pd.Series) -> TableCell:
-        shown = estimate_cell(row, f"{metric}_", style=".1%")
+    def cell(row: pd.Series) -> tables.TableCell:
+        shown = tables.estimate_cell(row, f"{metric}_", style=".1%")
         measured = row.get(f"{metric}_replicates")
         if measured is None or measured == row["replicates"] or pd.isna(row[f"{metric}_value"]):
             return shown
-        return TableCell(f"{shown.text} (R = {measured})", shown.key)
+        return tables.TableCell(f"{shown.text} (R = {measured})", shown.key)
 
-    return Column(METRIC_NAMES[metric], cell)
+    return tables.Column(METRIC_NAMES[metric], cell)
 
 
-def any_leak_table(data: StudyData) -> PageTable | None:
+def any_leak_table(data: StudyData) -> tables.PageTable | None:
     """Returns each model's max-T test over its attacks; of several replicates, how many reject."""
     rows = data.rows(audit="membership", population="private", metric=MAX_T)
     if not len(rows):
@@ -151,24 +137,24 @@ def any_leak_table(data: StudyData) -> PageTable | None:
     shown, columns = (
         rows.assign(strongest=rows["largest"].replace(ATTACK_NAMES)),
         [
-            words("Strongest attack", "strongest"),
-            number("Standardised AUROC", "value", ".2f"),
-            p_value("p (max-T)"),
-            *counts(False, attacks="Attacks", n_members="Private", n_nonmembers="Held out"),
+            *tables.words(strongest="Strongest attack"),
+            tables.number("Standardised AUROC", "value", ".2f"),
+            tables.p_value("p (max-T)"),
+            *tables.counts(False, attacks="Attacks", n_members="Private", n_nonmembers="Held out"),
         ],
     )
     if data.replicated:
         shown, columns = (
             pd.DataFrame(_rejections(data, rows)),
             [
-                *counts(False, runs="Runs", rejected=f"p at most {_LEVEL:g}"),
-                p_value("Smallest p", "smallest"),
-                p_value("Largest p", "largest"),
-                number("Attacks", "attacks"),
+                *tables.counts(False, runs="Runs", rejected=f"p at most {_LEVEL:g}"),
+                tables.p_value("Smallest p", "smallest"),
+                tables.p_value("Largest p", "largest"),
+                tables.number("Attacks", "attacks"),
             ],
         )
-    columns = [*names(data.notes, label="Model"), *columns]
-    return make_table("any_leak", caption, columns, shown, rows[named])
+    columns = [*tables.words(data.notes, label="Model"), *columns]
+    return tables.table("any_leak", caption, columns, shown, rows[named])
 
 
 def _rejections(data: StudyData, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
@@ -181,19 +167,18 @@ def _rejections(data: StudyData, rows: pd.DataFrame) -> Iterator[dict[str, objec
         }
 
 
-def blind_table(data: StudyData) -> PageTable:
+def blind_table(data: StudyData) -> tables.PageTable:
     """Returns what the text alone tells; models on the same records share a row."""
     frame = data.blind_rows()
     columns = [
-        *names(data.notes, models="Models"),
-        words("Shifted", "verdict"),
-        estimate("AUROC of the text alone"),
-        p_value(),
-        *counts(
+        *tables.words(data.notes, models="Models", verdict="Shifted"),
+        tables.estimate("AUROC of the text alone"),
+        tables.p_value(),
+        *tables.counts(
             False, needed="Records needed a side", n_members="Private", n_nonmembers="Held out"
         ),
     ]
-    key = [*ESTIMATE, "p_value", "needed"]
+    key = [*tables.ESTIMATE, "p_value", "needed"]
     groups = [same for _, same in frame.groupby(key, dropna=False, sort=False)]
     shown = [
         same.iloc[:1].assign(
@@ -203,8 +188,8 @@ def blind_table(data: StudyData) -> PageTable:
         for same in groups
     ]
     caption = "Baseline: what a reader of the text alone tells who has never seen a model"
-    named = frame[["label", "run", "shifted", "p_value", "needed", *ESTIMATE]]
-    return make_table("blind", caption, columns, _joined(shown), named)
+    named = frame[["label", "run", "shifted", "p_value", "needed", *tables.ESTIMATE]]
+    return tables.table("blind", caption, columns, _joined(shown), named)
 
 
 def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

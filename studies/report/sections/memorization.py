@@ -8,20 +8,11 @@ import pandas as pd
 
 from audits.memorization.exposure import CHANCE_BITS
 from studies.compare.decomposition import FEWEST_SEEDS
+from studies.report import tables
 from studies.report.charts import Spec, attack_colours, chart_spec, null_line, tooltips
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Pair, Part, Section, paragraphs
+from studies.report.parts import Chart, Pair, Part, Text, section
 from studies.report.study_data import ATTACK_NAMES, StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    PageTable,
-    estimate,
-    make_table,
-    names,
-    number,
-    p_value,
-    words,
-)
 
 __all__ = ["DISAGREEMENT", "memorization", "memorization_rows", "memorization_table"]
 
@@ -78,15 +69,16 @@ Mean exposure of planted canaries by how often the private split holds them, all
 line is a model that never met them: log2(e) = 1.44 bits."""
 
 
-def memorization(data: StudyData) -> Section:
-    """Returns the comparisons of memorization, and canaries, as far as measured."""
+@section("memorization", "Memorization", "Memorization, and whose")
+def memorization(data: StudyData) -> Iterator[Part]:
+    """Yields the comparisons of memorization, and canaries, as far as measured."""
     rows = memorization_rows(data)
-    parts: list[Part] = [*paragraphs([*_decided(rows), *_not_given(rows)]), *_charts(data, rows)]
+    yield from map(Text, (*_decided(rows), *_not_given(rows)))
+    yield from _charts(data, rows)
     rows = rows[~rows["name"].isin(DISAGREEMENT)]
     if len(rows):
         caption = "Memorization: comparisons of two models, and canaries"
-        parts.append(memorization_table(data, "memorization", caption, rows))
-    return Section("memorization", "Memorization", "Memorization, and whose", parts)
+        yield memorization_table(data, "memorization", caption, rows)
 
 
 def memorization_rows(data: StudyData) -> pd.DataFrame:
@@ -127,7 +119,9 @@ def _detail(params: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
 
 
-def memorization_table(data: StudyData, name: str, caption: str, rows: pd.DataFrame) -> PageTable:
+def memorization_table(
+    data: StudyData, name: str, caption: str, rows: pd.DataFrame
+) -> tables.PageTable:
     """Returns rows of memorization with what they compare and on which records."""
     shown = _means(data, rows)
     both = shown[["n_members", "n_nonmembers"]].astype(float)
@@ -138,15 +132,15 @@ def memorization_table(data: StudyData, name: str, caption: str, rows: pd.DataFr
         counts=[" + ".join(filter(None, pair)) for pair in text.to_numpy()],
     )
     columns = [
-        *names(data.notes, label="Model", label_b="Compared with"),
-        *(words("Records", "records"), words("Measure", "measure"), words("Of what", "detail")),
-        *(estimate("Estimate"), p_value()),
-        *([number("Replicates", "replicates")] if data.replicated else []),
-        number("Records counted", "counted", text="counts"),
+        *tables.words(data.notes, label="Model", label_b="Compared with"),
+        *tables.words(records="Records", measure="Measure", detail="Of what"),
+        *(tables.estimate("Estimate"), tables.p_value()),
+        *([tables.number("Replicates", "replicates")] if data.replicated else []),
+        tables.number("Records counted", "counted", text="counts"),
     ]
     named = ["label", "run", "label_b", "run_b", "population", "name", "params", "metric"]
-    frame = rows[[*named, *ESTIMATE[:3], "p_value", *ESTIMATE[3:]]]
-    return make_table(name, caption, columns, shown, frame)
+    frame = rows[[*named, *tables.ESTIMATE[:3], "p_value", *tables.ESTIMATE[3:]]]
+    return tables.table(name, caption, columns, shown, frame)
 
 
 def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +191,7 @@ def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | N
     """One line with its interval for every `line` of the rows."""
     lines = list(dict.fromkeys(rows["line"]))
     scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
-    base = alt.Chart(rows[["line", x, *ESTIMATE]]).encode(
+    base = alt.Chart(rows[["line", x, *tables.ESTIMATE]]).encode(
         x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
         color=alt.Color(
             "line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=3)

@@ -1,13 +1,15 @@
 """Methods, versions, commands."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 from markupsafe import Markup
 
 from studies.plan.cells import Cell
+from studies.report import tables
 from studies.report.labels import ROLE_NAMES
-from studies.report.parts import Fold, Pair, Section, Terms, Text
+from studies.report.parts import Fold, Pair, Part, Terms, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import PageTable, counts, make_table, names, number, words
 from studies.run.progress import duration_text
 
 __all__ = ["methods", "runs_table"]
@@ -35,24 +37,18 @@ _CAPTION = """\
 Every table is also in `report/tables/` as CSV; every record’s score is in `scores.parquet`."""
 
 
-def methods(data: StudyData) -> Section:
-    """Returns what was measured and with what, the runs, and their commands."""
+@section("methods", "Methods", "Methods, versions, commands", always=True)
+def methods(data: StudyData) -> Iterator[Part]:
+    """Yields what was measured and with what, the runs, and their commands."""
+    measured = Terms("What was measured", list(_TERMS.items()))
+    yield Pair((measured, Terms("With what", list(_versions(data).items()))))
+    yield runs_table(data)
     commands = [
         (data.labels[cell.alias], Markup("<pre><code>{}</code></pre>").format(cell.command))
         for cell in data.plan.cells
     ]
-    parts = (
-        Pair(
-            (
-                Terms("What was measured", list(_TERMS.items())),
-                Terms("With what", list(_versions(data).items())),
-            )
-        ),
-        runs_table(data),
-        Fold("Commands that reproduce each run", [Terms("", commands)]),
-        Text(_CAPTION, "caption"),
-    )
-    return Section("methods", "Methods", "Methods, versions, commands", parts, always=True)
+    yield Fold("Commands that reproduce each run", [Terms("", commands)])
+    yield Text(_CAPTION, "caption")
 
 
 def _versions(data: StudyData) -> dict[str, str]:
@@ -68,21 +64,20 @@ def _versions(data: StudyData) -> dict[str, str]:
     return {"study file": data.plan.source} | {name: "; ".join(all_) for name, all_ in seen.items()}
 
 
-def runs_table(data: StudyData) -> PageTable:
+def runs_table(data: StudyData) -> tables.PageTable:
     """Returns every planned run with its seeds, state and time."""
     frame = pd.DataFrame([_record(data, cell) for cell in data.plan.cells])
     columns = [
-        *names(data.notes, label="Model"),
-        *(words("Role", "spoken"), words("Network", "size"), words("State", "state")),
-        *counts(False, replicate="Replicate", seed="Seed", threads="Threads"),
-        number("Time", "seconds", text="time"),
+        *tables.words(data.notes, label="Model", spoken="Role", size="Network", state="State"),
+        *tables.counts(False, replicate="Replicate", seed="Seed", threads="Threads"),
+        tables.number("Time", "seconds", text="time"),
     ]
     shown = frame.assign(
         spoken=frame["role"].map(ROLE_NAMES),
         time=["" if pd.isna(own) else duration_text(own) for own in frame["seconds"]],
     )
     caption = "Runs, their seeds and the time they took"
-    return make_table("runs", caption, columns, shown, frame)
+    return tables.table("runs", caption, columns, shown, frame)
 
 
 def _record(data: StudyData, cell: Cell) -> dict[str, object]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from studies.report import tables
 from studies.report.heat_maps import AUROC_SHADE, Shade, heat_map
 from studies.report.over_replicates import FIGURE, figures_by, wide_figures
-from studies.report.parts import Chart, Fold, Pair, Section, Text
+from studies.report.parts import Chart, Fold, Pair, Part, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import PageTable, counts, estimate, make_table, words
 
 __all__ = ["objective_rows", "objective_table", "objectives"]
 
@@ -39,13 +39,14 @@ Objectives by responses. Over several replicates mean and Student’s t; of one 
 Every cell is exploratory: the findings above say what is shown of objectives and responses."""
 
 
-def objectives(data: StudyData) -> Section:
-    """Returns risk, its excess and utility, where the study has a product of techniques."""
-    heading = "Objectives by responses"
+@section("objectives", "Objectives", "Objectives by responses")
+def objectives(data: StudyData) -> Iterator[Part]:
+    """Yields risk, its excess and utility, where the study has a product of techniques."""
     frame = objective_rows(data)
     if not len(frame):
-        return Section("objectives", "Objectives", heading, ())
-    charts = [
+        return
+    yield Text(_TEXT)
+    drawn = [
         _map(frame, "auroc", AUROC_SHADE, "Risk", _RISK.format(data.primary_name)),
         _map(
             *(frame, "excess", Shade("Difference of AUROC", -1.0, 0.0, 1.0)),
@@ -58,10 +59,10 @@ def objectives(data: StudyData) -> Section:
         # The most useful is cold, the least useful warm: where a low risk costs usefulness, both
         # maps turn the same way.
         shade = Shade("ROUGE-L F1", high, (low + high) / 2, low)
-        charts.append(_map(frame, "rouge_l_f1", shade, "Utility", _ROUGE))
-    risk, *beside = [chart for chart in charts if chart is not None]
-    table = Fold("Figures with intervals and counts", [objective_table(frame)])
-    return Section("objectives", "Objectives", heading, (Text(_TEXT), risk, Pair(beside), table))
+        drawn.append(_map(frame, "rouge_l_f1", shade, "Utility", _ROUGE))
+    risk, *beside = [chart for chart in drawn if chart is not None]
+    yield from (risk, Pair(beside))
+    yield Fold("Figures with intervals and counts", [objective_table(frame)])
 
 
 def objective_rows(data: StudyData) -> pd.DataFrame:
@@ -106,13 +107,13 @@ def _map(frame: pd.DataFrame, measure: str, shade: Shade, title: str, caption: s
     return Chart(name, heat_map(rows, "source", shade, title="Responses"), caption, title)
 
 
-def objective_table(frame: pd.DataFrame) -> PageTable:
+def objective_table(frame: pd.DataFrame) -> tables.PageTable:
     """Returns a row per objective and source, every measure with its counts."""
     shown = [name for name in _TITLES if (frame["measure"] == name).any()]
     columns = [
-        *(words("Objective", "label"), words("Responses", "source")),
-        *(estimate(_TITLES[name], f"{name}_") for name in shown),
-        *counts(True),
+        *tables.words(label="Objective", source="Responses"),
+        *(tables.estimate(_TITLES[name], f"{name}_") for name in shown),
+        *tables.counts(True),
     ]
     wide = wide_figures(frame, ["label", *_KEY])
-    return make_table("objectives", _TABLE, columns, wide, frame[["measure", *_KEY, *FIGURE]])
+    return tables.table("objectives", _TABLE, columns, wide, frame[["measure", *_KEY, *FIGURE]])

@@ -1,16 +1,18 @@
 """What a probe of hidden states finds in a model beyond another, block by block."""
 
+from collections.abc import Iterator
+
 import altair as alt
 import pandas as pd
 
 from studies.compare.probe_differences import PROBE_DIFFERENCE
+from studies.report import tables
 from studies.report.charts import label_colours, legend_entries
 from studies.report.labels import ROLE_NAMES
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Legend, Part, Section, Text
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.sections.blocks import PLACE, block_column, depth_chart, placed, support_column
 from studies.report.study_data import StudyData
-from studies.report.tables import ESTIMATE, PageTable, estimate, make_table, names
 
 __all__ = ["probe_rows", "probes"]
 
@@ -25,26 +27,24 @@ AUROC of the hidden-state probe in a model minus that in the other, same block, 
 95% intervals, from permuted labels that both probes were fitted to anew."""
 
 
-def probes(data: StudyData) -> Section:
-    """Returns the probes' differences, where hidden states were probed."""
+@section("probes", "Probes", "Probe, beyond what another model tells")
+def probes(data: StudyData) -> Iterator[Part]:
+    """Yields the probes' differences, where hidden states were probed."""
     rows = probe_rows(data)
-    heading = "Probe, beyond what another model tells"
     if not len(rows):
-        return Section("probes", "Probes", heading, ())
+        return
     beyond = rows.loc[rows["lower"] > 0, ["run", "run_b"]].drop_duplicates()
     pairs = rows[["run", "run_b"]].drop_duplicates()
-    parts: list[Part] = [Text(_TEXT.format(len(beyond), len(pairs)))]
+    yield Text(_TEXT.format(len(beyond), len(pairs)))
     drawn = rows[rows["value"].notna()]
     drawn = over_replicates(data, drawn, ["compared", "params", *PLACE]).assign(banded=True)
     if len(drawn):
         colours = label_colours(data, data.kinds)
+        yield Legend("Models", legend_entries(colours, drawn["label"]))
         title = "Difference of AUROC"
         spec = depth_chart(drawn, "compared", colours, title, 0.0, alt.Scale())
-        parts += [
-            Legend("Models", legend_entries(colours, drawn["label"])),
-            Chart("block_probes", spec, _CHART),
-        ]
-    return Section("probes", "Probes", heading, [*parts, _table(data, rows)])
+        yield Chart("block_probes", spec, _CHART)
+    yield _table(data, rows)
 
 
 def probe_rows(data: StudyData) -> pd.DataFrame:
@@ -54,14 +54,14 @@ def probe_rows(data: StudyData) -> pd.DataFrame:
     return rows.assign(compared="Minus its " + rows["run_b"].map(roles).str.lower())
 
 
-def _table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+def _table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     kinds = {"label_b": rows["run_b"].map(data.kinds)} if data.replicated else {}
     shown = over_replicates(data, rows.assign(**kinds), ["label_b", "params", *PLACE])
     columns = [
-        *names(data.notes, label="Model", label_b="Compared with"),
-        *(block_column(), estimate("Difference of AUROC"), support_column(data)),
+        *tables.words(data.notes, label="Model", label_b="Compared with"),
+        *(block_column(), tables.estimate("Difference of AUROC"), support_column(data)),
     ]
     named = ["label", "run", "label_b", "run_b", "name", "params", *PLACE]
-    frame = rows[[*named, *ESTIMATE[:3], "p_value", *ESTIMATE[3:], "shifted"]]
+    frame = rows[[*named, *tables.ESTIMATE[:3], "p_value", *tables.ESTIMATE[3:], "shifted"]]
     caption = "Probe of hidden states: differences of two models"
-    return make_table("block_probes", caption, columns, shown, frame)
+    return tables.table("block_probes", caption, columns, shown, frame)

@@ -6,6 +6,7 @@ The figures are facts of "Membership and Memorization in LLM Knowledge Distillat
 """
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -18,31 +19,9 @@ from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS
 from studies.compare.memorization import HELD_OUT, PRIVATE
 from studies.compare.primary_attack import REFERENCE
 from studies.plan.cells import Cell
-from studies.report.charts import (
-    NEUTRAL,
-    Colours,
-    Spec,
-    label_colour,
-    label_colours,
-    legend_entries,
-    panels_spec,
-    tooltips,
-)
-from studies.report.parts import Chart, Legend, Part, Section, Text
+from studies.report import charts, tables
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    Column,
-    PageTable,
-    TableCell,
-    counts,
-    estimate,
-    estimate_cell,
-    make_table,
-    names,
-    number,
-    words,
-)
 
 __all__ = ["AS_RELEASED", "CORRECTED", "published", "published_rows", "published_table"]
 
@@ -110,24 +89,21 @@ _UTILITY = "rouge_l_f1"
 Figures = dict[str, dict[str, float | dict[str, float]]]
 
 
-def published(data: StudyData) -> Section:
-    """Returns our figures beside published ones, where the study matches."""
-    heading = "Published figures beside ours"
+@section("published", "Published figures", "Published figures beside ours")
+def published(data: StudyData) -> Iterator[Part]:
+    """Yields our figures beside published ones, where the study matches."""
     rows = published_rows(data)
     if not len(rows):
-        return Section("published", "Published figures", heading, ())
-    parts: list[Part] = [Text(_TEXT.format(source=_facts()["source"]))]
+        return
+    yield Text(_TEXT.format(source=_facts()["source"]))
     # Next to a teacher's, students' figures would lie on one spot.
     aurocs = rows[(rows["metric"] == "auroc") & (rows["role"] != "teacher")]
     if len(aurocs):
-        colours = label_colours(data)
+        colours = charts.label_colours(data)
         like = (aurocs["training"] == AS_RELEASED) & (aurocs["statistic"] == AS_RELEASED)
-        parts += [
-            Legend("Runs", legend_entries(colours, aurocs["label"])),
-            Chart("published", _chart(aurocs.assign(like=like), colours), _CHART, "AUROC"),
-        ]
-    parts += [published_table(data, rows), Text(_CAPTION, "caption")]
-    return Section("published", "Published figures", heading, parts)
+        yield Legend("Runs", charts.legend_entries(colours, aurocs["label"]))
+        yield Chart("published", _chart(aurocs.assign(like=like), colours), _CHART, "AUROC")
+    yield from (published_table(data, rows), Text(_CAPTION, "caption"))
 
 
 def published_rows(data: StudyData) -> pd.DataFrame:
@@ -229,31 +205,31 @@ def _presets(cell: Cell) -> list[PurePosixPath]:
     return [path for path in _fragments(cell) if path.parent.name == "as_released"]
 
 
-def published_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+def published_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     """Returns our figures beside published ones."""
     columns = [
-        *names(data.notes, label="Model"),
-        *(words(name.capitalize(), name) for name in ("measure", "training", "statistic")),
-        *(estimate("Ours"), number("Published", "published", ".4g")),
-        Column("Ours − published", _difference),
-        *counts(False),
+        *tables.words(data.notes, label="Model", measure="Measure"),
+        *tables.words(training="Training", statistic="Statistic"),
+        *(tables.estimate("Ours"), tables.number("Published", "published", ".4g")),
+        tables.Column("Ours − published", _difference),
+        *tables.counts(False),
     ]
     named = ["label", "run", "measure", "training", "statistic", "published", "name", "params"]
-    frame = rows[[*named, "metric", *ESTIMATE]]
-    return make_table("published", "Ours and published", columns, rows, frame)
+    frame = rows[[*named, "metric", *tables.ESTIMATE]]
+    return tables.table("published", "Ours and published", columns, rows, frame)
 
 
-def _difference(row: pd.Series) -> TableCell:
-    return estimate_cell(row[["value", "lower", "upper"]] - row["published"], style="+.3f")
+def _difference(row: pd.Series) -> tables.TableCell:
+    return tables.estimate_cell(row[["value", "lower", "upper"]] - row["published"], style="+.3f")
 
 
-def _chart(rows: pd.DataFrame, colours: Colours) -> Spec:
+def _chart(rows: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
     labels = list(dict.fromkeys(rows["label"]))
-    columns = ["label", "measure", "training", "statistic", "published", "like", *ESTIMATE]
+    columns = ["label", "measure", "training", "statistic", "published", "like", *tables.ESTIMATE]
     base = alt.Chart(rows[columns]).encode(
         x=alt.X("published:Q", title="Published").scale(zero=False, padding=14),
-        color=label_colour(labels, colours),
-        tooltip=tooltips(
+        color=charts.label_colour(labels, colours),
+        tooltip=charts.tooltips(
             *(("label:N", "Run"), ("published:Q", "Published", ".2f")),
             *(("training:N", "Training"), ("statistic:N", "Statistic")),
         ),
@@ -269,9 +245,9 @@ def _chart(rows: pd.DataFrame, colours: Colours) -> Spec:
         ),
     )
     equal = base.mark_line(strokeDash=[4, 4], strokeWidth=1).encode(
-        x="published:Q", y="published:Q", color=alt.value(NEUTRAL)
+        x="published:Q", y="published:Q", color=alt.value(charts.NEUTRAL)
     )
     layer = alt.LayerChart(layer=[equal, bars, points]).properties(width=280, height=230)
     facet = alt.Facet("measure:N", title=None, sort=list(dict.fromkeys(rows["measure"])))
     chart = layer.facet(facet=facet, columns=3).resolve_axis(x="independent")
-    return panels_spec(chart)
+    return charts.panels_spec(chart)

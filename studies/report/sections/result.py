@@ -6,6 +6,7 @@ that too often: in a tenth of the studies, with six equal techniques and five re
 intervals of all of them hold at once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from common.wording import estimate_text, interval_text
 from studies.claims.records import membership_sample
 from studies.compare.comparisons import swap_of_runs
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Cards, Section, Text
+from studies.report.parts import Cards, Part, Text, section
 from studies.report.study_data import StudyData
 
 __all__ = ["WorstSwap", "cards", "headline", "result", "worst_swap"]
@@ -31,20 +32,21 @@ replicates (Student’s t), counts of records the fewest of any. `tables/*.csv` 
 every run."""
 
 
-def result(data: StudyData) -> Section:
-    """Returns the headline and its figures."""
-    parts: list[Text | Cards] = [Text(headline(data), "headline")]
+@section("result", "Result", always=True)
+def result(data: StudyData) -> Iterator[Part]:
+    """Yields the headline and its figures."""
+    yield Text(headline(data), "headline")
     shown = cards(data)
     if shown:
         several = data.replicated and data.n_replicates > 1
         about = _SEVERAL.format(n=data.n_replicates) if several else _ONE
-        caption = (
+        yield Cards(shown)
+        yield Text(
             f"AUROC of the attack *{data.primary_name}*: how often a private record outranks one "
             "that was held out. 0.5 is a coin toss, 1 is certainty. Each card’s interval is that "
-            f"of its figure alone.{about}"
+            f"of its figure alone.{about}",
+            "caption",
         )
-        parts += [Cards(shown), Text(caption, "caption")]
-    return Section("result", "Result", "Result", parts, always=True)
 
 
 def headline(data: StudyData) -> str:

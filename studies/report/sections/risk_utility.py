@@ -17,29 +17,9 @@ from audits.statistics import replicate_mean
 from studies.claims.matching import Curve, membership_curve, risk_at
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.plan.cells import Cell
-from studies.report.charts import (
-    Colours,
-    Spec,
-    chart_spec,
-    in_panels,
-    label_colour,
-    label_colours,
-    legend_entries,
-    null_rule,
-    tooltips,
-)
-from studies.report.parts import Chart, Legend, Part, Section, Text
+from studies.report import charts, tables
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import (
-    Column,
-    PageTable,
-    TableCell,
-    estimate_cell,
-    make_table,
-    names,
-    number,
-    words,
-)
 
 __all__ = ["Area", "StudentCurve", "area_between", "curve_areas", "risk_utility", "student_curves"]
 
@@ -104,21 +84,19 @@ class Area:
         return f"interval over replicates{left_out}"
 
 
-def risk_utility(data: StudyData) -> Section:
-    """Returns the curves, and the area between those of every two techniques."""
+@section("risk_utility", "Risk at equal utility", "Risk at equal utility, along training")
+def risk_utility(data: StudyData) -> Iterator[Part]:
+    """Yields the curves, and the area between those of every two techniques."""
     curves = student_curves(data)
-    parts: list[Part] = []
     if curves:
-        colours = label_colours(data)
-        parts = [
-            Legend("Runs", legend_entries(colours, [data.labels[c.cell.alias] for c in curves])),
-            Chart("risk_utility", _chart(data, curves, colours), _CURVES.format(data.primary_name)),
-        ]
+        colours = charts.label_colours(data)
+        labels = [data.labels[curve.cell.alias] for curve in curves]
+        yield Legend("Runs", charts.legend_entries(colours, labels))
+        caption = _CURVES.format(data.primary_name)
+        yield Chart("risk_utility", _chart(data, curves, colours), caption)
     areas = curve_areas(curves)
     if areas:
-        parts += [_table(data, areas), Text(_AREAS.format(data.primary_name), "caption")]
-    heading = "Risk at equal utility, along training"
-    return Section("risk_utility", "Risk at equal utility", heading, parts)
+        yield from (_table(data, areas), Text(_AREAS.format(data.primary_name), "caption"))
 
 
 def student_curves(data: StudyData) -> list[StudentCurve]:
@@ -201,27 +179,29 @@ def _interval(values: list[float]) -> tuple[float, float, float]:
     return mean.value, *ends
 
 
-def _table(data: StudyData, areas: Sequence[Area]) -> PageTable:
+def _table(data: StudyData, areas: Sequence[Area]) -> tables.PageTable:
     frame = pd.DataFrame(map(asdict, areas)).assign(attack=data.primary[0])
     shown = frame.assign(reading=[area.reading for area in areas])
 
-    def difference(row: pd.Series) -> TableCell:
+    def difference(row: pd.Series) -> tables.TableCell:
         if pd.isna(row["value"]):
-            return TableCell("no common range", "")
-        return estimate_cell(row, style="+.3f")
+            return tables.TableCell("no common range", "")
+        return tables.estimate_cell(row, style="+.3f")
 
+    size = {"size": "Size"} if len(frame[["family", "size"]].drop_duplicates()) > 1 else {}
     columns = [
-        *([words("Size", "size")] if len(frame[["family", "size"]].drop_duplicates()) > 1 else []),
-        *names(data.notes, first="Technique", second="Compared with"),
-        Column("Mean difference of risk", difference),
-        number("Common range (nats)", "width", ".3f"),
-        number("Replicates", "replicates"),
-        words("Read as", "reading"),
+        *tables.words(data.notes, **size, first="Technique", second="Compared with"),
+        tables.Column("Mean difference of risk", difference),
+        tables.number("Common range (nats)", "width", ".3f"),
+        tables.number("Replicates", "replicates"),
+        *tables.words(reading="Read as"),
     ]
-    return make_table("risk_utility", "Area between two techniques’ curves", columns, shown, frame)
+    return tables.table(
+        "risk_utility", "Area between two techniques’ curves", columns, shown, frame
+    )
 
 
-def _chart(data: StudyData, curves: Sequence[StudentCurve], colours: Colours) -> Spec:
+def _chart(data: StudyData, curves: Sequence[StudentCurve], colours: charts.Colours) -> charts.Spec:
     """The curves, a panel per family and size where there are several."""
     rows = pd.DataFrame(
         [
@@ -241,8 +221,8 @@ def _chart(data: StudyData, curves: Sequence[StudentCurve], colours: Colours) ->
         y=alt.Y("risk:Q", title=f"Swap estimate ({data.primary_name})").scale(
             zero=False, padding=16, nice=False
         ),
-        color=label_colour(list(dict.fromkeys(rows["label"])), colours),
-        tooltip=tooltips(
+        color=charts.label_colour(list(dict.fromkeys(rows["label"])), colours),
+        tooltip=charts.tooltips(
             *(("label:N", "Run"), ("checkpoint:Q", "Checkpoint")),
             *(("nll:Q", "Nats per token", ".3f"), ("risk:Q", "Swap estimate", ".3f")),
             estimate=False,
@@ -250,7 +230,7 @@ def _chart(data: StudyData, curves: Sequence[StudentCurve], colours: Colours) ->
     )
     line = base.mark_line(strokeWidth=2).encode(order="checkpoint:Q")
     points = base.mark_point(filled=True, size=55, opacity=1)
-    layer = alt.LayerChart(layer=[null_rule(base, 0.5), line, points])
+    layer = alt.LayerChart(layer=[charts.null_rule(base, 0.5), line, points])
     if rows["panel"].nunique() == 1:
-        return chart_spec(layer, height=300)
-    return in_panels(layer, "panel", rows["panel"], (280, 220), independent=True)
+        return charts.chart_spec(layer, height=300)
+    return charts.in_panels(layer, "panel", rows["panel"], (280, 220), independent=True)

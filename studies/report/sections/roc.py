@@ -1,6 +1,6 @@
 """ROC curves of every kind of run under a chosen attack, on linear and on logarithmic axes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import altair as alt
 import numpy as np
@@ -8,18 +8,8 @@ import pandas as pd
 
 from audits.membership.roc import roc_points
 from studies.compare.comparisons import AttackScores
-from studies.report.charts import (
-    NEUTRAL,
-    Colours,
-    Spec,
-    chart_spec,
-    label_colour,
-    label_colours,
-    label_dash,
-    legend_entries,
-    tooltips,
-)
-from studies.report.parts import Chart, Choice, Legend, Pair, Section
+from studies.report import charts
+from studies.report.parts import Chart, Choice, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
 
 __all__ = ["mean_roc", "roc", "roc_rows", "thinned_roc"]
@@ -33,23 +23,18 @@ The same on logarithmic axes. An attacker who must not be wrong works at the lef
 one held-out record."""
 
 
-def roc(data: StudyData) -> Section:
-    """Returns the curves, and the choice of the attack."""
+@section("roc", "ROC curves")
+def roc(data: StudyData) -> Iterator[Part]:
+    """Yields the curves, and the choice of the attack."""
     rows = roc_rows(data)
     if not len(rows):
-        return Section("roc", "ROC curves", "ROC curves", ())
-    colours = label_colours(data, data.kinds)
-    attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
-    charts = (
-        Chart("roc", _curves(rows, colours, log=False), _LINEAR, "Linear"),
-        Chart("roc_log", _curves(rows, colours, log=True), _LOG, "Logarithmic"),
-    )
-    parts = (
-        Choice("Attack", "attack", attacks),
-        Legend("Runs", legend_entries(colours)),
-        Pair(charts),
-    )
-    return Section("roc", "ROC curves", "ROC curves", parts)
+        return
+    colours = charts.label_colours(data, data.kinds)
+    yield Choice("Attack", "attack", list(dict.fromkeys(data.auroc_rows()["attack"])))
+    yield Legend("Runs", charts.legend_entries(colours))
+    linear = Chart("roc", _curves(rows, colours, log=False), _LINEAR, "Linear")
+    log = Chart("roc_log", _curves(rows, colours, log=True), _LOG, "Logarithmic")
+    yield Pair((linear, log))
 
 
 def roc_rows(data: StudyData) -> pd.DataFrame:
@@ -112,7 +97,7 @@ def mean_roc(sides: Sequence[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
     return pd.DataFrame({"fpr": fpr, "tpr": np.mean(curves, axis=0)})
 
 
-def _curves(rows: pd.DataFrame, colours: Colours, *, log: bool) -> Spec:
+def _curves(rows: pd.DataFrame, colours: charts.Colours, *, log: bool) -> charts.Spec:
     """Curves of the attack that the parameter `attack` names, which the page sets."""
     shown = rows[(rows["fpr"] > 0) & (rows["tpr"] > 0)] if log else rows
     low = float(shown[["fpr", "tpr"]].min().min()) if log else 0.0
@@ -128,10 +113,10 @@ def _curves(rows: pd.DataFrame, colours: Colours, *, log: bool) -> Spec:
         .encode(
             x=alt.X("fpr:Q", title="False positive rate", scale=scale, axis=axis),
             y=alt.Y("tpr:Q", title="True positive rate", scale=scale, axis=axis),
-            color=label_colour(labels, colours),
-            strokeDash=label_dash(labels, colours),
+            color=charts.label_colour(labels, colours),
+            strokeDash=charts.label_dash(labels, colours),
             order="fpr:Q",
-            tooltip=tooltips(
+            tooltip=charts.tooltips(
                 *(("label:N", "Run"), ("fpr:Q", "FPR", ".2%"), ("tpr:Q", "TPR", ".2%")),
                 *(("n_members:Q", "Members"), ("n_nonmembers:Q", "Non-members")),
                 estimate=False,
@@ -142,7 +127,7 @@ def _curves(rows: pd.DataFrame, colours: Colours, *, log: bool) -> Spec:
     points = pd.DataFrame({"fpr": [low, 1.0], "tpr": [low, 1.0]})
     chance = (
         alt.Chart(points)
-        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=NEUTRAL)
+        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=charts.NEUTRAL)
         .encode(x="fpr:Q", y="tpr:Q")
     )
-    return chart_spec(alt.layer(chance, lines).add_params(attack), height=340)
+    return charts.chart_spec(alt.layer(chance, lines).add_params(attack), height=340)

@@ -8,22 +8,13 @@ import pandas as pd
 from studies.compare.memorization import TOKEN_ACCURACY
 from studies.compare.task_rows import EQUAL_LENGTHS, RESPONSE_TOKENS
 from studies.plan.cells import Cell
+from studies.report import tables
 from studies.report.charts import Spec, chart_spec, label_colours, null_line, tooltips
 from studies.report.heat_maps import heat_map
 from studies.report.labels import ROLE_NAMES
 from studies.report.over_replicates import FIGURE, figure_of, over_replicates, wide_figures
-from studies.report.parts import Chart, Fold, Pair, Part, Section, Text
+from studies.report.parts import Chart, Fold, Pair, Part, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    PageTable,
-    counts,
-    estimate,
-    make_table,
-    names,
-    number,
-    words,
-)
 
 __all__ = ["task_figures", "task_table", "tasks"]
 
@@ -63,34 +54,36 @@ responses have {tokens} tokens in the mean; of all records it is {all_tokens}. W
 difference between tasks is not one of length."""
 
 
-def tasks(data: StudyData) -> Section:
-    """Returns risk and memorization by task, and what the teacher adds to both."""
+@section("tasks", "Tasks", "By task")
+def tasks(data: StudyData) -> Iterator[Part]:
+    """Yields risk and memorization by task, and what the teacher adds to both."""
     frame = task_figures(data)
     measured = frame[frame["value"].notna()]
-    parts: list[Part] = [Text(_sentence(frame))] if len(measured) else []
+    if len(measured):
+        yield Text(_sentence(frame))
     colours = label_colours(data)
     by_label = {label: colours[data.labels[cell.alias]][0] for cell, label in _labels(data)}
     for pair in _PAIRS:
-        charts = []
+        drawn = []
         for name in pair:
             _, _, axis, null, title, caption = _MEASURES[name]
             rows = measured[measured["measure"] == name]
             if len(rows):
                 spec = _intervals(rows, by_label, axis, null)
-                charts.append(Chart(name, spec, caption.format(data.primary_name), title))
-        parts += [Pair(charts)] if charts else []
+                drawn.append(Chart(name, spec, caption.format(data.primary_name), title))
+        if drawn:
+            yield Pair(drawn)
     if len(frame):
         summary = "Figures at equal numbers and lengths, with intervals and counts"
-        parts.append(Fold(summary, [_equal_table(data, frame)]))
+        yield Fold(summary, [_equal_table(data, frame)])
     whole = _task_rows(data)
     whole = whole[whole["value"].notna()]
     if len(whole):
         rows = over_replicates(data, whole.assign(task=_spoken(whole["task"])), ["task"])
         spec = heat_map(rows, "task", order=sorted(rows["task"].unique()))
         title = "All records of each task" if len(measured) else ""
-        parts.append(Chart("tasks", spec, _MAP.format(data.primary_name), title))
-    parts.append(Fold("Figures with intervals and counts", [task_table(data)]))
-    return Section("tasks", "Tasks", "By task", parts)
+        yield Chart("tasks", spec, _MAP.format(data.primary_name), title)
+    yield Fold("Figures with intervals and counts", [task_table(data)])
 
 
 def task_figures(data: StudyData) -> pd.DataFrame:
@@ -186,23 +179,25 @@ def _intervals(rows: pd.DataFrame, colours: Mapping[str, str], title: str, null:
     return chart_spec(alt.layer(null_line(null), bars, points), height=height)
 
 
-def _equal_table(data: StudyData, frame: pd.DataFrame) -> PageTable:
+def _equal_table(data: StudyData, frame: pd.DataFrame) -> tables.PageTable:
     """A row per model and task, every measure with its counts."""
     shown = wide_figures(frame.assign(spoken=_spoken(frame["task"])), ["label", "task"])
     measures = {name: axis for name, (_, _, axis, *_) in _MEASURES.items()}
     columns = [
-        *names(data.notes, label="Model"),
-        words("Task", "spoken"),
+        *tables.words(data.notes, label="Model", spoken="Task"),
         *(
-            estimate(axis, f"{name}_")
+            tables.estimate(axis, f"{name}_")
             for name, axis in measures.items()
             if (frame["measure"] == name).any()
         ),
-        *counts(True),
-        *(number("Tokens, matched", "tokens", ",.1f"), number("Tokens, all", "all_tokens", ",.1f")),
+        *tables.counts(True),
+        *(
+            tables.number("Tokens, matched", "tokens", ",.1f"),
+            tables.number("Tokens, all", "all_tokens", ",.1f"),
+        ),
     ]
     caption = "Tasks at equal numbers of records and lengths of responses"
-    return make_table("task_differences", caption, columns, shown, frame)
+    return tables.table("task_differences", caption, columns, shown, frame)
 
 
 def _task_rows(data: StudyData) -> pd.DataFrame:
@@ -214,14 +209,16 @@ def _task_rows(data: StudyData) -> pd.DataFrame:
     return rows[rows["task"].notna()].drop_duplicates(["run", "task"])
 
 
-def task_table(data: StudyData) -> PageTable:
+def task_table(data: StudyData) -> tables.PageTable:
     """Returns membership by task, on all records."""
     frame = _task_rows(data)
     shown = over_replicates(data, frame, ["task"])
     columns = [
-        *names(data.notes, label="Model"),
-        *(words("Task", "spoken"), estimate("AUROC"), *counts(data.replicated)),
+        *tables.words(data.notes, label="Model", spoken="Task"),
+        *(tables.estimate("AUROC"), *tables.counts(data.replicated)),
     ]
     shown = shown.assign(spoken=_spoken(shown["task"].astype(str)))
     named = ["label", "run", "task", "name", "params"]
-    return make_table("tasks", "Membership by task", columns, shown, frame[[*named, *ESTIMATE]])
+    return tables.table(
+        "tasks", "Membership by task", columns, shown, frame[[*named, *tables.ESTIMATE]]
+    )

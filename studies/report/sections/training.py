@@ -1,25 +1,16 @@
 """During training: how leakage and memorization grow, validation by validation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import altair as alt
 import pandas as pd
 
 from studies.claims.figures import GAP_PARAMS
+from studies.report import tables
 from studies.report.charts import banded_curves, in_panels, label_colours, legend_entries
 from studies.report.labels import METRIC_NAMES
-from studies.report.parts import Chart, Fold, Legend, Part, Section
+from studies.report.parts import Chart, Fold, Legend, Part, section
 from studies.report.study_data import StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    PageTable,
-    counts,
-    estimate,
-    make_table,
-    names,
-    number,
-    words,
-)
 
 __all__ = ["training", "training_rows", "training_table"]
 
@@ -41,22 +32,23 @@ _TEACHERS = ("teacher", "counterfactual_teacher")
 _WIDTHS = {2: 430, 3: 280, 4: 200}
 
 
-def training(data: StudyData) -> Section:
-    """Returns a chart for each measure with rows, a panel for each technique and size."""
+@section("training", "During training")
+def training(data: StudyData) -> Iterator[Part]:
+    """Yields a chart for each measure with rows, a panel for each technique and size."""
     rows = training_rows(data)
     if not len(rows):
-        return Section("training", "During training", "During training", ())
+        return
     colours = label_colours(data)
+    yield Legend("Runs", legend_entries(colours, rows["label"]))
     n_sizes = sum(map(len, data.sizes.values()))
     columns = n_sizes if n_sizes in _WIDTHS else 3
     x = alt.X("step:Q", title="Updates").scale(domainMin=0, padding=6)
     x = x.axis(tickCount=4, grid=False, format="d")
     lines = (("label:N", "Run"), ("step:Q", "Update"))
-    charts = []
     for metric, (name, axis, null, title, caption) in _CHARTS.items():
         chosen = rows[rows["metric"] == metric]
         if len(chosen):
-            frame = chosen[["label", "panel", "step", *ESTIMATE]].assign(banded=True)
+            frame = chosen[["label", "panel", "step", *tables.ESTIMATE]].assign(banded=True)
             layer = banded_curves(frame, x, colours, axis, null, lines, alt.Scale(zero=False))
             # Runs of other techniques take other numbers of updates.
             spec = in_panels(
@@ -64,11 +56,8 @@ def training(data: StudyData) -> Section:
                 columns=columns,
                 independent=True,
             )
-            charts.append(Chart(name, spec, caption.format(data.primary_name), title))
-    legend = Legend("Runs", legend_entries(colours, rows["label"]))
-    table = Fold("Figures with intervals and counts", [training_table(data, rows)])
-    parts: list[Part] = [legend, *charts, table]
-    return Section("training", "During training", "During training", parts)
+            yield Chart(name, spec, caption.format(data.primary_name), title)
+    yield Fold("Figures with intervals and counts", [training_table(data, rows)])
 
 
 def training_rows(data: StudyData) -> pd.DataFrame:
@@ -107,13 +96,12 @@ def _panels(data: StudyData) -> Mapping[str, str]:
     return {alias: panel for *_, alias, panel in sorted(ordered, key=lambda entry: entry[:2])}
 
 
-def training_table(data: StudyData, rows: pd.DataFrame) -> PageTable:
+def training_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     """Returns every point of the curves with interval and counts."""
     columns = [
-        *names(data.notes, label="Model"),
-        words("Measure", "measure"),
-        *(number("Update", "step"), estimate("Estimate"), *counts(False)),
+        *tables.words(data.notes, label="Model", measure="Measure"),
+        *(tables.number("Update", "step"), tables.estimate("Estimate"), *tables.counts(False)),
     ]
     shown = rows.assign(measure=rows["metric"].map(_MEASURES))
-    frame = rows[["label", "run", "name", "params", "metric", "step", *ESTIMATE]]
-    return make_table("training", "Leakage at every validation", columns, shown, frame)
+    frame = rows[["label", "run", "name", "params", "metric", "step", *tables.ESTIMATE]]
+    return tables.table("training", "Leakage at every validation", columns, shown, frame)

@@ -1,31 +1,15 @@
 """Risk beside utility: AUROC of the primary attack, ROUGE-L and perplexity of every run."""
 
+from collections.abc import Iterator
+
 import altair as alt
 import pandas as pd
 
-from studies.report.charts import (
-    Colours,
-    Spec,
-    chart_spec,
-    label_colour,
-    label_colours,
-    legend_entries,
-    null_line,
-    tooltips,
-)
+from studies.report import charts, tables
 from studies.report.labels import METRIC_NAMES
 from studies.report.over_replicates import over_replicates
-from studies.report.parts import Chart, Legend, Pair, Section
+from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
-from studies.report.tables import (
-    ESTIMATE,
-    PageTable,
-    counts,
-    estimate,
-    make_table,
-    names,
-    words,
-)
 
 __all__ = ["mean_utility", "utility", "utility_rows", "utility_table"]
 
@@ -37,11 +21,13 @@ Further to the left: unseen responses surprise the model less. Only records of *
 every run; a counterfactual teacher was trained on the held-out ones."""
 
 
-def utility(data: StudyData) -> Section:
-    """Returns the runs by risk and utility, and the table of utility."""
-    colours = label_colours(data, data.kinds)
+@section("utility", "Risk and utility", "Risk beside utility")
+def utility(data: StudyData) -> Iterator[Part]:
+    """Yields the runs by risk and utility, and the table of utility."""
+    colours = charts.label_colours(data, data.kinds)
     rows = utility_rows(data)
-    charts = []
+    yield Legend("Runs", charts.legend_entries(colours))
+    drawn = []
     for name, measure, axis, caption, title in (
         ("rouge", "rouge_l_f1", "ROUGE-L F1", _ROUGE, "AUROC and ROUGE-L"),
         ("perplexity", "perplexity", "Perplexity (log scale)", _PERPLEXITY, "AUROC and perplexity"),
@@ -51,9 +37,8 @@ def utility(data: StudyData) -> Section:
             records = " and ".join(sorted(set(chosen["measured_on"])))
             means, log = mean_utility(data, chosen), measure == "perplexity"
             spec = _chart(means, colours, f"{axis}, {records} records", log=log)
-            charts.append(Chart(name, spec, caption.format(data.primary_name), title))
-    parts = (Legend("Runs", legend_entries(colours)), Pair(charts), utility_table(data))
-    return Section("utility", "Risk and utility", "Risk beside utility", parts)
+            drawn.append(Chart(name, spec, caption.format(data.primary_name), title))
+    yield from (Pair(drawn), utility_table(data))
 
 
 def utility_rows(data: StudyData) -> pd.DataFrame:
@@ -88,7 +73,7 @@ def mean_utility(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
     return means.merge(used, on="label")
 
 
-def utility_table(data: StudyData) -> PageTable:
+def utility_table(data: StudyData) -> tables.PageTable:
     """Returns every run's utility."""
     frame = utility_rows(data)
     shown = frame.assign(
@@ -99,30 +84,29 @@ def utility_table(data: StudyData) -> PageTable:
     )
     shown = over_replicates(data, shown, ["measure"]).replace({"measure": METRIC_NAMES})
     columns = [
-        *names(data.notes, label="Model"),
-        words("Measure", "measure"),
-        estimate("Value"),
-        *counts(data.replicated, n_members="Records"),
+        *tables.words(data.notes, label="Model", measure="Measure"),
+        tables.estimate("Value"),
+        *tables.counts(data.replicated, n_members="Records"),
     ]
     used = ["utility", "utility_lower", "utility_upper", "utility_n"]
-    return make_table(
+    return tables.table(
         "utility", "Utility", columns, shown, frame[["label", "run", "measure", *used]]
     )
 
 
-def _chart(rows: pd.DataFrame, colours: Colours, title: str, *, log: bool) -> Spec:
+def _chart(rows: pd.DataFrame, colours: charts.Colours, title: str, *, log: bool) -> charts.Spec:
     """AUROC with interval against a utility measure, one mark per run."""
     labels = list(dict.fromkeys(rows["label"]))
     scale = {"type": "log"} if log else {"zero": False}
-    base = alt.Chart(rows[["label", "utility", "utility_n", *ESTIMATE]]).encode(
+    base = alt.Chart(rows[["label", "utility", "utility_n", *tables.ESTIMATE]]).encode(
         x=alt.X(
             "utility:Q",
             title=title,
             scale=alt.Scale(padding=24, nice=False, **scale),
             axis=alt.Axis(tickCount=5, format="~s" if log else ".2~f"),
         ),
-        color=label_colour(labels, colours),
-        tooltip=tooltips(
+        color=charts.label_colour(labels, colours),
+        tooltip=charts.tooltips(
             *(("label:N", "Run"), ("utility:Q", title, ".4~g")),
             ("utility_n:Q", "Records (utility)"),
         ),
@@ -135,4 +119,4 @@ def _chart(rows: pd.DataFrame, colours: Colours, title: str, *, log: bool) -> Sp
         y=alt.Y("value:Q", title="AUROC", scale=alt.Scale(zero=False, padding=16, nice=False)),
         shape=alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=None),
     )
-    return chart_spec(alt.layer(null_line(0.5, "y"), bars, points), height=300)
+    return charts.chart_spec(alt.layer(charts.null_line(0.5, "y"), bars, points), height=300)

@@ -16,9 +16,9 @@ from audits.memorization.continuations import Continuation, read_continuations
 from datamodules.tokenizer import load_tokenizer
 from studies.compare.memorization import PRIVATE, Accuracies
 from studies.plan.cells import Cell
-from studies.report.parts import Part, Section, Terms, Text
+from studies.report import tables
+from studies.report.parts import Part, Terms, Text, section
 from studies.report.study_data import StudyData
-from studies.report.tables import PageTable, make_table, names, number, words
 
 __all__ = ["WorstRecord", "find_worst_records", "revealed", "worst_records", "worst_records_table"]
 
@@ -56,18 +56,14 @@ class WorstRecord:
     writers: tuple[Cell, ...]
 
 
-def worst_records(data: StudyData) -> Section:
-    """Returns the worst private records by id; in words too where the study may reveal them."""
-    heading = "The records that students repeat most closely"
+@section("worst_records", "Worst records", "The records that students repeat most closely")
+def worst_records(data: StudyData) -> Iterator[Part]:
+    """Yields the worst private records by id; in words too where the study may reveal them."""
     worst = find_worst_records(data)
-    if not worst:
-        return Section("worst_records", "Worst records", heading, ())
-    parts: list[Part] = [
-        Text(_TEXT + ("" if data.reveal else _HIDDEN)),
-        worst_records_table(data, worst),
-        *(revealed(data, worst) if data.reveal else ()),
-    ]
-    return Section("worst_records", "Worst records", heading, parts)
+    if worst:
+        yield Text(_TEXT + ("" if data.reveal else _HIDDEN))
+        yield worst_records_table(data, worst)
+        yield from revealed(data, worst) if data.reveal else ()
 
 
 def find_worst_records(data: StudyData) -> list[WorstRecord]:
@@ -120,7 +116,7 @@ def _mean(accuracies: Accuracies, cells: Sequence[Cell]) -> pd.Series:
     return pd.concat(every, axis=1).mean(axis=1) if every else pd.Series(dtype=float)
 
 
-def worst_records_table(data: StudyData, worst: Sequence[WorstRecord]) -> PageTable:
+def worst_records_table(data: StudyData, worst: Sequence[WorstRecord]) -> tables.PageTable:
     """Returns the records by id, with figures and which tokens match; no text."""
     written = _Written()
     accuracies = ("accuracy", "counterfactual", "teacher")
@@ -142,15 +138,14 @@ def worst_records_table(data: StudyData, worst: Sequence[WorstRecord]) -> PageTa
         for kept in worst
     ]
     columns = [
-        *names(data.notes, label="Model"),
-        *(words("Record", "record"), words("Task", "task")),
-        number("Student’s accuracy", "accuracy", ".3f"),
-        number("Counterfactual’s", "counterfactual", ".3f"),
-        number("Teacher’s", "teacher", ".3f"),
-        *(words("Teacher’s text", "by_teacher"), words("Student’s text", "by_student")),
+        *tables.words(data.notes, label="Model", record="Record", task="Task"),
+        tables.number("Student’s accuracy", "accuracy", ".3f"),
+        tables.number("Counterfactual’s", "counterfactual", ".3f"),
+        tables.number("Teacher’s", "teacher", ".3f"),
+        *tables.words(by_teacher="Teacher’s text", by_student="Student’s text"),
     ]
     shown = frame.join(pd.DataFrame(patterns))
-    return make_table("worst_records", "Worst private records, by id", columns, shown, frame)
+    return tables.table("worst_records", "Worst private records, by id", columns, shown, frame)
 
 
 def revealed(data: StudyData, worst: Sequence[WorstRecord]) -> list[Terms]:
