@@ -1,47 +1,31 @@
 """Block by block: profiles, heat maps over models, the tests of differences, and every figure."""
 
-import json
 from collections.abc import Iterator
 
 import altair as alt
 import pandas as pd
 
-from audits.blocks.profile import relative_depth
 from studies.claims.verdict import BLOCK_MARGIN
 from studies.compare.shift import dealt_by_coins
 from studies.report import charts, tables
+from studies.report.block_figures import (
+    BLOCK_LINES,
+    PLACE,
+    block_column,
+    block_rows,
+    depth_axis,
+    depth_chart,
+    support_column,
+)
 from studies.report.heat_maps import AUROC_SHADE
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
-from studies.report.study_data import BLIND, StudyData
+from studies.report.study_data import StudyData
 
-__all__ = [
-    "PLACE",
-    "block_column",
-    "block_rows",
-    "block_sentences",
-    "blocks",
-    "depth_chart",
-    "placed",
-    "support_column",
-]
+__all__ = ["block_sentences", "blocks"]
 
 _RELIABLE = 0.8
-PLACE = ["block", "n_blocks", "depth"]
-"""Columns that say where a row is in the network."""
 _KEY = ["role", "signal", "params", *PLACE]
-# What the audit says of the records' texts before it says anything of blocks.
-_OF_THE_TEXTS = (BLIND, "balance")
-_SIGNALS = {
-    "logit_lens": "Logit lens",
-    "tuned_lens": "Tuned lens",
-    "residual_norm": "Residual update",
-    "hidden_probe": "Hidden-state probe",
-    "block_grad_norm": "Gradient norm",
-    "block_mope": "MoPe",
-    "attribution": "Attribution",
-    "block_swap": "Block swap",
-}
 _PROFILES = """\
 AUROC of private against held-out records by the block that is read or disturbed, at its relative
 depth, so that teacher and students of other depths lie beside each other. Bands: pointwise 95%
@@ -77,76 +61,10 @@ def blocks(data: StudyData) -> Iterator[Part]:
     yield from (tests_table(data, rows), Text(caption, "caption"), areas_table(data, rows))
 
 
-def block_rows(data: StudyData) -> pd.DataFrame:
-    """Returns the block audits' rows of private records with `signal`, `depth` and `n_blocks`.
-
-    They stand by model, signal and block.
-    """
-    rows = data.rows(audit="blocks", population="private", task=None, run_b=None)
-    rows = placed(rows[~rows["name"].isin(_OF_THE_TEXTS)])
-    signals = list(dict.fromkeys([*_SIGNALS, *rows["name"]]))
-    runs = [cell.alias for cell in data.cells]
-    order = {"_run": rows["run"].map(runs.index), "_name": rows["name"].map(signals.index)}
-    by = [*order, "signal", "block"]
-    return rows.assign(**order).sort_values(by).drop(columns=list(order))
-
-
-def placed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns rows of blocks with `signal`, and where the block is: `n_blocks` and `depth`."""
-    params = [json.loads(text) for text in rows["params"]]
-    n_blocks = [int(own["n_blocks"]) for own in params]
-    return rows.assign(
-        signal=[_signal(name, own) for name, own in zip(rows["name"], params, strict=True)],
-        n_blocks=n_blocks,
-        depth=[
-            relative_depth(block, of) for block, of in zip(rows["block"], n_blocks, strict=True)
-        ],
-    )
-
-
-def _signal(name: str, params: dict[str, object]) -> str:
-    shown = _SIGNALS.get(name, name)
-    if "measure" in params:
-        shown += ", " + str(params["measure"]).replace("_x_", " × ").replace("_", " ")
-    return f"{shown}, one sign" if params.get("antithetic") is False else shown
-
-
 def _profiles(rows: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
     # Counterfactuals and controls repeat every band; theirs are in the tooltip and the table.
     frame = rows.assign(banded=rows["role"].isin(("teacher", "student")))
     return depth_chart(frame, "signal", colours, "AUROC", 0.5, alt.Scale(domain=[0, 1]))
-
-
-def depth_chart(
-    frame: pd.DataFrame,
-    panel: str,
-    colours: charts.Colours,
-    title: str,
-    null: float,
-    scale: alt.Scale,
-) -> charts.Spec:
-    """Returns estimates over relative depth, a panel for each value of a column.
-
-    Args:
-        frame: `label`, `banded`, the panel's column, `block`, `depth` and the estimate.
-        panel: The column.
-        colours: Colour and dash of each label.
-        title: What the estimates are.
-        null: Their value where nothing leaks.
-        scale: Of the estimates.
-    """
-    columns = frame[["label", panel, "block", "depth", "banded", *tables.ESTIMATE]]
-    layer = charts.banded_curves(columns, _depth("depth"), colours, title, null, _LINES, scale)
-    return charts.in_panels(layer, panel, frame[panel], (285, 180))
-
-
-_LINES = (("label:N", "Run"), ("block:Q", "Block"))
-
-
-def _depth(field: str) -> alt.X:
-    axis = alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", grid=False)
-    scale = alt.Scale(domain=[0, 1])
-    return alt.X(f"{field}:Q", title="Relative depth, input to head", scale=scale, axis=axis)
 
 
 def _heat(rows: pd.DataFrame) -> charts.Spec:
@@ -158,11 +76,11 @@ def _heat(rows: pd.DataFrame) -> charts.Spec:
         alt.Chart(frame[["label", "signal", "block", "left", "right", *tables.ESTIMATE]])
         .mark_rect(stroke=charts.NEUTRAL, strokeWidth=0.3)
         .encode(
-            x=_depth("left"),
+            x=depth_axis("left"),
             x2="right:Q",
             y=alt.Y("label:N", title=None, sort=list(dict.fromkeys(frame["label"]))),
             color=AUROC_SHADE.color(),
-            tooltip=charts.tooltips(*_LINES),
+            tooltip=charts.tooltips(*BLOCK_LINES),
         )
         .properties(width=230, height=24 * frame["label"].nunique())
     )
@@ -225,22 +143,6 @@ def _judged(data: StudyData, tests: pd.DataFrame) -> pd.DataFrame:
     corrected = over_replicates(data, tests.assign(value=tests["corrected"]), key[1:])
     less_bias = corrected.set_index(key)["value"].rename("corrected")
     return over_replicates(data, tests, key[1:]).join(texts, on=key).join(less_bias, on=key)
-
-
-def block_column() -> tables.Column:
-    """Which block of how many, sorted by its relative depth."""
-
-    def cell(row: pd.Series) -> tables.TableCell:
-        return tables.TableCell(f"{row['block']:.0f} of {row['n_blocks']}", f"{row['depth']:.6f}")
-
-    return tables.Column("Block", cell)
-
-
-def support_column(data: StudyData) -> tables.Column:
-    """What stands beside an estimate: its replicates, or the test of a single model."""
-    if data.replicated:
-        return tables.number("Replicates", "replicates")
-    return tables.p_value("p, corrected over blocks")
 
 
 def block_sentences(data: StudyData, rows: pd.DataFrame) -> list[str]:

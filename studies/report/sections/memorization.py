@@ -194,7 +194,10 @@ def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | N
     base = alt.Chart(rows[["line", x, *tables.ESTIMATE]]).encode(
         x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
         color=alt.Color(
-            "line:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=3)
+            "line:N",
+            title=None,
+            scale=scale,
+            legend=alt.Legend(orient="bottom", columns=2, labelLimit=230),
         ),
         tooltip=tooltips(("line:N", "Run"), (f"{x}:O", x_title)),
     )

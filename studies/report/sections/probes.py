@@ -7,11 +7,11 @@ import pandas as pd
 
 from studies.compare.probe_differences import PROBE_DIFFERENCE
 from studies.report import tables
+from studies.report.block_figures import PLACE, block_column, depth_chart, placed, support_column
 from studies.report.charts import label_colours, legend_entries
 from studies.report.labels import ROLE_NAMES
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
-from studies.report.sections.blocks import PLACE, block_column, depth_chart, placed, support_column
 from studies.report.study_data import StudyData
 
 __all__ = ["probe_rows", "probes"]

@@ -15,9 +15,10 @@ from audits.results import Row, merge_parts, write_part
 from datamodules.records import InstructionRecord
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
+from studies.report.block_figures import block_rows
 from studies.report.page import write_report
 from studies.report.parts import Legend, Text
-from studies.report.sections.blocks import block_rows, block_sentences, blocks
+from studies.report.sections.blocks import block_sentences, blocks
 from studies.report.sections.probes import probes
 from studies.report.study_data import StudyData, read_study_data
 

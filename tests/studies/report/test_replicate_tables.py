@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from studies.report.block_figures import block_rows
 from studies.report.exports import latex
 from studies.report.parts import Legend
-from studies.report.sections.blocks import block_rows, block_sentences, blocks
+from studies.report.sections.blocks import block_sentences, blocks
 from studies.report.sections.inherited import comparison_table
 from studies.report.sections.leaks import blind_table, membership_table
 from studies.report.sections.memorization import memorization
