@@ -18,6 +18,6 @@ setup(
         "kd_privacy": ["*.html", "help/*.txt"],
         "datamodules.synthetic": ["*.yaml"],
         **{f"kd_privacy.configs{folder}": ["*.yaml"] for folder in FRAGMENTS},
-        "studies.report": ["*.html", "*.css", "*.js", "*.json"],
+        "studies.report": ["*.html", "*.css", "*.js", "sections/*.json"],
     },
 )

@@ -1,9 +1,44 @@
-"""P-values in words: those that underflow say no more than that they are tiny."""
+"""Numbers in words: estimates with their intervals, and p-values."""
 
-__all__ = ["p_value_text"]
+import math
+
+__all__ = ["estimate_text", "interval_text", "p_value_text"]
 
 _LEAST = 1e-16
 """Below it a p-value is the tail of an approximation that nobody has checked so far out."""
+
+
+def interval_text(lower: float | None, upper: float | None, style: str = ".3f") -> str:
+    """Returns the ends of an interval in brackets; nothing where one of them is missing.
+
+    Args:
+        lower: Lower end; None or NaN where there is none.
+        upper: Upper end.
+        style: Format of each end.
+
+    >>> interval_text(0.25, 0.5), interval_text(0.25, 0.5, "+.1%"), interval_text(None, 0.5)
+    ('[0.250, 0.500]', '[+25.0%, +50.0%]', '')
+    """
+    if lower is None or upper is None or math.isnan(lower) or math.isnan(upper):
+        return ""
+    return f"[{lower:{style}}, {upper:{style}}]"
+
+
+def estimate_text(
+    value: float | None,
+    lower: float | None,
+    upper: float | None,
+    style: str = ".3f",
+    missing: str = "not measurable",
+) -> str:
+    """Returns a value with its interval, the value alone where it has none, or `missing`.
+
+    >>> estimate_text(0.4, 0.25, 0.5), estimate_text(0.4, None, None), estimate_text(None, 0, 1)
+    ('0.400 [0.250, 0.500]', '0.400', 'not measurable')
+    """
+    if value is None or math.isnan(value):
+        return missing
+    return f"{value:{style}} {interval_text(lower, upper, style)}".rstrip()
 
 
 def p_value_text(p_value: float) -> str:

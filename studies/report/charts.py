@@ -1,6 +1,9 @@
-"""The page's charts as Vega-Lite specifications; the theme's colours are the page's."""
+"""What the page's charts share: colours, tooltips, curves with bands, panels.
 
-from collections.abc import Mapping, Sequence
+They are Vega-Lite specifications; the theme's colours are the page's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -9,33 +12,44 @@ from studies.report.study_data import StudyData
 
 __all__ = [
     "NEUTRAL",
+    "Colours",
+    "LegendEntry",
+    "Spec",
     "attack_colours",
+    "banded_curves",
     "chart_spec",
-    "estimate_tooltips",
+    "in_panels",
+    "label_colour",
     "label_colours",
+    "label_dash",
+    "legend_entries",
+    "null_line",
+    "null_rule",
     "panels_spec",
-    "roc_chart",
-    "utility_chart",
+    "tooltips",
 ]
 
 Spec = dict[str, object]
+Colours = Mapping[str, tuple[str, list[int]]]
+"""Colour and dash of each label."""
+LegendEntry = tuple[str, str, bool]
+"""Label, colour, and whether its line is dashed."""
 
 # Okabe and Ito's palette, darkened or lightened to at least 3:1 on both of the page's backgrounds.
 _TECHNIQUES = (
-    "#2f7fc1",
-    "#00946c",
-    "#b8629b",
-    "#b07d00",
-    "#7a6fd0",
-    "#3a9db8",
-    "#8c7a3d",
-    "#c2554d",
+    *("#2f7fc1", "#00946c", "#b8629b", "#b07d00"),
+    *("#7a6fd0", "#3a9db8", "#8c7a3d", "#c2554d"),
 )
 _TEACHER = "#d55e00"
 NEUTRAL = "#858c96"
 _ATTACKS = ("#2f7fc1", "#d55e00", "#00946c", "#b8629b", "#b07d00", "#7a6fd0", "#3a9db8", "#858c96")
 _INK = {"name": "ink", "value": "#1c2126"}
-_PRIVATE_ROLES = ("teacher", "student")
+_UNDASHED = ("teacher", "student", "control")
+_ESTIMATE_LINES = (
+    *(("value:Q", "Estimate", ".3f"), ("lower:Q", "95% from", ".3f")),
+    *(("upper:Q", "95% to", ".3f"), ("n_members:Q", "Members")),
+    ("n_nonmembers:Q", "Non-members"),
+)
 
 
 def label_colours(
@@ -55,107 +69,14 @@ def label_colours(
             colour = _TECHNIQUES[techniques.index(cell.technique) % len(_TECHNIQUES)]
         else:
             colour = _TEACHER if "teacher" in cell.role else NEUTRAL
-        dash = [1, 0] if cell.role in (*_PRIVATE_ROLES, "control") else [5, 4]
-        colours[labels[cell.alias]] = (colour, dash)
+        colours[labels[cell.alias]] = (colour, [1, 0] if cell.role in _UNDASHED else [5, 4])
     return colours
 
 
-def roc_chart(rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], *, log: bool) -> Spec:
-    """ROC curves of one attack (the parameter `attack`, set by the page), linear or log-log."""
-    shown = rows[(rows["fpr"] > 0) & (rows["tpr"] > 0)] if log else rows
-    low = float(shown[["fpr", "tpr"]].min().min()) if log else 0.0
-    scale = alt.Scale(type="log", domain=[low, 1]) if log else alt.Scale(domain=[0, 1])
-    axis = alt.Axis(format="~%", tickCount=4 if log else 5)
-    labels = [label for label in colours if label in set(rows["label"])]
-    # The page has one legend for both panels, beside the choice of the attack.
-    attack = alt.param(name="attack", value=str(rows["attack"].iloc[0]))
-    lines = (
-        alt.Chart(shown)
-        .mark_line(interpolate="step-after", strokeWidth=2, clip=True)
-        .encode(
-            x=alt.X("fpr:Q", title="False positive rate", scale=scale, axis=axis),
-            y=alt.Y("tpr:Q", title="True positive rate", scale=scale, axis=axis),
-            color=alt.Color(
-                "label:N",
-                scale=alt.Scale(domain=labels, range=[colours[label][0] for label in labels]),
-                legend=None,
-            ),
-            strokeDash=alt.StrokeDash(
-                "label:N",
-                scale=alt.Scale(domain=labels, range=[colours[label][1] for label in labels]),
-                legend=None,
-            ),
-            order="fpr:Q",
-            tooltip=[
-                alt.Tooltip("label:N", title="Run"),
-                alt.Tooltip("fpr:Q", title="FPR", format=".2%"),
-                alt.Tooltip("tpr:Q", title="TPR", format=".2%"),
-                alt.Tooltip("n_members:Q", title="Members"),
-                alt.Tooltip("n_nonmembers:Q", title="Non-members"),
-            ],
-        )
-        .transform_filter("datum.attack === attack")
-    )
-    points = pd.DataFrame({"fpr": [low, 1.0], "tpr": [low, 1.0]})
-    chance = (
-        alt.Chart(points)
-        .mark_line(strokeDash=[4, 4], strokeWidth=1, color=NEUTRAL)
-        .encode(x="fpr:Q", y="tpr:Q")
-    )
-    return chart_spec(alt.layer(chance, lines).add_params(attack), height=340)
-
-
-def utility_chart(
-    rows: pd.DataFrame, colours: dict[str, tuple[str, list[int]]], title: str, *, log: bool
-) -> Spec:
-    """AUROC with interval against a utility measure, one mark per run."""
-    labels = list(dict.fromkeys(rows["label"]))
-    frame = rows[
-        ["label", "utility", "utility_n", "value", "lower", "upper", "n_members", "n_nonmembers"]
-    ]
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            "utility:Q",
-            title=title,
-            scale=alt.Scale(type="log", padding=24, nice=False)
-            if log
-            else alt.Scale(zero=False, padding=24, nice=False),
-            axis=alt.Axis(tickCount=5, format="~s" if log else ".2~f"),
-        ),
-        color=alt.Color(
-            "label:N",
-            scale=alt.Scale(domain=labels, range=[colours[label][0] for label in labels]),
-            legend=None,
-        ),
-        tooltip=[
-            alt.Tooltip("label:N", title="Run"),
-            alt.Tooltip("utility:Q", title=title, format=".4~g"),
-            alt.Tooltip("utility_n:Q", title="Records (utility)"),
-            *estimate_tooltips(),
-        ],
-    )
-    y = alt.Y("value:Q", title="AUROC", scale=alt.Scale(zero=False, padding=16, nice=False))
-    bars = base.mark_rule(strokeWidth=2, opacity=0.75).encode(
-        y=alt.Y("lower:Q", title="AUROC"), y2="upper:Q"
-    )
-    points = base.mark_point(size=90, opacity=1, strokeWidth=2.5).encode(
-        y=y,
-        shape=alt.Shape(
-            "label:N",
-            scale=alt.Scale(domain=labels, range=[_shape(colours[label][1]) for label in labels]),
-            legend=None,
-        ),
-    )
-    chance = (
-        alt.Chart(pd.DataFrame({"null": [0.5]}))
-        .mark_rule(strokeDash=[4, 4], color=NEUTRAL)
-        .encode(y="null:Q")
-    )
-    return chart_spec(alt.layer(chance, bars, points), height=300)
-
-
-def _shape(dash: list[int]) -> str:
-    return "circle" if dash == [1, 0] else "diamond"
+def legend_entries(colours: Colours, shown: Iterable[str] | None = None) -> list[LegendEntry]:
+    """Returns the legend of the labels that are shown, all of them if None."""
+    kept = set(colours if shown is None else shown)
+    return [(name, c, dash != [1, 0]) for name, (c, dash) in colours.items() if name in kept]
 
 
 def attack_colours(attacks: Sequence[str]) -> dict[str, str]:
@@ -163,29 +84,113 @@ def attack_colours(attacks: Sequence[str]) -> dict[str, str]:
     return dict(zip(attacks, _ATTACKS * (len(attacks) // len(_ATTACKS) + 1), strict=False))
 
 
-def estimate_tooltips() -> list[alt.Tooltip]:
-    """Returns an estimate's lines of a tooltip: value, interval and counts."""
+def label_colour(labels: Sequence[str], colours: Colours) -> alt.Color:
+    """Returns the encoding of `label` by colour."""
+    scale = alt.Scale(domain=list(labels), range=[colours[label][0] for label in labels])
+    return alt.Color("label:N", scale=scale, legend=None)
+
+
+def label_dash(labels: Sequence[str], colours: Colours) -> alt.StrokeDash:
+    """Returns the encoding of `label` by dash."""
+    scale = alt.Scale(domain=list(labels), range=[colours[label][1] for label in labels])
+    return alt.StrokeDash("label:N", scale=scale, legend=None)
+
+
+def tooltips(*lines: tuple[str, ...], estimate: bool = True) -> list[alt.Tooltip]:
+    """Returns a tooltip's lines: field, title and perhaps format; an estimate's own after them."""
     return [
-        alt.Tooltip("value:Q", title="Estimate", format=".3f"),
-        alt.Tooltip("lower:Q", title="95% from", format=".3f"),
-        alt.Tooltip("upper:Q", title="95% to", format=".3f"),
-        alt.Tooltip("n_members:Q", title="Members"),
-        alt.Tooltip("n_nonmembers:Q", title="Non-members"),
+        alt.Tooltip(field, title=title, **({"format": style[0]} if style else {}))
+        for field, title, *style in (*lines, *(_ESTIMATE_LINES if estimate else ()))
     ]
+
+
+def null_line(null: float, channel: str = "x") -> alt.Chart:
+    """Returns the dashed line of a value at which nothing leaks."""
+    line = alt.Chart(pd.DataFrame({"null": [null]})).mark_rule(strokeDash=[4, 4], color=NEUTRAL)
+    return line.encode(**{channel: "null:Q"})
+
+
+def null_rule(base: alt.Chart, null: float) -> alt.Chart:
+    """Returns that line, level, as a layer of panels, which have to share their data."""
+    return base.mark_rule(strokeDash=[4, 4]).encode(
+        y=alt.datum(null), x=alt.value(0), x2=alt.value("width"), color=alt.value(NEUTRAL)
+    )
+
+
+def banded_curves(
+    frame: pd.DataFrame,
+    x: alt.X,
+    colours: Colours,
+    title: str,
+    null: float,
+    lines: Sequence[tuple[str, ...]],
+    scale: alt.Scale,
+) -> alt.LayerChart:
+    """Estimates along `x`, a line per label, with their intervals as bands where `banded`.
+
+    Args:
+        frame: `label`, `banded`, the column of `x`, the estimate, and what tells panels apart.
+        x: The horizontal axis.
+        colours: Colour and dash of each label.
+        title: What the estimates are.
+        null: Their value where nothing leaks.
+        lines: First lines of the tooltips.
+        scale: Of the estimates.
+    """
+    present = set(frame["label"])
+    labels = [label for label in colours if label in present]
+    base = alt.Chart(frame).encode(
+        x=x, color=label_colour(labels, colours), tooltip=tooltips(*lines)
+    )
+    band = (
+        base.mark_area(opacity=0.14)
+        .encode(y=alt.Y("lower:Q", title=title, scale=scale), y2="upper:Q")
+        .transform_filter("datum.banded")
+    )
+    line = base.mark_line(strokeWidth=2, point=True).encode(
+        y=alt.Y("value:Q", title=title, scale=scale), strokeDash=label_dash(labels, colours)
+    )
+    return alt.LayerChart(layer=[band, null_rule(base, null), line])
 
 
 def chart_spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
     """Returns a chart as the page takes it: as wide as its place, nothing fetched."""
-    spec = _plain(chart.properties(width="container", height=height), ink)
+    spec = panels_spec(chart.properties(width="container", height=height), ink=ink)
     return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
 
-def panels_spec(chart: alt.FacetChart | alt.VConcatChart, *, ink: bool = False) -> Spec:
-    """Returns panels of a fixed size as the page takes them: nothing fetched."""
-    return _plain(chart, ink)
+def in_panels(
+    layer: alt.LayerChart,
+    column: str,
+    order: Iterable[str],
+    size: tuple[int, int],
+    *,
+    columns: int = 3,
+    independent: bool = False,
+) -> Spec:
+    """Returns a chart as a grid of panels, one for each value of a column.
+
+    Args:
+        layer: What every panel shows of its rows.
+        column: The column.
+        order: Its values in the order of the panels.
+        size: Width and height of a panel.
+        columns: Panels beside each other.
+        independent: Whether each panel has a horizontal scale of its own.
+    """
+    facet = alt.Facet(f"{column}:N", title=None, sort=list(dict.fromkeys(order)))
+    sized = layer.properties(width=size[0], height=size[1])
+    chart = sized.facet(facet=facet, columns=columns)
+    return panels_spec(chart.resolve_scale(x="independent") if independent else chart)
 
 
-def _plain(chart: alt.TopLevelMixin, ink: bool) -> Spec:
+def panels_spec(chart: alt.TopLevelMixin, *, ink: bool = False) -> Spec:
+    """Returns a chart with a size of its own as the page takes it: nothing fetched.
+
+    Args:
+        chart: The chart.
+        ink: Whether it reads the parameter `ink`, the colour of the page's text.
+    """
     # Altair refuses more than 5,000 rows in a page, which the ROC curves of 15 runs have.
     with alt.data_transformers.enable("default", max_rows=None):
         spec: Spec = chart.to_dict()
@@ -193,6 +198,5 @@ def _plain(chart: alt.TopLevelMixin, ink: bool) -> Spec:
     spec = {name: part for name, part in spec.items() if name not in ("$schema", "config")}
     if not ink:
         return spec
-    # The page gives it the colour of its text, light or dark.
     named = spec.get("params", [])
     return spec | {"params": [*(named if isinstance(named, list) else []), _INK]}

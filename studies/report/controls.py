@@ -23,7 +23,7 @@ from audits.statistics.verdict import (
 )
 from studies.compare.comparisons import AttackScores, record_clusters
 from studies.plan.cells import Cell
-from studies.report.notice import Notice
+from studies.report.parts import Notice
 from studies.report.study_data import StudyData
 
 __all__ = ["control_notices"]

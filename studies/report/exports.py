@@ -7,7 +7,7 @@ from pathlib import Path
 import vl_convert
 
 from studies.report.charts import Spec
-from studies.report.page_tables import PageTable
+from studies.report.tables import PageTable
 
 __all__ = ["latex", "write_charts"]
 
@@ -15,24 +15,11 @@ _CONTAINER_WIDTH = 640
 _PIXELS_PER_POINT = 2.0
 # As the page has it on a light screen: cold, none, warm.
 _THEME = {"range": {"diverging": ["#2f7fc1", "#f1f1ed", "#c8501a"]}}
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "×": r"$\times$",
-    "—": "---",
-    "·": r"$\cdot$",
-}
+_ESCAPES = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "·": r"$\cdot$", "—": "---"}
+)
 
 
 def latex(table: PageTable, caption: str) -> str:
@@ -43,19 +30,23 @@ def latex(table: PageTable, caption: str) -> str:
         caption: Plain text.
 
     Example:
-        >>> from studies.report.page_tables import TableCell, TableColumn
-        >>> table = PageTable([TableColumn("a_b")], [[TableCell("50%")]], None)
+        >>> import pandas as pd
+        >>> from studies.report import tables
+        >>> frame = pd.DataFrame({"share": ["50%"]})
+        >>> table = tables.table("shares", "", tables.words(share="a_b"), frame, frame)
         >>> "a\\_b" in latex(table, "Shares"), "50\\% \\\\" in latex(table, "Shares")
         (True, True)
     """
     kinds = "".join("r" if column.numeric else "l" for column in table.columns)
-    heading = " & ".join(_escape(column.title) for column in table.columns)
-    rows = [" & ".join(_escape(cell.text) for cell in row) + r" \\" for row in table.rows]
+    heading = " & ".join(column.title.translate(_ESCAPES) for column in table.columns)
+    rows = [
+        " & ".join(cell.text.translate(_ESCAPES) for cell in row) + r" \\" for row in table.rows
+    ]
     return "\n".join(
         [
             "% Needs \\usepackage{booktabs,longtable}.",
             f"\\begin{{longtable}}{{{kinds}}}",
-            f"\\caption{{{_escape(caption)}}}\\\\",
+            f"\\caption{{{caption.translate(_ESCAPES)}}}\\\\",
             "\\toprule",
             f"{heading} \\\\",
             "\\midrule",
@@ -84,7 +75,3 @@ def write_charts(specs: dict[str, Spec], folder: Path) -> None:
         (folder / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(text), encoding="utf-8")
         picture = vl_convert.vegalite_to_png(text, scale=_PIXELS_PER_POINT)
         (folder / f"{name}.png").write_bytes(picture)
-
-
-def _escape(text: str) -> str:
-    return "".join(_ESCAPES.get(character, character) for character in text)

@@ -1,22 +1,18 @@
-"""Heat maps: of runs by attack or task, in a panel per family and size, and of sizes by technique.
+"""Heat maps: coloured cells with their values.
 
 The middle of a scale is the page's own colour, light or dark; the page gives the ends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
 import pandas as pd
 
-from studies.report.charts import Spec, chart_spec, estimate_tooltips, panels_spec
+from studies.report.charts import Spec, chart_spec, tooltips
+from studies.report.tables import ESTIMATE
 
-__all__ = ["Shade", "attack_map", "attack_panels", "size_map", "task_map"]
-
-_ESTIMATE = ["value", "lower", "upper", "n_members", "n_nonmembers"]
-_CELL_WIDTH, _CELL_HEIGHT = 35, 27
-# Longer names of columns than this many letters are written aslant.
-_LEVEL = 12
+__all__ = ["AUROC_SHADE", "Shade", "heat_cells", "heat_map"]
 
 
 @dataclass(frozen=True)
@@ -58,78 +54,57 @@ class Shade:
         return alt.ColorValue(alt.expr("ink"), condition=strong)
 
 
-_AUROC = Shade("AUROC", 0.0, 0.5, 1.0)
+AUROC_SHADE = Shade("AUROC", 0.0, 0.5, 1.0)
 
 
-def attack_map(rows: pd.DataFrame) -> Spec:
-    """AUROC by run and attack."""
-    return _single(rows, "attack", list(dict.fromkeys(rows["attack"])))
-
-
-def task_map(rows: pd.DataFrame) -> Spec:
-    """AUROC by run and task."""
-    frame = rows.assign(task=rows["task"].str.replace("_", " "))
-    return _single(frame, "task", sorted(frame["task"].unique()))
-
-
-def attack_panels(rows: pd.DataFrame, panels: Mapping[str, Sequence[str]]) -> Spec:
-    """AUROC by run and attack, a line of panels per family, a panel per size.
+def heat_map(
+    rows: pd.DataFrame,
+    column: str,
+    shade: Shade = AUROC_SHADE,
+    *,
+    order: Sequence[str] | None = None,
+    angle: int = 0,
+    title: str | None = None,
+) -> Spec:
+    """Returns a map of `label` by another column, as wide as its place.
 
     Args:
-        rows: `family`, `panel`, `label` (the same in every panel), `attack` and the estimate.
-        panels: Panels of each family, in order.
-    """
-    columns = ["family", "panel", "label", "attack", *_ESTIMATE]
-    attacks = list(dict.fromkeys(rows["attack"]))
-    lines = []
-    for family, sizes in panels.items():
-        frame = rows.loc[rows["family"] == family, columns]
-        layer = _cells(frame, "attack", attacks, _AUROC, angle=-40).properties(
-            width=alt.Step(_CELL_WIDTH), height=alt.Step(_CELL_HEIGHT)
-        )
-        facet = alt.Column("panel:N", title=None, sort=list(sizes))
-        lines.append(layer.facet(column=facet, spacing=12))
-    return panels_spec(alt.vconcat(*lines), ink=True)
-
-
-def size_map(rows: pd.DataFrame, shade: Shade) -> Spec:
-    """A measure by size and technique.
-
-    Args:
-        rows: `label` (the size), `technique` and the estimate.
+        rows: `label`, the column, and the estimate with its counts.
+        column: The column.
         shade: The measure.
+        order: The column's values from left to right; as they come if None.
+        angle: Of their names in degrees.
+        title: What they are, above them.
     """
-    order = list(dict.fromkeys(rows["technique"]))
-    angle = -40 if max(map(len, order)) > _LEVEL else 0
-    chart = _cells(rows[["label", "technique", *_ESTIMATE]], "technique", order, shade, angle)
-    return chart_spec(chart, height=40 + 36 * rows["label"].nunique(), ink=True)
+    order = list(dict.fromkeys(rows[column])) if order is None else order
+    frame = rows[["label", column, *ESTIMATE]]
+    chart = heat_cells(frame, column, order, shade, angle=angle, title=title)
+    height = (64 if title else 40) + 36 * rows["label"].nunique()
+    return chart_spec(chart, height=height, ink=True)
 
 
-def _single(rows: pd.DataFrame, column: str, order: Sequence[str]) -> Spec:
-    chart = _cells(rows[["label", column, *_ESTIMATE]], column, order, _AUROC)
-    return chart_spec(chart, height=40 + 36 * rows["label"].nunique(), ink=True)
-
-
-def _cells(
-    frame: pd.DataFrame, column: str, order: Sequence[str], shade: Shade, angle: int = 0
+def heat_cells(
+    frame: pd.DataFrame,
+    column: str,
+    order: Sequence[str],
+    shade: Shade,
+    *,
+    angle: int = 0,
+    title: str | None = None,
 ) -> alt.LayerChart:
-    """Coloured cells with their values, a row per label."""
+    """Returns coloured cells with their values, a row per label."""
     axis = alt.Axis(
         orient="top", labelAngle=angle, labelLimit=150 if angle else 110, ticks=False, domain=False
     )
     base = alt.Chart(frame).encode(
-        x=alt.X(f"{column}:N", sort=list(order), title=None, axis=axis),
+        x=alt.X(f"{column}:N", sort=list(order), title=title, axis=axis),
         y=alt.Y(
             "label:N",
             sort=list(dict.fromkeys(frame["label"])),
             title=None,
             axis=alt.Axis(ticks=False, domain=False),
         ),
-        tooltip=[
-            alt.Tooltip("label:N", title="Run"),
-            alt.Tooltip(f"{column}:N", title=column.capitalize()),
-            *estimate_tooltips(),
-        ],
+        tooltip=tooltips(("label:N", "Run"), (f"{column}:N", title or column.capitalize())),
     )
     cells = base.mark_rect(cornerRadius=3).encode(color=shade.color())
     text = base.mark_text(fontSize=12.5).encode(

@@ -1,4 +1,4 @@
-"""What a reader must know before the figures: warnings, gaps, and the headline."""
+"""What a reader must know before the figures: warnings and gaps."""
 
 import json
 from collections.abc import Iterator
@@ -7,33 +7,23 @@ import numpy as np
 import pandas as pd
 
 from audits.known_text import AUDIT, warnings_of
+from audits.mechanism import Mechanism, note
 from audits.scoring.blind_baseline import SplitsVerdict
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.compare.comparisons import has_manifest
 from studies.compare.shift import dealt_sides, shift_of_splits
 from studies.report.controls import control_notices
-from studies.report.figures import headline_rows
-from studies.report.mechanisms import mechanism_notices
-from studies.report.notice import Notice, listed
-from studies.report.over_replicates import over_replicates
-from studies.report.study_data import ATTACK_NAMES, METRIC_NAMES, StudyData
-from studies.report.worst_swap import worst_swap
+from studies.report.labels import METRIC_NAMES
+from studies.report.parts import Notice, listed
+from studies.report.study_data import ATTACK_NAMES, StudyData
 
-__all__ = ["estimate_text", "headline", "notices"]
-
-
-def estimate_text(row: pd.Series) -> str:
-    """Returns a value with its 95% interval, or `not measurable`."""
-    if pd.isna(row["value"]):
-        return "not measurable"
-    if pd.isna(row["lower"]):
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
+__all__ = ["notices"]
 
 
 def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
     """Returns all notices, the gravest first."""
     found = [
+        *_revealed(data),
         *_ignorant(data),
         *_unfinished(data, out_of_date),
         *_shifted(data),
@@ -41,36 +31,21 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
         *_unclustered(data),
         *_not_measurable(data),
         *control_notices(data),
-        *mechanism_notices(data),
+        *_mechanisms(data),
         *_replicates(data),
     ]
     order = ("alert", "caution", "note", "good")
     return sorted(found, key=lambda notice: order.index(notice.level))
 
 
-def headline(data: StudyData) -> str:
-    """Returns the study's result in one or two sentences with figures, as far as its runs allow."""
-    runs = over_replicates(data, headline_rows(data), ["role"])
-    parts = []
-    for role, name in (("teacher", "The teacher's"), ("control", "the control's")):
-        rows = runs[runs["role"] == role]
-        if len(rows):
-            parts.append(f"{name} AUROC is {estimate_text(rows.iloc[0])}")
-    sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
-    worst = worst_swap(data)
-    if worst is not None:
-        sentence += (
-            f" What came through the teacher: by the swap estimate “{worst.label}” tells private "
-            f"from held-out records with AUROC {estimate_text(pd.Series(vars(worst)))}."
+def _revealed(data: StudyData) -> Iterator[Notice]:
+    if data.reveal:
+        yield Notice(
+            "alert",
+            "This page shows private records in words",
+            "It lies in a folder that only its owner can open. Do not pass it on; "
+            "`report/index.html` is the same page without them.",
         )
-        if worst.among > 1:
-            sentence += f" It is the largest of {worst.among} students'"
-            sentence += (
-                " and was picked for that; without an interval it says nothing beyond these runs."
-                if pd.isna(worst.lower)
-                else ", so that its interval is one that holds for all of them at once."
-            )
-    return sentence[0].upper() + sentence[1:]
 
 
 def _ignorant(data: StudyData) -> Iterator[Notice]:
@@ -248,8 +223,34 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
         )
 
 
+def _mechanisms(data: StudyData) -> Iterator[Notice]:
+    """Yields a warning for techniques whose mechanism never ran in some run, and what ran."""
+    ran: dict[str, list[Mechanism]] = {}
+    for alias, technique in data.configured.items():
+        if alias in data.mechanisms:
+            ran.setdefault(str(technique), []).append(data.mechanisms[alias])
+    for name, runs in ran.items():
+        offline = [run for run in runs if run.offline]
+        if offline:
+            where = "every run" if len(offline) == len(runs) else f"{len(offline)} of {len(runs)}"
+            yield Notice(
+                "caution",
+                f"{name} ran offline in {where}",
+                f"No update of these runs drew a fresh or a replayed batch: the threshold on the "
+                f"development loss stayed too low. They are {offline[0].offline_name} on the "
+                f"records' own responses, are called so here, and say nothing of {name}.",
+            )
+    shown = [f"{name} {text}" for name, runs in ran.items() if (text := note(runs))]
+    if shown:
+        yield Notice(
+            "note",
+            "What of the techniques ran",
+            f"Shares of updates and rounds, means over all of a technique's runs: {listed(shown)}.",
+        )
+
+
 def _replicates(data: StudyData) -> Iterator[Notice]:
-    count = len({cell.replicate for cell in data.cells})
+    count = data.n_replicates
     repeats = max((cell.repeat for cell in data.cells), default=1)
     if repeats > 1:
         yield Notice(

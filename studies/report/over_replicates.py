@@ -8,7 +8,7 @@ import pandas as pd
 from audits.statistics import replicate_mean
 from studies.report.study_data import StudyData
 
-__all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates"]
+__all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates", "wide_figures"]
 
 FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
 # Metrics that lie in [0, 1], whatever Student's t says of them.
@@ -78,6 +78,25 @@ def figures_by(rows: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
         ],
         columns=[*key, *FIGURE],
     )
+
+
+def wide_figures(frame: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """Returns a row per key with the estimate of every measure, and the counts of the first.
+
+    Args:
+        frame: `measure`, the key, and what `figure_of` returns.
+        key: Columns.
+
+    Returns:
+        The first row of each key with `MEASURE_value`, `MEASURE_lower`, `MEASURE_upper`, and
+        `MEASURE_known`, null where a key has no row of the measure.
+    """
+    wide = frame.drop_duplicates(key)
+    for measure, rows in frame.groupby("measure", sort=False):
+        ends = {name: f"{measure}_{name}" for name in ("value", "lower", "upper")}
+        own = rows[[*key, *ends]].rename(columns=ends).assign(**{f"{measure}_known": "yes"})
+        wide = wide.merge(own, on=list(key), how="left")
+    return wide
 
 
 def over_replicates(data: StudyData, rows: pd.DataFrame, key: Sequence[str] = ()) -> pd.DataFrame:

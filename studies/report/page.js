@@ -34,7 +34,6 @@
   };
 
   const draw = async (night) => {
-    const attack = document.getElementById("roc-attack");
     for (const place of document.querySelectorAll(".chart")) {
       const name = place.dataset.spec;
       views[name]?.finalize();
@@ -45,7 +44,9 @@
         downloadFileName: name,
       });
       views[name] = result.view;
-      if (attack && name.startsWith("roc")) await result.view.signal("attack", attack.value).runAsync();
+      for (const choice of place.closest("section").querySelectorAll("select[data-parameter]")) {
+        await result.view.signal(choice.dataset.parameter, choice.value).runAsync();
+      }
     }
     document.documentElement.dataset.drawn = night ? "dark" : "light";
   };
@@ -78,9 +79,13 @@
   for (const heading of document.querySelectorAll("table.sortable th")) {
     heading.addEventListener("click", () => sort(heading));
   }
-  document.getElementById("roc-attack")?.addEventListener("change", (event) => {
-    for (const name of ["roc", "roc_log"]) views[name]?.signal("attack", event.target.value).runAsync();
-  });
+  for (const choice of document.querySelectorAll("select[data-parameter]")) {
+    choice.addEventListener("change", () => {
+      for (const place of choice.closest("section").querySelectorAll(".chart")) {
+        views[place.dataset.spec]?.signal(choice.dataset.parameter, choice.value).runAsync();
+      }
+    });
+  }
   dark.addEventListener("change", () => draw(dark.matches));
   draw(dark.matches);
 })();

@@ -1,7 +1,7 @@
 """Writes the page, its tables and charts, and the main table for a terminal."""
 
 import json
-import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -9,36 +9,27 @@ from pathlib import Path
 
 import jinja2
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.wording import p_value_text
-from studies.claims import Finding
-from studies.claims.output import estimate_text
+from common.atomic_file import replacing
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
-from studies.report.charts import Spec
-from studies.report.claims import findings_table, shown_findings
 from studies.report.exports import latex, write_charts
 from studies.report.notices import notices
-from studies.report.page_tables import PageTable
-from studies.report.result_tables import membership_table
-from studies.report.sections import SECTIONS, section_charts, section_tables, section_values
-from studies.report.study_data import StudyData, read_study_data
-from studies.report.worst_records import (
-    RevealedRecord,
-    revealed,
-    worst_records,
-    worst_records_table,
-)
+from studies.report.parts import Notice, Section
+from studies.report.sections import SECTIONS
+from studies.report.sections.leaks import membership_table
+from studies.report.study_data import read_study_data
 
 __all__ = ["print_main_table", "write_report"]
 
 _HERE = Path(__file__).parent
 # Of "0.981]", the longest word of an estimate.
 _FIGURE_WIDTH = 7
+_MARKS = ((r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em"), (r"`(.+?)`", "code"))
 
 
 def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bool = False) -> Path:
@@ -56,34 +47,30 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
     """
     write_study_tables(plan, out)
     data = read_study_data(plan, out)
-    tables = section_tables(data)
-    findings = shown_findings(plan, out)
-    if findings:
-        tables["findings"] = findings_table(findings)
-    worst = worst_records(data, out)
-    if worst:
-        tables["worst_records"] = worst_records_table(data, worst)
+    sections = [make(data) for make in SECTIONS]
+    told = notices(data, out_of_date=out_of_date)
     folder = out / "report"
-    for name, table in tables.items():
-        _write_text(folder / "tables" / f"{name}.csv", table.csv())
-        _write_text(folder / "tables" / f"{name}.tex", latex(table, f"{plan.title}: {name}"))
-    specs = section_charts(data)
-    write_charts(specs, folder / "figures")
+    for section in sections:
+        for name, table in section.tables.items():
+            _write_text(folder / "tables" / f"{name}.csv", table.csv())
+            _write_text(folder / "tables" / f"{name}.tex", latex(table, f"{plan.title}: {name}"))
+        write_charts(section.charts, folder / "figures")
     page = folder / "index.html"
-    _write_text(page, _render(data, tables, specs, findings, out_of_date))
+    _write_text(page, _render(data.plan, sections, told))
     if not reveal:
         return page
     private = out / "private"
     private.mkdir(exist_ok=True, mode=0o700)
-    text = _render(data, tables, specs, findings, out_of_date, revealed(data, worst))
-    _write_text(private / "report.html", text)
-    return private / "report.html"
+    shown = read_study_data(plan, out, reveal=True)
+    page = private / "report.html"
+    told = notices(shown, out_of_date=out_of_date)
+    _write_text(page, _render(data.plan, [make(shown) for make in SECTIONS], told))
+    return page
 
 
 def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     """Prints the membership table of a study."""
-    data = read_study_data(plan, out)
-    content = membership_table(data).noted(data.notes)
+    content = membership_table(read_study_data(plan, out))
     shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
         # On a narrow screen a number takes two lines; none is cut.
@@ -98,15 +85,8 @@ def print_main_table(plan: Plan, out: Path, console: Console) -> None:
     console.print(shown)
 
 
-def _render(
-    data: StudyData,
-    tables: dict[str, PageTable],
-    specs: dict[str, Spec],
-    findings: Sequence[Finding],
-    out_of_date: bool,
-    shown: Sequence[RevealedRecord] | None = None,
-) -> str:
-    """Returns the page; `shown` are private records in words, None on a page without any."""
+def _render(plan: Plan, sections: Sequence[Section], told: Sequence[Notice]) -> str:
+    """Returns the page of those sections that have something to show."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -114,27 +94,31 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["words"] = _words
+    shown = [section for section in sections if section.shown]
+    specs = {name: spec for section in shown for name, spec in section.charts.items()}
     # `<` inside the data would end the script element; in JSON it may be written as an escape.
     encoded = json.dumps(specs, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return environment.get_template("page.html").render(
-        plan=data.plan,
-        sections=[section for section in SECTIONS if section.shown(specs, tables)],
-        notices=notices(data, out_of_date=out_of_date),
-        findings=findings,
-        estimate_text=estimate_text,
-        p_value_text=p_value_text,
-        charts={name: name in specs for section in SECTIONS for name in section.charts},
-        revealed=shown,
-        tables=tables,
-        labels=data.labels,
-        versions=_versions(data),
+        plan=plan,
+        sections=shown,
+        notices=told,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         specs=Markup(encoded),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         vega=Markup(_vega()),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
-        **section_values(data),
     )
+
+
+def _words(text: str) -> Markup:
+    """Returns a text of `parts` as HTML."""
+    if isinstance(text, Markup):
+        return text
+    html = str(escape(text))
+    for pattern, tag in _MARKS:
+        html = re.sub(pattern, rf"<{tag}>\1</{tag}>", html)
+    return Markup(html.replace("\n\n", "<br>"))
 
 
 @cache
@@ -144,21 +128,6 @@ def _vega() -> str:
     return bundle.replace("</script", "<\\/script")
 
 
-def _versions(data: StudyData) -> dict[str, str]:
-    """Returns versions and machine; several values where cells differ."""
-    seen: dict[str, list[str]] = {}
-    for facts in data.facts.values():
-        versions = facts.get("versions")
-        entries = dict(versions) if isinstance(versions, dict) else {}
-        for name, value in {**entries, "machine": facts.get("machine", "unknown")}.items():
-            seen.setdefault(name, [])
-            if str(value) not in seen[name]:
-                seen[name].append(str(value))
-    return {"study file": data.plan.source} | {name: "; ".join(all_) for name, all_ in seen.items()}
-
-
 def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(text.encode())

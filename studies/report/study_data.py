@@ -1,6 +1,7 @@
 """What a report shows, read from a study's folder: runs with labels, final results, scores."""
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +11,20 @@ import pandas as pd
 from audits.mechanism import Mechanism, note
 from audits.membership.epsilon_rows import BOUND_PARAMS
 from audits.results import read_table
+from studies.claims import Finding, study_findings
+from studies.claims.figures import StudyFigures
 from studies.compare.comparisons import AttackScores, attack_scores
 from studies.compare.disagreement import STUDY_RUN
+from studies.compare.memorization import Accuracies, read_accuracies
 from studies.compare.primary_attack import Attack, primary_attack
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.plan.cells import Cell, Plan
+from studies.report.labels import run_labels
 from studies.run.cell_state import CellFiles
 
 __all__ = [
     "ATTACK_NAMES",
     "BLIND",
-    "METRIC_NAMES",
-    "ROLE_NAMES",
     "StudyData",
     "read_study_data",
 ]
@@ -54,32 +57,6 @@ ATTACK_NAMES = {
     "any_attack": "Any attack",
     "balance": "Balance of the sides",
 }
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "tpr_at_fpr_0.1": "TPR at 10% FPR",
-    "tpr_at_fpr_0.01": "TPR at 1% FPR",
-    "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
-    "balanced_accuracy": "Balanced accuracy",
-    "max_t": "Max-T over attacks",
-    "rouge_l_f1": "ROUGE-L F1",
-    "perplexity": "Perplexity",
-    "auroc_difference": "AUROC difference",
-    "swap_estimate": "Swap estimate",
-    "auroc_at_equal_lengths": "AUROC at equal lengths",
-    "swap_estimate_at_equal_lengths": "Swap estimate at equal lengths",
-    "token_accuracy_gap_at_equal_lengths": "Gap in token accuracy at equal lengths",
-    "token_accuracy_gap_excess_at_equal_lengths": "Excess of the gap at equal lengths",
-}
-ROLE_NAMES = {
-    "base": "Base",
-    "teacher": "Teacher",
-    "counterfactual_teacher": "Counterfactual teacher",
-    "init": "Initial student",
-    "control": "Control",
-    "student": "Student",
-    "counterfactual": "Counterfactual student",
-    "reference": "Reference",
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +76,8 @@ class StudyData:
         scores: Scores at the last step: alias -> (attack, params) -> scores.
         facts: Content of each finished cell's state file, by alias.
         mechanisms: What of its technique's mechanism ran, by alias, where results say it.
-        configured: Label of each run's technique in the study file, by alias.
+        on_disk: The plan as it was configured and the study's folder; None of rows in memory.
+        reveal: Whether private records may be shown in words.
     """
 
     plan: Plan
@@ -114,7 +92,8 @@ class StudyData:
     scores: dict[str, dict[Attack, AttackScores]]
     facts: dict[str, dict[str, object]]
     mechanisms: dict[str, Mechanism] = field(default_factory=dict)
-    configured: dict[str, str | None] = field(default_factory=dict)
+    on_disk: tuple[Plan, Path] | None = None
+    reveal: bool = False
 
     @property
     def replicated(self) -> bool:
@@ -122,16 +101,69 @@ class StudyData:
         return len(set(self.kinds.values())) < len(set(self.labels.values()))
 
     @property
+    def n_replicates(self) -> int:
+        """Number of replicates of the finished cells."""
+        return len({cell.replicate for cell in self.cells})
+
+    @cached_property
     def notes(self) -> dict[str, str]:
         """What ran, by every name that stands for a run, for its repetitions or its technique."""
-        named: dict[str, list[Mechanism]] = {}
+        named: dict[str, list[Mechanism]] = defaultdict(list)
         for cell in self.cells:
-            if cell.alias in self.mechanisms:
-                alias = cell.alias
+            alias = cell.alias
+            if alias in self.mechanisms:
                 names = {self.labels[alias], self.kinds[alias], self.plain_labels[alias]}
                 for name in {*names, str(cell.technique)}:
-                    named.setdefault(name, []).append(self.mechanisms[alias])
+                    named[name].append(self.mechanisms[alias])
         return {name: text for name, runs in named.items() if (text := note(runs))}
+
+    @property
+    def sizes(self) -> dict[str, list[str]]:
+        """Sizes of the planned students by family, both in the plan's order."""
+        sizes: dict[str, list[str]] = {}
+        for cell in self.plan.cells:
+            if cell.role == "student" and cell.size not in sizes.setdefault(cell.family, []):
+                sizes[cell.family].append(cell.size)
+        return sizes
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """The verdicts on the five claims; none where the study has no students."""
+        if self.on_disk is None or not self.sizes:
+            return []
+        return study_findings(*self.on_disk)
+
+    @cached_property
+    def figures(self) -> StudyFigures:
+        """The figures that the claims read."""
+        return StudyFigures(self.plan, self.states, self.history)
+
+    @cached_property
+    def record_table(self) -> pd.DataFrame:
+        """The table of memorization, a row per record; empty of rows in memory."""
+        if self.on_disk is None:
+            return pd.DataFrame()
+        return read_table(self.on_disk[1], "memorization").to_pandas()
+
+    @cached_property
+    def accuracies(self) -> Accuracies | None:
+        """Token accuracies by record; None where they were not measured."""
+        if self.on_disk is None:
+            return None
+        results = read_table(self.on_disk[1], "results")
+        return next(iter(read_accuracies(self.cells, results, self.record_table)), None)
+
+    @property
+    def configured(self) -> dict[str, str | None]:
+        """Label of each finished run's technique in the study file, by alias."""
+        planned = () if self.on_disk is None else self.on_disk[0].cells
+        labels = {cell.alias: cell.technique for cell in planned}
+        return {cell.alias: labels.get(cell.alias, cell.technique) for cell in self.cells}
+
+    @property
+    def primary_name(self) -> str:
+        """What the page calls the primary attack."""
+        return ATTACK_NAMES[self.primary[0]]
 
     def rows(self, **values: object) -> pd.DataFrame:
         """Returns the results whose columns have these values; None asks for null."""
@@ -163,6 +195,16 @@ class StudyData:
         rows = rows[rows["metric"] == "auroc"]
         return rows.assign(needed=rows["run"].map(needed))
 
+    def primary_rows(self) -> pd.DataFrame:
+        """Returns each run's AUROC under the primary attack."""
+        return self.of_primary(self.auroc_rows()).drop_duplicates("run")
+
+    def comparison_rows(self, metric: str) -> pd.DataFrame:
+        """Returns the rows of one comparison metric, with `pair`, the label of both runs."""
+        rows = self.rows(metric=metric, task=None)
+        rows = rows[rows["run_b"].notna()]
+        return rows.assign(pair=rows["label"] + " − " + rows["label_b"].fillna(""))
+
     @property
     def _whole_private(self) -> pd.DataFrame:
         return self.rows(
@@ -170,20 +212,25 @@ class StudyData:
         )
 
 
-def read_study_data(plan: Plan, out: Path) -> StudyData:
+def read_study_data(plan: Plan, out: Path, *, reveal: bool = False) -> StudyData:
     """Reads a study's merged tables and the states of its cells.
+
+    Args:
+        plan: The plan that the last run used.
+        out: The study's folder.
+        reveal: Whether private records may be shown in words.
 
     Raises:
         UserError: The tables are missing.
     """
     every = read_table(out, "results").to_pandas()
     mechanisms = mechanisms_of(every)
-    configured = {cell.alias: cell.technique for cell in plan.cells}
+    on_disk = (plan, out)
     plan = as_they_ran(plan, mechanisms)
     states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
     cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
-    labels = _labels(plan)
+    labels = run_labels(plan)
     history = every[every["run"].isin([cell.alias for cell in cells])].copy()
     order = {cell.alias: index for index, cell in enumerate(cells)}
     history["order"] = history["run"].map(order)
@@ -198,41 +245,17 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
         cells=cells,
         states=dict(states),
         labels=labels,
-        kinds=_labels(plan, repeats=False),
-        plain_labels=_labels(plan, plain=True),
+        kinds=run_labels(plan, repeats=False),
+        plain_labels=run_labels(plan, plain=True),
         results=history[history["step"] == last],
         history=history,
         technique_rows=every[every["run"] == STUDY_RUN],
         scores=attack_scores(read_table(out, "scores").to_pandas()),
         facts={cell.alias: CellFiles(cell).read() for cell in cells},
         mechanisms=mechanisms,
-        configured=configured,
+        on_disk=on_disk,
+        reveal=reveal,
     )
-
-
-def _labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[str, str]:
-    several = {
-        name: len({getattr(cell, name) for cell in plan.cells if cell.role != "teacher"}) > 1
-        for name in ("family", "replicate", "repeat")
-    }
-    several["size"] = len({cell.size for cell in plan.cells if cell.stage in _SIZED}) > 1
-    several["seed"] = len({cell.student_seed for cell in plan.cells if cell.stage in _SIZED}) > 1
-    labels = {}
-    for cell in plan.cells:
-        name = ROLE_NAMES[cell.role] if cell.stage in _BUILT_IN else cell.stage
-        sized = cell.stage in _SIZED
-        parts = [
-            name,
-            cell.technique,
-            cell.size if several["size"] and sized else None,
-            cell.family if several["family"] and not sized else None,
-            f"r{cell.replicate}" if several["replicate"] and repeats else None,
-            f"repeat {cell.repeat}" if several["repeat"] and repeats else None,
-            f"s{cell.student_seed}" if several["seed"] and sized and repeats else None,
-        ]
-        parts = parts[:2] if plain else parts
-        labels[cell.alias] = " · ".join(part for part in parts if part)
-    return labels
 
 
 _SHOWN_ORDER = (
@@ -245,8 +268,6 @@ _SHOWN_ORDER = (
     "counterfactual_teacher",
     "counterfactual",
 )
-_SIZED = ("init", "control", "student", "counterfactual")
-_BUILT_IN = ("teacher", "counterfactual_teacher", *_SIZED)
 
 
 def _own_params(text: str) -> str:

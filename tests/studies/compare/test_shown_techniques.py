@@ -17,7 +17,7 @@ from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from studies.report import print_main_table, write_report
 from studies.report.notices import notices
-from studies.report.sections import section_tables
+from studies.report.sections.leaks import membership_table
 from studies.report.study_data import read_study_data
 from tests.studies.planted_report import cell
 from tests.studies.shown_page import Page
@@ -81,7 +81,7 @@ def test_a_live_technique_keeps_its_name_beside_its_shares(
     write_mechanisms(finished, planted.STEP, {"student": LIVE})
     write_study_tables(finished, OUT)
     data = read_study_data(finished, OUT)
-    cells = [row[0].text for row in section_tables(data)["membership"].rows]
+    cells = [row[0].text for row in membership_table(data).rows]
     assert "Student · kd (25% fresh, 50% replayed, 25% fixed)" in cells
     assert "What of the techniques ran" in titles(finished)
     assert not any("offline" in title for title in titles(finished))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies.report.result_tables import membership_table
+from studies.report.sections.leaks import membership_table
 from tests.studies.planted_report import cell, row, study
 
 RMIA = {"name": "rmia", "params": '{"a": "tuned"}'}

@@ -15,9 +15,11 @@ from audits.results import Row, merge_parts, write_part
 from datamodules.records import InstructionRecord
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
-from studies.report.block_tables import block_tables
-from studies.report.blocks import block_charts, block_entries, block_rows, block_sentences
+from studies.report.block_figures import block_rows
 from studies.report.page import write_report
+from studies.report.parts import Legend, Text
+from studies.report.sections.blocks import block_sentences, blocks
+from studies.report.sections.probes import probes
 from studies.report.study_data import StudyData, read_study_data
 
 OUT, RECORDS = Path("runs/small"), 60
@@ -104,7 +106,7 @@ def data(finished: Plan, planted: ModuleType) -> StudyData:
 
 
 def test_the_tables_hold_every_block_of_every_run_and_the_tests(data: StudyData) -> None:
-    table = block_tables(data)["blocks"]
+    table = blocks(data).tables["blocks"]
     counts = table.frame.groupby("run").size()
     for cell in data.cells:
         assert counts[cell.alias] == 3 * len(SHIFTS.get(cell.role, (0, 0)))
@@ -115,7 +117,7 @@ def test_the_tables_hold_every_block_of_every_run_and_the_tests(data: StudyData)
     source = source[source["metric"] == "auroc"]
     np.testing.assert_array_equal(table.frame["value"], source["value"])
     assert [cell.text for cell in table.rows[0][:3]] == ["Teacher", SIGNALS[0], "0 of 3"]
-    table = block_tables(data)["block_tests"]
+    table = blocks(data).tables["block_tests"]
     assert len(table.rows) == 2 * len(data.cells)
     rows = block_rows(data).set_index(["run", "signal", "metric"])
     for row, (_, own) in zip(table.rows, table.frame.iterrows(), strict=True):
@@ -127,7 +129,8 @@ def test_the_tables_hold_every_block_of_every_run_and_the_tests(data: StudyData)
 
 
 def test_the_charts_hold_the_tables_figures_and_the_probes_their_pairs(data: StudyData) -> None:
-    specs, tables = block_charts(data), block_tables(data)
+    section, probed = blocks(data), probes(data)
+    specs, tables = section.charts | probed.charts, section.tables | probed.tables
     assert set(specs) == {"block_heat", "block_profiles", "block_probes"}
     for name, spec in specs.items():
         (drawn,) = [rows for rows in spec["datasets"].values() if len(rows) > 1]
@@ -140,7 +143,8 @@ def test_the_charts_hold_the_tables_figures_and_the_probes_their_pairs(data: Stu
     banded = {row["label"] for row in lines if row["banded"]}
     roles = {data.labels[cell.alias]: cell.role for cell in data.cells}
     assert {roles[label] for label in banded} == {"teacher", "student"}
-    assert {label for label, _, _ in block_entries(data)} == set(roles)
+    (legend,) = [part for part in section.parts if isinstance(part, Legend)]
+    assert {label for label, _, _ in legend.entries} == set(roles)
     table = tables["block_probes"]
     shown = {(row[0].text, row[1].text): row[3].text for row in table.rows}
     labels = {cell.role: data.labels[cell.alias] for cell in data.cells}
@@ -148,12 +152,12 @@ def test_the_charts_hold_the_tables_figures_and_the_probes_their_pairs(data: Stu
     assert (labels["student"], labels["control"]) in shown
     # A model of other depth has other parameters, and no difference.
     assert (labels["teacher"], labels["counterfactual_teacher"]) not in shown
-    (text,) = [one for one in block_sentences(data) if one.startswith("A probe of hidden states")]
-    assert "in 2 of 2 pairs" in text
+    (text,) = [part.text for part in probed.parts if isinstance(part, Text)]
+    assert "in 2 of 2" in text
 
 
 def test_the_sentences_warn_test_and_limit(data: StudyData) -> None:
-    shift, limit, tested, *rest = block_sentences(data)
+    shift, limit, tested, *rest = block_sentences(data, block_rows(data))
     assert shift.startswith("Shifted data")
     assert "(Teacher)" in shift
     assert "not where a record is stored" in limit
@@ -186,16 +190,16 @@ def test_the_page_has_the_section_and_its_files(
 ) -> None:
     monkeypatch.setattr("studies.report.page._vega", lambda: "")
     page = write_report(data.plan, OUT).read_text()
-    section = page[page.index('<section id="blocks"') :].partition("</section>")[0]
+    section = page[page.index('<section id="blocks"') : page.index('<section id="tasks"')]
     for name in ("block_profiles", "block_heat", "block_probes"):
         assert f'data-spec="{name}"' in section
     assert "Shifted data" in section
-    for name, table in block_tables(data).items():
+    for name, table in (blocks(data).tables | probes(data).tables).items():
         assert (OUT / "report" / "tables" / f"{name}.csv").read_text() == table.csv()
 
 
 def test_a_study_without_block_audits_has_no_section(finished: Plan) -> None:
     write_study_tables(finished, OUT)
     without = read_study_data(finished, OUT)
-    assert (block_sentences(without), block_charts(without)) == ([], {})
-    assert (block_tables(without), block_entries(without)) == ({}, [])
+    assert not blocks(without).parts
+    assert not probes(without).shown

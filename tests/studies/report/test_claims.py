@@ -4,7 +4,7 @@ import pytest
 
 from studies.claims.findings import finding_of
 from studies.claims.verdict import Outcome, Verdict, state
-from studies.report.claims import findings_table
+from studies.report.sections.findings import findings_table
 
 Row = tuple[Verdict, float | None]
 

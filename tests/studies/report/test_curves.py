@@ -7,14 +7,14 @@ import pytest
 from scipy import stats
 
 from studies.claims.figures import GAP_PARAMS
-from studies.report.curve_areas import (
+from studies.report.sections.risk_utility import (
     StudentCurve,
     area_between,
     curve_areas,
+    risk_utility,
     student_curves,
 )
-from studies.report.risk_utility import risk_utility_charts, risk_utility_tables
-from studies.report.training import training_charts, training_rows, training_tables
+from studies.report.sections.training import training, training_rows
 from tests.studies.planted_report import cell, row, study
 
 Points = list[tuple[float, float]]
@@ -96,11 +96,11 @@ def test_a_study_s_curves_are_swap_estimates_over_nats() -> None:
     points = {one.cell.technique: np.array(one.points) for one in student_curves(data)}
     np.testing.assert_allclose(points["kd"], [(6.0, 0.6), (5.0, 0.7)])
     np.testing.assert_allclose(points["gkd"], [(5.5, 0.6), (5.2, 0.7)])
-    table = risk_utility_tables(data)["risk_utility"]
+    table = risk_utility(data).tables["risk_utility"]
     # Over 5.2 to 5.5 nats KD rises from 0.65 to 0.68 and GKD from 0.6 to 0.7.
     (only,) = [[one.text for one in cells] for cells in table.rows]
     assert only == ["kd", "gkd", "+0.015", "0.300", "1", "descriptive (R = 1)"]
-    chart = risk_utility_charts(data)["risk_utility"]
+    chart = risk_utility(data).charts["risk_utility"]
     (drawn,) = chart["datasets"].values()
     assert len(drawn) == 4
 
@@ -111,9 +111,9 @@ def test_every_validation_is_drawn_in_its_technique_s_panel() -> None:
     # One validation is no curve: the teacher's has none.
     assert set(rows["panel"]) == {"kd", "gkd"}
     assert len(rows) == 2 * 2 * 2 * 2
-    assert set(training_charts(data)) == {"training_auroc", "training_gap"}
-    table = training_tables(data)["training"]
+    assert set(training(data).charts) == {"training_auroc", "training_gap"}
+    table = training(data).tables["training"]
     first = [one.text for one in table.rows[0]]
     alias = cell("student", "kd").alias
     assert first == [alias, "AUROC", "50", "0.600 [0.580, 0.620]", "300", "310"]
-    assert training_tables(study([cell("teacher")], [row(cell("teacher"), "auroc", 0.9)])) == {}
+    assert not training(study([cell("teacher")], [row(cell("teacher"), "auroc", 0.9)])).shown

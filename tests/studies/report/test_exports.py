@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from studies.report import tables
 from studies.report.exports import latex, write_charts
-from studies.report.page_tables import PageTable, TableCell, TableColumn
 
 
 def test_latex_has_every_cell_and_no_bare_special_character() -> None:
-    columns = [TableColumn("Model & role"), TableColumn("AUROC", numeric=True)]
-    rows = [
-        [TableCell("student_kd"), TableCell("0.928 [0.898, 0.950]")],
-        [TableCell("100% of $5 #1 {a}~b^c\\d"), TableCell("−0.1")],
+    frame = pd.DataFrame(
+        {
+            "name": ["student_kd", "100% of $5 #1 {a}~b^c\\d"],
+            "AUROC": ["0.928 [0.898, 0.950]", "−0.1"],
+        }
+    )
+    rows = frame["AUROC"]
+    columns = [
+        *tables.words(name="Model & role"),
+        tables.Column("AUROC", lambda row: tables.TableCell(row["AUROC"])),
     ]
-    text = latex(PageTable(columns, rows, pd.DataFrame()), "A study: membership")
+    text = latex(tables.table("membership", "", columns, frame, frame), "A study: membership")
     body = text[text.index("\\midrule") : text.index("\\bottomrule")]
     assert body.count(r"\\") == len(rows)
     assert text.count("&") == text.count(r"\&") + 1 + len(rows)

@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 from studies.plan.cells import Cell
-from studies.report.objectives import objective_charts, objective_rows, objective_tables
+from studies.report.parts import Text
+from studies.report.sections.objectives import objective_rows, objectives
+from studies.report.sections.tasks import task_figures, tasks
 from studies.report.study_data import StudyData
-from studies.report.tasks import task_charts, task_figures, task_sentences, task_tables
 from tests.studies.claims.tables import cell, plan_of, row
 
 PRODUCT = ("jsd+dataset", "jsd+student", "taid+dataset")
@@ -81,7 +82,7 @@ def test_a_single_run_keeps_its_interval_over_records() -> None:
     risk = objective_rows(data).set_index(["measure", "objective", "source"])
     one = risk.loc[("auroc", "taid", "dataset")]
     assert (one["value"], one["lower"], one["upper"]) == (values["taid+dataset", 1], 0.1, 0.9)
-    (table,) = objective_tables(data).values()
+    (table,) = objectives(data).tables.values()
     assert [column.title for column in table.columns][2:] == [
         *("AUROC", "Excess over the counterfactual", "ROUGE-L F1"),
         *("Replicates", "Private", "Held out"),
@@ -94,7 +95,7 @@ def test_a_single_run_keeps_its_interval_over_records() -> None:
 
 def test_maps_show_what_there_is_and_nothing_without_a_product() -> None:
     data, values = product_study((1,))
-    specs = objective_charts(data)
+    specs = objectives(data).charts
     assert set(specs) == {"objective_auroc", "objective_excess", "objective_rouge"}
     ((shown),) = specs["objective_auroc"]["datasets"].values()
     found = {f"{one['source']}": one["value"] for one in shown if one["label"] == "jsd"}
@@ -103,8 +104,9 @@ def test_maps_show_what_there_is_and_nothing_without_a_product() -> None:
     )
     assert "Infinity" not in json.dumps(specs)
     plain = study_data([cell("student", "kd", 1)], [row("student-kd-r1", "loss", "auroc", 0.7)])
-    assert (objective_charts(plain), objective_tables(plain)) == ({}, {})
-    assert (task_charts(plain), task_tables(plain), task_sentences(plain)) == ({}, {}, [])
+    assert not objectives(plain).parts
+    assert not tasks(plain).shown
+    assert set(tasks(plain).tables) == {"tasks"}
 
 
 def task_study(replicates: tuple[int, ...]) -> StudyData:
@@ -145,15 +147,16 @@ def test_tasks_of_several_replicates_are_one_row_each() -> None:
     assert (one["lower"], one["upper"]) == pytest.approx(interval)
     assert (one["n_members"], one["n_nonmembers"], one["replicates"]) == (31, 29, 2)
     assert (one["tokens"], one["all_tokens"]) == (31.0, 60.0)
-    assert set(task_charts(data)) == {"task_auroc", "task_swap", "task_gap"}
-    (sentence,) = task_sentences(data)
-    assert "31 private and 29 held-out records" in sentence
-    assert "31 to 31 tokens" in sentence
-    assert "20 to 60" in sentence
+    assert set(tasks(data).charts) == {"task_auroc", "task_swap", "task_gap"}
+    sentence = tasks(data).parts[0]
+    assert isinstance(sentence, Text)
+    assert "31 private and 29 held-out records" in sentence.text
+    assert "31 to 31 tokens" in sentence.text
+    assert "20 to 60" in sentence.text
 
 
 def test_the_table_of_tasks_has_every_figure_with_its_counts() -> None:
-    (table,) = task_tables(task_study((1,))).values()
+    table = tasks(task_study((1,))).tables["task_differences"]
     titles = [column.title for column in table.columns]
     rows = {(own[0].text, own[1].text): [one.text for one in own[2:]] for own in table.rows}
     assert titles[2:5] == ["AUROC", "Swap estimate of AUROC", "Gap in token accuracy"]

@@ -17,8 +17,9 @@ from studies.compare.comparisons import AttackScores
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from studies.report.controls import control_notices
-from studies.report.notice import Notice
-from studies.report.notices import headline, notices
+from studies.report.notices import notices
+from studies.report.parts import Notice
+from studies.report.sections.result import headline
 from studies.report.study_data import read_study_data
 from studies.run.cell_state import CellFiles
 from tests.studies.planted_report import cell, row, study

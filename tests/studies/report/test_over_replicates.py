@@ -10,10 +10,10 @@ from sklearn.metrics import roc_curve
 
 from studies.compare.comparisons import AttackScores
 from studies.report.controls import control_notices
-from studies.report.figures import mean_roc, roc_rows
-from studies.report.headline import headline_values
 from studies.report.over_replicates import figure_of, over_replicates
-from studies.report.result_charts import _mean_utility
+from studies.report.sections.result import cards, headline, result
+from studies.report.sections.roc import mean_roc, roc_rows
+from studies.report.sections.utility import mean_utility
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
 
@@ -80,12 +80,11 @@ def test_runs_that_nothing_repeats_stay_as_they_are(repeated: StudyData) -> None
 
 
 def test_cards_name_kinds_and_replicates(repeated: StudyData) -> None:
-    found = headline_values(repeated)
-    cards = {one["what"]: one for one in found["cards"]}
-    assert cards["student-kd-gpt2-base: AUROC"]["value"] == "0.803"
-    assert cards["student-kd-gpt2-base: AUROC"]["note"] == "n = 3 replicates"
-    assert found["replicates"] == 3
-    assert "The control's AUROC is 0.501 [" in str(found["headline"])
+    shown = {card["what"]: card for card in cards(repeated)}
+    assert shown["student-kd-gpt2-base: AUROC"]["value"] == "0.803"
+    assert shown["student-kd-gpt2-base: AUROC"]["note"] == "n = 3 replicates"
+    assert "Means over 3 replicates" in result(repeated).parts[-1].text
+    assert "The control's AUROC is 0.501 [" in headline(repeated)
 
 
 def test_a_mean_curve_is_the_mean_of_scikit_learns() -> None:
@@ -144,7 +143,7 @@ def test_utility_is_averaged_by_replicate_too(repeated: StudyData) -> None:
             **dict.fromkeys(("lower", "upper", "n_members", "n_nonmembers"), 1.0),
         }
     )
-    [found] = _mean_utility(data, rows).to_dict("records")
+    [found] = mean_utility(data, rows).to_dict("records")
     assert found["value"] == pytest.approx((0.85 + 0.7 + 0.6) / 3)
     assert found["utility"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
     assert found["utility_n"] == 40
@@ -158,8 +157,7 @@ def test_seeds_of_one_replicate_are_no_replicates(repeated: StudyData) -> None:
         f"control-gpt2-base-r{number}" for number in AUROCS
     ]
     assert all("n = 40 + 40" in one.text for one in found)
-    cards = headline_values(data)["cards"]
-    assert {one["interval"] for one in cards} == {"no interval"}
+    assert {card["interval"] for card in cards(data)} == {"no interval"}
 
 
 @pytest.mark.parametrize(

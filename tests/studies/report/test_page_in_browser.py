@@ -240,7 +240,7 @@ def test_paper_hides_nothing_that_a_click_would_show(opened: Opened, scheme: str
     assert folded.evaluate_all("a => a.every(one => one.checkVisibility())")
     cut = "a => a.filter(one => one.scrollHeight > one.clientHeight + 1).length"
     assert page.locator(".scroll").evaluate_all(cut) == 0
-    assert page.locator("#roc-attack").is_visible()
+    assert page.locator("#roc select").is_visible()
     found = page.evaluate(CONTRASTS, "body *:not(script, svg, svg *), .chart .role-axis text")
     assert [one for one in found if one[0] < 4.5] == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

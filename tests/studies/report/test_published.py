@@ -12,11 +12,17 @@ from studies.compare.primary_attack import REFERENCE
 from studies.plan.cells import Cell
 from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
-from studies.report import published
-from studies.report.published_page import published_charts, published_tables
+from studies.report.sections.published import (
+    AS_RELEASED,
+    CORRECTED,
+    _training,
+    published,
+    published_rows,
+)
 from tests.processes import ROOT
 from tests.studies.planted_report import cell, row, study
 
+FACTS = ROOT / "studies/report/sections/published_tables.json"
 DOLLY = "configs/data/dolly.yaml"
 STUDY = ROOT / "configs/studies/gpt2-as-released.yaml"
 SPLITS = "configs/presets/as_released/splits.yaml"
@@ -48,11 +54,11 @@ def test_the_study_of_the_published_runs_is_as_released_with_all_of_its_data(
     assert len(students) == 3 * len(names)
     for one in students:
         column = names[str(one.technique).removesuffix("_as_released")]
-        assert published._training(one, column) == published.AS_RELEASED
+        assert _training(one, column) == AS_RELEASED
         for option in ("splits.protocol", "encoding.add_bos", "encoding.joint", "encoding.cut"):
             at = one.arguments.index(f"--data.{option}")
             without = replace(one, arguments=one.arguments[:at] + one.arguments[at + 2 :])
-            assert published._training(without, column) == published.CORRECTED
+            assert _training(without, column) == CORRECTED
 
 
 def test_figures_stand_beside_those_of_the_same_network_technique_and_statistic() -> None:
@@ -69,10 +75,10 @@ def test_figures_stand_beside_those_of_the_same_network_technique_and_statistic(
         row(own["teacher"], "auroc", 0.9, name="loss"),
         row(own["control"], "auroc", 0.5, name="loss"),
     ]
-    found = published.published_rows(study(list(own.values()), rows))
-    as_released, corrected = published.AS_RELEASED, published.CORRECTED
+    found = published_rows(study(list(own.values()), rows))
+    as_released, corrected = AS_RELEASED, CORRECTED
     # The heat maps of GPT-2 base: KD 0.56, 0.54, 0.61, 0.49 and so on.
-    tables = json.loads((Path(published.__file__).parent / "published_tables.json").read_text())
+    tables = json.loads(FACTS.read_text())
     base = tables["figures"]["gpt2-xl"]["gpt2-base"]["auroc"]
     assert base["KD"]["Loss"] == 0.56
     expected = [
@@ -99,7 +105,7 @@ def test_utility_and_memorization_are_in_our_units() -> None:
         row(own, "token_accuracy_as_released", 0.05, audit="released"),
         row(own, "token_accuracy_as_released", 0.04, audit="released", population="held_out"),
     ]
-    found = published.published_rows(study([own], rows)).set_index("metric")
+    found = published_rows(study([own], rows)).set_index("metric")
     assert found["published"].to_dict() == pytest.approx(
         {"rouge_l_f1": 0.22, "token_accuracy_gap": 0.0022, "token_accuracy_as_released": 0.051}
     )
@@ -117,26 +123,25 @@ def test_utility_and_memorization_are_in_our_units() -> None:
 def test_a_study_of_other_networks_data_or_techniques_shows_nothing(other: dict) -> None:
     student = cell("student", **({"technique": "kd"} | other))
     data = study([student], [row(student, "auroc", 0.6)])
-    assert published.published_rows(data).empty
-    assert published_charts(data) == {}
-    assert published_tables(data) == {}
+    assert published_rows(data).empty
+    assert not published(data).shown
 
 
 def test_the_table_has_both_figures_their_difference_and_counts() -> None:
     student = cells()["kd"]
     data = study([student], [row(student, "auroc", 0.6)])
-    table = published_tables(data)["published"]
+    table = published(data).tables["published"]
     assert [one.text for one in table.rows[0]] == [
         *(student.alias, "Loss", "as released", "as released"),
         *("0.600 [0.580, 0.620]", "0.56", "+0.040 [+0.020, +0.060]", "300", "310"),
     ]
-    drawn = published_charts(data)["published"]
+    drawn = published(data).charts["published"]
     (points,) = drawn["datasets"].values()
     assert [(one["published"], one["value"], one["like"]) for one in points] == [(0.56, 0.6, True)]
 
 
 def test_the_facts_are_complete() -> None:
-    facts = json.loads((Path(published.__file__).parent / "published_tables.json").read_text())
+    facts = json.loads(FACTS.read_text())
     students = {
         "gpt2-xl": ("gpt2-large", "gpt2-medium", "gpt2-base"),
         "opt-2.7b": ("opt-1.3b", "opt-350m", "opt-125m"),

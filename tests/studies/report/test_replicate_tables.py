@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.report.block_tables import block_tables
-from studies.report.blocks import block_charts, block_entries, block_sentences
+from studies.report.block_figures import block_rows
 from studies.report.exports import latex
-from studies.report.memorization import memorization_charts, memorization_tables
-from studies.report.page_tables import PageTable
-from studies.report.result_tables import result_tables
+from studies.report.parts import Legend
+from studies.report.sections.blocks import block_sentences, blocks
+from studies.report.sections.inherited import comparison_table
+from studies.report.sections.leaks import blind_table, membership_table
+from studies.report.sections.memorization import memorization
+from studies.report.sections.utility import utility_table
 from studies.report.study_data import StudyData
+from studies.report.tables import PageTable
 from tests.studies.planted_report import cell, row, study
 
 AUROCS = np.array([0.93, 0.99, 0.90])
@@ -72,7 +75,7 @@ def over(values: np.ndarray) -> str:
 
 
 def test_membership_is_a_mean_that_stays_a_share(repeated: StudyData) -> None:
-    table = result_tables(repeated)["membership"]
+    table = membership_table(repeated)
     (student,) = shown(table)
     assert student["AUROC"] == over(AUROCS)
     assert student["AUROC"].endswith("1.000]")
@@ -84,26 +87,26 @@ def test_membership_is_a_mean_that_stays_a_share(repeated: StudyData) -> None:
 
 
 def test_comparisons_and_utility_are_means(repeated: StudyData) -> None:
-    tables = result_tables(repeated)
-    (swap,) = shown(tables["comparisons"])
+    (swap,) = shown(comparison_table(repeated))
     assert (swap["Estimate"], swap["Compared with"]) == (
         over(AUROCS - 0.1),
         "counterfactual-kd-gpt2-base",
     )
-    utility = {one["Measure"]: one for one in shown(tables["utility"])}
+    table = utility_table(repeated)
+    utility = {one["Measure"]: one for one in shown(table)}
     low, high = stats.t.interval(0.95, 2, 51, 1 / 3**0.5)
     # A perplexity is no share: nothing ends at 1.
     assert utility["Perplexity"]["Value"] == f"51.000 [{low:.3f}, {high:.3f}]"
     assert utility["ROUGE-L F1"]["Records"] == "300"
-    assert len(tables["utility"].frame) == 6
+    assert len(table.frame) == 6
 
 
 def test_memorization_is_a_mean_with_its_replicates(repeated: StudyData) -> None:
-    (excess, *curves) = shown(memorization_tables(repeated)["memorization"])
+    (excess, *curves) = shown(memorization(repeated).tables["memorization"])
     assert (excess["Estimate"], excess["Replicates"]) == (over(ACCURACIES), "3")
     assert [one["Estimate"] for one in curves] == [over(ACCURACIES * tau) for tau in (0.5, 0.9)]
     assert len(curves) == 2
-    drawn = memorization_charts(repeated)["did"]
+    drawn = memorization(repeated).charts["did"]
     values = [one["value"] for part in drawn["datasets"].values() for one in part if "value" in one]
     assert values == pytest.approx([ACCURACIES.mean() * tau for tau in (0.5, 0.9)])
 
@@ -112,14 +115,16 @@ def test_sets_of_records_speak_of_all_replicates(repeated: StudyData) -> None:
     student, other = repeated.cells[:2]
     sets = {**RECORD, "name": "decomposition", "run_b": other.alias, "n_members": 7.0}
     data = study(list(repeated.cells), [row(student, "inherited", 0.4, **sets)])
-    (found,) = shown(memorization_tables(replace(data, kinds=repeated.kinds))["memorization"])
+    data = replace(data, kinds=repeated.kinds)
+    (found,) = shown(memorization(data).tables["memorization"])
     assert (found["Model"], found["Replicates"]) == ("student-kd-gpt2-base", "—")
     assert found["Estimate"] == "0.400 [0.380, 0.420]"
     assert found["Records counted"].startswith("7")
 
 
 def test_blocks_are_profiles_of_kinds(repeated: StudyData) -> None:
-    tables = block_tables(repeated)
+    section = blocks(repeated)
+    tables = section.tables
     profile = [(one["Block"], one["AUROC"]) for one in shown(tables["blocks"])]
     assert sorted(profile) == [
         ("0 of 2", "0.100"),
@@ -132,31 +137,34 @@ def test_blocks_are_profiles_of_kinds(repeated: StudyData) -> None:
     assert test["Max − min"] == over(np.array([0.0, 0.1, 0.2]))
     assert "p (1)" not in test
     assert len(tables["block_tests"].frame) == 3
-    assert [label for label, *_ in block_entries(repeated)] == ["student-kd-gpt2-base"]
-    assert "block_profiles" in block_charts(repeated)
-    text = " ".join(block_sentences(repeated))
+    (legend,) = [part for part in section.parts if isinstance(part, Legend)]
+    assert [label for label, *_ in legend.entries] == ["student-kd-gpt2-base"]
+    assert "block_profiles" in section.charts
+    text = " ".join(block_sentences(repeated, block_rows(repeated)))
     assert "MoPe at block 1 of 3 of 3 models" in text
     assert "block 0" not in text
 
 
 def test_runs_that_nothing_repeats_keep_their_tests(repeated: StudyData) -> None:
     alone = replace(repeated, kinds=repeated.labels)
-    assert len(shown(result_tables(alone)["membership"])) == 3
-    assert "Replicates" not in shown(result_tables(alone)["comparisons"])[0]
-    tests = shown(block_tables(alone)["block_tests"])
+    assert len(shown(membership_table(alone))) == 3
+    assert "Replicates" not in shown(comparison_table(alone))[0]
+    tests = shown(blocks(alone).tables["block_tests"])
     assert [one["Large"] for one in tests] == ["not shown", "shown", "shown"]
     assert {one["p (2)"] for one in tests} == {"0.2"}
-    assert "MoPe at block 1 of student-kd-gpt2-base-r1" in " ".join(block_sentences(alone))
+    assert "MoPe at block 1 of student-kd-gpt2-base-r1" in " ".join(
+        block_sentences(alone, block_rows(alone))
+    )
 
 
 def test_a_blind_baseline_names_whole_replicates(repeated: StudyData) -> None:
-    names = [one["Models"] for one in shown(result_tables(repeated)["blind"])]
+    names = [one["Models"] for one in shown(blind_table(repeated))]
     assert names == ["all 2 of r1", "all 2 of r2", "all 2 of r3"]
     # One of a replicate's two models was asked about other records.
     rows = repeated.results
     other = (rows["name"] == "blind") & (rows["run"] == "student-kd-gpt2-base-r1")
     partly = replace(repeated, results=rows.assign(n_members=rows["n_members"] - other))
-    assert [one["Models"] for one in shown(result_tables(partly)["blind"])][:2] == [
+    assert [one["Models"] for one in shown(blind_table(partly))][:2] == [
         "student-kd-gpt2-base-r1",
         "counterfactual-kd-gpt2-base-r1",
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from studies.plan.cells import Plan
 from studies.report import write_report
-from studies.report.figures import thinned_roc
+from studies.report.sections.roc import thinned_roc
 from studies.run.cell_state import CellFiles
 from tests.studies.shown_page import Page, add_rows, pairs_won
 

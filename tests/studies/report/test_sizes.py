@@ -6,7 +6,7 @@ import pytest
 
 from studies.claims.figures import GAP_PARAMS
 from studies.report.exports import write_charts
-from studies.report.sizes import attack_heat, size_charts
+from studies.report.sections.attacks import attack_heat, attacks
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
 
@@ -49,7 +49,7 @@ def test_one_size_has_one_map_as_wide_as_its_place() -> None:
     spec = attack_heat(data, data.auroc_rows())
     assert spec["width"] == "container"
     assert "vconcat" not in spec
-    assert size_charts(data) == {}
+    assert set(attacks(data).charts) == {"heat"}
 
 
 def test_every_size_has_a_panel_with_its_teacher(tmp_path) -> None:
@@ -72,8 +72,8 @@ def test_cells_are_means_over_replicates() -> None:
     data = planted(SIZES, replicates=5)
     found = {
         "heat": drawn(attack_heat(data, data.auroc_rows())).query("attack == 'zlib'"),
-        "gap": drawn(size_charts(data)["gap_heat"]),
-        "rouge": drawn(size_charts(data)["rouge_heat"]),
+        "gap": drawn(attacks(data).charts["gap_heat"]),
+        "rouge": drawn(attacks(data).charts["rouge_heat"]),
     }
     values = {
         attack: [value_of("gpt2-base", "gkd", attack, number) for number in range(5)]

@@ -15,14 +15,14 @@ from datamodules.tokenizer import train_tokenizer
 from kd_privacy.study_cli import main
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
-from studies.report.study_data import read_study_data
-from studies.report.worst_records import (
+from studies.report.sections.worst_records import (
+    find_worst_records,
     pieces,
     revealed,
     spans,
-    worst_records,
     worst_records_table,
 )
+from studies.report.study_data import read_study_data
 from studies.run.cell_state import CellFiles, write_json
 from tests.studies.compare.test_memorization import finish
 
@@ -64,7 +64,7 @@ def plan(plan_of: PlanOf, planted: ModuleType, tokenizer: PreTrainedTokenizerFas
 def test_the_worst_are_those_with_the_most_excess(plan: Plan, planted: ModuleType) -> None:
     write_study_tables(plan, OUT)
     data = read_study_data(plan, OUT)
-    worst = worst_records(data, OUT)
+    worst = find_worst_records(data)
     sides = {
         role: planted.planted_accuracy(role, 1)["private"]
         for role in ("student", "counterfactual", "teacher")
@@ -90,7 +90,7 @@ def test_text_is_shown_only_if_asked_for(plan: Plan) -> None:
     command = ["report", "configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main(command) == 0
     masked = OUT / "report/index.html"
-    worst = worst_records(read_study_data(plan, OUT), OUT)
+    worst = find_worst_records(read_study_data(plan, OUT))
     shown = [text_of(int(one.record.split("-")[1])) for one in worst]
     for path in (OUT / "report").rglob("*"):
         if path.is_file():
@@ -120,7 +120,7 @@ def test_a_report_without_private_folders_has_ids_alone(plan: Plan) -> None:
             path.unlink()
     write_study_tables(plan, OUT)
     data = read_study_data(plan, OUT)
-    worst = worst_records(data, OUT)
+    worst = find_worst_records(data)
     assert len(worst) == 5
     assert revealed(data, worst) == []
     rows = worst_records_table(data, worst).rows
@@ -141,7 +141,7 @@ def test_pieces_join_to_the_text_and_marks_follow_tokens(
     true = tuple(ids[:6])
     written = (*true[:3], true[3] + 1, true[4])
     runs = spans(tokenizer, Continuation("r", "private", (), true, written))
-    assert [one.matches for one in runs] == [True, False, True]
-    assert "".join(one.text for one in runs) == "".join(pieces(tokenizer, written))
+    assert [matches for _, matches in runs] == [True, False, True]
+    assert "".join(text for text, _ in runs) == "".join(pieces(tokenizer, written))
     longer = spans(tokenizer, Continuation("r", "private", (), true[:2], true))
-    assert [one.matches for one in longer] == [True, False]
+    assert [matches for _, matches in longer] == [True, False]

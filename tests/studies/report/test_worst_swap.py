@@ -11,9 +11,8 @@ from audits.statistics import swap_estimate
 from audits.statistics.simultaneous import bonferroni_level
 from studies.compare.comparisons import AttackScores
 from studies.compare.primary_attack import LOSS, REFERENCE
-from studies.report.notices import headline
+from studies.report.sections.result import headline, worst_swap
 from studies.report.study_data import StudyData
-from studies.report.worst_swap import worst_swap
 from tests.studies.planted_report import cell, row, study
 
 NAMES = ("kd", "seqkd", "imitkd", "gkd", "minillm", "distillm")

@@ -6,20 +6,24 @@ The figures are facts of "Membership and Memorization in LLM Knowledge Distillat
 """
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
 from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS
 from studies.compare.memorization import HELD_OUT, PRIVATE
 from studies.compare.primary_attack import REFERENCE
 from studies.plan.cells import Cell
+from studies.report import charts, tables
+from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["AS_RELEASED", "CORRECTED", "published_rows", "published_source"]
+__all__ = ["AS_RELEASED", "CORRECTED", "published", "published_rows", "published_table"]
 
 AS_RELEASED, CORRECTED = "as released", "corrected"
 _FILE = Path(__file__).parent / "published_tables.json"
@@ -66,13 +70,40 @@ _MEASURES = {
         AS_RELEASED,
     ),
 }
+_TEXT = """\
+Published: {source}, for the same networks and techniques on the same data set, rounded there to two
+digits and given without intervals or counts. What that code computes differs from what its
+techniques and attacks are named after (`docs/as_released.md`): its figures are not evidence about
+canonical SeqKD, an adaptive DistiLLM or a converged MiniLLM. Only rows whose training *and*
+statistic are *as released* compare like with like; their marks below are filled, all others’
+hollow."""
+_CHART = """\
+Our AUROC with its 95% interval over records against the published one, by the attack’s published
+name. On the dashed line both are equal. Teachers are in the table alone."""
+_CAPTION = """\
+Token accuracy and its gap are published as shares, the gap without its sign; ROUGE-L in percent,
+shown here as a share. Several attacks of ours may answer to one published name; *statistic* says
+which of them computes what the published code does. Intervals of differences are those of our
+figure alone."""
 _UTILITY = "rouge_l_f1"
 Figures = dict[str, dict[str, float | dict[str, float]]]
 
 
-def published_source() -> str:
-    """Returns where the figures are from."""
-    return str(_facts()["source"])
+@section("published", "Published figures", "Published figures beside ours")
+def published(data: StudyData) -> Iterator[Part]:
+    """Yields our figures beside published ones, where the study matches."""
+    rows = published_rows(data)
+    if not len(rows):
+        return
+    yield Text(_TEXT.format(source=_facts()["source"]))
+    # Next to a teacher's, students' figures would lie on one spot.
+    aurocs = rows[(rows["metric"] == "auroc") & (rows["role"] != "teacher")]
+    if len(aurocs):
+        colours = charts.label_colours(data)
+        like = (aurocs["training"] == AS_RELEASED) & (aurocs["statistic"] == AS_RELEASED)
+        yield Legend("Runs", charts.legend_entries(colours, aurocs["label"]))
+        yield Chart("published", _chart(aurocs.assign(like=like), colours), _CHART, "AUROC")
+    yield from (published_table(data, rows), Text(_CAPTION, "caption"))
 
 
 def published_rows(data: StudyData) -> pd.DataFrame:
@@ -172,3 +203,51 @@ def _fragments(cell: Cell) -> list[PurePosixPath]:
 
 def _presets(cell: Cell) -> list[PurePosixPath]:
     return [path for path in _fragments(cell) if path.parent.name == "as_released"]
+
+
+def published_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
+    """Returns our figures beside published ones."""
+    columns = [
+        *tables.words(data.notes, label="Model", measure="Measure"),
+        *tables.words(training="Training", statistic="Statistic"),
+        *(tables.estimate("Ours"), tables.number("Published", "published", ".4g")),
+        tables.Column("Ours − published", _difference),
+        *tables.counts(False),
+    ]
+    named = ["label", "run", "measure", "training", "statistic", "published", "name", "params"]
+    frame = rows[[*named, "metric", *tables.ESTIMATE]]
+    return tables.table("published", "Ours and published", columns, rows, frame)
+
+
+def _difference(row: pd.Series) -> tables.TableCell:
+    return tables.estimate_cell(row[["value", "lower", "upper"]] - row["published"], style="+.3f")
+
+
+def _chart(rows: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
+    labels = list(dict.fromkeys(rows["label"]))
+    columns = ["label", "measure", "training", "statistic", "published", "like", *tables.ESTIMATE]
+    base = alt.Chart(rows[columns]).encode(
+        x=alt.X("published:Q", title="Published").scale(zero=False, padding=14),
+        color=charts.label_colour(labels, colours),
+        tooltip=charts.tooltips(
+            *(("label:N", "Run"), ("published:Q", "Published", ".2f")),
+            *(("training:N", "Training"), ("statistic:N", "Statistic")),
+        ),
+    )
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        y=alt.Y("lower:Q", title="Ours").scale(zero=False, padding=14), y2="upper:Q"
+    )
+    points = base.mark_point(size=45, opacity=1, strokeWidth=1.5).encode(
+        y=alt.Y("value:Q", title="Ours"),
+        fillOpacity=alt.condition("datum.like", alt.value(1), alt.value(0)),
+        fill=alt.Fill("label:N", legend=None).scale(
+            domain=labels, range=[colours[label][0] for label in labels]
+        ),
+    )
+    equal = base.mark_line(strokeDash=[4, 4], strokeWidth=1).encode(
+        x="published:Q", y="published:Q", color=alt.value(charts.NEUTRAL)
+    )
+    layer = alt.LayerChart(layer=[equal, bars, points]).properties(width=280, height=230)
+    facet = alt.Facet("measure:N", title=None, sort=list(dict.fromkeys(rows["measure"])))
+    chart = layer.facet(facet=facet, columns=3).resolve_axis(x="independent")
+    return charts.panels_spec(chart)

@@ -1,0 +1,190 @@
+"""What a section of the page is made of; the page's template knows these parts and no others.
+
+In texts, `*words*` are emphasised, `**words**` stand out, words between backticks are code, and an
+empty line begins a new one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import ClassVar
+
+from studies.report.charts import LegendEntry, Spec
+from studies.report.study_data import StudyData
+from studies.report.tables import PageTable
+
+__all__ = [
+    "Cards",
+    "Chart",
+    "Choice",
+    "Fold",
+    "Legend",
+    "Notice",
+    "Pair",
+    "Section",
+    "Terms",
+    "Text",
+    "listed",
+    "section",
+]
+
+_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `role` is p, caption, headline or subtitle."""
+
+    text: str
+    role: str = "p"
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart by name: a Vega-Lite specification, what it shows, and a title where it needs one."""
+
+    name: str
+    spec: Spec
+    caption: str
+    title: str = ""
+    kind: ClassVar[str] = "chart"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The colours that the section's charts share: label, colour and whether a line is dashed."""
+
+    name: str
+    entries: Sequence[LegendEntry]
+    kind: ClassVar[str] = "legend"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice among options, which sets a parameter of the section's charts."""
+
+    label: str
+    parameter: str
+    options: Sequence[str]
+    kind: ClassVar[str] = "choice"
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Figures in large print: `what`, `value`, `interval` and `note` of each."""
+
+    cards: Sequence[Mapping[str, str]]
+    kind: ClassVar[str] = "cards"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms and what is said of each, which may be `markupsafe.Markup`."""
+
+    title: str
+    entries: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "terms"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Parts side by side where the window is wide enough."""
+
+    parts: Sequence["Part"]
+    kind: ClassVar[str] = "pair"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Parts that a click on their summary shows."""
+
+    summary: str
+    parts: Sequence["Part"]
+    kind: ClassVar[str] = "fold"
+
+
+Part = Text | Chart | Legend | Choice | Cards | Terms | Pair | Fold | PageTable
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; shown where it has a chart or a table with rows.
+
+    Attributes:
+        id: Its anchor.
+        title: What the navigation calls it.
+        heading: Its heading.
+        parts: What stands in it, in reading order. A table without rows is not shown, but written.
+        always: Whether it is shown without any.
+    """
+
+    id: str
+    title: str
+    heading: str
+    parts: Sequence[Part]
+    always: bool = False
+
+    @property
+    def charts(self) -> dict[str, Spec]:
+        """Its charts by name."""
+        return {part.name: part.spec for part in _inside(self.parts) if isinstance(part, Chart)}
+
+    @property
+    def tables(self) -> dict[str, PageTable]:
+        """Its tables by name."""
+        return {part.name: part for part in _inside(self.parts) if isinstance(part, PageTable)}
+
+    @property
+    def shown(self) -> bool:
+        """Whether the page has it."""
+        return self.always or bool(self.charts) or any(t.rows for t in self.tables.values())
+
+
+def _inside(parts: Sequence[Part]) -> Iterator[Part]:
+    for part in parts:
+        yield part
+        if isinstance(part, Pair | Fold):
+            yield from _inside(part.parts)
+
+
+def section(
+    id_: str, title: str, heading: str = "", *, always: bool = False
+) -> Callable[[Callable[[StudyData], Iterator[Part]]], Callable[[StudyData], Section]]:
+    """Makes a function that yields a section's parts one that returns the section.
+
+    Args:
+        id_: Its anchor.
+        title: What the navigation calls it.
+        heading: Its heading; the title if empty.
+        always: Whether it is shown without a chart and without a table that has rows.
+    """
+
+    def decorate(parts: Callable[[StudyData], Iterator[Part]]) -> Callable[[StudyData], Section]:
+        @wraps(parts)
+        def whole(data: StudyData) -> Section:
+            return Section(id_, title, heading or title, tuple(parts(data)), always)
+
+        return whole
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A line above the figures; `level` is alert, caution, note or good."""
+
+    level: str
+    title: str
+    text: str
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names for a sentence, the first of them where there are many.
+
+    >>> listed(["a", "b"]), listed([str(number) for number in range(9)])
+    ('a, b', '0, 1, 2, 3, 4, 5 and 3 more')
+    """
+    if len(names) <= _NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"

@@ -1,0 +1,124 @@
+"""The section of findings: a verdict on each claim, and what it rests on."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from common.wording import p_value_text
+from studies.claims import Finding, Statement
+from studies.claims.output import estimate_text
+from studies.report import tables
+from studies.report.parts import Fold, Part, Terms, Text, section
+from studies.report.study_data import StudyData
+
+__all__ = ["findings", "findings_table"]
+
+_TEXT = """\
+Five claims, each with a rule that was fixed before looking: *confirmed* and *refuted* say that the
+rule was met, *undecided* that this study cannot tell. *Below the margin* is what refutes the first
+where some technique is shown to leak all the same: another’s leak is smaller than what counts. A
+verdict is about techniques, which takes five or more replicates (a fresh split, teacher and student
+each); *these weights* is what the records of a single replicate say of its own models, and of no
+others."""
+_CAPTION = """\
+Effect: the figure that decides, named below; brackets hold its lower and its upper bound, each true
+in 95 of 100 studies. The lines below open on the rule, all figures, and the *smallest visible*
+effect: what a study of this size would confirm in 8 of 10 cases, so that “undecided” is not taken
+for “there is none”."""
+
+
+@section("findings", "Findings")
+def findings(data: StudyData) -> Iterator[Part]:
+    """Yields the verdicts, where the study has students."""
+    if data.findings:
+        yield from (Text(_TEXT), findings_table(data.findings), Text(_CAPTION, "caption"))
+        yield from map(_fold, data.findings)
+
+
+def findings_table(found: Sequence[Finding]) -> tables.PageTable:
+    """Returns a row for each finding; the CSV has one for each statement behind it."""
+    shown = pd.DataFrame([_row(finding, _lead(finding)) for finding in found])
+    columns = [
+        *tables.words(finding="Finding", verdict="Verdict", weights="These weights"),
+        tables.Column("Effect [bounds]", _effect),
+        *tables.words(n="n"),
+    ]
+    statements = [(finding, part) for finding in found for part in finding.statements]
+    frame = pd.DataFrame([_record(*both) for both in statements])
+    return tables.table("findings", "Verdict on each claim", columns, shown, frame)
+
+
+def _lead(finding: Finding) -> Statement:
+    """Returns the statement whose figure stands in the row.
+
+    That is the first with a figure that says what the finding says; where none does, the first of
+    those that decide.
+    """
+    deciding = [part for part in finding.statements if part.decides]
+    measured = [part for part in deciding if part.outcome.effect is not None]
+    said = finding.these_weights or finding.verdict
+    agreeing = [part for part in measured if part.outcome.verdict == said]
+    return (agreeing or measured or deciding)[0]
+
+
+def _row(finding: Finding, lead: Statement) -> dict[str, object]:
+    measured = lead.outcome.effect is not None
+    return {
+        "finding": f"{finding.id} {finding.title}",
+        "verdict": finding.verdict,
+        "weights": finding.these_weights,
+        "effect": lead.outcome.effect,
+        "bounds": estimate_text(lead),
+        "n": lead.n.removeprefix("1 replicate, ") if measured else None,
+    }
+
+
+def _effect(row: pd.Series) -> tables.TableCell:
+    return tables.TableCell(row["bounds"], "" if pd.isna(row["effect"]) else f"{row['effect']:.9g}")
+
+
+def _record(finding: Finding, statement: Statement) -> dict[str, object]:
+    outcome = statement.outcome
+    return {
+        **{"claim": finding.id, "claim_verdict": finding.verdict},
+        **{"claim_these_weights": finding.these_weights, "measure": statement.measure},
+        **{"about": statement.about, "decides": statement.decides, "verdict": outcome.verdict},
+        **{"effect": outcome.effect, "lower": outcome.lower, "upper": outcome.upper},
+        **{"p_value": outcome.p_value, "smallest_visible": outcome.mde, "n": statement.n},
+        **{"what": outcome.what, "why": outcome.why},
+    }
+
+
+def _fold(finding: Finding) -> Fold:
+    weights = f"; these weights: {finding.these_weights}" if finding.these_weights else ""
+    terms = {
+        "Why": finding.why,
+        "To be rejected": finding.hypothesis,
+        "Statistic": finding.statistic,
+        "Repeated is": finding.unit,
+        "Many tests": finding.correction,
+        "Rule": finding.rule,
+    }
+    statements = ["".join(_said(part)) for part in finding.statements]
+    return Fold(
+        f"{finding.id} {finding.title}: {finding.verdict}{weights}",
+        (Terms("", list(terms.items())), *(Text(said, "caption") for said in statements)),
+    )
+
+
+def _said(statement: Statement) -> Iterator[str]:
+    """Yields the parts of a statement in words."""
+    outcome = statement.outcome
+    beside = "" if statement.decides else " (beside)"
+    yield f"**{statement.measure}{beside}**: {outcome.verdict} about {statement.about}"
+    yield f", n = {statement.n}"
+    if outcome.effect is not None:
+        yield f": {estimate_text(statement)}, {outcome.what}"
+    if outcome.mde is not None:
+        yield f"; smallest visible {outcome.mde:.3f}"
+    if outcome.p_value is not None:
+        yield f"; {p_value_text(outcome.p_value)}"
+    if outcome.why:
+        yield f". {outcome.why[0].upper()}{outcome.why[1:]}"
+    yield "."
+    yield from (f"\n\n{line}" for line in outcome.details)

@@ -1,0 +1,248 @@
+"""Memorization, and whose: what stands in the section, and the sentences that limit it."""
+
+import json
+from collections.abc import Iterator
+
+import altair as alt
+import pandas as pd
+
+from audits.memorization.exposure import CHANCE_BITS
+from studies.compare.decomposition import FEWEST_SEEDS
+from studies.report import tables
+from studies.report.charts import Spec, attack_colours, chart_spec, null_line, tooltips
+from studies.report.over_replicates import over_replicates
+from studies.report.parts import Chart, Pair, Part, Text, section
+from studies.report.study_data import ATTACK_NAMES, StudyData
+
+__all__ = ["DISAGREEMENT", "memorization", "memorization_rows", "memorization_table"]
+
+DISAGREEMENT = ("overlap", "disagreement")
+"""Names of the rows that set memorization against membership, which have a section of their own."""
+
+_EXPOSED, _COINS = "canary_exposure", "canary_in"
+_COIN_METRICS = ("auroc", "epsilon_lower")
+_CHANNELS = ("teacher_kl", "transfer_overlap", "transfer_overlap_gap", "relative_leakage")
+_MEASURES = {
+    "token_accuracy_excess": "Excess token accuracy",
+    "token_accuracy_gap_excess": "Excess of the gap, private − held out",
+    "extraction_strength_excess": "Excess extraction strength",
+    "exact_match_rate_excess": "Excess of exact matches",
+    "similarity_excess": "Excess similarity",
+    "extraction_probability_excess": "Excess of the probability to be drawn",
+    "token_accuracy": "Token accuracy",
+    "did": "Difference in differences",
+    "inherited": "Inherited",
+    "teacher_only": "Teacher only",
+    "student_only": "Student only",
+    "inherited_net": "Inherited, less never-seen",
+    "teacher_only_net": "Teacher only, less never-seen",
+    "student_only_net": "Student only, less never-seen",
+    "exposure": "Exposure of canaries (bits)",
+    "exposure_chance": "Exposure by chance (bits)",
+    "teacher_kl": "Distance from the teacher (nats per token)",
+    "transfer_overlap": "Verbatim in the text that taught the student",
+    "transfer_overlap_gap": "The same, private − others",
+    "relative_leakage": "Leakage as a share of the anchor’s",
+    "auroc": "AUROC of coin canaries",
+    "epsilon_lower": "Lower bound on ε, one run",
+    "kendall_tau": "Kendall’s τ, membership and memorization",
+    "kendall_ceiling_membership": "τ of membership with itself",
+    "kendall_ceiling_memorization": "τ of memorization with itself",
+    "crossing_membership": "Difference of membership",
+    "crossing_memorization": "Difference of memorization",
+    "top_overlap": "Overlap of the most exposed",
+    "top_overlap_chance": "Overlap by chance",
+    "top_overlap_ceiling_membership": "Overlap of membership with itself",
+    "top_overlap_ceiling_memorization": "Overlap of memorization with itself",
+}
+# The same in every row of a table, and named in the page's text.
+_HIDDEN_PARAMS = ("tokens", "excess", "replicates", "student_seeds", "teacher_seeds")
+_CONDITIONAL = """\
+Token accuracy on records of which the teacher writes more than this share. What a teacher gets
+right is easy, so the curve rises for every model and on every record: by itself it shows selection,
+not inheritance."""
+_DID = """\
+Student minus counterfactual student on private records, minus the same on records that nobody
+trains on, both above the same cut. The dashed line: nothing inherited."""
+_EXPOSURE = """\
+Mean exposure of planted canaries by how often the private split holds them, all formats. The dashed
+line is a model that never met them: log2(e) = 1.44 bits."""
+
+
+@section("memorization", "Memorization", "Memorization, and whose")
+def memorization(data: StudyData) -> Iterator[Part]:
+    """Yields the comparisons of memorization, and canaries, as far as measured."""
+    rows = memorization_rows(data)
+    yield from map(Text, (*_decided(rows), *_not_given(rows)))
+    yield from _charts(data, rows)
+    rows = rows[~rows["name"].isin(DISAGREEMENT)]
+    if len(rows):
+        caption = "Memorization: comparisons of two models, and canaries"
+        yield memorization_table(data, "memorization", caption, rows)
+
+
+def memorization_rows(data: StudyData) -> pd.DataFrame:
+    """Returns the rows that compare memorization, and those of canaries, all tasks together.
+
+    Where there are any, also those of the channels that a student learns through.
+    """
+    rows = data.rows(audit="memorization", task=None)
+    studied = rows["name"].isin(("conditional", "decomposition", "overlap", "disagreement"))
+    exposed = rows["population"].eq(_EXPOSED)
+    chosen = rows[studied | exposed | rows["metric"].str.endswith("_excess")]
+    coins = data.rows(audit="membership", population=_COINS, task=None, block=None)
+    coins = coins[coins["metric"].isin(_COIN_METRICS) & coins["name"].isin(ATTACK_NAMES)]
+    channels = data.rows(task=None)
+    shown = len(chosen) + len(coins) > 0
+    channels = channels[channels["metric"].isin(_CHANNELS) & shown]
+    technique_rows = data.technique_rows.reindex(columns=chosen.columns)
+    chosen = pd.concat([chosen, coins, channels, technique_rows])
+    return chosen.assign(
+        label=chosen["label"].fillna("All techniques"),
+        measure=chosen["metric"].map(_MEASURES),
+        detail=[
+            _attack(name, params) if name in ATTACK_NAMES else _detail(params)
+            for name, params in zip(chosen["name"], chosen["params"], strict=True)
+        ],
+    )
+
+
+def _attack(name: str, params: str) -> str:
+    """Returns an attack's name; of a bound on epsilon also at which delta."""
+    delta = json.loads(params).get("delta")
+    return ATTACK_NAMES[name] if delta is None else f"{ATTACK_NAMES[name]}, δ = {delta:.2g}"
+
+
+def _detail(params: str) -> str:
+    """Returns what a row is about: the parameters that tell it from its neighbours."""
+    shown = {k: value for k, value in json.loads(params).items() if k not in _HIDDEN_PARAMS}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
+
+
+def memorization_table(
+    data: StudyData, name: str, caption: str, rows: pd.DataFrame
+) -> tables.PageTable:
+    """Returns rows of memorization with what they compare and on which records."""
+    shown = _means(data, rows)
+    both = shown[["n_members", "n_nonmembers"]].astype(float)
+    text = both.map(lambda count: "" if pd.isna(count) else f"{count:,.0f}")
+    shown = shown.assign(
+        records=shown["population"].astype(str).str.replace("_", " "),
+        counted=both.sum(axis=1, min_count=1),
+        counts=[" + ".join(filter(None, pair)) for pair in text.to_numpy()],
+    )
+    columns = [
+        *tables.words(data.notes, label="Model", label_b="Compared with"),
+        *tables.words(records="Records", measure="Measure", detail="Of what"),
+        *(tables.estimate("Estimate"), tables.p_value()),
+        *([tables.number("Replicates", "replicates")] if data.replicated else []),
+        tables.number("Records counted", "counted", text="counts"),
+    ]
+    named = ["label", "run", "label_b", "run_b", "population", "name", "params", "metric"]
+    frame = rows[[*named, *tables.ESTIMATE[:3], "p_value", *tables.ESTIMATE[3:]]]
+    return tables.table(name, caption, columns, shown, frame)
+
+
+def _means(data: StudyData, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows over replicates; those that speak of all of them stay, and have no number.
+
+    These are tests about techniques, and sets of records, which stand at a technique's first run.
+    """
+    if not data.replicated:
+        return rows
+    of_runs = rows["run"].isin(list(data.kinds)) & (rows["name"] != "decomposition")
+    # Tests about techniques keep their label.
+    kinds = rows.assign(
+        label=rows["run"].map(data.kinds).fillna(rows["label"]),
+        label_b=rows["run_b"].map(data.kinds),
+    )
+    key = ["label_b", "population", "name", "metric", "params", "measure", "detail"]
+    means = pd.concat([over_replicates(data, kinds[of_runs], key), kinds[~of_runs]])
+    return means.reindex(columns=[*dict.fromkeys([*rows.columns, "replicates"])])
+
+
+def _charts(data: StudyData, rows: pd.DataFrame) -> Iterator[Chart | Pair]:
+    """Yields the conditional curves, their difference in differences, and exposure."""
+    rows = _means(data, rows[rows["value"].notna()])
+    params = [json.loads(text) for text in rows["params"]]
+    rows = rows.assign(
+        **{name: [own.get(name) for own in params] for name in ("tau", "repetitions", "format")}
+    )
+    curves = rows[(rows["name"] == "conditional") & (rows["metric"] == "token_accuracy")]
+    did = rows[rows["metric"] == "did"]
+    exposure = rows[(rows["metric"] == "exposure") & (rows["format"] == "all")]
+    cut, pair = "Teacher accuracy above", []
+    if len(curves):
+        lines = curves.assign(line=curves["label"] + ", " + curves["population"])
+        spec = _curve(lines, "tau", cut, "Token accuracy")
+        pair.append(Chart("conditional", spec, _CONDITIONAL, "Where the teacher is right"))
+    if len(did):
+        spec = _curve(did.assign(line=did["label"]), "tau", cut, "DiD of token accuracy", 0.0)
+        pair.append(Chart("did", spec, _DID, "What of it was inherited"))
+    if pair:
+        yield Pair(pair)
+    if len(exposure):
+        lines, title = exposure.assign(line=exposure["label"]), "Exposure (bits)"
+        spec = _curve(lines, "repetitions", "Repetitions of the canary", title, CHANCE_BITS)
+        yield Chart("exposure", spec, _EXPOSURE, "Exposure of canaries")
+
+
+def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None) -> Spec:
+    """One line with its interval for every `line` of the rows."""
+    lines = list(dict.fromkeys(rows["line"]))
+    scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
+    base = alt.Chart(rows[["line", x, *tables.ESTIMATE]]).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color(
+            "line:N",
+            title=None,
+            scale=scale,
+            legend=alt.Legend(orient="bottom", columns=2, labelLimit=230),
+        ),
+        tooltip=tooltips(("line:N", "Run"), (f"{x}:O", x_title)),
+    )
+    y = alt.Y("value:Q", title=title)
+    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("lower:Q", title=title), y2="upper:Q")
+    marks = [bars, base.mark_line(strokeWidth=2).encode(y=y), base.mark_point().encode(y=y)]
+    if null is not None:
+        marks.append(null_line(null, "y").encode(y=alt.Y("null:Q", title=title)))
+    return chart_spec(alt.layer(*marks), height=300)
+
+
+def _decided(rows: pd.DataFrame) -> Iterator[str]:
+    net = rows[rows["metric"] == "inherited_net"]
+    if len(net) and not (net["n_members"] > 0).any():
+        yield (
+            "Inherited, teacher-only and student-only records: no record is decided. A record "
+            f"needs teachers and students of {FEWEST_SEEDS} seeds or more, and counterfactuals."
+        )
+    elif len(net):
+        yield (
+            "Inherited, teacher-only and student-only: share of records above the excess that "
+            "counts as memorized; the same share of never-seen records stands beside it and is "
+            "subtracted."
+        )
+
+
+def _not_given(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields where a figure of what was inherited, or its interval, is not given, and why."""
+    did = rows[rows["metric"] == "did"]
+    taus = did["params"].map(lambda params: json.loads(params)["tau"])
+    single = did["value"].notna() & did["lower"].isna()
+    for missing, what, why in (
+        (did["n_members"] == 0, "value", "no private record"),
+        (did["n_nonmembers"] == 0, "value", "no never-seen record"),
+        (single, "interval", "on one side only near-duplicates of one record"),
+    ):
+        if missing.any():
+            cuts = ", ".join(f"{tau:g}" for tau in sorted(set(taus[missing])))
+            yield (
+                f"Difference in differences: no {what} in {missing.sum()} of {len(did)} cases (tau "
+                f"{cuts}), where the teacher is above the cut on {why}."
+            )
+    shares = rows[rows["metric"] == "relative_leakage"]
+    if (unbounded := shares["value"].notna() & shares["lower"].isna()).any():
+        yield (
+            "Leakage as a share of the anchor’s: no interval in "
+            f"{unbounded.sum()} of {len(shares)} cases, where the anchor is not told from chance."
+        )

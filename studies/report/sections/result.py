@@ -1,0 +1,172 @@
+"""The first figures: teacher, students and control, and what the private records added.
+
+The student that most came through to is picked among several, with an interval that pays for it.
+The largest of several estimates lies above its own truth on average, and its own interval misses
+that too often: in a tenth of the studies, with six equal techniques and five replicates. So the
+intervals of all of them hold at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from audits.statistics import replicate_mean
+from audits.statistics.simultaneous import bonferroni_level, simultaneous_level
+from common.wording import estimate_text, interval_text
+from studies.claims.records import membership_sample
+from studies.compare.comparisons import swap_of_runs
+from studies.report.over_replicates import over_replicates
+from studies.report.parts import Cards, Part, Text, section
+from studies.report.study_data import StudyData
+
+__all__ = ["WorstSwap", "cards", "headline", "result", "worst_swap"]
+
+_ROLES = ("teacher", "student", "control")
+_ONE = " Brackets are 95% intervals over records, given these models."
+_SEVERAL = """\
+ Means over {n} replicates (fresh split, teacher and student), here and in the charts and tables of
+attacks, comparisons, utility, tasks, memorization and blocks; brackets are 95% intervals over
+replicates (Student’s t), counts of records the fewest of any. `tables/*.csv` beside the page hold
+every run."""
+
+
+@section("result", "Result", always=True)
+def result(data: StudyData) -> Iterator[Part]:
+    """Yields the headline and its figures."""
+    yield Text(headline(data), "headline")
+    shown = cards(data)
+    if shown:
+        several = data.replicated and data.n_replicates > 1
+        about = _SEVERAL.format(n=data.n_replicates) if several else _ONE
+        yield Cards(shown)
+        yield Text(
+            f"AUROC of the attack *{data.primary_name}*: how often a private record outranks one "
+            "that was held out. 0.5 is a coin toss, 1 is certainty. Each card’s interval is that "
+            f"of its figure alone.{about}",
+            "caption",
+        )
+
+
+def headline(data: StudyData) -> str:
+    """Returns the study's result in one or two sentences with figures, as far as its runs allow."""
+    runs = over_replicates(data, data.primary_rows(), ["role"])
+    parts = []
+    for role, name in (("teacher", "The teacher's"), ("control", "the control's")):
+        rows = runs[runs["role"] == role]
+        if len(rows):
+            figure = estimate_text(*rows.iloc[0][["value", "lower", "upper"]])
+            parts.append(f"{name} AUROC is {figure}")
+    sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
+    worst = worst_swap(data)
+    if worst is not None:
+        sentence += (
+            f" What came through the teacher: by the swap estimate “{worst.label}” tells private "
+            "from held-out records with AUROC "
+            f"{estimate_text(worst.value, worst.lower, worst.upper)}."
+        )
+        if worst.among > 1:
+            sentence += f" It is the largest of {worst.among} students'"
+            sentence += (
+                " and was picked for that; without an interval it says nothing beyond these runs."
+                if np.isnan(worst.lower)
+                else ", so that its interval is one that holds for all of them at once."
+            )
+    return sentence[0].upper() + sentence[1:]
+
+
+def cards(data: StudyData) -> list[dict[str, str]]:
+    """Returns the figures in large print, of each kind of run."""
+    runs = data.primary_rows()
+    runs = over_replicates(data, runs[runs["role"].isin(_ROLES)])
+    found = [_card(data, row, "AUROC") for _, row in runs.iterrows()]
+    for metric, what in (
+        ("auroc_difference", "minus its counterfactual"),
+        ("swap_estimate", "swap estimate"),
+    ):
+        rows = data.comparison_rows(metric)
+        rows = rows[(rows["role"] == "student") & rows["label_b"].str.startswith("Counterfactual")]
+        firsts = over_replicates(data, data.of_primary(rows).drop(columns="pair"))
+        found += [_card(data, row, what) for _, row in firsts.iterrows()]
+    return found
+
+
+def _card(data: StudyData, row: pd.Series, what: str) -> dict[str, str]:
+    note = data.notes.get(row["label"])
+    measured = pd.notna(row["value"])
+    interval = interval_text(row["lower"], row["upper"]) or "no interval"
+    records = f"{row['n_members']:.0f} private + {row['n_nonmembers']:.0f}"
+    count = f"{row['replicates']} replicates" if row["replicates"] > 1 else records
+    return {
+        "what": f"{row['label']}{f' ({note})' if note else ''}: {what}",
+        "value": f"{row['value']:.3f}" if measured else "—",
+        "interval": interval if measured else "not measurable",
+        "note": f"n = {count}",
+    }
+
+
+@dataclass(frozen=True)
+class WorstSwap:
+    """The largest swap estimate of a study's students.
+
+    Attributes:
+        label: What the student is called, replicates and seeds aside.
+        value: Its swap estimate, the mean over replicates.
+        lower: Lower end of the simultaneous 95% interval; NaN where there is none.
+        upper: Its upper end.
+        among: Number of students that it was picked among.
+    """
+
+    label: str
+    value: float
+    lower: float
+    upper: float
+    among: int
+
+
+def worst_swap(data: StudyData) -> WorstSwap | None:
+    """Returns the largest swap estimate under the primary attack; None where there is none.
+
+    Over replicates Student's t at Bonferroni's level, over the records of one set of weights the
+    row's own interval at the level of max-T, whose correlation the records tell.
+    """
+    rows = data.comparison_rows("swap_estimate")
+    rows = data.of_primary(rows[rows["role"] == "student"]).dropna(subset="value")
+    if not len(rows):
+        return None
+    replicates = {cell.alias: cell.replicate for cell in data.cells}
+    rows = rows.assign(
+        kind=rows["run"].map(data.kinds), replicate=[replicates[run] for run in rows["run"]]
+    )
+    means = rows.groupby(["kind", "replicate"], sort=False)["value"].mean()
+    by_kind = means.groupby(level="kind", sort=False).mean()
+    kind, among = str(by_kind.idxmax()), len(by_kind)
+    picked = rows[rows["kind"] == kind]
+    if len(picked) == 1:
+        ends = _over_records(data, rows, picked.iloc[0])
+    else:
+        mean = replicate_mean(means[kind], bonferroni_level(among))
+        ends = (mean.lower, mean.upper) if mean.has_interval else (np.nan, np.nan)
+    lower, upper = np.clip(ends, 0.0, 1.0)
+    return WorstSwap(kind, float(by_kind.max()), float(lower), float(upper), among)
+
+
+def _over_records(data: StudyData, rows: pd.DataFrame, worst: pd.Series) -> tuple[float, float]:
+    """Returns the ends of the interval of the worst row, at the level that all of them share."""
+    if len(rows) == 1:
+        return worst["lower"], worst["upper"]
+    cells = {cell.alias: cell for cell in data.cells}
+    pairs = {
+        str(row["run"]): [(cells[str(row["run"])], cells[str(row["run_b"])])]
+        for _, row in rows.iterrows()
+    }
+    sample = membership_sample(data.figures, pairs, data.scores)
+    level = bonferroni_level(len(rows))
+    if sample is not None:
+        deviations = np.sqrt(np.diag(sample[0].covariance))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            level = simultaneous_level(sample[0].covariance / np.outer(deviations, deviations))
+    ours, theirs = pairs[str(worst["run"])][0]
+    swap = swap_of_runs(ours, theirs, data.scores, data.primary, level)
+    return (np.nan, np.nan) if swap is None else (swap.lower, swap.upper)
