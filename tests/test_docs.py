@@ -10,7 +10,7 @@ from tests.processes import ROOT
 
 CODE = ("common", "datamodules", "kdmodules", "audits", "callbacks", "studies", "kd_privacy")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMED = re.compile(r"(?<![\w/.*<-])((?:[\w-]+/)*[\w-]+\.md)\b")
+NAMED = re.compile(r"(?<![\w/.*<\"-])((?:[\w-]+/)*[\w-]+\.md)\b")
 DECISION = re.compile(r"\bmethod\.md(?:`|\))?,? (?:items? )?(\d+)(?:(?:,| and) (\d+))*")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -26,7 +26,10 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def missing(name: str, text: str, root: Path = ROOT) -> list[str]:
-    """Returns the documents that a text names and that are not in the repository."""
+    """Returns the documents that a text names and that are not in the repository.
+
+    What code writes is no document: a path in quotation marks counts only in prose.
+    """
     homes = (root, root / Path(name).parent, root / "docs", root / "benchmarks" / "results")
     return [
         f"{name}: {cited}"

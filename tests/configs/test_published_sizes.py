@@ -16,7 +16,7 @@ from kdmodules.models.depth_pruning import prune_depth
 from tests.configs.conftest import read_fragment
 
 PUBLISHED = {
-    # Fragment: millions of parameters (issue 2.8 and the models' cards), blocks, width, window.
+    # Fragment: millions of parameters (from the models’ cards), blocks, width, window.
     "gpt2-xl": (1558, 48, 1600, 1024),
     "gpt2-large": (774, 36, 1280, 1024),
     "gpt2-medium": (355, 24, 1024, 1024),
