@@ -34,11 +34,9 @@ class AuditCallback(Callback, ABC):
 
     Attributes:
         audit: The audit's name in every table.
-        writes: Whether the model writes text, which takes a cache of keys and values.
     """
 
     audit: ClassVar[str]
-    writes: ClassVar[bool] = False
 
     def __init__(
         self,

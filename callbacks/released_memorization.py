@@ -33,7 +33,6 @@ class ReleasedMemorizationAudit(AuditCallback):
     """
 
     audit = Audit.released
-    writes = True
 
     def __init__(
         self,

@@ -38,7 +38,6 @@ class TransferAudit(AuditCallback):
     """
 
     audit = Audit.transfer
-    writes = True
 
     def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
         super().__init__(max_records=max_records)

@@ -21,9 +21,8 @@ from kdmodules.teacher_cache.settings import check_fixed_text
 from kdmodules.text_loss import PlainText, check_text_options
 from studies.plan.cells import Cell
 from studies.plan.settings import Settings, default_of, read_settings
-from studies.run.estimates.work import global_batch
 
-__all__ = ["check_steps"]
+__all__ = ["check_steps", "global_batch"]
 
 Named = TypeVar("Named")
 
@@ -86,6 +85,11 @@ def _check_source(settings: Settings, source: type[ResponseSource]) -> None:
     else:
         return
     check_room(_data(settings, "max_prompt_tokens"), new, _data(settings, "max_tokens"))
+
+
+def global_batch(settings: Settings) -> int:
+    """Returns the records of an optimiser step over all devices."""
+    return _data(settings, "batch_size") * settings.count("data.published_devices", 1)
 
 
 def _data(settings: Settings, option: str) -> int:
