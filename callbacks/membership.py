@@ -16,8 +16,8 @@ from audits.membership.stored_audit import StoredAudit, save_audit
 from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
-from callbacks.last_validation import is_last_validation
 from callbacks.run import RunContext, private_folder, run_identity
+from callbacks.schedule import is_last_validation
 
 _DEFAULT_BLIND = BlindOptions()
 

@@ -20,20 +20,16 @@ import callbacks
 import datamodules
 import kdmodules
 from callbacks.audit import AuditCallback, RunTables
-from callbacks.export import ModelExport
-from callbacks.final_validation import FinalValidation
-from callbacks.known_text import KnownText
-from callbacks.mechanism import MechanismRecord
-from callbacks.recovery import RecoveryCheckpoint
-from callbacks.references import ReferenceModels
-from callbacks.rhythm import AuditRhythm
-from callbacks.run import RunIdentity
+from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
     RunConfig,
     refuse_foreign_weights,
     refuse_used_folder,
     report_disagreement,
 )
+from callbacks.schedule import AuditRhythm, FinalValidation
+from callbacks.weights import ModelExport, RecoveryCheckpoint
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.fragment_action import FragmentAction
