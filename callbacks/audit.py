@@ -2,7 +2,7 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.context import AuditContext, Measurements, SharedWork
-from audits.results import Row, merge_parts, write_part
+from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
-from callbacks.run import RunContext, private_folder, reference_models, run_folder, run_identity
+from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
 
 
@@ -119,17 +119,8 @@ class AuditCallback(Callback, ABC):
         )
 
     def _write(self, context: RunContext, found: Measurements) -> None:
-        if found.results:
-            context.write_results(self.audit, found.results)
-        common = {"run": run_identity(context.trainer).name, "step": context.step}
-        by_record: Mapping[str, Collection[Row]] = {
-            "scores": found.scores,
-            "memorization": found.memorization,
-        }
-        for table, rows in by_record.items():
-            if rows:
-                whole = ({**common, **row} for row in rows)
-                write_part(run_folder(context.trainer), table, context.step, self.audit, whole)
+        for table, rows in found.tables(context.identity, self.audit).items():
+            write_part(run_folder(context.trainer), table, context.step, self.audit, rows)
 
     @staticmethod
     def _log(context: RunContext, found: Measurements) -> None:

@@ -176,11 +176,14 @@ class RunContext:
             return self.trainer.global_step
         return self.module.trained_steps
 
+    @property
+    def identity(self) -> dict[str, str | int | None]:
+        """Identity columns of the results table, step included."""
+        return {**run_identity(self.trainer).columns(self.module.seed), "step": self.step}
+
     def write_results(self, audit: str, rows: Iterable[ResultRow]) -> None:
         """Writes rows of the results table under this run's identity; for the first rank alone."""
-        identity = run_identity(self.trainer).columns(self.module.seed)
-        common = {**identity, "step": self.step, "audit": audit}
-        whole = ({**common, **row} for row in rows)
+        whole = ({**self.identity, "audit": audit, **row} for row in rows)
         write_part(run_folder(self.trainer), "results", self.step, audit, whole)
 
     @property

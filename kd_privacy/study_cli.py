@@ -95,12 +95,10 @@ def _checked_plan(
 ) -> Plan:
     from kd_privacy.cli import fit_parser, parse_command
     from studies.plan.planner import make_plan
-    from studies.run.command_checks import check_commands
-    from studies.run.step_checks import check_steps
+    from studies.run.checks import check_plan
 
     plan = make_plan(study, out, overrides, threads)
-    check_commands(plan, partial(parse_command, fit_parser()))
-    check_steps(plan.cells)
+    check_plan(plan, partial(parse_command, fit_parser()))
     return plan
 
 

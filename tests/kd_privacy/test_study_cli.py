@@ -19,7 +19,7 @@ OUT = Path("runs/small")
 @pytest.fixture(autouse=True)
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fragments of the small project hold names that no command has."""
-    monkeypatch.setattr("studies.run.command_checks.check_commands", lambda plan, parse: None)
+    monkeypatch.setattr("studies.run.checks.check_commands", lambda plan, parse: None)
 
 
 def test_the_command_line_plans_and_reports(
