@@ -1,18 +1,26 @@
 """Token accuracy as published code computes it, for comparing figures only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from audits.context import AuditContext, Measurements
+from audits.memorization.estimates import estimate
+from audits.memorization.metrics import Summary
+from audits.rows import ResultRow, bounds
 from audits.scoring.model_access import ModelAccess
+from audits.statistics.means import UtilityEstimate, gap
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.sampling.generation_batches import BucketRounds, check_window, inference_state
+
+AS_RELEASED = "token_accuracy_as_released"
 
 
 @dataclass(frozen=True)
@@ -126,3 +134,65 @@ def _share(
     own = list(written[: list(written).index(eos_id)] if eos_id in written else written)
     rows = [(list(text) + [pad_id] * cells)[:cells] for text in (real, own)]
     return sum(a == b for a, b in zip(*rows, strict=True)) / cells
+
+
+def audit_released(context: AuditContext, decoding: ReleasedDecoding) -> Measurements:
+    """Returns a row per record, the mean of both populations and their signed gap.
+
+    Args:
+        context: The model and its records.
+        decoding: How to decode.
+
+    Raises:
+        UserError: As `released_accuracies`.
+    """
+    found = Measurements()
+    members = context.data.member_population
+    params = asdict(decoding)
+    means: list[tuple[UtilityEstimate | None, int]] = []
+    for name in (members, context.data.opposed_to(members)):
+        population = context.population(name)
+        records = context.answered(name)
+        values = released_accuracies(
+            context.model, context.model.encoder.encode_all(records), decoding
+        )
+        summary = Summary(AS_RELEASED, np.array(values))
+        mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
+        means.append((mean, len(records)))
+        found.memorization += [
+            {
+                "population": name,
+                "name": AS_RELEASED,
+                "params": params,
+                "record": record.id,
+                "task": record.task,
+                "value": value,
+            }
+            for record, value in zip(records, values, strict=True)
+        ]
+        found.results.append(
+            ResultRow(
+                population=name,
+                name=AS_RELEASED,
+                params=params,
+                metric=AS_RELEASED,
+                n_members=len(records) if name == members else None,
+                n_nonmembers=None if name == members else len(records),
+                skipped=len(population) - len(records),
+                **bounds(mean),
+            )
+        )
+    (inside, n), (outside, m) = means
+    both = None if inside is None or outside is None else gap(inside, outside)
+    found.results.append(
+        ResultRow(
+            population=members,
+            name=AS_RELEASED,
+            params=params,
+            metric=f"{AS_RELEASED}_gap",
+            n_members=n,
+            n_nonmembers=m,
+            **bounds(both),
+        )
+    )
+    return found

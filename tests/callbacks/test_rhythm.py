@@ -9,8 +9,8 @@ import yaml
 
 from audits.context import Measurements
 from callbacks.audit import AuditCallback
-from callbacks.rhythm import AuditRhythm
 from callbacks.run import RunContext
+from callbacks.schedule import AuditRhythm
 from common.errors import UserError
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings

@@ -23,8 +23,6 @@ class Attack(ABC):
         compares_records: whether a record's score depends on other records. The attack is then
             given them all, not a shard at a time, and must reduce the tokens of each to a few
             numbers as it reads them (``confidence.mean_log_likelihoods``).
-        compares_models: whether it scores records under reference models too, which are held one at
-            a time beside the audited one.
     """
 
     name: ClassVar[str]
@@ -32,7 +30,6 @@ class Attack(ABC):
     description: ClassVar[str]
     threat_model: ClassVar[str]
     compares_records: ClassVar[bool] = False
-    compares_models: ClassVar[bool] = False
 
     @property
     def params(self) -> dict[str, float | int | str]:

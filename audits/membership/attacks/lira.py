@@ -52,7 +52,6 @@ class LiRA(Attack):
     description = "Likelihood ratio between models that met the record and models that did not."
     compares_records = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
-    compares_models = True
 
     def __init__(
         self, references: list[str], mode: Literal["offline", "online"] = "offline"

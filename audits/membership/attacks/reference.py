@@ -29,7 +29,6 @@ class Reference(Attack):
     title = "Reference"
     description = "How much likelier it is than under a model that never met it."
     threat_model = "sees log-probabilities of given text and holds a model without the records"
-    compares_models = True
 
     def __init__(self, reference: str = "base") -> None:
         self.reference = reference

@@ -60,7 +60,6 @@ class RMIA(Attack):
     description = "Share of population records against which its likelihood ratio is the larger."
     compares_records = True
     threat_model = "sees log-probabilities of given text and holds models without the records"
-    compares_models = True
 
     def __init__(self, references: list[str], gamma: float = 1.0, a: float | None = None) -> None:
         if gamma < 1 or not (a is None or 0 <= a <= 1):
