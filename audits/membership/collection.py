@@ -163,17 +163,7 @@ class Collector:
         encoded = EncodedFile(
             records, lambda part: request.text.encode(part, material), self.folder
         )
-        table = score_records(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(title, total),
-            key,
-            self.folder,
-        )
+        table = score_records(access, encoded, title, key, self.folder)
         return replace(table, facts=request.text.facts(material))
 
     def _signals(
@@ -182,7 +172,7 @@ class Collector:
         if not plan.signals:
             return {}
         encoded = EncodedFile(records, self.access.encoder.encode_all, self.folder)
-        return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
+        return {signal: signal.measure(self.access, encoded) for signal in plan.signals}
 
     def _aside(self, use: str) -> list[InstructionRecord]:
         never = use == NEVER

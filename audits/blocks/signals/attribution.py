@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
-from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.profile import Params, Reading
+from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.tapped_model import TappedModel
 from audits.membership.signals.weights import differentiable, full_precision, named_weights
 from audits.scoring.batches import over_batches
@@ -55,11 +55,7 @@ class Attribution(RerunSignal):
                 f"{self.name}: conductance_steps is {conductance_steps}: give 0 or more"
             )
         self.conductance_steps = conductance_steps
-
-    @property
-    def params(self) -> Params:
-        """The steps of conductance."""
-        return {"conductance_steps": self.conductance_steps}
+        self.params = {"conductance_steps": self.conductance_steps}
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the attributions, [R, L, 2], or [R, L, 3] with conductance.
@@ -89,11 +85,8 @@ class Attribution(RerunSignal):
             columns.append(conductance(tapped, self.conductance_steps)[1:])
         return torch.stack(columns, dim=1)[None]
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of each way."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         steps: Params = {"conductance_steps": self.conductance_steps}
         return [

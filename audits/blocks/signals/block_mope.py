@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
+from audits.blocks.profile import Reading
 from audits.blocks.recorder import transformer_blocks
-from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weight_noise import noise_scale, noise_sizes, weight_noise
 from audits.membership.signals.weight_shards import (
@@ -63,12 +63,8 @@ class BlockMoPe(RerunSignal):
         self.draws = draws
         self.scale, self.relative = noise_scale(self.name, draws, rho, sigma)
         self.signs = (1, -1) if antithetic else (1,)
-
-    @property
-    def params(self) -> Params:
-        """Draws, signs and the one scale."""
         unit = "rho" if self.relative else "sigma"
-        return {"draws": self.draws, "antithetic": len(self.signs) == 2, unit: self.scale}
+        self.params = {"draws": self.draws, "antithetic": len(self.signs) == 2, unit: self.scale}
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the rise of every draw in nats per token, [R, L, draws].
@@ -97,11 +93,8 @@ class BlockMoPe(RerunSignal):
             sizes = noise_sizes(every, self.scale, self.relative)
             return over_batches(access.model, encoded, f"blocks: {self.name}", compute)
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of the mean rise; its intervals count the draws."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         means = measured.mean(dim=2).numpy()
         return [Reading(self.name, self.params, every, means, draws=measured.numpy())]

@@ -10,7 +10,7 @@ from torch import Tensor
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
 from audits.membership.attacks.recall import check_shots
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
 from audits.membership.view import AuditView
 from common.errors import UserError
@@ -44,16 +44,8 @@ class ConRecall(Attack):
         self.gamma = gamma
         self._nonmembers = Scored(text=Shots("held_out", shots))
         self._members = Scored(text=Shots("private", shots))
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The most shots and the weight gamma."""
-        return {"gamma": self.gamma, "shots": self.shots}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The response alone, after non-members and after members."""
-        return frozenset({Scored(), self._nonmembers, self._members})
+        self.params = {"gamma": self.gamma, "shots": self.shots}
+        self.requires = frozenset({Scored(), self._nonmembers, self._members})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Shots and tokens of both prefixes."""

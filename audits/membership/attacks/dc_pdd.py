@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.frequencies import TokenFrequencies
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import first_occurrences, segment_sum
 from common.errors import UserError
@@ -56,16 +56,8 @@ class DCPDD(Attack):
         self.a = a
         sources = (corpus,) if isinstance(corpus, str) else tuple(corpus)
         self._corpus = TokenFrequencies(sources, max_blocks, documents, hub_split, text_field)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Clip and corpus."""
-        return {"a": self.a, "corpus": ",".join(self._corpus.sources)}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The records' own text and the corpus."""
-        return frozenset({Scored(), self._corpus})
+        self.params = {"a": self.a, "corpus": ",".join(self._corpus.sources)}
+        self.requires = frozenset({Scored(), self._corpus})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Share of the averaged tokens that are clipped."""

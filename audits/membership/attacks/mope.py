@@ -13,7 +13,6 @@ published: ``rho: null``, ``sigma: 0.005``, ``antithetic: false``, ``draws: 10``
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement
 from audits.membership.signals import WeightNoise
 from audits.membership.signals.weight_noise import noise_scale
 from audits.membership.view import AuditView
@@ -55,18 +54,10 @@ class MoPe(Attack):
     ) -> None:
         scale, relative = noise_scale(f"attack {self.name}", draws, rho, sigma)
         self._signal = WeightNoise(draws, scale, relative, antithetic)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Draws, signs and the one scale."""
         noise = self._signal
         unit = "rho" if noise.relative else "sigma"
-        return {"draws": noise.draws, "antithetic": noise.antithetic, unit: noise.scale}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """One pass over the weights as they are and one per disturbance."""
-        return frozenset({self._signal})
+        self.params = {"draws": noise.draws, "antithetic": noise.antithetic, unit: noise.scale}
+        self.requires = frozenset({self._signal})
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean rise over the draws, [B]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
 from audits.membership.view import AuditView
 from common.errors import UserError
@@ -36,16 +36,8 @@ class Recall(Attack):
     def __init__(self, shots: int = 10) -> None:
         self.shots = check_shots(self.name, shots)
         self._conditional = Scored(text=Shots("held_out", shots))
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The most shots."""
-        return {"shots": self.shots}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The response with and without the shots."""
-        return frozenset({Scored(), self._conditional})
+        self.params = {"shots": self.shots}
+        self.requires = frozenset({Scored(), self._conditional})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Shots and tokens of the prefix."""

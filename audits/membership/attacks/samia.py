@@ -9,7 +9,6 @@ are counted in tokens, and words are those of this project's ROUGE.
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement
 from audits.membership.signals import ContinuationOverlap
 from audits.membership.view import AuditView
 from audits.statistics import reliability
@@ -46,17 +45,8 @@ class SaMIA(Attack):
         if top_k < 0:
             raise UserError(f"attack {self.name}: top_k is {top_k}: give 0 or more")
         self._signal = ContinuationOverlap(samples, float(temperature), top_k)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Samples, temperature and top-k."""
-        drawn = self._signal
-        return {"samples": drawn.samples, "temperature": drawn.temperature, "top_k": drawn.top_k}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """Sampled continuations."""
-        return frozenset({self._signal})
+        self.params = {"samples": samples, "temperature": float(temperature), "top_k": top_k}
+        self.requires = frozenset({self._signal})
 
     def defined(self, view: AuditView) -> Tensor:
         """Where both halves of the response have text."""

@@ -23,7 +23,6 @@ from audits.scoring.segments import segment_mean
 from common.errors import UserError
 from common.keys import key
 from datamodules.batches import EncodedRecord
-from datamodules.records import InstructionRecord
 from kdmodules.sampling.keyed_choice import keyed_uniforms
 
 _CHUNK_NUMBERS = 1 << 18
@@ -88,12 +87,7 @@ class WeightNoise(RecordSignal):
     def _signs(self) -> tuple[int, ...]:
         return (1, -1) if self.antithetic else (1,)
 
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the rise of every draw in nats per token, [B, draws].
 
         Beside the weights that a rank holds one copy of them is held, and the noise of one tensor
@@ -128,15 +122,7 @@ class WeightNoise(RecordSignal):
 
     def _mean_nll(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         means = torch.empty(len(encoded), dtype=torch.float64)
-        for places, table in scored_batches(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(self.label, total),
-        ):
+        for places, table in scored_batches(access, encoded, self.label):
             means[places] = segment_mean(table.logp, table.offsets)
         return -means
 

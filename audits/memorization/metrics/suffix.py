@@ -29,21 +29,13 @@ class SuffixMetric(MemorizationMetric):
         self.prefix_tokens = prefix_tokens
         self.suffix_tokens = suffix_tokens
         self.fewest_tokens = fewest_tokens
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Tokens given, and most and fewest tokens of the suffix."""
-        return {
+        self.params = {
             "prefix_tokens": self.prefix_tokens,
             "suffix_tokens": self.suffix_tokens,
             "fewest_tokens": self.fewest_tokens,
         }
-
-    @property
-    def length_edges(self) -> tuple[int, ...]:
-        """The fewest tokens, half of the most, and the most."""
         edges = {self.fewest_tokens, self.suffix_tokens // 2, self.suffix_tokens}
-        return tuple(sorted(edge for edge in edges if edge >= self.fewest_tokens))
+        self.length_edges = tuple(sorted(edge for edge in edges if edge >= self.fewest_tokens))
 
     def judged_tokens(self, record: EncodedRecord) -> int:
         """Returns the tokens of the suffix."""

@@ -25,16 +25,9 @@ class TokenAccuracy(MemorizationMetric):
     def __init__(self, tokens: int = 32) -> None:
         require_at_least(self.name, "tokens", tokens, 1)
         self.tokens = tokens
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Most tokens of a record."""
-        return {"tokens": self.tokens}
-
-    @property
-    def length_edges(self) -> tuple[int, ...]:
-        """One, a quarter, half and all of the tokens; the last class is whole records."""
-        return tuple(sorted({1, max(1, self.tokens // 4), max(1, self.tokens // 2), self.tokens}))
+        self.params = {"tokens": self.tokens}
+        edges = {1, max(1, tokens // 4), max(1, tokens // 2), tokens}
+        self.length_edges = tuple(sorted(edges))
 
     def judged_tokens(self, record: EncodedRecord) -> int:
         """Returns min(tokens, length), eos excluded."""

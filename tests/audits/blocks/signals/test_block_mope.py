@@ -95,7 +95,7 @@ def test_noise_on_all_blocks_and_the_rest_is_that_of_the_whole_models_mope(
             WeightNoise, "_mean_nll", lambda *a: (whole.append(snapshot()), mean_nll(*a))[1]
         )
         RELATIVE.measure(access, encoded)
-        WeightNoise(3, 0.3, relative=True, antithetic=True).measure(access.model, [], encoded)
+        WeightNoise(3, 0.3, relative=True, antithetic=True).measure(access.model, encoded)
     still, disturbed = whole[0], whole[1:]
     assert len(by_block) == 2 * len(disturbed) == 12
     prefix = families.family_of(any_model).blocks

@@ -83,16 +83,7 @@ def collected(
     populations = {"private": members, "held_out": NONMEMBERS}
 
     def own_pass(name: str) -> StatisticsFile:
-        encoded = access.encoder.encode_all(populations[name])
-        return score_records(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(name, total),
-        )
+        return score_records(access, access.encoder.encode_all(populations[name]), name)
 
     def unknown(name: str) -> None:
         raise AssertionError(name)
