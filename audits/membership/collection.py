@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from audits.membership.plan import AuditPlan
 from audits.membership.signals import RecordSignal
 from audits.membership.texts import TextMaterial
 from audits.membership.view import AuditView
-from audits.scoring.encoded_file import EncodedFile
+from audits.scoring.encoded_file import EncodedFile, Records
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
@@ -33,7 +33,6 @@ from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.models.families import context_window
 
-Records = Sequence[InstructionRecord]
 Populations = Mapping[str, Records]
 Found = dict[Scored, StatisticsFile]
 

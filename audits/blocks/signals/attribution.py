@@ -18,7 +18,7 @@ from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.tapped_model import TappedModel
 from audits.membership.signals.weights import differentiable, full_precision, named_weights
 from audits.scoring.batches import over_batches
-from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
 
@@ -50,10 +50,7 @@ class Attribution(RerunSignal):
     name = "attribution"
 
     def __init__(self, conductance_steps: int = 0) -> None:
-        if conductance_steps < 0:
-            raise UserError(
-                f"{self.name}: conductance_steps is {conductance_steps}: give 0 or more"
-            )
+        require_at_least(0, f"{self.name}: ", conductance_steps=conductance_steps)
         self.conductance_steps = conductance_steps
         self.params = {"conductance_steps": self.conductance_steps}
 

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
-from audits.membership.attacks.recall import check_shots
 from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
 from audits.membership.view import AuditView
-from common.errors import UserError
+from common.options import require_at_least
 
 
 class ConRecall(Attack):
@@ -38,9 +37,9 @@ class ConRecall(Attack):
     )
 
     def __init__(self, shots: int = 10, gamma: float = 0.5) -> None:
-        if not gamma >= 0:
-            raise UserError(f"attack con_recall: gamma is {gamma}: give 0 or more")
-        self.shots = check_shots(self.name, shots)
+        require_at_least(0, f"attack {self.name}: ", gamma=gamma)
+        require_at_least(1, f"attack {self.name}: ", shots=shots)
+        self.shots = shots
         self.gamma = gamma
         self._nonmembers = Scored(text=Shots("held_out", shots))
         self._members = Scored(text=Shots("private", shots))

@@ -16,6 +16,7 @@ from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import first_occurrences, segment_sum
 from common.errors import UserError
+from common.options import require_positive
 from datamodules.plain_documents import DocumentEnd
 
 
@@ -51,8 +52,7 @@ class DCPDD(Attack):
         hub_split: str = "train",
         text_field: str = "text",
     ) -> None:
-        if not 0 < a < float("inf"):
-            raise UserError(f"attack dc_pdd: a is {a}: give a finite number above 0")
+        require_positive(f"attack {self.name}: ", a=a)
         self.a = a
         sources = (corpus,) if isinstance(corpus, str) else tuple(corpus)
         self._corpus = TokenFrequencies(sources, max_blocks, documents, hub_split, text_field)

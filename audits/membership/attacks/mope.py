@@ -14,7 +14,6 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.signals import WeightNoise
-from audits.membership.signals.weight_noise import noise_scale
 from audits.membership.view import AuditView
 
 
@@ -52,11 +51,8 @@ class MoPe(Attack):
         sigma: float | None = None,
         antithetic: bool = True,
     ) -> None:
-        scale, relative = noise_scale(f"attack {self.name}", draws, rho, sigma)
-        self._signal = WeightNoise(draws, scale, relative, antithetic)
-        noise = self._signal
-        unit = "rho" if noise.relative else "sigma"
-        self.params = {"draws": noise.draws, "antithetic": noise.antithetic, unit: noise.scale}
+        self._signal = WeightNoise.of(f"attack {self.name}", draws, rho, sigma, antithetic)
+        self.params = self._signal.params
         self.requires = frozenset({self._signal})
 
     def record_scores(self, view: AuditView) -> Tensor:

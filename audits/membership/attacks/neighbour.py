@@ -17,7 +17,7 @@ from audits.membership.texts.words import check_copies, word_count
 from audits.membership.view import AuditView
 from audits.scoring.segments import mean_in_order, segment_mean
 from audits.scoring.token_statistics import TokenStatistics
-from common.errors import UserError
+from common.options import require_at_least
 
 
 class Neighbour(Attack):
@@ -50,8 +50,7 @@ class Neighbour(Attack):
         span_words: int = 2,
     ) -> None:
         check_copies(self.name, copies, share)
-        if span_words < 1:
-            raise UserError(f"attack neighbour: span_words is {span_words}: give 1 or more")
+        require_at_least(1, f"attack {self.name}: ", span_words=span_words)
         self.copies = copies
         self.share = share
         self.masked_lm = masked_lm

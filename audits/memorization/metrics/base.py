@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
-from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.sampler import SamplingSettings
 
@@ -69,13 +68,3 @@ class MemorizationMetric(ABC):
         Args:
             values: [B] what :meth:`record_value` gave.
         """
-
-
-def require_at_least(name: str, option: str, value: int, least: int) -> None:
-    """Refuses a number that is too small.
-
-    Raises:
-        UserError: Naming metric and option.
-    """
-    if value < least:
-        raise UserError(f"metric {name}: {option} is {value}: give at least {least}")

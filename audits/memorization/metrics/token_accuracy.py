@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
-from audits.memorization.metrics.base import MemorizationMetric, Summary, require_at_least
+from audits.memorization.metrics.base import MemorizationMetric, Summary
+from common.options import require_at_least
 from datamodules.encoding import EncodedRecord
 
 
@@ -23,7 +24,7 @@ class TokenAccuracy(MemorizationMetric):
     name = "token_accuracy"
 
     def __init__(self, tokens: int = 32) -> None:
-        require_at_least(self.name, "tokens", tokens, 1)
+        require_at_least(1, f"metric {self.name}: ", tokens=tokens)
         self.tokens = tokens
         self.params = {"tokens": self.tokens}
         edges = {1, max(1, tokens // 4), max(1, tokens // 2), tokens}

@@ -25,7 +25,7 @@ from audits.membership.attacks import (
 from audits.membership.collection import Collector
 from audits.membership.measurements import Measurement, Scored
 from audits.membership.plan import AuditPlan
-from audits.membership.stored_view import load_view, save_view
+from audits.membership.stored_audit import load_view, save_view
 from audits.membership.texts import WordDropout, WordSwap
 from audits.membership.view import AuditView
 from audits.results import params_json
