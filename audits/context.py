@@ -160,16 +160,8 @@ class AuditContext:
         asked = (name, len(self.population(name)))
         if asked not in passes:
             scorable, model = self.require_responses(name), self.model
-            passes[asked] = score_records(
-                model.lm,
-                EncodedFile(scorable, model.encoder.encode_all, self.folder),
-                model.encoder.pad_id,
-                model.ranks,
-                model.batch_size,
-                model.max_batch_tokens,
-                lambda total: model.progress(f"scoring {name}", total),
-                folder=self.folder,
-            )
+            encoded = EncodedFile(scorable, model.encoder.encode_all, self.folder)
+            passes[asked] = score_records(model, encoded, f"scoring {name}", folder=self.folder)
         return passes[asked]
 
     def shift_test(

@@ -20,7 +20,7 @@ from audits.membership.attacks.confidence import (
     met_matrix,
     require_references,
 )
-from audits.membership.measurements import AUDITED, Measurement, Scored
+from audits.membership.measurements import AUDITED, Scored
 from audits.membership.view import AuditView
 from common.errors import UserError
 
@@ -61,16 +61,8 @@ class LiRA(Attack):
         self.references = require_references(self.name, references)
         self.mode = mode
         self._pooled: tuple[Tensor | None, ...] | None = None
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Mode and references."""
-        return {"mode": self.mode, "references": ",".join(self.references)}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The records' own text under all models."""
-        return frozenset(Scored(model=model) for model in (AUDITED, *self.references))
+        self.params = {"mode": self.mode, "references": ",".join(self.references)}
+        self.requires = frozenset(Scored(model=model) for model in (AUDITED, *self.references))
 
     def tuned(self, views: Sequence[AuditView]) -> Self:
         """Returns the attack with the variances of the records of all populations together."""
