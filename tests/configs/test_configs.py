@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonargparse import Namespace
@@ -99,7 +101,15 @@ def fragments(*folders: str) -> list[str]:
     return [f"{folder}/{name}" for folder in folders for name in names(folder)]
 
 
-RECIPES = fragments(*sorted(name for name in FOLDERS if name.startswith("recipes/")))
+def recipes() -> Iterator[Any]:
+    """All recipes; the slow ones bring no kind, no network, no option and no type of a value."""
+    seen: set[object] = set()
+    for recipe in fragments(*sorted(name for name in FOLDERS if name.startswith("recipes/"))):
+        _, folder, family = recipe.split("/")
+        brings: set[object] = {folder, family}
+        brings |= {(name, type(value)) for name, value in leaves(read_fragment(recipe))}
+        yield pytest.param(recipe, marks=pytest.mark.slow if brings <= seen else ())
+        seen |= brings
 
 
 def assert_kept(config: Namespace, fragment: str) -> None:
@@ -197,7 +207,7 @@ def test_technique(parser: LightningArgumentParser, technique: str) -> None:
     assert isinstance(model.responses, ResponseSource)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", list(recipes()))
 def test_recipe(parser: LightningArgumentParser, recipe: str) -> None:
     _, folder, family = recipe.split("/")
     listed = ["data/dolly", f"families/{family}"]
@@ -265,17 +275,19 @@ def test_several_machines_are_laid_over_a_strategy(
 
 
 def representatives(cells: list[Cell]) -> list[Cell]:
-    """One cell of each distinct command, of a product as many as hold every level once."""
-    distinct = {(cell.fragments, tuple(cell.options)): cell for cell in cells}
-    cells = list(distinct.values())
-    chosen = [cell for cell in cells if cell.factors is None]
-    seen = {word for cell in chosen for word in cell.arguments}
+    """As many cells as hold every fragment, option and level of a product once.
+
+    Recipes may repeat without a cell of their own: `test_recipe` composes them.
+    """
+    chosen: list[Cell] = []
+    seen: set[str] = set()
     for least in (2, 1):
-        for cell in (cell for cell in cells if cell.factors):
-            new = {word for word in cell.arguments if word.endswith(".yaml")} - seen
+        for cell in cells:
+            words = {word for word in cell.arguments if word.endswith(".yaml") or word[:2] == "--"}
+            new = {word for word in words if "/recipes/" not in word} - seen
             if len(new) >= least:
                 chosen.append(cell)
-                seen |= new
+                seen |= words
     return chosen
 
 

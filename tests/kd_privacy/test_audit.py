@@ -79,7 +79,10 @@ def write(path: Path, side: list[dict[str, str]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("llama", "opt"))],
+)
 def test_the_numbers_are_the_commands(
     family: str,
     tokenizer: PreTrainedTokenizerFast,

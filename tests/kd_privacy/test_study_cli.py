@@ -22,6 +22,7 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.run.checks.check_commands", lambda plan, parse: None)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_line_plans_and_reports(
     finished: Plan,
     project: Path,
@@ -54,6 +55,7 @@ def test_the_command_line_plans_and_reports(
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_study_folder_can_be_moved(
     finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """A small project of fragments and a study file, and planted tables for its cells."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -56,9 +57,26 @@ def tables(
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all runs of the small study, each with a planted leak and its state."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        finish(make_plan(read_study("configs/studies/small.yaml"), Path("runs/small"), {}))
+    return folder / "runs"
+
+
 @pytest.fixture
-def finished(tables: Path, plan_of: Callable[..., Plan]) -> Plan:
-    """Plans `project` and writes a planted leak and its states for every cell."""
-    plan = plan_of()
-    finish(plan)
-    return plan
+def finished(project: Path, plan_of: Callable[..., Plan], finished_runs: Path) -> Plan:
+    """Plans `project`; for every cell a planted leak and its state are there."""
+    shutil.copytree(finished_runs, project / "runs")
+    return plan_of()
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes most of a report's time: pictures and the charts' JavaScript."""
+    monkeypatch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
+    monkeypatch.setattr("studies.report.page._vega", lambda: "")

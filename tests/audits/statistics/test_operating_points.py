@@ -152,9 +152,9 @@ def test_bad_arguments_are_refused() -> None:
 
 def test_two_thousand_draws_on_ten_thousand_scores_in_a_second() -> None:
     x, y = scores(9, 10_000, 10_000)
-    start = time.perf_counter()
+    start = time.process_time()
     tpr_at_fpr(x, y, 0.01, n_draws=2000)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize(("n", "fpr", "lift"), [(100, 0.1, 0.74), (200, 0.1, 4.4), (50, 0.1, 0.74)])

@@ -10,7 +10,7 @@ import pytest
 
 from kd_privacy.study_cli import main
 from studies.plan.cells import Plan
-from studies.report import page, write_report
+from studies.report import write_report
 from studies.run.cell_state import CellFiles
 from tests.studies.shown_page import add_rows
 
@@ -61,11 +61,8 @@ def test_the_command_speaks_of_these_weights(
     assert "claims take no options" in capsys.readouterr().err
 
 
-def test_the_page_shows_findings_after_the_warnings(
-    memorized: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Charts are no part of this, and their JavaScript takes seconds to make.
-    monkeypatch.setattr(page, "_vega", str)
+@pytest.mark.usefixtures("without_pictures")
+def test_the_page_shows_findings_after_the_warnings(memorized: Plan) -> None:
     text = write_report(memorized, OUT).read_text(encoding="utf-8")
     places = [text.index(f'id="{name}"') for name in ("warnings", "findings", "result")]
     assert places == sorted(places)

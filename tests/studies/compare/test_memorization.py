@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +13,12 @@ import pytest
 from audits.results import merge_parts, read_table, write_part
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
+from studies.plan.planner import make_plan
+from studies.plan.study_file import read_study
 from studies.report import write_report
 from studies.run.cell_state import CellFiles
+from tests.studies import planted as tables
+from tests.studies.small_study import write_project
 
 PlanOf = Callable[..., Plan]
 OUT = Path("runs/small")
@@ -31,28 +36,63 @@ def finish(plan: Plan, planted: ModuleType, leak_of: Callable[[str], float]) -> 
         files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
 
 
-def study_rows(plan: Plan) -> pd.DataFrame:
-    write_study_tables(plan, OUT)
-    rows = read_table(OUT, "results").to_pandas()
+def read_rows(out: Path) -> pd.DataFrame:
+    rows = read_table(out, "results").to_pandas()
     rows = rows[rows["audit"] == "memorization"].reset_index(drop=True)
     return rows.join(pd.DataFrame(rows["params"].map(json.loads).tolist()))
 
 
-@pytest.fixture
-def one_seed(plan_of: PlanOf, planted: ModuleType) -> Plan:
-    plan = plan_of()
-    finish(plan, planted, lambda technique: 0.0)
-    return plan
+@dataclass(frozen=True)
+class Written:
+    """The rows about memorization of a finished study, its page, and the folder of both."""
+
+    rows: pd.DataFrame
+    page: str
+    out: Path
 
 
-@pytest.fixture
-def five_replicates(project: Path, plan_of: PlanOf, planted: ModuleType) -> Plan:
-    study = project / "configs/studies/small.yaml"
-    text = study.read_text().replace("[kd]", "[kd, gkd]")
-    study.write_text(f"{text}replicates: [1, 2, 3, 4, 5]\n")
-    plan = plan_of()
-    finish(plan, planted, lambda technique: 0.15 if technique == "gkd" else 0.0)
-    return plan
+def written(folder: Path, leak_of: Callable[[str], float], edit: Callable[[str], str]) -> Written:
+    """Finishes the small study as edited, once for all tests that read what it gives."""
+    write_project(folder)
+    study = folder / "configs/studies/small.yaml"
+    study.write_text(edit(study.read_text()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # Pictures are no part of this, and take seconds to draw.
+        patch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
+        patch.setattr("studies.report.page._vega", str)
+        plan = make_plan(read_study("configs/studies/small.yaml"), OUT, {})
+        finish(plan, tables, leak_of)
+        page = write_report(plan, OUT).read_text(encoding="utf-8")
+        return Written(read_rows(OUT), page, folder / OUT)
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return written(tmp_path_factory.mktemp("one"), lambda technique: 0.0, lambda study: study)
+
+
+@pytest.fixture(scope="module")
+def five_replicates(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return written(
+        tmp_path_factory.mktemp("five"),
+        lambda technique: 0.15 if technique == "gkd" else 0.0,
+        lambda study: study.replace("[kd]", "[kd, gkd]") + "replicates: [1, 2, 3, 4, 5]\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The study of one seed whose audits looked for extracted records as well."""
+    folder = tmp_path_factory.mktemp("extracted")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plan = make_plan(read_study("configs/studies/small.yaml"), OUT, {})
+        finish(plan, tables, lambda technique: 0.0)
+        plant_extraction(plan, tables)
+        write_study_tables(plan, OUT)
+        return Written(read_rows(OUT), "", folder / OUT)
 
 
 def drawn_bounds(differences: np.ndarray) -> tuple[float, float]:
@@ -62,8 +102,8 @@ def drawn_bounds(differences: np.ndarray) -> tuple[float, float]:
     return float(lower), float(np.quantile(weights @ np.append(differences, 1.0), 0.975))
 
 
-def test_the_excess_equals_a_plain_loop(one_seed: Plan, planted: ModuleType) -> None:
-    rows = study_rows(one_seed)
+def test_the_excess_equals_a_plain_loop(one_seed: Written, planted: ModuleType) -> None:
+    rows = one_seed.rows
     ours, theirs = (planted.planted_accuracy(role, 1) for role in ("student", "counterfactual"))
     student = rows[(rows.role == "student") & rows.run_b.str.startswith("counterfactual")]
     excess = student[student.metric == "token_accuracy_excess"].set_index("population")
@@ -80,9 +120,9 @@ def test_the_excess_equals_a_plain_loop(one_seed: Plan, planted: ModuleType) -> 
 
 
 def test_every_curve_has_its_baselines_and_did_is_their_difference(
-    one_seed: Plan, planted: ModuleType
+    one_seed: Written, planted: ModuleType
 ) -> None:
-    rows = study_rows(one_seed)
+    rows = one_seed.rows
     curves = rows[(rows.name == "conditional") & (rows.metric == "token_accuracy")]
     drawn = set(zip(curves.role, curves.population, strict=True))
     roles = ("student", "counterfactual", "control")
@@ -112,8 +152,8 @@ def test_every_curve_has_its_baselines_and_did_is_their_difference(
     assert did.loc[0.99].n_nonmembers == 0
 
 
-def test_one_seed_decides_no_record(one_seed: Plan) -> None:
-    rows = study_rows(one_seed)
+def test_one_seed_decides_no_record(one_seed: Written) -> None:
+    rows = one_seed.rows
     sets = rows[rows.name == "decomposition"]
     assert set(sets.metric) == {
         f"{name}{suffix}"
@@ -124,8 +164,10 @@ def test_one_seed_decides_no_record(one_seed: Plan) -> None:
     assert (sets[sets.metric == "inherited_net"].n_members == 0).all()
 
 
-def test_three_seeds_find_the_planted_records(five_replicates: Plan, planted: ModuleType) -> None:
-    rows = study_rows(five_replicates)
+def test_three_seeds_find_the_planted_records(
+    five_replicates: Written, planted: ModuleType
+) -> None:
+    rows = five_replicates.rows
     sets = rows[(rows.name == "decomposition") & rows.run.str.startswith("student-kd-")]
     by = sets.set_index(["metric", "population"])["value"]
     third = 1 / 3
@@ -137,8 +179,8 @@ def test_three_seeds_find_the_planted_records(five_replicates: Plan, planted: Mo
     assert set(sets.student_seeds) == set(sets.teacher_seeds) == {5}
 
 
-def test_disagreement_over_replicates(five_replicates: Plan) -> None:
-    rows = study_rows(five_replicates)
+def test_disagreement_over_replicates(five_replicates: Written) -> None:
+    rows = five_replicates.rows
     found = rows[rows.name == "disagreement"].set_index("metric")
     assert (found.run == "study").all()
     assert (found.replicates == 5).all()
@@ -158,8 +200,8 @@ def test_disagreement_over_replicates(five_replicates: Plan) -> None:
     assert np.isnan(found.loc["crossing_membership"].upper)
 
 
-def test_one_replicate_has_no_test_and_one_technique_no_ranking(one_seed: Plan) -> None:
-    rows = study_rows(one_seed)
+def test_one_replicate_has_no_test_and_one_technique_no_ranking(one_seed: Written) -> None:
+    rows = one_seed.rows
     assert not (rows.name == "disagreement").any()
     overlap = rows[rows.name == "overlap"].set_index(["metric", "share"])["value"]
     assert overlap["top_overlap_chance", 0.1] == pytest.approx(0.1)
@@ -167,8 +209,8 @@ def test_one_replicate_has_no_test_and_one_technique_no_ranking(one_seed: Plan) 
     assert np.isnan(overlap["top_overlap_ceiling_membership", 0.1])
 
 
-def test_the_page_has_a_section_on_memorization(one_seed: Plan) -> None:
-    text = write_report(one_seed, OUT).read_text(encoding="utf-8")
+def test_the_page_has_a_section_on_memorization(one_seed: Written) -> None:
+    text = one_seed.page
     assert 'id="memorization"' in text
     assert "no record is decided" in text
     assert "undecided (R = 1)" in text
@@ -176,13 +218,13 @@ def test_the_page_has_a_section_on_memorization(one_seed: Plan) -> None:
     reason = "(tau 0.7, 0.8, 0.9, 0.95, 0.99), where the teacher is above the cut on no never-seen"
     assert f"no value in 5 of 7 cases {reason} record." in text
     assert '"conditional":{' in text
-    table = pd.read_csv(OUT / "report/tables/memorization.csv")
+    table = pd.read_csv(one_seed.out / "report/tables/memorization.csv")
     assert set(table["name"]) >= {"token_accuracy", "conditional", "decomposition"}
-    assert set(pd.read_csv(OUT / "report/tables/disagreement.csv")["name"]) == {"overlap"}
+    assert set(pd.read_csv(one_seed.out / "report/tables/disagreement.csv")["name"]) == {"overlap"}
 
 
-def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Plan) -> None:
-    text = write_report(five_replicates, OUT).read_text(encoding="utf-8")
+def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Written) -> None:
+    text = five_replicates.page
     assert "no record is decided" not in text
     assert "beyond their margins (Holm over pairs, R = 5): none." in text
     assert "Not computable of 1 of 1 pairs" in text
@@ -210,10 +252,9 @@ def plant_extraction(plan: Plan, planted: ModuleType) -> None:
         merge_parts(folder)
 
 
-def test_extraction_stands_beside_its_counterfactual(one_seed: Plan, planted: ModuleType) -> None:
-    plant_extraction(one_seed, planted)
-    rows = study_rows(one_seed)
-    values = read_table(OUT, "memorization").to_pandas()
+def test_extraction_stands_beside_its_counterfactual(extracted: Written) -> None:
+    rows = extracted.rows
+    values = read_table(extracted.out, "memorization").to_pandas()
     exact = values[(values.name == "exact_match") & (values.population == "private")]
     student = exact[exact.run.str.startswith("student")].set_index("record")["value"]
     found = rows[rows.metric == "exact_match_rate_excess"]
@@ -227,10 +268,9 @@ def test_extraction_stands_beside_its_counterfactual(one_seed: Plan, planted: Mo
     assert drawn.set_index("population").loc["private"].value == pytest.approx(0.5 * student.mean())
 
 
-def test_two_runs_without_a_match_keep_an_interval(one_seed: Plan, planted: ModuleType) -> None:
+def test_two_runs_without_a_match_keep_an_interval(extracted: Written, planted: ModuleType) -> None:
     """Rates of 0 on both sides differ by 0, within what 90 records can tell."""
-    plant_extraction(one_seed, planted)
-    rows = study_rows(one_seed)
+    rows = extracted.rows
     teacher = rows[(rows.role == "teacher") & (rows.metric == "exact_match_rate_excess")]
     own = teacher.set_index("population").loc["private"]
     reach = 1 - 0.025 ** (1 / planted.RECORDS)

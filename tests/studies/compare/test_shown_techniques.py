@@ -45,11 +45,10 @@ def titles(plan: Plan) -> list[str]:
     return [one.title for one in notices(read_study_data(plan, OUT), out_of_date=False)]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_technique_that_ran_offline_is_shown_so_everywhere(
-    finished: Plan, planted: ModuleType, monkeypatch: pytest.MonkeyPatch
+    finished: Plan, planted: ModuleType
 ) -> None:
-    # Drawing takes seconds, and the figures' names are the page's.
-    monkeypatch.setattr("studies.report.page.write_charts", lambda *_: None)
     write_mechanisms(finished, planted.STEP, dict.fromkeys(("student", "counterfactual"), OFFLINE))
     page = write_report(finished, OUT)
     data = read_study_data(finished, OUT)

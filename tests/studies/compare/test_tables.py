@@ -11,7 +11,6 @@ from kd_privacy.study_cli import main
 from studies.compare import tables
 from studies.compare.tables import COMPARISONS, write_study_tables
 from studies.plan.cells import Plan
-from studies.report import page
 from studies.run.cell_state import CellFiles, write_json
 
 OUT = Path("runs/small")
@@ -33,12 +32,10 @@ def traces() -> list[tuple[int, int]]:
     return [((OUT / name).stat().st_ino, (OUT / name).stat().st_mtime_ns) for name in NAMES]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_report_and_claims_read_what_was_computed_once(
-    finished: Plan, computations: list[str], monkeypatch: pytest.MonkeyPatch
+    finished: Plan, computations: list[str]
 ) -> None:
-    # Charts are no part of this, and take seconds to draw.
-    monkeypatch.setattr(page, "_vega", str)
-    monkeypatch.setattr(page, "write_charts", lambda specs, folder: None)
     write_json(OUT / "plan.json", finished.as_dict())
     arguments = ["configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main(["claims", *arguments]) == 0

@@ -185,10 +185,8 @@ def test_the_sentences_warn_test_and_limit(data: StudyData) -> None:
     assert "is 0.22 to 0.23 nats per token there, and 2.47 to 2.48 without" in calibrated
 
 
-def test_the_page_has_the_section_and_its_files(
-    data: StudyData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("studies.report.page._vega", lambda: "")
+@pytest.mark.usefixtures("without_pictures")
+def test_the_page_has_the_section_and_its_files(data: StudyData) -> None:
     page = write_report(data.plan, OUT).read_text()
     section = page[page.index('<section id="blocks"') : page.index('<section id="tasks"')]
     for name in ("block_profiles", "block_heat", "block_probes"):

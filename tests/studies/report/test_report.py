@@ -21,13 +21,6 @@ OUT = Path("runs/small")
 SHOWN = "warnings findings result attacks leaks roc utility inherited tasks methods".split()
 
 
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out what takes most of a report's time: pictures and the charts' JavaScript."""
-    monkeypatch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
-    monkeypatch.setattr("studies.report.page._vega", lambda: "")
-
-
 def test_the_page_shows_the_tables_figures_and_needs_no_network(
     finished: Plan, planted: ModuleType
 ) -> None:
