@@ -18,7 +18,7 @@ from audits.statistics.means import UtilityEstimate, gap
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.sampling.generation_batches import BucketRounds, check_window, inference_state
+from kdmodules.sampling.generation_batches import check_window, in_buckets, inference_state
 
 AS_RELEASED = "token_accuracy_as_released"
 
@@ -82,12 +82,15 @@ def released_accuracies(
     synced = access.ranks.world_size > 1
 
     def compute(lm: CausalLM) -> list[list[int]]:
-        rounds = BucketRounds(access.batch_size, access.max_batch_tokens, decoding.tokens, synced)
-        return rounds.run(
+        return in_buckets(
+            lambda prompts, names: _write(lm, prompts, names, access, decoding, synced),
             mine,
-            lambda records: _write(lm, records, access, decoding, synced),
+            decoding.tokens,
             access.encoder.pad_id,
             lm.model.device,
+            access.batch_size,
+            access.max_batch_tokens,
+            synced,
         )
 
     written = access.ranks.gather(access.lm(compute))[: len(encoded)]
@@ -99,16 +102,17 @@ def released_accuracies(
 
 def _write(
     lm: CausalLM,
-    records: Sequence[EncodedRecord],
+    prompts: Sequence[Sequence[int]],
+    names: Sequence[str],
     access: ModelAccess,
     decoding: ReleasedDecoding,
     synced: bool,
 ) -> list[list[int]]:
     model, width, pad_id = lm.model, decoding.prompt_tokens, access.encoder.pad_id
-    padded = [[pad_id] * (width - len(one.prompt_ids)) + [*one.prompt_ids] for one in records]
-    check_window(model, padded, [one.record_id for one in records], decoding.tokens)
+    padded = [[pad_id] * (width - len(prompt)) + [*prompt] for prompt in prompts]
+    check_window(model, padded, names, decoding.tokens)
     ids = torch.tensor(padded, device=model.device)
-    lengths = torch.tensor([len(one.prompt_ids) for one in records], device=model.device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     mask = torch.arange(width, device=model.device) >= width - lengths.unsqueeze(-1)
     beyond = list(range(lm.vocabulary_size, len(lm.head_weight)))
     config = GenerationConfig(
