@@ -200,6 +200,18 @@ class AuditContext:
         return known[asked]
 
 
+def require_sizes(max_records: int | None, batch_size: int, max_batch_tokens: int) -> None:
+    """Refuses sizes with which an audit would measure nothing, or leave out records unasked.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    lowest = {"max_records": (max_records, 2), "batch_size": (batch_size, 1)}
+    for option, (size, least) in {**lowest, "max_batch_tokens": (max_batch_tokens, 1)}.items():
+        if size is not None and size < least:
+            raise UserError(f"{option} is {size}: give {least} or more")
+
+
 class Measure(Protocol):
     """An attack, a metric or a signal: its id and its options."""
 

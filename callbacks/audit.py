@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from audits.context import AuditContext, Measurements, SharedWork
+from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
@@ -46,6 +46,7 @@ class AuditCallback(Callback, ABC):
     ) -> None:
         if every_n_validations is not None:
             check_rhythm("every_n_validations", every_n_validations)
+        require_sizes(max_records, batch_size, max_batch_tokens)
         self.every_n_validations = every_n_validations
         self.max_records = max_records
         self.batch_size = batch_size

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -11,7 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from audits.blocks.audit import audit_blocks
 from audits.blocks.signals import BlockSignal, LogitLens, ResidualNorm
-from audits.context import AuditContext, Measurements, SharedWork, require_distinct
+from audits.context import (
+    AuditContext,
+    Measurements,
+    SharedWork,
+    require_distinct,
+    require_sizes,
+)
 from audits.development_loss import guess_rows
 from audits.known_text import AUDIT as KNOWN_TEXT
 from audits.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
@@ -37,6 +44,8 @@ from kdmodules.models.modes import evaluation_mode
 
 Model = PreTrainedModel | str | Path
 """A transformers model, or what `--model.source` takes: a folder or a hub name."""
+
+Chosen = TypeVar("Chosen", Attack, MemorizationMetric, BlockSignal)
 
 _NEAR_DUPLICATES = 0.7
 
@@ -67,7 +76,8 @@ def audit(
     """Measures how well the members of a model's training data can be told from other records.
 
     It is the audit of ``kd-privacy validate -c audits/external`` and gives its numbers. A model
-    that is handed over stays where it is, and is afterwards as it was.
+    that is handed over stays where it is, computes in the precision of its weights, of which a
+    warning tells below float32, and is afterwards as it was.
 
     Args:
         model: The model under audit, of the family gpt2, opt or llama.
@@ -103,10 +113,12 @@ def audit(
         FloatingPointError: Naming the record whose score is not a number.
     """
     _refuse_options(template, score, level)
+    require_sizes(max_records, batch_size, max_batch_tokens)
+    if device is not None and isinstance(model, PreTrainedModel):
+        raise UserError(f"device is {device} and the model is given: move it, model.to({device!r})")
     references = reference if isinstance(reference, Mapping) else {BASE: reference}
     references = {name: named for name, named in references.items() if named is not None}
-    chosen = _attacks(references) if attacks is None else list(attacks)
-    require_distinct("attacks", chosen)
+    chosen = _attacks(references) if attacks is None else _listed("attacks", attacks, Attack)
     with ExitStack() as stack:
         data = ExternalPopulations()
         data.fill(
@@ -139,12 +151,23 @@ def audit(
         )
         stack.enter_context(torch.no_grad())
         found = _measure(context, chosen, _metrics(memorization), _signals(blocks))
-        altered = altered_text_warning(data.encoder.tokenizer)
+        told = (_precision_warning(lm), altered_text_warning(data.encoder.tokenizer))
     shift_tests = context.shared.shift_tests.values()
     warnings = [test.message for test in shift_tests if test.message is not None]
-    warnings += [] if altered is None else [altered]
+    warnings += [warning for warning in told if warning is not None]
     identity = {"run": "audit", "role": "external", "seed": seed, "step": 0}
     return Audit.of(found, identity, level, warnings)
+
+
+def _precision_warning(lm: CausalLM) -> str | None:
+    """Returns what a reader must know of a model that computes in fewer bits than an audit does."""
+    precision = lm.head_weight.dtype
+    if precision.itemsize >= torch.float32.itemsize:
+        return None
+    return (
+        f"the model computes in {str(precision).removeprefix('torch.')}, which rounds its scores; "
+        "a model that is named by its folder, or model.float(), is audited in float32"
+    )
 
 
 def _refuse_options(template: str, score: str, level: float) -> None:
@@ -163,15 +186,28 @@ def _attacks(references: Mapping[str, object]) -> list[Attack]:
 def _metrics(memorization: bool | Sequence[MemorizationMetric]) -> list[MemorizationMetric]:
     if isinstance(memorization, bool):
         return default_metrics() if memorization else []
-    require_distinct("memorization", memorization)
-    return list(memorization)
+    return _listed("memorization", memorization, MemorizationMetric)
 
 
 def _signals(blocks: bool | Sequence[BlockSignal]) -> list[BlockSignal]:
     if isinstance(blocks, bool):
         return [LogitLens(), ResidualNorm()] if blocks else []
-    require_distinct("blocks", blocks)
-    return list(blocks)
+    return _listed("blocks", blocks, BlockSignal)
+
+
+def _listed(option: str, given: Sequence[Chosen], kind: type) -> list[Chosen]:
+    """Returns what an option names.
+
+    Raises:
+        UserError: It is no list, or names something else, nothing, or one thing twice.
+    """
+    if not isinstance(given, list | tuple):
+        raise UserError(f"{option} is {given!r}: give a list of {kind.__name__} objects")
+    for measure in given:
+        if not isinstance(measure, kind):
+            raise UserError(f"{option} names {measure!r}, which is no {kind.__name__} object")
+    require_distinct(option, given)
+    return list(given)
 
 
 def _named(records: Records, side: str) -> str:

@@ -184,15 +184,24 @@ class Audit:
 
         Args:
             folder: Where results.parquet, scores.parquet, index.html and, where it was measured,
-                memorization.parquet go; made if it is not there.
+                memorization.parquet go, in the place of an earlier audit's; made if it is not
+                there.
 
         Returns:
             Path of the page.
+
+        Raises:
+            UserError: There is a file of that name.
         """
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file: name a folder, which need not be there")
         for name, table in self.tables.items():
+            path = folder / f"{name}.parquet"
             if table.num_rows or name != "memorization":
-                write_table(table, folder / f"{name}.parquet")
+                write_table(table, path)
+            else:
+                path.unlink(missing_ok=True)
         page = _template().render(
             sections=self._sections(),
             notes=self.notes,

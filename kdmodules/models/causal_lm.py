@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from kdmodules.models import families
 from kdmodules.models.modes import evaluation_mode
@@ -28,6 +29,9 @@ class CausalLM(nn.Module):
         vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
             probability; tokens beyond the head's rows have none either.
 
+    Raises:
+        UserError: The model has no head.
+
     Attributes:
         stepping: Whether a training step is running; see :meth:`in_step`.
     """
@@ -37,7 +41,13 @@ class CausalLM(nn.Module):
         families.family_of(model)
         families.fuse_activations(model)
         self.model = model
-        self.vocabulary_size = min(vocabulary_size, model.get_output_embeddings().weight.shape[0])
+        head = model.get_output_embeddings()
+        if head is None:
+            raise UserError(
+                f"{type(model).__name__} has no head over the vocabulary: give a causal language "
+                "model, such as AutoModelForCausalLM loads"
+            )
+        self.vocabulary_size = min(vocabulary_size, head.weight.shape[0])
         self.stepping = False
 
     @contextmanager

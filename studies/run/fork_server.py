@@ -148,13 +148,19 @@ def _serve(connection: Connection) -> list[str]:
                 connection.send(status if pid else None)
                 continue
             log, lock = recv_handle(connection), recv_handle(connection)
+            begun, tell = os.pipe()
             pid = os.fork()
             if not pid:
+                os.close(begun)
                 _become_cell(log, lock)
                 connection.close()
+                os.close(tell)
                 return request
-            os.close(log)
-            os.close(lock)
+            for descriptor in (log, lock, tell):
+                os.close(descriptor)
+            # Only a cell of its own session that holds its lock can be ended and found.
+            os.read(begun, 1)
+            os.close(begun)
             connection.send(pid)
     except (EOFError, ConnectionError):
         # The runner is gone. What the imports registered for an interpreter's end is for cells.

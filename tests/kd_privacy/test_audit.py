@@ -12,7 +12,7 @@ import torch
 import yaml
 from datasets import Dataset, DatasetDict
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2Model, PreTrainedModel, PreTrainedTokenizerFast
 
 import kd_privacy
 from audits.results import SCHEMAS
@@ -198,6 +198,13 @@ def test_a_model_is_as_it_was_after_an_error(
         kd_privacy.audit(used, tokenizer, MEMBERS, NONMEMBERS, progress=False)
 
 
+def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny("gpt2", tokenizer).to(torch.bfloat16)
+    audit = kd_privacy.audit(model, tokenizer, MEMBERS, NONMEMBERS, progress=False)
+    assert any("the model computes in bfloat16" in warning for warning in audit.warnings)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
 @pytest.fixture(scope="module")
 def audited(tokenizer: PreTrainedTokenizerFast) -> "kd_privacy.Audit":
     return kd_privacy.audit(
@@ -231,7 +238,12 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "15 + 15 records" in text
     assert "- 2 record(s) have no response that could be scored" in text
     assert "- this model knows nothing of the text" in text
+    assert "the model computes in" not in text
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "memorization.parquet").write_bytes(b"of an earlier audit")
     page = audited.save(tmp_path / "report")
+    with pytest.raises(kd_privacy.UserError, match="index.html is a file: name a folder"):
+        audited.save(page)
     content = page.read_text(encoding="utf-8")
     assert content.count("<svg") == 1
     assert sorted(one.name for one in page.parent.iterdir()) == [
@@ -304,7 +316,13 @@ def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None
         ({"template": "chatml"}, "template is 'chatml'"),
         ({"score": "everything"}, "score is 'everything'"),
         ({"level": 95}, "level is 95"),
+        ({"max_records": -1}, "max_records is -1: give 2 or more"),
+        ({"batch_size": 0}, "batch_size is 0: give 1 or more"),
+        ({"device": "cpu"}, "device is cpu and the model is given"),
         ({"attacks": []}, "attacks are \\[\\]"),
+        ({"attacks": ["loss"]}, "attacks names 'loss', which is no Attack object"),
+        ({"blocks": "logit_lens"}, "blocks is 'logit_lens': give a list of BlockSignal objects"),
+        ({"model": GPT2Model(GPT2Config(**SIZES["gpt2"]))}, "GPT2Model has no head over"),
         ({"max_tokens": 513}, "max_tokens is 513 but the model's window is 512"),
         ({"tokenizer": None}, "tokenizer is None"),
         ({"members": MEMBERS[:2]}, "members: 1 distinct record"),
