@@ -8,15 +8,9 @@ if TYPE_CHECKING:
     from datamodules.external import ExternalDataModule as ExternalDataModule
     from datamodules.instruction import InstructionDataModule as InstructionDataModule
 
-__all__ = [
-    "ExternalDataModule",
-    "InstructionDataModule",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "ExternalDataModule": "datamodules.external",
-        "InstructionDataModule": "datamodules.instruction",
-    },
-)
+_MODULES = {
+    "ExternalDataModule": "datamodules.external",
+    "InstructionDataModule": "datamodules.instruction",
+}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

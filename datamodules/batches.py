@@ -7,17 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datamodules.encoding import EncodedRecord, EncodingOptions, RecordEncoder
-
-__all__ = [
-    "FILLER_ID",
-    "EncodedRecord",
-    "EncodingOptions",
-    "InstructionBatch",
-    "RecordEncoder",
-    "collate",
-    "length_buckets",
-]
+from datamodules.encoding import EncodedRecord as EncodedRecord
+from datamodules.encoding import EncodingOptions as EncodingOptions
+from datamodules.encoding import RecordEncoder as RecordEncoder
 
 FILLER_ID = ""
 """Record id of a row that only keeps a rank in step: none of its tokens is scored."""

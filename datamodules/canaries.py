@@ -15,7 +15,7 @@ number too: none depends on another, on the number of canaries, or on an order.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +23,7 @@ from common.atomic_file import replacing
 from common.errors import UserError
 from common.keys import key
 from common.options import require_at_least
-from datamodules.canary_secrets import SECRET_FORMATS
+from datamodules.canary_secrets import SECRET_FORMATS, SecretFormat
 from datamodules.records import InstructionRecord
 from datamodules.synthetic.draw import Draw
 
@@ -119,14 +119,13 @@ class CanaryPlan:
 
 
 def _draw_canary(
+    secret_format: SecretFormat,
     seed: int,
     shadow: int | None,
     canary_id: str,
     series: Series,
-    format_name: str,
     repetitions: int,
 ) -> Canary:
-    secret_format = SECRET_FORMATS[format_name]
     draw = Draw(seed, "canary-wording", canary_id)
     names = {"person": draw.person(), "firm": draw.organisation(), "place": draw.place()}
     prefix, suffix = draw.one_of(secret_format.answers).split("{secret}")
@@ -135,7 +134,7 @@ def _draw_canary(
     return Canary(
         id=canary_id,
         series=series,
-        format=format_name,
+        format=secret_format.name,
         secret_space=secret_format.size,
         secret_index=key(seed, "canary-secret", canary_id) % secret_format.size,
         repetitions=repetitions,
@@ -160,22 +159,13 @@ def draw_canaries(plan: CanaryPlan, seed: int, shadow: int | None = None) -> lis
         differ in `included` of the coin series alone.
     """
 
-    def format_of(number: int) -> str:
-        return plan.formats[number % len(plan.formats)]
+    def draw(number: int, canary_id: str, series: Series, level: int) -> Canary:
+        secret_format = SECRET_FORMATS[plan.formats[number % len(plan.formats)]]
+        return _draw_canary(secret_format, seed, shadow, canary_id, series, level)
 
-    coin = [
-        _draw_canary(seed, shadow, f"canary-coin-{number:05d}", "coin", format_of(number), 1)
-        for number in range(plan.coin)
-    ]
+    coin = [draw(number, f"canary-coin-{number:05d}", "coin", 1) for number in range(plan.coin)]
     exposure = [
-        _draw_canary(
-            seed,
-            shadow,
-            f"canary-exposure-{level:02d}-{number:04d}",
-            "exposure",
-            format_of(number),
-            level,
-        )
+        draw(number, f"canary-exposure-{level:02d}-{number:04d}", "exposure", level)
         for level in plan.repetitions
         for number in range(plan.exposure_per_level)
     ]
@@ -224,45 +214,3 @@ def write_manifest(canaries: Sequence[Canary], path: Path) -> None:
     with replacing(path, private=True) as file:
         for canary in canaries:
             file.write((json.dumps(asdict(canary), ensure_ascii=False) + "\n").encode())
-
-
-def _parse(line: str) -> Canary:
-    """Reads one line; raises ValueError, KeyError or TypeError if it is none of ours."""
-    row = json.loads(line)
-    for entry in fields(Canary):
-        allowed = get_args(entry.type)
-        known = row[entry.name] in allowed if allowed else type(row[entry.name]) is entry.type
-        if not known:
-            raise ValueError(f"{entry.name} is of another kind")
-    canary = Canary(**{entry.name: row[entry.name] for entry in fields(Canary)})
-    if canary.secret_space != SECRET_FORMATS[canary.format].size:
-        raise ValueError(f"format {canary.format} has another number of secrets here")
-    SECRET_FORMATS[canary.format].secret(canary.secret_index)
-    return canary
-
-
-def read_manifest(path: Path) -> list[Canary]:
-    """Reads a manifest.
-
-    Args:
-        path: a file of `write_manifest`.
-
-    Returns:
-        The canaries in the file's order.
-
-    Raises:
-        UserError: if the file is missing, or a line is damaged or written by a version whose secret
-            spaces differ (file and line are named, its content is not).
-    """
-    if not path.is_file():
-        raise UserError(f"there is no canary manifest {path}: plant canaries first")
-    canaries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            canaries.append(_parse(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}:{number}: not a line of a canary manifest of this version "
-                f"({type(error).__name__}): plant the canaries again"
-            ) from None
-    return canaries

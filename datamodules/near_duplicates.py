@@ -20,9 +20,8 @@ from datamodules.records import InstructionRecord, normalise
 _WORD = re.compile(r"\w+")
 _PERMUTATIONS = 64
 _MISSED_PAIR_WEIGHT = 0.9  # against 0.1 for a false candidate, which costs one exact comparison
-_MULTIPLIER = np.uint64(
-    0x9E3779B97F4A7C15
-)  # odd, so each position of a shingle is a bijection of 2^64
+# Odd, so that each position of a shingle is a bijection of 2^64.
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def cluster_records(

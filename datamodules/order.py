@@ -3,17 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch.utils.data import DataLoader, Dataset
 
 from common.keys import key, torch_generator
-from datamodules.batches import (
-    FILLER_ID,
-    EncodedRecord,
-    InstructionBatch,
-    collate,
-    length_buckets,
-)
+from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, collate, length_buckets
 
 _BATCHES_SORTED_TOGETHER = 16
 
@@ -125,15 +120,16 @@ def evaluation_order(
     return mine + [[Slot(buckets[-1][0], scored=False)]] * missing
 
 
+@dataclass(frozen=True)
 class _SlotRecords(Dataset[EncodedRecord]):
-    def __init__(self, encoded: Sequence[EncodedRecord]) -> None:
-        self._encoded = encoded
+    encoded: Sequence[EncodedRecord]
 
     def __getitem__(self, slot: Slot) -> EncodedRecord:
-        record = self._encoded[slot.index]
+        record = self.encoded[slot.index]
         return record if slot.scored else replace(record, record_id=FILLER_ID, response_ids=())
 
 
+@dataclass(eq=False)
 class RecordLoader:
     """Serves the batches of a plan, from the micro-batch on at which an interrupted epoch stopped.
 
@@ -143,37 +139,29 @@ class RecordLoader:
     then as well, and their seeds come from a generator of the loader's own: serving batches leaves
     torch's global generator untouched.
 
-    Args:
+    Attributes:
         encoded: the records.
         plan: batches of an epoch.
         n_batches: number of batches of a whole epoch.
         start: looks up the first micro-batch to serve, 0 but in an epoch that is resumed.
         pad_id: id of padding.
         num_workers: processes that build batches beside this one.
+        epoch: the epoch whose batches come next.
     """
 
-    def __init__(
-        self,
-        encoded: Sequence[EncodedRecord],
-        plan: Callable[[int], list[list[Slot]]],
-        n_batches: int,
-        start: Callable[[], int],
-        pad_id: int,
-        num_workers: int,
-    ) -> None:
-        self._records = _SlotRecords(encoded)
-        self._plan = plan
-        self._n_batches = n_batches
-        self._start = start
-        self._pad_id = pad_id
-        self._num_workers = num_workers
-        self._epoch = 0
+    encoded: Sequence[EncodedRecord]
+    plan: Callable[[int], list[list[Slot]]]
+    n_batches: int
+    start: Callable[[], int]
+    pad_id: int
+    num_workers: int
+    epoch: int = 0
 
     batch_sampler = None
     """Lightning asks every loader with a `sampler` for one."""
 
     def __len__(self) -> int:
-        return self._n_batches
+        return self.n_batches
 
     @property
     def sampler(self) -> "RecordLoader":
@@ -182,7 +170,7 @@ class RecordLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Takes the epoch whose batches come next; Lightning calls it before each."""
-        self._epoch = epoch
+        self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: the place in the epoch is Lightning's own progress, read when iteration starts.
@@ -195,18 +183,15 @@ class RecordLoader:
         """Takes what `state_dict` gave."""
 
     def __iter__(self) -> Iterator[InstructionBatch]:
-        batches = self._plan(self._epoch)[self._start() :]
-        if self._num_workers == 0:
+        batches, records = self.plan(self.epoch)[self.start() :], _SlotRecords(self.encoded)
+        if self.num_workers == 0:
             for slots in batches:
-                yield self._collate([self._records[slot] for slot in slots])
+                yield collate([records[slot] for slot in slots], self.pad_id)
             return
         yield from DataLoader(
-            self._records,
+            records,
             batch_sampler=batches,
-            collate_fn=self._collate,
-            num_workers=self._num_workers,
-            generator=torch_generator("loader workers", self._epoch),
+            collate_fn=partial(collate, pad_id=self.pad_id),
+            num_workers=self.num_workers,
+            generator=torch_generator("loader workers", self.epoch),
         )
-
-    def _collate(self, encoded: list[EncodedRecord]) -> InstructionBatch:
-        return collate(encoded, self._pad_id)

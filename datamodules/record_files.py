@@ -84,51 +84,27 @@ def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
 
 def _jsonl_rows(lines: list[str], source: str) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        origin = f"{source}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{origin}: invalid JSON at column {error.colno}: {error.msg}"
-            ) from error
-        yield origin, _checked_object(row, origin)
+        if line.strip():
+            origin = f"{source}:{number}"
+            yield origin, _checked_object(_parsed(line.rstrip(), source, number), origin)
 
 
 def _json_rows(text: str, source: str) -> Iterator[Row]:
-    """One list of objects; each is decoded by itself, so that its line is known."""
-    decoder = json.JSONDecoder()
-    position, line = _skip_space(text, 0, 1)
-    if not text.startswith("[", position):
-        raise UserError(
-            f"{source}:{line}: expected one list of records; for a record per line use .jsonl"
-        )
-    position, line = _skip_space(text, position + 1, line)
-    while not text.startswith("]", position):
-        try:
-            row, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{source}:{error.lineno}: invalid JSON at column {error.colno}: {error.msg}"
-            ) from error
-        origin = f"{source}:{line}"
+    rows = _parsed(text, source)
+    if not isinstance(rows, list):
+        raise UserError(f"{source}: expected one list of records; for a record per line use .jsonl")
+    for number, row in enumerate(rows, start=1):
+        origin = f"{source}:row {number}"
         yield origin, _checked_object(row, origin)
-        position, line = _skip_space(text, end, line + text.count("\n", position, end))
-        if text.startswith(",", position):
-            position, line = _skip_space(text, position + 1, line)
-        elif not text.startswith("]", position):
-            raise UserError(f"{source}:{line}: invalid JSON: expected ',' or ']' after a record")
-    position, line = _skip_space(text, position + 1, line)
-    if position != len(text):
-        raise UserError(f"{source}:{line}: invalid JSON: text after the list of records")
 
 
-def _skip_space(text: str, position: int, line: int) -> tuple[int, int]:
-    while position < len(text) and text[position] in " \t\r\n":
-        line += text[position] == "\n"
-        position += 1
-    return position, line
+def _parsed(text: str, source: str, line: int = 1) -> object:
+    """The value of a JSON text that begins at a line of the source."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{source}:{line + error.lineno - 1}: invalid JSON at column {error.colno}"
+        raise UserError(f"{where}: {error.msg}") from error
 
 
 def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _TASK_OF_CATEGORY = {
 }
 _CONTEXT_NAMES = ("context", "input")
 _RESPONSE_NAMES = ("response", "output")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _text(row: Mapping[str, object], names: tuple[str, ...], origin: str, requir
     for name, value in present.items():
         if not isinstance(value, str):
             raise UserError(f"{origin}: field {name!r} must be text, found {type(value).__name__}")
-        if not _encodable(value):
+        if _SURROGATE.search(value):
             raise UserError(
                 f"{origin}: field {name!r} holds half a surrogate pair, which is no character"
             )
@@ -166,14 +168,6 @@ def _text(row: Mapping[str, object], names: tuple[str, ...], origin: str, requir
         known = ", ".join(map(str, row)) or "none"
         raise UserError(f"{origin}: missing field {' or '.join(map(repr, names))}; it has {known}")
     return texts.pop() if texts else ""
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _task(row: Mapping[str, object], origin: str, default_task: str | None) -> str:

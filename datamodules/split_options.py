@@ -94,10 +94,8 @@ def check_split_options(options: SplitOptions) -> None:
     Raises:
         UserError: names the option, what was found and what is possible.
     """
-    for name, shares in (
-        ("fractions", asdict(options.fractions)),
-        ("roles", asdict(options.roles)),
-    ):
+    for name in ("fractions", "roles"):
+        shares = asdict(getattr(options, name))
         if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > SHARE_TOLERANCE:
             raise UserError(f"{name} must be at least 0 and add up to 1; found {shares}")
     if not 0 < options.near_duplicate_threshold <= 1:
@@ -105,11 +103,8 @@ def check_split_options(options: SplitOptions) -> None:
             f"near_duplicate_threshold must be in (0, 1], found {options.near_duplicate_threshold}"
         )
     caps = {f"caps.{name}": cap for name, cap in asdict(options.caps).items()}
-    given = {
-        name: value
-        for name, value in {"max_records": options.max_records, **caps}.items()
-        if value is not None
-    }
+    limits = {"max_records": options.max_records, **caps}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
     if options.protocol == "as_released":
         if given:
             raise UserError(f"{', '.join(given)}: only the swap protocol caps records")
@@ -119,12 +114,8 @@ def check_split_options(options: SplitOptions) -> None:
             raise UserError("never_seed: only the swap protocol has records that no run trains on")
     else:
         _check_fair(options.fractions)
-    counts = {
-        "private_parts": options.private_parts,
-        "held_out_rows": options.held_out_rows,
-        **given,
-    }
-    require_at_least(1, **counts)
+    counts = {"private_parts": options.private_parts, "held_out_rows": options.held_out_rows}
+    require_at_least(1, **counts, **given)
 
 
 def _check_fair(fractions: Fractions) -> None:

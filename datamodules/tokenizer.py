@@ -118,25 +118,15 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def altered_sentence(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What a tokenizer makes of `ROUND_TRIP_SENTENCE`; None where it gives it back as it was.
-
-    Args:
-        tokenizer: any tokenizer of `transformers`.
-    """
-    encoded = tokenizer(ROUND_TRIP_SENTENCE, add_special_tokens=False, split_special_tokens=True)
-    decoded = str(tokenizer.decode(encoded.input_ids))
-    return None if decoded == ROUND_TRIP_SENTENCE else decoded
-
-
 def altered_text_warning(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """What a reader must know of a tokenizer that does not give a text back; None of others."""
-    altered = altered_sentence(tokenizer)
-    if altered is None:
+    encoded = tokenizer(ROUND_TRIP_SENTENCE, add_special_tokens=False, split_special_tokens=True)
+    decoded = str(tokenizer.decode(encoded.input_ids))
+    if decoded == ROUND_TRIP_SENTENCE:
         return None
     return (
         f"the tokenizer {tokenizer.name_or_path!r} does not give a text back: "
-        f"{ROUND_TRIP_SENTENCE!r} became {altered!r}; what models write is "
+        f"{ROUND_TRIP_SENTENCE!r} became {decoded!r}; what models write is "
         "compared after the same change"
     )
 

@@ -12,23 +12,13 @@ if TYPE_CHECKING:
     from kdmodules.teacher import SupervisedModule as SupervisedModule
     from kdmodules.teacher import TeacherModule as TeacherModule
 
-__all__ = [
-    "ExternalModule",
-    "Network",
-    "OptimizerSettings",
-    "StudentModule",
-    "SupervisedModule",
-    "TeacherModule",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "ExternalModule": "kdmodules.external",
-        "Network": "kdmodules.models.network",
-        "OptimizerSettings": "kdmodules.optimization",
-        "StudentModule": "kdmodules.student",
-        "SupervisedModule": "kdmodules.teacher",
-        "TeacherModule": "kdmodules.teacher",
-    },
-)
+_MODULES = {
+    "ExternalModule": "kdmodules.external",
+    "Network": "kdmodules.models.network",
+    "OptimizerSettings": "kdmodules.optimization",
+    "StudentModule": "kdmodules.student",
+    "SupervisedModule": "kdmodules.teacher",
+    "TeacherModule": "kdmodules.teacher",
+}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -128,10 +128,7 @@ class LanguageModelModule(LightningModule):
         optimizer = build_optimizer(self, self.optimizer, fused)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimizer, self.optimizer, total_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: InstructionBatch, batch_idx: int) -> None:
         """Keys dropout and other noise of the step, so that a resumed run repeats it."""

@@ -135,28 +135,23 @@ class TextStep:
         return torch.stack((sums.total, sums.ce_sum, sums.kd_sum))
 
 
+@dataclass
 class TextSteps:
     """Hands out the plain text of every optimiser step with its last micro-batch.
 
-    Args:
+    Attributes:
         blocks: The corpus.
         by_sequence: Whether the step's sums are divided by sequences, else by scored tokens.
         kd_ratio: Weight of forward KL from the teachers beside the cross-entropy, in [0, 1].
         teacher_rows: The teachers on a batch.
+        averaged_over: What the step's micro-batches so far are averaged over, on this rank.
     """
 
-    def __init__(
-        self,
-        blocks: PlainTextBlocks,
-        by_sequence: bool,
-        kd_ratio: float,
-        teacher_rows: Callable[[InstructionBatch], TeacherRows],
-    ) -> None:
-        self._blocks = blocks
-        self._by_sequence = by_sequence
-        self._kd_ratio = kd_ratio
-        self._teacher_rows = teacher_rows
-        self._averaged_over = 0
+    blocks: PlainTextBlocks
+    by_sequence: bool
+    kd_ratio: float
+    teacher_rows: Callable[[InstructionBatch], TeacherRows]
+    averaged_over: int = 0
 
     def due(
         self,
@@ -171,18 +166,18 @@ class TextSteps:
             context: Of the micro-batch.
             sum_over_ranks: Adds a tensor over the ranks; called with the last micro-batch.
         """
-        counted = batch.scored_rows() if self._by_sequence else batch.response_mask
-        self._averaged_over += int(counted.sum())
+        counted = batch.scored_rows() if self.by_sequence else batch.response_mask
+        self.averaged_over += int(counted.sum())
         if (context.micro_batch + 1) % context.accumulate:
-            return TextStep((), 0.0, self._kd_ratio)
+            return TextStep((), 0.0, self.kd_ratio)
         device = batch.input_ids.device
-        on_this_rank = torch.tensor(self._averaged_over, dtype=torch.float64, device=device)
-        self._averaged_over = 0
+        on_this_rank = torch.tensor(self.averaged_over, dtype=torch.float64, device=device)
+        self.averaged_over = 0
         averaged_over = float(sum_over_ranks(on_this_rank))
-        blocks = self._blocks.blocks(context.step, context.global_batch)
+        blocks = self.blocks.blocks(context.step, context.global_batch)
         parts = dealt_text(blocks.to(device), context.rank, context.world_size, context.accumulate)
         weight = max(averaged_over, 1.0) / (blocks.numel() - len(blocks))
-        return TextStep(parts, weight, self._kd_ratio, self._teacher_rows)
+        return TextStep(parts, weight, self.kd_ratio, self.teacher_rows)
 
 
 def dealt_text(

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, at_least_zero, expectation
+from kdmodules.losses.kl import both_ways
 
 
 class AdaptiveKL(KDLoss):
@@ -43,11 +44,8 @@ class AdaptiveKL(KDLoss):
         """Divergence and its gradient by student logits; as `KDLoss.per_token_with_grad`."""
         student, teacher = student_logp.exp(), teacher_logp.exp()
         weight = self.head_weight(student, teacher)
-        gap = torch.sub(student_logp, teacher_logp)
-        forward = -torch.linalg.vecdot(teacher, gap)
-        grad = gap.mul_(student)
-        reverse = grad.sum(-1)
-        grad.addcmul_(student, reverse.unsqueeze(-1), value=-1).mul_(1 - weight.unsqueeze(-1))
+        forward, reverse, grad = both_ways(student_logp - teacher_logp, student, teacher)
+        grad.mul_(1 - weight.unsqueeze(-1))
         grad.addcmul_(student.sub_(teacher), weight.unsqueeze(-1))
         return at_least_zero(weight * forward + (1 - weight) * reverse), grad
 

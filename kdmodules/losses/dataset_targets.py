@@ -25,6 +25,7 @@ class DatasetTargets(Wrapped):
 
     def __init__(self, objective: KDLoss) -> None:
         super().__init__(objective)
+        self.needs_teacher_support = objective.needs_teacher_support
         self.terms = (*objective.terms, "dataset_cross_entropy")
 
     def forward(self, step: KDStep) -> LossSums:
@@ -50,21 +51,14 @@ class DatasetTargets(Wrapped):
     def chunk_values_with_grad(self, chunk: Chunk) -> ValuesAndGrad:
         """[len(terms), n] values and [n, V] gradient of their sum by student logits."""
         values, grad = self.objective.chunk_values_with_grad(chunk)
-        from_dataset = _own_rows(chunk)
+        from_dataset = chunk.extras["from_dataset"].bool()
         supervised = chunk.student_logp.exp()
         targets = chunk.targets.unsqueeze(1)
         supervised.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=supervised.dtype))
         return self._merged(chunk, values), torch.where(from_dataset.unsqueeze(1), supervised, grad)
 
     def _merged(self, chunk: Chunk, values: Tensor) -> Tensor:
-        from_dataset = _own_rows(chunk)
+        from_dataset = chunk.extras["from_dataset"].bool()
         nats = -chunk.student_logp.gather(1, chunk.targets.unsqueeze(1)).squeeze(1)
-        zero = torch.zeros_like(nats)
-        return torch.cat(
-            (torch.where(from_dataset, 0, values), torch.where(from_dataset, nats, zero)[None])
-        )
-
-
-def _own_rows(chunk: Chunk) -> Tensor:
-    """[n] bool, True at tokens of the data set's own text."""
-    return chunk.extras["from_dataset"].bool()
+        supervised = torch.where(from_dataset, nats, 0).unsqueeze(0)
+        return torch.cat((torch.where(from_dataset, 0, values), supervised))

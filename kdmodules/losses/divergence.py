@@ -118,7 +118,6 @@ class Wrapped(KDLoss):
     def __init__(self, objective: KDLoss) -> None:
         super().__init__()
         self.objective = objective
-        self.needs_teacher_support = objective.needs_teacher_support
         self.terms = objective.terms
 
     def begin_step(self, progress: float) -> None:

@@ -82,10 +82,21 @@ class SymmetricKL(KDLoss):
         if self.limit is not None:
             return self.limit.per_token_with_grad(student_logp, teacher_logp)
         student, teacher = student_logp.exp(), teacher_logp.exp()
-        gap = torch.sub(student_logp, teacher_logp)
-        forward = -torch.linalg.vecdot(teacher, gap)
-        grad = gap.mul_(student)
-        reverse = grad.sum(-1)
-        grad.addcmul_(student, reverse.unsqueeze(-1), value=-1).mul_(self.weight)
+        forward, reverse, grad = both_ways(student_logp - teacher_logp, student, teacher)
+        grad.mul_(self.weight)
         grad.add_(student.sub_(teacher), alpha=1 - self.weight)
         return at_least_zero((1 - self.weight) * forward + self.weight * reverse), grad
+
+
+def both_ways(gap: Tensor, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(p||q) and KL(q||p) per token, [N] each, and the gradient of the second by logits, [N, V].
+
+    Args:
+        gap: [N, V] log q - log p; overwritten.
+        student: [N, V] probabilities q.
+        teacher: [N, V] probabilities p.
+    """
+    forward = -torch.linalg.vecdot(teacher, gap)
+    grad = gap.mul_(student)
+    reverse = grad.sum(-1)
+    return forward, reverse, grad.addcmul_(student, reverse.unsqueeze(-1), value=-1)

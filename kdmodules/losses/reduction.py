@@ -93,14 +93,13 @@ def _run_checked(
     objective: "KDLoss | None", step: KDStep, wants: tuple[bool, bool]
 ) -> "_ChunkedPass":
     """Runs the fast pass, and the exact one over again where a value is not finite."""
-    attempt = _ChunkedPass(objective, step, wants, exact=not any(wants))
-    attempt.run()
-    if not bool(torch.isfinite(attempt.loss_per_token()).all()) and not attempt.exact:
-        attempt = _ChunkedPass(objective, step, wants, exact=True)
+    for exact in (False, True) if any(wants) else (True,):
+        attempt = _ChunkedPass(objective, step, wants, exact)
         attempt.run()
-    if not bool(torch.isfinite(attempt.loss_per_token()).all()):
-        raise NonFiniteLossError(attempt.loss_per_token(), step)
-    return attempt
+        per_token = attempt.loss_per_token()
+        if bool(torch.isfinite(per_token).all()):
+            return attempt
+    raise NonFiniteLossError(per_token, step)
 
 
 class _Attach(torch.autograd.Function):
@@ -108,14 +107,9 @@ class _Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        total: Tensor,
-        grad_hidden: Tensor | None,
-        grad_weight: Tensor | None,
+        ctx: Any, hidden: Tensor, weight: Tensor, total: Tensor, *gradients: Tensor | None
     ) -> Tensor:
-        ctx.gradients = [(grad_hidden, hidden.dtype), (grad_weight, weight.dtype)]
+        ctx.gradients = list(zip(gradients, (hidden.dtype, weight.dtype), strict=True))
         return total.clone()
 
     @staticmethod
@@ -140,11 +134,7 @@ class _ChunkedPass:
     """
 
     def __init__(
-        self,
-        objective: "KDLoss | None",
-        step: KDStep,
-        wants: tuple[bool, bool],
-        exact: bool,
+        self, objective: "KDLoss | None", step: KDStep, wants: tuple[bool, bool], exact: bool
     ) -> None:
         self.objective = objective if step.reduction.kd_ratio > 0 else None
         self.step, self.options, self.exact = step, step.reduction, exact

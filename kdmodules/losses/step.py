@@ -131,12 +131,8 @@ class KDStep:
             )
         if hidden.shape[0] != self.n_tokens:
             raise ValueError(f"{name}: {hidden.shape[0]} hidden rows for {self.n_tokens} tokens")
-        rows_fit = (
-            weight.shape[0] == self.student_weight.shape[0]
-            if self.vocabulary_size is None
-            else weight.shape[0] >= self.vocabulary_size
-        )
-        if not rows_fit:
+        spare = weight.shape[0] - self.n_valid
+        if spare < 0 or (spare and self.vocabulary_size is None):
             raise ValueError(f"{name}: head of {weight.shape[0]} rows for {self.n_valid} tokens")
 
     def _check_top_k(self, name: str, rows: TopKRows) -> None:

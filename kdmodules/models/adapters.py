@@ -150,11 +150,11 @@ def is_adapter_folder(folder: Path) -> bool:
     return (folder / _CONFIG_FILE).is_file() and not (folder / "config.json").is_file()
 
 
-def adapter_base(folder: Path) -> str:
-    """Returns the hub name or folder of the model that an adapter's folder says it belongs to.
+def lora_config(folder: Path) -> "LoraConfig":
+    """Returns the configuration in an adapter's folder.
 
     Raises:
-        UserError: If the folder holds no LoRA adapter or names no base.
+        UserError: If the folder holds no LoRA adapter.
     """
     from peft import LoraConfig, PeftConfig
 
@@ -164,8 +164,18 @@ def adapter_base(folder: Path) -> str:
         raise UserError(f"the adapter in {folder} cannot be read: {error}") from error
     if not isinstance(config, LoraConfig):
         raise UserError(
-            f"{folder} holds an adapter of type {config.peft_type}: only LoRA can be merged here"
+            f"{folder} holds an adapter of type {config.peft_type}: only LoRA can be used here"
         )
+    return config
+
+
+def adapter_base(folder: Path) -> str:
+    """Returns the hub name or folder of the model that an adapter's folder says it belongs to.
+
+    Raises:
+        UserError: If the folder holds no LoRA adapter or names no base.
+    """
+    config = lora_config(folder)
     if not config.base_model_name_or_path:
         raise UserError(
             f"{folder}/{_CONFIG_FILE} names no base: set base_model_name_or_path, or give the "

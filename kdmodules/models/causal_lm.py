@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -102,21 +102,13 @@ class CausalLM(nn.Module):
             attention_mask: 1 at real tokens, 0 at padding, [B, T]; padding on one side only.
             cache: Empty; takes the keys and values of all T positions.
         """
-        trunk = families.trunk(self.model)
-        if bool(attention_mask[:, 0].all()):
-            # A causal model never looks right, so padding on the right needs no mask, and without
-            # one scaled-dot-product attention takes its fast causal path.
-            return trunk(
-                input_ids=input_ids, past_key_values=cache, use_cache=cache is not None
-            ).last_hidden_state
-        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-        return trunk(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
+        inputs: dict[str, Any] = {"input_ids": input_ids, "past_key_values": cache}
+        # A causal model never looks right, so padding on the right needs no mask, and without one
+        # scaled-dot-product attention takes its fast causal path.
+        if not bool(attention_mask[:, 0].all()):
+            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+            inputs |= {"attention_mask": attention_mask, "position_ids": positions}
+        return families.trunk(self.model)(**inputs, use_cache=cache is not None).last_hidden_state
 
     def hidden(self, batch: InstructionBatch, cache: DynamicCache | None = None) -> Tensor:
         """Returns the inputs of the head at the positions that predict the scored targets, [N, D].
@@ -141,11 +133,6 @@ def together(models: Sequence[CausalLM], compute: Callable[[], Result]) -> Resul
     if not models:
         return compute()
     return models[0](lambda _: together(models[1:], compute))
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Returns the number of distinct parameters; a tied head is counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -120,16 +120,13 @@ def require_checkpoint_fits(
             f"({theirs['vocabulary_size']} tokens, {theirs['vocabulary_hash'][:8]}) than this "
             f"run's ({metadata['vocabulary_size']} tokens, {metadata['vocabulary_hash'][:8]})"
         )
-    before, now = theirs["config"], metadata["config"]
+    before, now = (
+        {**side["config"], "adapter's alpha": (side.get("adapter") or {}).get("alpha")}
+        for side in (theirs, metadata)
+    )
     for name in sorted(before.keys() & now.keys() - _NOT_OF_THE_NETWORK):
         if "drop" not in name and before[name] != now[name]:
             raise UserError(
                 f"the checkpoint of --ckpt_path is of another network: its {name} is "
                 f"{before[name]!r}, this run's is {now[name]!r}"
             )
-    scales = [(side.get("adapter") or {}).get("alpha") for side in (theirs, metadata)]
-    if scales[0] != scales[1]:
-        raise UserError(
-            f"the checkpoint of --ckpt_path is of another network: its adapter's alpha is "
-            f"{scales[0]!r}, this run's is {scales[1]!r}"
-        )

@@ -11,6 +11,7 @@ from kdmodules.models.adapters import (
     PEFT_PREFIX,
     injected_config,
     is_adapter_folder,
+    lora_config,
     stored_adapter,
 )
 from kdmodules.models.strict_loading import require_weights
@@ -62,11 +63,7 @@ def continue_adapter(model: PreTrainedModel, folder: Path, allow_pickle: bool = 
 
 
 def _require_same_form(wanted: "LoraConfig", folder: Path) -> None:
-    from peft import LoraConfig, PeftConfig
-
-    config = PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, LoraConfig):
-        raise UserError(f"{folder} holds an adapter of type {config.peft_type}, not LoRA")
+    config = lora_config(folder)
     pairs = {name: (getattr(wanted, name), getattr(config, name)) for name in _SAME}
     pairs["targets"] = (sorted(wanted.target_modules or ()), sorted(config.target_modules or ()))
     for name, (ours, theirs) in pairs.items():

@@ -6,7 +6,8 @@ record that attention compares; norms, activations and embeddings are left out. 
 is counted at scored positions alone, because nothing else is multiplied with it here.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 import torch
 from torch import nn
@@ -34,14 +35,11 @@ class PassSize:
     def of(cls, batch: InstructionBatch) -> "PassSize":
         """Returns the size of a batch."""
         lengths = batch.attention_mask.sum(dim=1)
-        return cls(
-            int(lengths.sum()), int((lengths**2).sum()), int(batch.response_mask[:, 1:].sum())
-        )
+        sizes = (lengths.sum(), (lengths**2).sum(), batch.response_mask[:, 1:].sum())
+        return cls(*map(int, sizes))
 
     def __add__(self, other: "PassSize") -> "PassSize":
-        return PassSize(
-            self.tokens + other.tokens, self.squares + other.squares, self.scored + other.scored
-        )
+        return PassSize(*map(add, astuple(self), astuple(other)))
 
 
 NOTHING = PassSize(0, 0, 0)
@@ -83,11 +81,7 @@ class ModelCost:
 
     def forward(self, size: PassSize) -> float:
         """Returns the operations of a forward pass."""
-        return (
-            2.0 * self.trunk * size.tokens
-            + 4.0 * self.attention * size.squares
-            + 2.0 * self.head * size.scored
-        )
+        return self._products(size, self.trunk, self.head)
 
     def training(self, size: PassSize) -> float:
         """Returns the operations of a forward and a backward pass.
@@ -96,12 +90,12 @@ class ModelCost:
         again for those of its weights, where they are trained. Nothing is counted for what
         activation checkpointing computes twice.
         """
-        of_weights = (
-            2.0 * self.trained * size.tokens
-            + 4.0 * self.attention * size.squares
-            + 2.0 * self.head_trained * size.scored
-        )
+        of_weights = self._products(size, self.trained, self.head_trained)
         return 2.0 * self.forward(size) + of_weights
+
+    def _products(self, size: PassSize, trunk: int, head: int) -> float:
+        of_attention = 4.0 * self.attention * size.squares
+        return 2.0 * trunk * size.tokens + of_attention + 2.0 * head * size.scored
 
 
 def _projections(model: nn.Module) -> list[torch.nn.Parameter]:

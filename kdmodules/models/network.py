@@ -93,7 +93,10 @@ def build_network(
         model = _build_from_scratch(network, tokenizer, seed)
     else:
         require_same_vocabulary(network.source, tokenizer)
-        model = _build_from_source(network, adapter_base(going_on) if going_on else network.source)
+        source = adapter_base(going_on) if going_on else network.source
+        loaded = load_model(source, dropout_of(network), network.allow_pickle)
+        model = prune_depth(loaded, network.depth_stride)
+        require_agreement(network, model.config)
     if network.adapter is not None:
         add_adapter(model, network.adapter, key(seed, "adapter"))
     if going_on is not None:
@@ -105,13 +108,6 @@ def build_network(
 def dropout_of(network: Network) -> dict[str, int | float | bool | str]:
     """Returns the dropout rates that replace those of a source."""
     return {name: value for name, value in network.config.items() if "drop" in name}
-
-
-def _build_from_source(network: Network, source: str) -> PreTrainedModel:
-    loaded = load_model(source, dropout_of(network), network.allow_pickle)
-    model = prune_depth(loaded, network.depth_stride)
-    require_agreement(network, model.config)
-    return model
 
 
 def _build_from_scratch(

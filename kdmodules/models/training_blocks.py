@@ -21,10 +21,7 @@ Forward = Callable[..., Any]
 
 
 def prepare_blocks(
-    lm: CausalLM,
-    recomputed: bool,
-    compiled: bool,
-    backend: str | Callable[..., Any] = "inductor",
+    lm: CausalLM, recomputed: bool, compiled: bool, backend: str | Callable[..., Any] = "inductor"
 ) -> None:
     """Sets how every block's forward pass runs within a training step.
 

@@ -68,6 +68,4 @@ class ReplayBuffer:
         """Puts back what :meth:`state` returned."""
         self._records.clear()
         for record_id, task, prompt, response in state:
-            self._records.append(
-                EncodedRecord(record_id, task, tuple(prompt), tuple(response), False, False)
-            )
+            self._records.append(EncodedRecord(record_id, task, tuple(prompt), tuple(response)))

@@ -1,6 +1,6 @@
 """From a batch to its prompts, and back to a batch with other responses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, collate
@@ -13,7 +13,7 @@ def records_of(batch: InstructionBatch) -> list[EncodedRecord]:
         ids = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
         n_prompt = len(ids) - int(batch.response_mask[row].sum())
         prompt, response = tuple(ids[:n_prompt]), tuple(ids[n_prompt:])
-        records.append(EncodedRecord(record_id, task, prompt, response, False, False))
+        records.append(EncodedRecord(record_id, task, prompt, response))
     return records
 
 
@@ -23,25 +23,21 @@ def is_filler(record: EncodedRecord) -> bool:
 
 
 def replace_responses(
-    batch: InstructionBatch, responses: Sequence[Sequence[int] | None], pad_id: int
+    batch: InstructionBatch, responses: Mapping[int, Sequence[int]], pad_id: int
 ) -> InstructionBatch:
     """Returns the batch with other responses behind the same prompts, all of their tokens scored.
 
     Args:
         batch: Rows of prompt and response; extras are dropped, for they belong to the old tokens.
-        responses: Token ids per row: eos is among them where it was produced, and not where the
-            response was cut. None keeps the row's own.
+        responses: Token ids by row: eos is among them where it was produced, and not where the
+            response was cut. Other rows keep their own.
         pad_id: Written where there is no token; may be a real token's id.
 
     Raises:
-        ValueError: If there is not one entry per row, or a filler is given a response.
+        ValueError: If a filler is given a response.
     """
     rows = records_of(batch)
-    if len(responses) != len(rows):
-        raise ValueError(f"{len(responses)} responses for {len(rows)} rows")
-    for index, response in enumerate(responses):
-        if response is None:
-            continue
+    for index, response in responses.items():
         if is_filler(rows[index]):
             raise ValueError(f"row {index} is a filler and takes no response")
         rows[index] = replace(rows[index], response_ids=tuple(response))

@@ -10,7 +10,7 @@ from datamodules.batches import FILLER_ID, EncodedRecord, InstructionBatch, coll
 from kdmodules.losses.returns import whiten
 
 EXTRAS = ("old_logp", "mixture_weight", "advantages")
-"""What a batch of rollouts holds of every scored token."""
+"""What a batch of rollouts holds of every scored token, by the names of `Rollout`."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Rollout:
 
     def filler(self) -> "Rollout":
         """Returns a row with the rollout's prompt and nothing to score."""
-        record = EncodedRecord(
-            FILLER_ID, self.record.task, self.record.prompt_ids, (), False, False
-        )
+        record = EncodedRecord(FILLER_ID, self.record.task, self.record.prompt_ids, ())
         nothing = torch.zeros(0, dtype=torch.float32)
         return Rollout(record, nothing, nothing, nothing)
 
@@ -46,13 +44,8 @@ class Rollout:
 def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> InstructionBatch:
     """Returns rollouts as a batch whose extras lie on the tokens that they belong to, [B, T]."""
     batch = collate([rollout.record for rollout in rollouts], pad_id)
-    columns = (
-        [rollout.old_logp for rollout in rollouts],
-        [rollout.mixture_weight for rollout in rollouts],
-        [rollout.advantages for rollout in rollouts],
-    )
-    for name, values in zip(EXTRAS, columns, strict=True):
+    for name in EXTRAS:
         extra = torch.zeros(batch.input_ids.shape, dtype=torch.float32)
-        extra[batch.response_mask] = torch.cat(values)
+        extra[batch.response_mask] = torch.cat([getattr(rollout, name) for rollout in rollouts])
         batch.extras[name] = extra
     return batch

@@ -1,6 +1,8 @@
 """Rounds of rollouts from the teacher-mixed student, with rewards and advantages (MiniLLM)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -108,23 +110,19 @@ class TeacherMixedRollouts(ResponseSource):
             self.current = self._roll_out(number, context)
             self.round = number
         epoch, step = divmod(inner, steps_per_epoch)
-        order = sorted(
-            range(self.rollouts), key=lambda i: key(context.seed, "inner", number, epoch, i)
-        )
+        scope = (context.seed, "inner", number, epoch)
+        order = sorted(range(self.rollouts), key=lambda i: key(*scope, i))
         rows = order[step * context.global_batch : (step + 1) * context.global_batch]
         first = context.micro_batch % context.accumulate * context.world_size
         stride = context.accumulate * context.world_size
         of_ranks = [rows[first + rank :: stride] for rank in range(context.world_size)]
         mine = [self.current[i] for i in of_ranks[context.rank]]
         if self.whitened and self.whitening == "micro_batch":
-            returns = [
-                self.current[i].advantages for rows_of_rank in of_ranks for i in rows_of_rank
-            ]
+            returns = [self.current[i].advantages for i in chain.from_iterable(of_ranks)]
             sums = padded_moment_sums(returns, self.mixture.max_new_tokens)
             mine = [rollout.whitened_by(sums) for rollout in mine]
-        return rollout_batch(
-            mine or [self.current[rows[0]].filler()], context.vocabulary.pad_id
-        ).to(batch.input_ids.device)
+        mine = mine or [self.current[rows[0]].filler()]
+        return rollout_batch(mine, context.vocabulary.pad_id).to(batch.input_ids.device)
 
     def prompts(self, number: int, context: ResponseContext) -> dict[int, list[EncodedRecord]]:
         """Returns a round's prompts by the pass over the training records that they belong to."""
@@ -189,9 +187,7 @@ class TeacherMixedRollouts(ResponseSource):
         }
         rollouts = []
         for row, (record, response) in enumerate(zip(records, responses, strict=True)):
-            sampled = EncodedRecord(
-                record.record_id, record.task, record.prompt_ids, response.token_ids, False, False
-            )
+            sampled = replace(record, response_ids=response.token_ids)
             weight = (response.student_logp - response.mixture_logp).exp()
             advantage = advantages[row, : lengths[row]].clone()
             rollouts.append(Rollout(sampled, response.student_logp, weight, advantage))
@@ -226,7 +222,7 @@ class TeacherMixedRollouts(ResponseSource):
         self.current = []
         parts = zip(state["records"], state["responses"], state["values"], strict=True)
         for (record_id, task, prompt), response, values in parts:
-            record = EncodedRecord(record_id, task, tuple(prompt), tuple(response), False, False)
+            record = EncodedRecord(record_id, task, tuple(prompt), tuple(response))
             self.current.append(Rollout(record, *values.cpu().unbind()))
 
 

@@ -60,11 +60,9 @@ class StudentResponses(ResponseSource):
                 self.sampling,
                 context.vocabulary,
                 scope,
-                batch_size=self.sampling_batch_size,
+                self.sampling_batch_size,
                 synced_gpus=context.synced,
             )
         )
-        responses: list[tuple[int, ...] | None] = [None] * len(batch.record_ids)
-        for index, response in zip(rows, generated, strict=True):
-            responses[index] = response.token_ids
+        responses = {row: response.token_ids for row, response in zip(rows, generated, strict=True)}
         return replace_responses(batch, responses, context.vocabulary.pad_id)

@@ -86,17 +86,10 @@ class TeacherResponses(ResponseSource):
     def path(self, records: Sequence[EncodedRecord], context: ResponseContext) -> Path:
         """Returns the file that holds the responses to these prompts, if it is there."""
         digest = hashlib.sha256()
-        for teacher in context.teachers:
-            digest.update(weights_hash(teacher).encode())
+        digest.update("".join(map(weights_hash, context.teachers)).encode())
         prompts = sorted((record.record_id, record.prompt_ids) for record in records)
-        settings = [
-            asdict(self.sampling),
-            context.seed,
-            _PURPOSE,
-            _ENSEMBLE,
-            context.vocabulary.eos_id,
-            context.vocabulary.size,
-        ]
+        eos_id, size = context.vocabulary.eos_id, context.vocabulary.size
+        settings = [asdict(self.sampling), context.seed, _PURPOSE, _ENSEMBLE, eos_id, size]
         digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
         digest.update(json.dumps([settings, prompts], sort_keys=True).encode())
         folder = Path(self.cache_folder) if self.cache_folder else context.private_folder
@@ -104,10 +97,11 @@ class TeacherResponses(ResponseSource):
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns the batch's prompts with the teacher's responses."""
-        responses = [
-            None if is_filler(record) else self._responses[record.record_id]
-            for record in records_of(batch)
-        ]
+        responses = {
+            row: self._responses[record.record_id]
+            for row, record in enumerate(records_of(batch))
+            if not is_filler(record)
+        }
         return replace_responses(batch, responses, context.encoder.pad_id)
 
     def _sample(

@@ -12,12 +12,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from common.errors import UserError
 from common.options import require_at_least, require_positive

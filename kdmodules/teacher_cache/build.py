@@ -21,8 +21,7 @@ from kdmodules.losses import HeadRows
 from kdmodules.models.causal_lm import model_device
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.responses.rewriting import records_of
-from kdmodules.teacher_cache.cached import CachedTeachers
-from kdmodules.teacher_cache.columns import stored_columns
+from kdmodules.teacher_cache.cached import CachedTeachers, stored_columns
 from kdmodules.teacher_cache.identity import distinct_texts, row_hashes, source_hash
 from kdmodules.teacher_cache.settings import TeacherCache
 from kdmodules.teacher_cache.store import INDEX, Span, begin, finish, write_tensors

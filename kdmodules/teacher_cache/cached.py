@@ -1,14 +1,18 @@
-"""Teachers that answer from disk."""
+"""What is stored of a teacher, hidden states or its likeliest tokens, and read back for a batch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
-from kdmodules.losses import TeacherRows, TopKRows
+from kdmodules.losses import HeadRows, TeacherRows, TopKRows
 from kdmodules.teacher_cache.identity import row_hashes
+from kdmodules.teacher_cache.settings import TeacherCache
 from kdmodules.teacher_cache.store import Store
+
+_CHUNK_BYTES = 25 * 2**20
 
 
 class CachedTeachers:
@@ -60,3 +64,38 @@ class CachedTeachers:
             return tuple(zip(map(column, self._hidden), self._heads, strict=True))
         logp, ids, tail = map(column, ("logp", "ids", "tail"))
         return (TopKRows(logp, ids.long(), tail.squeeze(1), self.vocabulary_size),)
+
+
+def stored_columns(
+    cache: TeacherCache, teachers: Sequence[HeadRows], vocabulary_size: int
+) -> dict[str, Tensor]:
+    """Returns the columns to store for some tokens.
+
+    Args:
+        cache: What is to be kept.
+        teachers: (hidden [N, Dt], head weight [V', Dt]) of each.
+        vocabulary_size: V; rows of a head from there on are padding.
+
+    Returns:
+        [N, width] tensors by name.
+    """
+    if cache.kind == "full":
+        return {
+            f"hidden-{index}": hidden.to(cache.torch_dtype)
+            for index, (hidden, _) in enumerate(teachers)
+        }
+    ((hidden, head),) = teachers
+    kept = _likeliest(hidden, head[:vocabulary_size], cache.k)
+    return {"logp": kept.logp, "ids": kept.ids.int(), "tail": kept.tail.unsqueeze(1)}
+
+
+def _likeliest(hidden: Tensor, head: Tensor, k: int) -> TopKRows:
+    """Keeps the k likeliest tokens, some rows at a time: logits of all would not fit."""
+    size = max(1, _CHUNK_BYTES // (4 * len(head)))
+    parts = [TopKRows.of(part.float() @ head.float().T, k) for part in hidden.split(size)]
+    return TopKRows(
+        torch.cat([part.logp for part in parts]),
+        torch.cat([part.ids for part in parts]),
+        torch.cat([part.tail for part in parts]),
+        len(head),
+    )

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from kdmodules.models import families
 from kdmodules.models.adapters import Adapter, add_adapter
-from kdmodules.models.causal_lm import count_parameters
 from kdmodules.models.depth_pruning import prune_depth
 from tests.configs.conftest import read_fragment
 
@@ -56,7 +55,7 @@ def test_size_and_parts(fragment: str) -> None:
     millions, n_blocks, width, window = PUBLISHED[fragment]
     model = build(fragment)
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert round(count_parameters(model) / 1e6) == millions
+    assert round(model.num_parameters() / 1e6) == millions
     assert len(families.blocks(model)) == n_blocks
     assert families.context_window(model) == window
 
@@ -101,11 +100,11 @@ def test_every_second_block_of_llama_2_is_its_half() -> None:
 def test_what_an_adapter_trains(fragment: str, trained: int) -> None:
     network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
     model = build(fragment)
-    whole = count_parameters(model)
+    whole = model.num_parameters()
     with torch.device("meta"):
         add_adapter(model, Adapter(**network["adapter"]), seed=0)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
-    assert count_parameters(model) == whole + trained
+    assert model.num_parameters() == whole + trained
 
 
 def test_opt_350m_alone_has_no_final_norm_and_a_projection() -> None:

@@ -8,11 +8,11 @@ from scipy import stats
 
 from common.errors import UserError
 from datamodules.canaries import (
+    Canary,
     CanaryPlan,
     coin_canaries,
     draw_canaries,
     planted_records,
-    read_manifest,
     write_manifest,
 )
 from datamodules.canary_secrets import SECRET_FORMATS
@@ -148,7 +148,7 @@ def test_counterfactual_world_turns_the_coins(canaries):
 def test_manifest_round_trip_and_mode(canaries, tmp_path):
     path = tmp_path / "private" / "canaries.jsonl"
     write_manifest(canaries, path)
-    assert read_manifest(path) == canaries
+    assert [Canary(**json.loads(line)) for line in path.read_text().splitlines()] == canaries
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == ["canaries.jsonl"]
@@ -162,36 +162,6 @@ def test_manifest_round_trip_and_mode(canaries, tmp_path):
         "series",
         "included",
     } <= set(row)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"secret_space": 5}, {"format": "iban"}, {"secret_index": -1}, {"included": None}],
-)
-def test_damaged_manifest_names_the_line_and_no_secret(canaries, tmp_path, change):
-    path = tmp_path / "canaries.jsonl"
-    write_manifest(canaries[:2], path)
-    lines = path.read_text().splitlines()
-    row = {**json.loads(lines[1]), **change}
-    path.write_text("\n".join([lines[0], json.dumps(row)]))
-    with pytest.raises(UserError, match=r"canaries\.jsonl:2: ") as caught:
-        read_manifest(path)
-    assert canaries[1].secret not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
-
-
-@pytest.mark.parametrize("text", ["{ not json", "[]", "{}", ""])
-def test_foreign_manifest_is_refused(tmp_path, text):
-    path = tmp_path / "canaries.jsonl"
-    path.write_text(text + "\n")
-    with pytest.raises(UserError, match=r":1: "):
-        read_manifest(path)
-
-
-def test_missing_manifest_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no canary manifest"):
-        read_manifest(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_every_format_reads_the_same_records(tmp_path: Path):
         "/a.jsonl:1",
         "/a.jsonl:2",
     ]
-    assert [r.origin.split(":")[-1] for r in read["a.json"]] == ["2", "9"]
+    assert [r.origin.split(":")[-1] for r in read["a.json"]] == ["row 1", "row 2"]
     assert [r.origin.split(":")[-1] for r in read["a.csv"]] == ["2", "3"]
     assert read["a.parquet"][1].origin.endswith("a.parquet:row 2")
     assert read["splits"][1].origin.endswith("splits[train]:row 2")
@@ -137,17 +137,17 @@ def test_invalid_json(tmp_path: Path):
     lines.write_text(json.dumps(ROW) + '\n{"instruction": "x",\n')
     assert fault(str(lines)).startswith(f"{lines}:2: invalid JSON at column")
     whole = tmp_path / "a.json"
-    for text, line, reason in (
-        ('[\n{"instruction": "x"}\n{}]', 3, "expected ',' or ']'"),
-        ('[\n\n{"instruction" "x"}]', 3, "invalid JSON at column 16"),
-        ('{"instruction": "x"}', 1, "expected one list of records"),
-        (f"[{json.dumps(ROW)}]\n7", 2, "after the list"),
-        ("[3]", 1, "expected an object with named fields, found int"),
-        ("[", 1, "invalid JSON"),
+    for text, place, reason in (
+        ('[\n{"instruction": "x"}\n{}]', ":3", "invalid JSON at column 1"),
+        ('[\n\n{"instruction" "x"}]', ":3", "invalid JSON at column 16"),
+        ('{"instruction": "x"}', "", "expected one list of records"),
+        (f"[{json.dumps(ROW)}]\n7", ":2", "invalid JSON at column 1: Extra data"),
+        (f"[{json.dumps(ROW)}, 3]", ":row 2", "expected an object with named fields, found int"),
+        ("[", ":1", "invalid JSON"),
     ):
         whole.write_text(text)
         message = fault(str(whole))
-        assert message.startswith(f"{whole}:{line}: "), message
+        assert message.startswith(f"{whole}{place}: "), message
         assert reason in message
 
 

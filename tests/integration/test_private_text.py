@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from datamodules.canaries import Canary, read_manifest
+from datamodules.canaries import Canary
 from datamodules.manifest import read_manifest as read_split_manifest
 from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
@@ -139,7 +139,8 @@ def needles(run: Path) -> tuple[list[bytes], list[bytes]]:
     assert min(len(inside), len(others)) > 30
     known = "\n".join(f"{one.instruction}\n{one.context}\n{one.response}" for one in others)
     texts = [text for one in inside for text in (one.instruction, one.context, one.response)]
-    canaries: list[Canary] = read_manifest(run / "private" / "canaries.jsonl")
+    lines = (run / "private" / "canaries.jsonl").read_text().splitlines()
+    canaries = [Canary(**json.loads(line)) for line in lines]
     secrets = [one.secret for one in canaries if len(one.secret) >= 8]
     planted = [text for one in canaries for text in (one.instruction, one.record().response)]
     return windows(texts, known), [text.encode() for text in [*secrets, *planted]]

@@ -101,11 +101,9 @@ def test_masks_come_from_lengths(side: str) -> None:
     # The padding id is also a prompt's last token, a response token and the end.
     own = replace(records[0], prompt_ids=(4, 1), response_ids=(1, 9, 1))
     batch = collate([own, *records[1:]], pad_id=1, padding_side=side)
-    replaced = replace_responses(batch, [(1, 1), None, (1,)], pad_id=1)
+    replaced = replace_responses(batch, {0: (1, 1), 2: (1,)}, pad_id=1)
     assert prompts(replaced) == [(4, 1), records[1].prompt_ids, records[2].prompt_ids]
     assert scored(replaced) == {"r0": (1, 1), "r1": records[1].response_ids, "r2": (1,)}
-    with pytest.raises(ValueError, match="1 responses for 3 rows"):
-        replace_responses(batch, [(1,)], pad_id=1)
     filler = batch_of([replace(own, record_id="")])
     with pytest.raises(ValueError, match="row 0 is a filler"):
-        replace_responses(filler, [(1,)], pad_id=1)
+        replace_responses(filler, {0: (1,)}, pad_id=1)

@@ -207,7 +207,7 @@ def test_the_likeliest_tokens_are_kept(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several chunks in a batch, that their rows are put together again.
-    monkeypatch.setattr("kdmodules.teacher_cache.columns._CHUNK_BYTES", 300 * 4 * 5)
+    monkeypatch.setattr("kdmodules.teacher_cache.cached._CHUNK_BYTES", 300 * 4 * 5)
     job, teachers = make_job(TeacherCache(str(tmp_path), kind="top_k", k=7))
     cached, batch = job.open(), collate(every_record(job), pad_id=1)
     (rows,) = cached.rows(batch)
