@@ -137,7 +137,7 @@ def _cell(values: dict[str, Any]) -> Cell:
     if values.keys() != {field.name for field in fields(Cell)}:
         raise UserError(
             "plan.json was written by another version: `kd-study run` with the same file and "
-            "folder writes it anew and keeps the cells that are done"
+            "folder writes it anew; `kd-study plan` says which cells it would keep"
         )
     needs = {option: tuple(ids) for option, ids in values["needs"].items()}
     arguments, role = tuple(values["arguments"]), Role(values["role"])

@@ -8,6 +8,8 @@ cannot do is asked of the run's own checks.
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 from common.errors import UserError
@@ -32,6 +34,7 @@ Parse = Callable[[Sequence[str]], object]
 """Parses the arguments of `kd-privacy`; raises UserError where the command would not start."""
 
 _NAMED = re.compile(r"""(?:arguments?:|[Oo]ption|[Kk]ey) ['"]?(?:--)?([\w.]+)""")
+_MOVED = re.compile(r"class_path ([\w.]+\.)\* has moved")
 
 
 def check_plan(plan: Plan, parse: Parse) -> None:
@@ -85,6 +88,7 @@ def _located(plan: Plan, cell: Cell, report: str, message: str) -> UserError:
     """Returns the error with the option, or the file and line, that gives the reported name."""
     match = _NAMED.search(report)
     name = match.group(1) if match else ""
+    moved = _MOVED.search(report)
     for option in reversed(cell.options):
         if f".{option}".endswith(f".{name}") and name:
             typed = {option, f"stages.{cell.stage}.{option}"} & plan.overrides.keys()
@@ -99,6 +103,8 @@ def _located(plan: Plan, cell: Cell, report: str, message: str) -> UserError:
         for key in fragment.lines:
             dotted = ".".join(str(part).removesuffix("+") for part in key if part != "init_args")
             if f".{dotted}".endswith(f".{name}") and name:
+                return fragment.error(key, message)
+            if moved and str(reduce(getitem, key, fragment.data)).startswith(moved.group(1)):  # type: ignore[call-overload]
                 return fragment.error(key, message)
     return UserError(message)
 

@@ -124,6 +124,12 @@ def test_a_mistake_in_the_file_is_named_with_its_line(
             r"audits/membership.yaml:4: trainer.callbacks\+.0.init_args.fprss: teacher-.*mean fprs",
         ),
         (
+            "audits/membership",
+            "trainer:\n  callbacks+:\n"
+            "  - class_path: callbacks.membership.callback.MembershipAudit\n",
+            r"audits/membership.yaml:3: trainer.callbacks\+.0.class_path: teacher-.* has moved",
+        ),
+        (
             "techniques/kd",
             "model: {init_args: {kd_loss: {class_path: kdmodules.losses.ForwardK}}}\n",
             r"techniques/kd.yaml:1: model.init_args.kd_loss: .* \(did you mean ForwardKL\?\)",
