@@ -1,6 +1,6 @@
 """What an audit is given, and what it returns: no trainer, no run folder, no configuration."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -39,6 +39,28 @@ class Measurements:
     memorization: list[MemorizationRow] = field(default_factory=list)
     curves: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+
+    def tables(
+        self, identity: Mapping[str, object], audit: str
+    ) -> dict[str, Iterator[dict[str, object]]]:
+        """Returns complete rows by table, of the tables that have any.
+
+        Args:
+            identity: Identity columns of the results table, step included.
+            audit: The audit's name.
+        """
+        short = {"run": identity["run"], "step": identity["step"]}
+        tables: dict[str, tuple[Mapping[str, object], Collection[Mapping[str, object]]]] = {
+            "results": ({**identity, "audit": audit}, self.results),
+            "scores": (short, self.scores),
+            "memorization": (short, self.memorization),
+        }
+
+        def whole(table: str) -> Iterator[dict[str, object]]:
+            common, rows = tables[table]
+            return ({**common, **row} for row in rows)
+
+        return {table: whole(table) for table, (_, rows) in tables.items() if rows}
 
 
 @dataclass
@@ -138,16 +160,8 @@ class AuditContext:
         asked = (name, len(self.population(name)))
         if asked not in passes:
             scorable, model = self.require_responses(name), self.model
-            passes[asked] = score_records(
-                model.lm,
-                EncodedFile(scorable, model.encoder.encode_all, self.folder),
-                model.encoder.pad_id,
-                model.ranks,
-                model.batch_size,
-                model.max_batch_tokens,
-                lambda total: model.progress(f"scoring {name}", total),
-                folder=self.folder,
-            )
+            encoded = EncodedFile(scorable, model.encoder.encode_all, self.folder)
+            passes[asked] = score_records(model, encoded, f"scoring {name}", folder=self.folder)
         return passes[asked]
 
     def shift_test(

@@ -8,8 +8,6 @@ from statistics import fmean
 
 from audits.rows import Audit
 
-__all__ = ["AUDIT", "NAME", "Mechanism", "mechanism_of", "note", "shown_technique"]
-
 AUDIT = Audit.mechanism
 NAME = "responses"
 

@@ -20,20 +20,6 @@ import pyarrow.parquet as pq
 from common.atomic_file import replacing
 from common.errors import UserError
 
-__all__ = [
-    "MEMORIZATION",
-    "RESULTS",
-    "SCHEMAS",
-    "SCORES",
-    "merge_parts",
-    "merge_runs",
-    "params_json",
-    "read_table",
-    "table_from_rows",
-    "write_part",
-    "write_table",
-]
-
 Row = Mapping[str, object]
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}

@@ -7,18 +7,6 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum, auto
 from typing import Protocol, TypedDict
 
-__all__ = [
-    "Audit",
-    "Bounds",
-    "Interval",
-    "MemorizationRow",
-    "ResultRow",
-    "ScoreRow",
-    "bounds",
-    "known",
-    "tagged",
-]
-
 _METRIC = re.compile(r"[a-z][a-z0-9_]*([.e][0-9+-]+)?")
 
 

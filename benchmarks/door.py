@@ -23,8 +23,8 @@ IMPORTS = {
     BASE: BASE,
     "imports of kd-privacy fit": "import kd_privacy.cli",
     "imports of kd-study plan": (
-        "import kd_privacy.cli, studies.plan.planner, studies.run.command_checks, "
-        "studies.run.step_checks, studies.run.estimate_output"
+        "import kd_privacy.cli, studies.plan.planner, studies.run.checks, "
+        "studies.run.estimate_output"
     ),
     "imports of kd-study report": "import studies.plan.planner, studies.report",
     "imports of kd-study claims": "import studies.claims.output, studies.compare.tables",

@@ -1,7 +1,7 @@
-"""How well `kd-study plan` estimates memory and time.
+"""What `kd-study plan` says of memory and time, beside measurements.
 
 `python -m benchmarks.estimates` measures the peak memory of a few fits, each in a fresh process
-(`benchmarks.training_memory`), compares the estimates with it and writes
+(`benchmarks.training_memory`), sets beside it what the plan counts as held throughout and writes
 `benchmarks/results/estimates.json` and `.md`. `--study OUT` also asks the time model for each cell
 of a finished study in turn, with that cell's own time kept from it.
 """
@@ -21,7 +21,7 @@ import torch
 from benchmarks.training_memory import Case, Peak, in_fresh_process
 from common.errors import UserError
 from studies.plan.cells import Plan
-from studies.run.estimates import estimate_cells, time_model
+from studies.run.estimates import TimeModel
 from studies.run.estimates.layout import Layout
 from studies.run.estimates.memory import TrainingRun
 from studies.run.estimates.networks import NetworkSpec
@@ -107,9 +107,6 @@ def run_of(row: Row) -> TrainingRun:
         student=student.figures(),
         teachers=() if teacher is None else (_spec(case, teacher).figures(),),
         layout=Layout("single", 1, "32-true", on_cpu=True),
-        records=case.records,
-        tokens=row.peak.tokens // case.records,
-        checkpointed=case.recomputed,
     )
 
 
@@ -118,14 +115,14 @@ def _spec(case: Case, config: dict[str, Any]) -> NetworkSpec:
     return NetworkSpec(case.family, json.dumps(complete, sort_keys=True))
 
 
-def estimated_mb(row: Row) -> float:
-    """Returns the estimate of a measured peak in 10^6 bytes."""
-    return run_of(row).memory.bytes / 1e6
+def held_mb(row: Row) -> float:
+    """Returns what the plan counts of a fit in 10^6 bytes."""
+    return run_of(row).bytes / 1e6
 
 
-def relative_error(row: Row) -> float:
-    """Returns how far the estimate lies above the measured peak, as a share of that."""
-    return estimated_mb(row) / row.peak.megabytes - 1
+def held_share(row: Row) -> float:
+    """Returns what the plan counts as a share of the measured peak."""
+    return held_mb(row) / row.peak.megabytes
 
 
 def time_rows(out: Path) -> list[TimeRow]:
@@ -135,7 +132,7 @@ def time_rows(out: Path) -> list[TimeRow]:
         UserError: No cell of the study has ended without interruption.
     """
     plan = Plan.from_dict(json.loads((out / "plan.json").read_text(encoding="utf-8"))).moved_to(out)
-    model = time_model(plan, estimate_cells(plan.cells))
+    model = TimeModel(plan.cells)
     rows = []
     for cell in plan.cells:
         if cell.id not in model.taken:
@@ -152,7 +149,7 @@ def time_rows(out: Path) -> list[TimeRow]:
 
 def as_markdown(rows: Sequence[Row], times: Sequence[TimeRow], machine: dict[str, str]) -> str:
     """Both tables, and on what."""
-    errors = [relative_error(row) for row in rows]
+    shares = [held_share(row) for row in rows]
     lines = [
         "# Estimates of `kd-study plan` against measurements",
         "",
@@ -160,32 +157,31 @@ def as_markdown(rows: Sequence[Row], times: Sequence[TimeRow], machine: dict[str
         "",
         "## Memory",
         "",
-        "| network | family | batch | measured, MB | estimated, MB | error |",
+        "| network | family | batch | measured peak, MB | held throughout, MB | share |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row, error in zip(rows, errors, strict=True):
+    for row, share in zip(rows, shares, strict=True):
         case = row.case
         lines.append(
             f"| {case.name} | {case.family} | {case.records} x {case.tokens} | "
-            f"{row.peak.megabytes:.0f} | {estimated_mb(row):.0f} | {error:+.1%} |"
+            f"{row.peak.megabytes:.0f} | {held_mb(row):.0f} | {share:.0%} |"
         )
     lines += [
         "",
-        f"Errors lie between {min(errors):+.0%} and {max(errors):+.0%}.",
+        "Weights, gradients, optimiser state and teachers are "
+        f"{min(shares):.0%} to {max(shares):.0%} of the peak.",
         "",
         "Peaks are of the resident set, above what a process holds that has trained a network of",
         "one block, in a Lightning fit of three steps with batches full to the last token. The",
-        "estimates count all tokens as scored; half of them were. One tokenizer of 50,257 tokens",
-        "alone takes 91 MB as it is made here, which the estimates of GPT-2 small lack. Half",
-        "precision, sharding and accelerators are counted by the same arithmetic, unmeasured.",
+        "rest are activations and logits, and of GPT-2 small 91 MB of its tokenizer.",
     ]
     return "\n".join([*lines, *_time_lines(times)]) + "\n"
 
 
 def _time_lines(times: Sequence[TimeRow]) -> list[str]:
-    if not times:
-        return []
     known = [(row, row.expected / row.seconds - 1) for row in times if row.expected is not None]
+    if not known:
+        return []
     sizes = sorted(abs(error) for _, error in known)
     return [
         "",
@@ -232,7 +228,7 @@ def main() -> None:
     }
     content = {
         "machine": machine,
-        "errors": [relative_error(row) for row in rows],
+        "shares": [held_share(row) for row in rows],
         "memory": [asdict(row) for row in rows],
         "time": [asdict(row) for row in times],
     }

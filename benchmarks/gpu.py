@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from benchmarks.gpu_device import Ceilings, Device, ceilings
 from benchmarks.gpu_steps import PAIRS, Pair, Setting, Step, measure_step, spec_of
@@ -110,10 +112,10 @@ def scoring(device: Device, pair: Pair, n_records: int, peak: float, rounds: int
     batches = [collate(encoded[i : i + 16], 0).to(device.name) for i in range(0, n_records, 16)]
     sizes = [PassSize.of(batch) for batch in batches]
     size = sum(sizes[1:], sizes[0])
-    ranks = Ranks()
+    access = ModelAccess(lm, SimpleNamespace(pad_id=0), Ranks(), 16, 8192, 0, silent)
 
     def ours() -> None:
-        score_records(lm, encoded, 0, ranks, 16, 8192, lambda total: silent("", total))
+        score_records(access, encoded, "")
 
     with torch.no_grad():
         seconds = device.in_turn(

@@ -120,7 +120,7 @@ def scoring_vocabulary(vocabulary: int) -> Work:
 
 def _score(lm: CausalLM, encoded: Sequence[EncodedRecord]) -> None:
     with torch.no_grad():
-        score_records(lm, encoded, 0, Ranks(), 16, 8192, lambda total: silent("", total))
+        score_records(access_of(lm), encoded, "")
 
 
 def objective(tokens: int, vocabulary: int) -> Work:

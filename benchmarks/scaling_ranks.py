@@ -3,12 +3,14 @@
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import distributed as dist
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from benchmarks.memorization import silent
 from common.ranks import Ranks
@@ -35,13 +37,13 @@ def _rank(rank: int, folder: str, world_size: int) -> None:
         vocab_size=VOCABULARY, n_layer=2, n_embd=64, n_head=4, bos_token_id=0, eos_token_id=0
     )
     lm = CausalLM(GPT2LMHeadModel(config).eval(), VOCABULARY)
+    ranks = Ranks(rank, world_size)
+    access = ModelAccess(lm, SimpleNamespace(pad_id=0), ranks, 16, 8192, 0, silent)
     encoded = _records()
     dist.barrier()
     began = time.process_time()
     with torch.no_grad():
-        score_records(
-            lm, encoded, 0, Ranks(rank, world_size), 16, 8192, lambda total: silent("", total)
-        )
+        score_records(access, encoded, "")
     seconds = time.process_time() - began
     (Path(folder) / f"seconds-{rank}").write_text(str(seconds))
     dist.destroy_process_group()

@@ -2,23 +2,22 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.context import AuditContext, Measurements, SharedWork
-from audits.results import Row, merge_parts, write_part
+from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
-from callbacks.last_validation import is_last_validation
-from callbacks.progress import progress
-from callbacks.references import reference_models
-from callbacks.rhythm import audit_rhythm, check_rhythm
-from callbacks.run import RunContext, private_folder, run_folder, run_identity
+from callbacks.run import RunContext, private_folder, reference_models, run_folder
+from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
 
 
 class AuditCallback(Callback, ABC):
@@ -34,11 +33,9 @@ class AuditCallback(Callback, ABC):
 
     Attributes:
         audit: The audit's name in every table.
-        writes: Whether the model writes text, which takes a cache of keys and values.
     """
 
     audit: ClassVar[str]
-    writes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -122,18 +119,8 @@ class AuditCallback(Callback, ABC):
         )
 
     def _write(self, context: RunContext, found: Measurements) -> None:
-        identity = run_identity(context.trainer).columns(context.module.seed)
-        run, step = identity["run"], context.step
-        short = {"run": run, "step": step}
-        tables: Mapping[str, tuple[Row, Collection[Row]]] = {
-            "results": ({**identity, "step": step, "audit": self.audit}, found.results),
-            "scores": (short, found.scores),
-            "memorization": (short, found.memorization),
-        }
-        for table, (common, rows) in tables.items():
-            if rows:
-                whole: Iterable[Row] = ({**common, **row} for row in rows)
-                write_part(run_folder(context.trainer), table, step, self.audit, whole)
+        for table, rows in found.tables(context.identity, self.audit).items():
+            write_part(run_folder(context.trainer), table, context.step, self.audit, rows)
 
     @staticmethod
     def _log(context: RunContext, found: Measurements) -> None:
@@ -169,3 +156,35 @@ def _tell(shift_test: ShiftTest) -> None:
 
 
 _SHARED_WORK: "weakref.WeakKeyDictionary[Trainer, SharedWork]" = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def progress(trainer: Trainer, description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Shows a named bar while the block runs.
+
+    The bar is a task of the trainer's own rich display, since a terminal holds one at a time.
+
+    Args:
+        trainer: Whose display is used; without a rich display nothing is shown.
+        description: What runs, such as "membership: scoring private".
+        total: Steps until the end.
+
+    Yields:
+        A function to call after every step.
+    """
+    bar = trainer.progress_bar_callback
+    if not isinstance(bar, RichProgressBar) or bar.is_disabled or bar.progress is None:
+        yield lambda: None
+        return
+    display = bar.progress
+    task = display.add_task(f"[{bar.theme.description}]{description}", total=total)
+
+    def advance() -> None:
+        display.update(task, advance=1)
+        bar.refresh()
+
+    try:
+        yield advance
+    finally:
+        display.remove_task(task)
+        bar.refresh()

@@ -16,8 +16,8 @@ from audits.membership.stored_audit import StoredAudit, save_audit
 from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
 from callbacks.audit import AuditCallback
-from callbacks.last_validation import is_last_validation
-from callbacks.run import RunContext, private_folder, run_identity
+from callbacks.run import RunContext, private_folder
+from callbacks.schedule import is_last_validation
 
 _DEFAULT_BLIND = BlindOptions()
 
@@ -77,13 +77,11 @@ class MembershipAudit(AuditCallback):
             self._planned = True
         keep = None
         if self.save_statistics:
-            identity = run_identity(context.trainer).columns(context.module.seed)
             folder = private_folder(context.trainer) / "statistics" / f"step={context.step}"
 
             def keep(sides: Mapping[str, Side], pairs: Sequence[Opposition]) -> None:
                 if context.trainer.is_global_zero:
-                    stored = StoredAudit({**identity, "step": context.step}, sides, pairs)
-                    save_audit(folder, stored)
+                    save_audit(folder, StoredAudit(context.identity, sides, pairs))
 
         return audit_membership(
             self.audit_context(context),

@@ -33,7 +33,6 @@ class MemorizationAudit(AuditCallback):
     """
 
     audit = Audit.memorization
-    writes = True
 
     def __init__(
         self,

@@ -1,16 +1,24 @@
-"""What a run is called and which part it plays in a study, and the folder that it writes."""
+"""A run: its name and role, its folder, its reference models, and what its callbacks meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from audits.results import write_part
+from audits.rows import ResultRow
+from audits.scoring.references import BASE, ReferenceModel
+from common.errors import UserError
 from common.ranks import Ranks
 from common.roles import COUNTERFACTUAL_ROLES, Role
 from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord
 from kdmodules.language_model import LanguageModelModule
+from kdmodules.models.blueprint import network_blueprint
+
+Kind = TypeVar("Kind", bound=Callback)
 
 
 class RunIdentity(Callback):
@@ -60,12 +68,13 @@ class RunIdentity(Callback):
 
 def run_identity(trainer: Trainer) -> RunIdentity:
     """Returns the identity of the trainer's run; an anonymous one outside the command line."""
-    for callback in getattr(trainer, "callbacks", []):
-        if isinstance(callback, RunIdentity):
-            return callback
-    identity = RunIdentity()
-    identity.name = run_folder(trainer).resolve().name
-    return identity
+    return callback_of(trainer, RunIdentity) or RunIdentity(run_folder(trainer).resolve().name)
+
+
+def callback_of(trainer: Trainer, kind: type[Kind]) -> Kind | None:
+    """Returns the trainer's first callback of a kind, if it has one."""
+    callbacks = getattr(trainer, "callbacks", [])
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -78,6 +87,57 @@ def private_folder(trainer: Trainer) -> Path:
     folder = run_folder(trainer) / "private"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+class ReferenceModels(Callback):
+    """Where the reference models of a run's audits are.
+
+    A reference may have another tokenizer than the audited model: it then scores the same text in
+    tokens of its own.
+
+    Args:
+        models: Hub name, ``save_pretrained`` folder or checkpoint by name, such as ``base`` (the
+            audited model's own base checkpoint) or ``control`` (a model that never met a teacher).
+            Without an entry, ``base`` is the checkpoint that the run's network was loaded from.
+        allow_pickle: Read those that have no safetensors from their pickled weights; nothing but
+            tensors is taken from them.
+    """
+
+    def __init__(self, models: dict[str, str] | None = None, allow_pickle: bool = False) -> None:
+        self.models = models or {}
+        self.allow_pickle = allow_pickle
+
+    def load(self, name: str, module: LanguageModelModule) -> ReferenceModel:
+        """Loads a reference model onto the audited model's device.
+
+        Raises:
+            UserError: If no such reference is known, it cannot be loaded, or its window is too
+                short for the records.
+        """
+        encoder, mesh = module.data.encoder, module.device_mesh
+        if name in self.models:
+            source = self.models[name]
+            found = ReferenceModel.of_source(source, encoder, self.allow_pickle, mesh)
+        elif name == BASE and module.network.source is not None:
+            blueprint = network_blueprint(module.network, encoder.tokenizer, seed=0)
+            found = ReferenceModel.of_blueprint(blueprint, encoder, mesh)
+        else:
+            raise UserError(self._unknown(name))
+        found.lm.requires_grad_(False).eval().to(module.device)
+        return found
+
+    def _unknown(self, name: str) -> str:
+        known = ", ".join(sorted(self.models)) or "none"
+        reason = " (this run's network starts from scratch)" if name == BASE else ""
+        return (
+            f"there is no reference model {name!r}{reason}; known: {known}. Give "
+            f"--references.models.{name} a hub name or folder"
+        )
+
+
+def reference_models(trainer: Trainer) -> ReferenceModels:
+    """Returns the trainer's reference models; none but the base outside the command line."""
+    return callback_of(trainer, ReferenceModels) or ReferenceModels()
 
 
 @dataclass(frozen=True)
@@ -115,6 +175,16 @@ class RunContext:
         if self.trainer.state.fn == "fit":
             return self.trainer.global_step
         return self.module.trained_steps
+
+    @property
+    def identity(self) -> dict[str, str | int | None]:
+        """Identity columns of the results table, step included."""
+        return {**run_identity(self.trainer).columns(self.module.seed), "step": self.step}
+
+    def write_results(self, audit: str, rows: Iterable[ResultRow]) -> None:
+        """Writes rows of the results table under this run's identity; for the first rank alone."""
+        whole = ({**self.identity, "audit": audit, **row} for row in rows)
+        write_part(run_folder(self.trainer), "results", self.step, audit, whole)
 
     @property
     def ranks(self) -> Ranks:

@@ -8,9 +8,8 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from audits.results import write_part
 from audits.rows import Audit, ResultRow
-from callbacks.run import RunContext, run_folder, run_identity
+from callbacks.run import RunContext
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
@@ -105,10 +104,11 @@ class Throughput(Callback):
         figures = self._figures(context.module, self._whole, context.module.clock.seconds())
         every = context.ranks.gather([figures])
         if trainer.is_global_zero:
-            identity = run_identity(trainer).columns(context.module.seed)
-            common = {**identity, "step": context.step, "audit": AUDIT}
-            rows = [{**common, **row} for row in _rows(_over_ranks(every))]
-            write_part(run_folder(trainer), "results", context.step, AUDIT, rows)
+            rows = _over_ranks(every).items()
+            context.write_results(
+                AUDIT,
+                [ResultRow(name="training", metric=name, value=value) for name, value in rows],
+            )
 
     def _operations(
         self, module: LanguageModelModule, size: PassSize, text: TextStep | None = None
@@ -198,7 +198,3 @@ def _over_ranks(every: list[dict[str, float]]) -> dict[str, float]:
         else:
             found[name] = sum(values) / len(values)
     return found
-
-
-def _rows(figures: dict[str, float]) -> list[ResultRow]:
-    return [ResultRow(name="training", metric=name, value=value) for name, value in figures.items()]

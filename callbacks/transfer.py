@@ -1,27 +1,18 @@
 """The transfer audit: which private records lie verbatim in the text that taught the student."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 
-from audits.context import AuditContext, Measurements
-from audits.membership.measurements import NEVER
-from audits.memorization.estimates import estimate
-from audits.memorization.metrics import Summary
-from audits.rows import Audit, ResultRow, bounds
-from audits.statistics.means import UtilityEstimate, gap
-from audits.utility.transfer import SpanIndex
+from audits.context import Measurements
+from audits.rows import Audit
+from audits.utility.transfer import Met, SpanIndex, audit_transfer, span_index
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
 from common.errors import UserError
 from common.ranks import Ranks
 from datamodules.batches import InstructionBatch
 from kdmodules.student import StudentModule
-
-Met = set[tuple[str, str]]
 
 
 class TransferAudit(AuditCallback):
@@ -38,7 +29,6 @@ class TransferAudit(AuditCallback):
     """
 
     audit = Audit.transfer
-    writes = True
 
     def __init__(self, span_tokens: int = 20, max_records: int | None = None) -> None:
         super().__init__(max_records=max_records)
@@ -55,10 +45,7 @@ class TransferAudit(AuditCallback):
             return
         context = self.audit_context(RunContext.of(trainer, pl_module))
         self._ranks = context.model.ranks
-        self._index = SpanIndex(
-            {name: self._responses(context, name) for name in self._populations(context)},
-            self.span_tokens,
-        )
+        self._index = span_index(context, self.span_tokens)
 
     def on_train_batch_end(
         self,
@@ -87,62 +74,12 @@ class TransferAudit(AuditCallback):
 
     def measure(self, context: RunContext) -> Measurements:
         """Returns the share of each population, and the gaps between private and the others."""
-        found = Measurements()
         if self._index is None:
-            return found
+            return Measurements()
         self._share_finds()
-        audit = self.audit_context(context)
-        members, *others = self._populations(audit)
-        shares = {name: self._share(audit, name) for name in (members, *others)}
-        for name, (share, n) in shares.items():
-            row = self._row(name, "transfer_overlap", share)
-            inside = name == members
-            found.results.append(
-                replace(
-                    row,
-                    n_members=n if inside else None,
-                    n_nonmembers=None if inside else n,
-                    skipped=len(audit.population(name)) - n,
-                )
-            )
-            if row.value is not None:
-                found.curves[f"transfer/{name}/overlap"] = row.value
-        for name in others:
-            (ours, n), (theirs, m) = shares[members], shares[name]
-            both = None if ours is None or theirs is None else gap(ours, theirs)
-            row = self._row(members, "transfer_overlap_gap", both, against=name)
-            found.results.append(replace(row, n_members=n, n_nonmembers=m))
-        return found
+        return audit_transfer(self.audit_context(context), self._index, self._met)
 
     def _share_finds(self) -> None:
         """Makes what any rank has found known to all; every rank must come here."""
         every = self._ranks.gather([sorted(self._met)])
-        self._met = {one for own in every for one in own}
-
-    def _populations(self, context: AuditContext) -> list[str]:
-        members = context.data.member_population
-        return list(dict.fromkeys([members, context.data.opposed_to(members), NEVER]))
-
-    def _responses(self, context: AuditContext, name: str) -> dict[str, Sequence[int]]:
-        encoded = context.model.encoder.encode_all(context.answered(name))
-        return {record.record_id: record.response_ids for record in encoded}
-
-    def _share(self, context: AuditContext, name: str) -> tuple[UtilityEstimate | None, int]:
-        """Returns the share of a population's long enough records, and their number."""
-        long_enough = set() if self._index is None else set(self._index.long_enough(name))
-        records = [one for one in context.population(name) if one.id in long_enough]
-        values = np.array([(name, record.id) in self._met for record in records], dtype=np.float64)
-        summary = Summary("transfer_overlap", values)
-        clusters = context.data.clusters(records)
-        return estimate(summary, np.arange(len(records)), clusters), len(records)
-
-    def _row(
-        self, population: str, metric: str, found: UtilityEstimate | None, **more: str
-    ) -> ResultRow:
-        return ResultRow(
-            population=population,
-            name="transfer_overlap",
-            params={"tokens": self.span_tokens, **more},
-            metric=metric,
-            **bounds(found),
-        )
+        self._met = {record for met in every for record in met}

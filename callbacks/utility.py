@@ -39,7 +39,6 @@ class UtilityAudit(AuditCallback):
     """
 
     audit = Audit.utility
-    writes = True
 
     def __init__(
         self,

@@ -16,12 +16,13 @@ def lazy_names(
 
     Args:
         package: Name of the package.
-        modules: The module of each name.
+        modules: The module of each name; a module that ends in the name is itself what is offered.
     """
 
     def load(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(modules[name]), name)
+        module = import_module(modules[name])
+        return module if modules[name].endswith(f".{name}") else getattr(module, name)
 
     return load, lambda: [*vars(import_module(package)), *modules]

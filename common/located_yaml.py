@@ -10,6 +10,7 @@ from common.errors import UserError
 __all__ = ["Key", "LocatedYaml", "load_located"]
 
 Key = tuple[str | int, ...]
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True)
@@ -36,36 +37,35 @@ class LocatedYaml:
 
 
 def load_located(path: Path) -> LocatedYaml:
-    """Reads a YAML file of plain values.
+    """Reads a YAML file of plain values; `<<` merges mappings, as it does for `kd-privacy`.
 
     Raises:
         UserError: No such file, not UTF-8, invalid YAML, or a key given twice.
     """
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(f"{path}:{line}: invalid YAML: {error.reason}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: invalid YAML: {error.problem}") from error
     lines: dict[Key, int] = {(): 1}
-    data = None if root is None else _value(path, root, (), lines)
+    try:
+        data = None if root is None else _value(path, root, (), lines)
+    except RecursionError as error:
+        raise UserError(f"{path}: invalid YAML: an alias lies inside its own anchor") from error
     return LocatedYaml(path, data, lines)
 
 
 def _value(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> object:
     if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, object] = {}
-        for name_node, child in node.value:
-            name = str(name_node.value)
-            line = name_node.start_mark.line + 1
-            if name in mapping:
-                raise UserError(f"{path}:{line}: key {name!r} is given twice")
-            lines[(*key, name)] = line
-            mapping[name] = _value(path, child, (*key, name), lines)
-        return mapping
+        return _mapping(path, node, key, lines)
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             lines[(*key, index)] = child.start_mark.line + 1
@@ -73,5 +73,35 @@ def _value(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> obje
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node)
+    except (ValueError, yaml.MarkedYAMLError) as error:
+        problem = getattr(error, "problem", error)
+        line = node.start_mark.line + 1
+        raise UserError(f"{path}:{line}: invalid YAML: {problem}") from error
     finally:
         loader.dispose()
+
+
+def _mapping(
+    path: Path, node: yaml.MappingNode, key: Key, lines: dict[Key, int]
+) -> dict[str, object]:
+    mapping: dict[str, object] = {}
+    merged: list[yaml.Node] = []
+    for name_node, child in node.value:
+        name = str(name_node.value)
+        line = name_node.start_mark.line + 1
+        if name_node.tag == _MERGE:
+            merged += child.value if isinstance(child, yaml.SequenceNode) else [child]
+        elif name in mapping:
+            raise UserError(f"{path}:{line}: key {name!r} is given twice")
+        else:
+            lines[(*key, name)] = line
+            mapping[name] = _value(path, child, (*key, name), lines)
+    for other in merged:
+        if not isinstance(other, yaml.MappingNode):
+            line = other.start_mark.line + 1
+            raise UserError(f"{path}:{line}: invalid YAML: << takes a mapping")
+        theirs: dict[Key, int] = {}
+        more = _mapping(path, other, key, theirs)
+        lines |= {there: at for there, at in theirs.items() if there[len(key)] not in mapping}
+        mapping = more | mapping
+    return mapping

@@ -32,8 +32,8 @@ class EncodedRecord:
     task: str
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    prompt_cut: bool
-    response_cut: bool
+    prompt_cut: bool = False
+    response_cut: bool = False
     boundary_merged: bool = False
 
     def __len__(self) -> int:

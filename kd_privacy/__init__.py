@@ -5,7 +5,6 @@
 1.0
 """
 
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,19 +20,6 @@ if TYPE_CHECKING:
     from kd_privacy.result import Audit as Audit
     from kdmodules import losses as losses
 
-_MODULES = {
-    "attacks": "audits.membership.attacks",
-    "losses": "kdmodules.losses",
-    "metrics": "audits.memorization.metrics",
-    "signals": "audits.blocks.signals",
-    "statistics": "audits.statistics",
-}
-_MEMBERS = {
-    "Audit": "kd_privacy.result",
-    "InstructionRecord": "datamodules.records",
-    "UserError": "common.errors",
-    "audit": "kd_privacy.model_audit",
-}
 _TOP_LEVEL = ("audits", "callbacks", "common", "datamodules", "kdmodules", "studies")
 
 __all__ = [  # noqa: F822
@@ -47,20 +33,6 @@ __all__ = [  # noqa: F822
     "signals",
     "statistics",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """Loads what is named (PEP 562)."""
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _MEMBERS:
-        return getattr(import_module(_MEMBERS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Names what can be loaded beside what has been."""
-    return sorted({*globals(), *__all__})
 
 
 def _refuse_shadows() -> None:
@@ -83,3 +55,21 @@ def _refuse_shadows() -> None:
 
 
 _refuse_shadows()
+
+# Only now: a user's folder may stand in the way of this package too.
+from common.lazy_names import lazy_names  # noqa: E402
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Audit": "kd_privacy.result",
+        "InstructionRecord": "datamodules.records",
+        "UserError": "common.errors",
+        "attacks": "audits.membership.attacks",
+        "audit": "kd_privacy.model_audit",
+        "losses": "kdmodules.losses",
+        "metrics": "audits.memorization.metrics",
+        "signals": "audits.blocks.signals",
+        "statistics": "audits.statistics",
+    },
+)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,12 @@ from audits.membership.evaluation import evaluate
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
+from audits.rows import Audit
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
-from kd_privacy.fragment_action import FragmentAction
+from kd_privacy.parsers import PrivacyParser
 
-__all__ = ["COMMAND", "run_attacks"]
+__all__ = ["COMMAND", "attack_parser", "run_attacks"]
 
 COMMAND = "attack"
 _DESCRIPTION = (
@@ -29,18 +30,17 @@ _DESCRIPTION = (
 )
 
 
-def run_attacks(arguments: Sequence[str], parser_class: type[ArgumentParser]) -> None:
+def run_attacks(arguments: Sequence[str]) -> None:
     """Runs `kd-privacy attack`.
 
     Args:
         arguments: The command line behind the command's name.
-        parser_class: The parser that tells a mistake in one line.
 
     Raises:
         UserError: No stored audit there, something that an attack needs was not stored, or no
             membership audit among the fragments.
     """
-    parser = _parser(parser_class)
+    parser = attack_parser()
     options = parser.parse_args(list(arguments))
     callbacks = parser.instantiate_classes(options).trainer.callbacks or []
     audits = [one for one in callbacks if isinstance(one, MembershipAudit)]
@@ -54,15 +54,16 @@ def run_attacks(arguments: Sequence[str], parser_class: type[ArgumentParser]) ->
     _print(found)
 
 
-def _parser(parser_class: type[ArgumentParser]) -> ArgumentParser:
-    parser = parser_class(
+def attack_parser() -> PrivacyParser:
+    """Returns the parser of `kd-privacy attack`."""
+    parser = PrivacyParser(
         prog=f"kd-privacy {COMMAND}",
         description=_DESCRIPTION,
         allow_abbrev=False,
         exit_on_error=True,
     )
     parser.add_argument(
-        "-c", "--config", action=FragmentAction, help="Fragment that names the attacks."
+        "-c", "--config", action=ActionConfigFile, help="Fragment that names the attacks."
     )
     parser.add_argument(
         "--statistics", type=str, required=True, help="Folder private/statistics/step=<n> of a run."
@@ -93,10 +94,8 @@ def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Measurements:
 
 def _write(out: Path, stored: StoredAudit, found: Measurements) -> None:
     step = int(str(stored.identity["step"]))
-    run = {"run": stored.identity["run"], "step": step}
-    results = [{**stored.identity, "audit": "membership", **row} for row in found.results]
-    write_part(out, "results", step, "membership", results)
-    write_part(out, "scores", step, "membership", ({**run, **row} for row in found.scores))
+    for table, rows in found.tables(stored.identity, Audit.membership).items():
+        write_part(out, table, step, Audit.membership, rows)
     merge_parts(out)
 
 

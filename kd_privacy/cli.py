@@ -1,16 +1,14 @@
 """The `kd-privacy` command: fit and validate from fragments, attack from stored audits."""
 
-import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import transformers
-from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,24 +18,19 @@ import callbacks
 import datamodules
 import kdmodules
 from callbacks.audit import AuditCallback, RunTables
-from callbacks.export import ModelExport
-from callbacks.final_validation import FinalValidation
-from callbacks.known_text import KnownText
-from callbacks.mechanism import MechanismRecord
-from callbacks.recovery import RecoveryCheckpoint
-from callbacks.references import ReferenceModels
-from callbacks.rhythm import AuditRhythm
-from callbacks.run import RunIdentity
+from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
     RunConfig,
     refuse_foreign_weights,
     refuse_used_folder,
     report_disagreement,
 )
+from callbacks.schedule import AuditRhythm, FinalValidation
+from callbacks.weights import ModelExport, RecoveryCheckpoint
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
-from kd_privacy.fragment_action import FragmentAction
-from kd_privacy.moved_classes import moved_class
+from kd_privacy.parsers import CheckingParser, PrivacyParser
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
@@ -70,66 +63,6 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 10,
     "enable_model_summary": False,
 }
-
-
-class PrivacyParser(LightningArgumentParser):
-    """Reports a mistake on the command line or in a fragment in one line."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.add_argument("--help_all", action="help", help="Print every option.")
-
-    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds an argument; one that takes a configuration file takes a fragment's name too."""
-        if kwargs.get("action") is ActionConfigFile:
-            kwargs["action"] = FragmentAction
-        return super().add_argument(*args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exits with status 2 after one line that names the key and the nearest valid one."""
-        sys.stderr.write(f"error: {self.line(message)}\n")
-        sys.exit(2)
-
-    def line(self, message: str) -> str:
-        """Returns a report in one line, with the nearest name of this parser or its commands."""
-        commands = getattr(self._subcommands_action, "_name_parser_map", {}).values()
-        known = [action.dest for parser in (self, *commands) for action in parser._actions]
-        return shorten_error(message, known)
-
-
-def shorten_error(message: str, known: Sequence[str]) -> str:
-    """Turns jsonargparse's report into one line: what is wrong, where, and the nearest valid name.
-
-    Args:
-        message: The parser's message, several lines long where types are nested.
-        known: Option names of the parser.
-
-    Returns:
-        One line.
-    """
-    moved = moved_class(message)
-    if moved is not None:
-        return moved
-    lines = [line.strip(" -\t") for line in message.splitlines() if line.strip()]
-    causes = [
-        line
-        for line in lines
-        if not line.startswith(("Problem with given class_path", "Given value"))
-    ]
-    line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))[:600]
-    unknown = re.search(
-        r"(?:[Uu]nrecognized arguments?:|[Oo]ption|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
-    )
-    if unknown and "did you mean" not in line:
-        known = [*known, *(name.rpartition(".")[2] for name in known)]
-        nearest = difflib.get_close_matches(unknown.group(1), known, n=1, cutoff=0.6)
-        if nearest and nearest[0] != unknown.group(1):
-            return f"{line} (did you mean {nearest[0]}?)"
-    absent = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", line)
-    if absent and absent.group(1) in sys.modules:
-        nearest = difflib.get_close_matches(absent.group(2), dir(sys.modules[absent.group(1)]), n=1)
-        return f"{line} (did you mean {nearest[0]}?)" if nearest else line
-    return line
 
 
 class PrivacyCLI(LightningCLI):
@@ -247,14 +180,6 @@ class FitParser(PrivacyCLI):
         """Builds nothing."""
 
 
-class CheckingParser(PrivacyParser):
-    """Ends with the command's one line as its status, for whoever catches it."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises SystemExit, which a parser that tries another type does not take for its own."""
-        sys.exit(self.line(message))
-
-
 def fit_parser() -> LightningArgumentParser:
     """Returns the parser of `kd-privacy fit`, to check commands that this process does not run."""
     return _open(FitParser, CheckingParser, []).parser
@@ -351,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
         end_with_parent()
     try:
         if given[:1] == [COMMAND]:
-            run_attacks(given[1:], PrivacyParser)
+            run_attacks(given[1:])
             return
         _open(PrivacyCLI, PrivacyParser, arguments)
     except Exception as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from datasets import Dataset, DatasetDict
+from pandas import DataFrame
 
 from common.errors import UserError
 from datamodules.records import InstructionRecord, read_records, records_from_rows
@@ -32,29 +33,28 @@ def given_records(
         return read_records(str(records), allow_empty_response=True, default_task=default_task)
     if isinstance(records, DatasetDict):
         raise UserError(f"{side} holds the splits {', '.join(records)}: give one of them")
-    if isinstance(records, Mapping) or not isinstance(records, Iterable):
+    if isinstance(records, Mapping | DataFrame) or not isinstance(records, Iterable):
         raise UserError(
             f"{side} is a {type(records).__name__}: give a path, a datasets.Dataset or a list of "
             "rows"
         )
-    rows = list(records)
-    if rows and all(isinstance(row, InstructionRecord) for row in rows):
-        return rows
-    places = [f"{side}[{index}]" for index in range(len(rows))]
-    for place, row in zip(places, rows, strict=True):
-        _refuse_other_kinds(place, row)
-    return records_from_rows(list(zip(places, rows, strict=True)), side, True, default_task)
+    rows = [_placed(f"{side}[{index}]", row) for index, row in enumerate(records)]
+    return records_from_rows(rows, side, True, default_task)
 
 
-def _refuse_other_kinds(place: str, row: object) -> None:
-    """Refuses what is no instruction row.
+def _placed(place: str, row: object) -> tuple[str, Mapping[str, object]]:
+    """Returns where a row stands, and its fields; a record is checked as a row of a file is.
 
     Raises:
-        UserError: Naming its place and kind.
+        UserError: It is no instruction row; with its place and kind.
     """
+    if isinstance(row, InstructionRecord):
+        fields = {name: getattr(row, name) for name in ("id", "instruction", "context", "response")}
+        return row.origin or place, {**fields, "category": row.task}
     if isinstance(row, str):
         raise UserError(f"{place} is a text without a prompt, which cannot be audited: {_LATER}")
     if isinstance(row, list | tuple) or (isinstance(row, Mapping) and "messages" in row):
         raise UserError(f"{place} is a list of chat messages, which cannot be audited: {_LATER}")
     if not isinstance(row, Mapping):
-        raise UserError(f"{place} is a {type(row).__name__}: {_LATER}, or give records alone")
+        raise UserError(f"{place} is a {type(row).__name__}: {_LATER}")
+    return place, row

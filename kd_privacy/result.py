@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import jinja2
@@ -95,17 +96,8 @@ class Audit:
             level: Level of the intervals of the attacks' estimates.
             warnings: What must be known before a figure is read.
         """
-        short = {"run": identity["run"], "step": identity["step"]}
-        every = found.items()
-        rows = {
-            "results": [
-                {**identity, "audit": audit, **row} for audit, own in every for row in own.results
-            ],
-            "scores": ({**short, **row} for own in found.values() for row in own.scores),
-            "memorization": (
-                {**short, **row} for own in found.values() for row in own.memorization
-            ),
-        }
+        each = [own.tables(identity, audit) for audit, own in found.items()]
+        rows = {name: chain(*(own.get(name, ()) for own in each)) for name in SCHEMAS}
         tables = {name: _sorted(name, table_from_rows(name, rows[name])) for name in SCHEMAS}
         figures = {
             name: figure
@@ -113,7 +105,7 @@ class Audit:
             for name, figure in own.figures.items()
             if not name.endswith(_EVOLUTION)
         }
-        guesses = warnings_of(rows["results"])
+        guesses = warnings_of(tables["results"].to_pylist())
         scores = found["membership"].scores
         attacks = _attacks(scores, level) if isinstance(scores, ScoreRows) else {}
         return cls(tables, attacks, [*guesses, *warnings], figures)

@@ -95,12 +95,10 @@ def _checked_plan(
 ) -> Plan:
     from kd_privacy.cli import fit_parser, parse_command
     from studies.plan.planner import make_plan
-    from studies.run.command_checks import check_commands
-    from studies.run.step_checks import check_steps
+    from studies.run.checks import check_plan
 
     plan = make_plan(study, out, overrides, threads)
-    check_commands(plan, partial(parse_command, fit_parser()))
-    check_steps(plan.cells)
+    check_plan(plan, partial(parse_command, fit_parser()))
     return plan
 
 
@@ -210,10 +208,9 @@ def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from studies.run.estimate_output import print_plan
-    from studies.run.estimates import estimate_cells, time_model
+    from studies.run.estimates import TimeModel, estimate_cells
 
-    estimates = estimate_cells(plan.cells)
-    times = time_model(plan, estimates)
+    estimates, times = estimate_cells(plan.cells), TimeModel(plan.cells)
     workers = options.workers or _WORKERS
     print_plan(plan, estimates, times, workers, Console(), terms=options.terms)
     return 0
@@ -223,7 +220,7 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from studies.compare.tables import write_study_tables
-    from studies.run.estimates import Forecast, estimate_cells, time_model
+    from studies.run.estimates import Forecast, TimeModel
     from studies.run.progress import Progress
     from studies.run.runner import Shard, run_plan
 
@@ -231,8 +228,8 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
     cells = plan.cells if shard is None else shard.cells(plan)
-    times = time_model(plan, estimate_cells(plan.cells))
-    with Progress(plan, console, Forecast(cells, times, executor.workers)) as progress:
+    forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
+    with Progress(plan, console, forecast) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
     done = write_study_tables(plan, out)
     console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)

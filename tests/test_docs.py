@@ -93,3 +93,13 @@ def test_the_index_links_every_page() -> None:
     linked = {link.partition("#")[0] for link in LINK.findall(index)}
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
     assert pages - linked == set()
+
+
+def test_the_ways_through_the_code_are_short() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    ways = index.partition("## Ways through the code")[2].split("\n**")[1:]
+    files = [set(re.findall(r"`([\w/]+\.py)`", way)) for way in ways]
+    for way, most in zip(files, (10, 12, 10), strict=True):
+        named = {path for path in way if "/" in path}
+        assert 5 < len(named) <= most
+        assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []

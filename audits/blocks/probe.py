@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from audits.scoring.text_folds import grouped_folds, log_odds
+from audits.scoring.text_folds import aurocs_of, grouped_folds, log_odds
 from audits.statistics.estimates import FloatArray, IntArray
 from audits.statistics.multiplicity import permuted_labels
 from common.keys import numpy_generator
@@ -99,7 +98,7 @@ def probe(
         chosen = _best_strength(features[train], labels[train], inner, options)  # [1 + P]
         odds = _fitted(features, train, labels, options)[chosen, :, np.arange(chosen.size)].T
         scores[test] = odds[test, 0]
-        found.append(_aurocs(odds[test], labels[test]))
+        found.append(aurocs_of(odds[test], labels[test]))
     aurocs = np.nanmean(found, axis=0)
     return ProbeResult(
         auroc=float(aurocs[0]),
@@ -161,7 +160,7 @@ def _best_strength(
     for fold in range(int(folds.max()) + 1):
         test = folds == fold
         odds = _fitted(features, np.flatnonzero(~test), labels, options)
-        found.append([_aurocs(one[test], labels[test]) for one in odds])
+        found.append([aurocs_of(one[test], labels[test]) for one in odds])
     known = np.nan_to_num(np.array(found), nan=0.5)  # [folds, C, P]
     return np.asarray(known.mean(axis=0).argmax(axis=0))
 
@@ -185,12 +184,3 @@ def standardised_kernel(features: FloatArray, train: IntArray) -> FloatArray:
     spread = features[train].std(axis=0)
     scaled = (features - features[train].mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
     return np.asarray(scaled @ scaled[train].T / features.shape[1])
-
-
-def _aurocs(scores: FloatArray, labels: NDArray[np.bool_]) -> FloatArray:
-    """Returns the AUROC of each column, [P]; NaN where one side has no record."""
-    ranks = stats.rankdata(scores, axis=0)
-    inside = labels.sum(axis=0).astype(np.float64)
-    pairs = inside * (len(labels) - inside)
-    wins = (ranks * labels).sum(axis=0) - inside * (inside + 1) / 2.0
-    return np.asarray(np.divide(wins, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))

@@ -1,6 +1,6 @@
 """A signal's profile over blocks: AUROC and interval at each, and whether blocks differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,9 +9,9 @@ from torch import Tensor
 from audits.rows import known
 from audits.statistics import Estimate, auroc, auroc_over_draws, holm, reliability
 from audits.statistics.equality import block_p_values, spread_over_blocks
-from audits.statistics.estimates import FloatArray, IntArray
+from audits.statistics.estimates import Clusters, FloatArray, IntArray
 
-Params = dict[str, float | int | str]
+Params = Mapping[str, float | int | str]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def profile_of(
         nonmembers: Tasks and clusters of the non-members.
     """
     clusters = (members.clusters, nonmembers.clusters)
-    estimates = [_area(ours, theirs, place, clusters) for place in range(len(ours.blocks))]
+    named = Clusters(member_clusters=members.clusters, nonmember_clusters=nonmembers.clusters)
+    estimates = [_area(ours, theirs, place, named) for place in range(len(ours.blocks))]
     p_values = holm(
         block_p_values(ours.values.T, theirs.values.T, *clusters, directed=ours.directed)
     )
@@ -153,23 +154,10 @@ def profile_of(
     return Profile(ours.name, ours.params, ours.blocks, tuple(figures), ours.values, theirs.values)
 
 
-def _area(
-    ours: Reading, theirs: Reading, place: int, clusters: tuple[IntArray, IntArray]
-) -> Estimate:
-    inside, outside = clusters
+def _area(ours: Reading, theirs: Reading, place: int, clusters: Clusters) -> Estimate:
     if ours.draws is not None and theirs.draws is not None:
-        return auroc_over_draws(
-            ours.draws[:, place],
-            theirs.draws[:, place],
-            member_clusters=inside,
-            nonmember_clusters=outside,
-        )
-    return auroc(
-        ours.values[:, place],
-        theirs.values[:, place],
-        member_clusters=inside,
-        nonmember_clusters=outside,
-    )
+        return auroc_over_draws(ours.draws[:, place], theirs.draws[:, place], **clusters)
+    return auroc(ours.values[:, place], theirs.values[:, place], **clusters)
 
 
 def _over_blocks(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from audits.membership.plan import AuditPlan
 from audits.membership.signals import RecordSignal
 from audits.membership.texts import TextMaterial
 from audits.membership.view import AuditView
-from audits.scoring.encoded_file import EncodedFile
+from audits.scoring.encoded_file import EncodedFile, Records
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
 from audits.scoring.scoring_pass import score_records
@@ -33,7 +33,6 @@ from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.models.families import context_window
 
-Records = Sequence[InstructionRecord]
 Populations = Mapping[str, Records]
 Found = dict[Scored, StatisticsFile]
 
@@ -163,17 +162,7 @@ class Collector:
         encoded = EncodedFile(
             records, lambda part: request.text.encode(part, material), self.folder
         )
-        table = score_records(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(title, total),
-            key,
-            self.folder,
-        )
+        table = score_records(access, encoded, title, key, self.folder)
         return replace(table, facts=request.text.facts(material))
 
     def _signals(
@@ -182,7 +171,7 @@ class Collector:
         if not plan.signals:
             return {}
         encoded = EncodedFile(records, self.access.encoder.encode_all, self.folder)
-        return {signal: signal.measure(self.access, records, encoded) for signal in plan.signals}
+        return {signal: signal.measure(self.access, encoded) for signal in plan.signals}
 
     def _aside(self, use: str) -> list[InstructionRecord]:
         never = use == NEVER

@@ -19,6 +19,7 @@ from audits.statistics import (
     reliability,
     tpr_at_fpr,
 )
+from audits.statistics.estimates import Clusters
 from audits.statistics.verdict import TAIL_FPR, TAIL_METRIC
 
 DEFAULT_FPRS = (0.1, 0.01)
@@ -152,10 +153,7 @@ def _metric_rows(
         metrics = ["auroc", *(f"tpr_at_fpr_{rate}" for rate in rates), "balanced_accuracy"]
         return [row(metric=metric) for metric in metrics]
     sides = (members.scores, nonmembers.scores)
-    ours, theirs = members.clusters, nonmembers.clusters
-    points = [
-        tpr_at_fpr(*sides, fpr, member_clusters=ours, nonmember_clusters=theirs) for fpr in fprs
-    ]
+    points = [tpr_at_fpr(*sides, fpr, **_clusters(members, nonmembers)) for fpr in fprs]
     accuracy = _accuracy(members, nonmembers)
     judged = row(metric="balanced_accuracy", **bounds(accuracy))
     if accuracy is not None:
@@ -182,12 +180,14 @@ def _metric_rows(
 
 def area(members: ScoredRecords, nonmembers: ScoredRecords, level: float = 0.95) -> Estimate:
     """Returns the AUROC; its interval counts the draws too where there are any."""
-    ours, theirs = members.clusters, nonmembers.clusters
+    clusters = _clusters(members, nonmembers)
     if members.draws is None or nonmembers.draws is None:
-        sides = (members.scores, nonmembers.scores)
-        return auroc(*sides, level, member_clusters=ours, nonmember_clusters=theirs)
-    draws = (members.draws, nonmembers.draws)
-    return auroc_over_draws(*draws, level, member_clusters=ours, nonmember_clusters=theirs)
+        return auroc(members.scores, nonmembers.scores, level, **clusters)
+    return auroc_over_draws(members.draws, nonmembers.draws, level, **clusters)
+
+
+def _clusters(members: ScoredRecords, nonmembers: ScoredRecords) -> Clusters:
+    return Clusters(member_clusters=members.clusters, nonmember_clusters=nonmembers.clusters)
 
 
 def _certified(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | None:
@@ -198,25 +198,16 @@ def _certified(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | 
     """
     if members.draws is not None or nonmembers.draws is not None:
         return None
-    return certified_tpr(
-        members.scores,
-        nonmembers.scores,
-        TAIL_FPR,
-        member_clusters=members.clusters,
-        nonmember_clusters=nonmembers.clusters,
-    )
+    clusters = _clusters(members, nonmembers)
+    return certified_tpr(members.scores, nonmembers.scores, TAIL_FPR, **clusters)
 
 
 def _accuracy(members: ScoredRecords, nonmembers: ScoredRecords) -> Estimate | None:
     """Balanced accuracy; its counts are those of the half that did not choose the threshold."""
     if min(np.unique(side.clusters).size for side in (members, nonmembers)) < _FEWEST_CLUSTERS:
         return None
-    return balanced_accuracy(
-        members.scores,
-        nonmembers.scores,
-        member_clusters=members.clusters,
-        nonmember_clusters=nonmembers.clusters,
-    )
+    clusters = _clusters(members, nonmembers)
+    return balanced_accuracy(members.scores, nonmembers.scores, **clusters)
 
 
 def _equivalent(point: TprEstimate) -> float | None:

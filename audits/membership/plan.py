@@ -44,19 +44,16 @@ class AuditPlan:
 
     def scored(self, model: str, records: str = AUDITED) -> list[Scored]:
         """Returns the passes of one model over one set of records."""
-        return [
-            one.request
-            for one in self.measurements
-            if isinstance(one.request, Scored)
-            and one.request.model == model
-            and one.request.records == records
-        ]
+        return [one for one in self._passes if (one.model, one.records) == (model, records)]
+
+    @property
+    def _passes(self) -> list[Scored]:
+        return [one.request for one in self.measurements if isinstance(one.request, Scored)]
 
     @property
     def models(self) -> list[str]:
         """The models that score, the audited one first."""
-        found = [one.request.model for one in self.measurements if isinstance(one.request, Scored)]
-        return list(dict.fromkeys([AUDITED, *found]))
+        return list(dict.fromkeys([AUDITED, *(one.model for one in self._passes)]))
 
     @property
     def references(self) -> list[str]:
@@ -66,16 +63,13 @@ class AuditPlan:
     @property
     def asides(self) -> list[str]:
         """The sets of records that are scored beside the audited ones."""
-        found = [
-            one.request.records for one in self.measurements if isinstance(one.request, Scored)
-        ]
-        return [records for records in dict.fromkeys(found) if records != AUDITED]
+        found = dict.fromkeys(one.records for one in self._passes)
+        return [records for records in found if records != AUDITED]
 
     @property
     def pool_uses(self) -> frozenset[str]:
         """The uses of pool records that attacks read, which no audit may judge then."""
-        scored = [one.request for one in self.measurements if isinstance(one.request, Scored)]
-        texts = [use for request in scored for use in request.text.pool_uses]
+        texts = [use for request in self._passes for use in request.text.pool_uses]
         return frozenset([*texts, *(use for use in self.asides if use != NEVER)])
 
     @property

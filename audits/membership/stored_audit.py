@@ -1,7 +1,9 @@
 """An audit's measurements on disk, from which attacks run later without a model.
 
 A folder of one checkpoint holds ``audit.json`` (whose audit, which populations are set against
-each other) and a folder per population. It holds private texts.
+each other) and a folder per population: ``records.parquet`` (texts, clusters, and what each
+reference met) and one file per measurement. It tells of private records, texts included, and
+belongs in a run's private folder.
 """
 
 import json
@@ -9,12 +11,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
 from audits.membership.evaluation import Opposition, Side
+from audits.membership.frequencies import TokenFrequencies, load_frequencies, save_frequencies
+from audits.membership.measurements import Scored
 from audits.membership.plan import AuditPlan
-from audits.membership.stored_view import load_view, save_view
+from audits.membership.signals import RecordSignal
+from audits.membership.view import AuditView
+from audits.results import write_table
+from audits.scoring.statistics_file import StatisticsFile, open_statistics, save_statistics
+from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
+from common.atomic_file import replacing
 from common.errors import UserError
+from datamodules.records import InstructionRecord
 
 _ABOUT = "audit.json"
+_RECORDS = "records.parquet"
+_TEXTS = ("id", "instruction", "context", "response", "task", "origin")
 
 
 @dataclass(frozen=True)
@@ -71,3 +89,109 @@ def load_audit(folder: Path, plan: AuditPlan) -> StoredAudit:
     }
     pairs = [Opposition(**pair) for pair in content["oppositions"]]
     return StoredAudit(content["identity"], sides, pairs)
+
+
+def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
+    """Writes a view; each file atomically, the records last.
+
+    Args:
+        view: What was measured.
+        clusters: Name of each record's near-duplicate cluster.
+        folder: The population's folder; created with mode 0700.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for request, table in view.passes.items():
+        save_statistics(table, folder / request.file_name)
+    for signal, values in view.signals.items():
+        content = pa.table({"record": [one.id for one in view.records], "values": values.tolist()})
+        write_table(
+            content.replace_schema_metadata({"label": signal.label}), folder / signal.file_name
+        )
+    for corpus, log_frequencies in view.frequencies.items():
+        save_frequencies(log_frequencies, folder / corpus.file_name)
+    _save_records(view, clusters, folder / _RECORDS)
+
+
+def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
+    met = {f"met {name}": values.tolist() for name, values in view.met.items()}
+    texts = [(name, pa.string()) for name in (*_TEXTS, "cluster")]
+    schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for places in shard_places(len(view.records), SHARD_RECORDS):
+            own = slice(int(places[0]), int(places[-1]) + 1)
+            records = view.records[own]
+            columns = {name: [getattr(record, name) for record in records] for name in _TEXTS}
+            columns |= {
+                "cluster": list(clusters[own]),
+                **{name: one[own] for name, one in met.items()},
+            }
+            writer.write_table(pa.table(columns, schema))
+
+
+def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
+    """Reads what a plan needs of a stored view.
+
+    Args:
+        folder: What :func:`save_view` wrote.
+        plan: What the attacks require.
+
+    Returns:
+        The view, and the name of each record's cluster.
+
+    Raises:
+        UserError: The folder holds no view, or a measurement that the plan needs was not stored, or
+            the files are of different records.
+    """
+    path = folder / _RECORDS
+    if not path.is_file():
+        raise UserError(f"{folder} holds no stored audit: there is no {_RECORDS}")
+    content = pq.read_table(path).to_pydict()
+    records = [
+        InstructionRecord(**dict(zip(_TEXTS, texts, strict=True)))
+        for texts in zip(*(content[name] for name in _TEXTS), strict=True)
+    ]
+    met = {
+        name.removeprefix("met "): torch.tensor(values)
+        for name, values in content.items()
+        if name.startswith("met ")
+    }
+    passes: dict[Scored, StatisticsFile] = {}
+    signals: dict[RecordSignal, Tensor] = {}
+    frequencies: dict[TokenFrequencies, Tensor] = {}
+    for one in plan.measurements:
+        place = folder / one.request.file_name
+        if not place.is_file():
+            raise UserError(
+                f"attacks {', '.join(one.attacks)} need {one.request.label!r}, which {folder} does "
+                f"not hold: audit with these attacks and save_statistics once"
+            )
+        if isinstance(one.request, Scored):
+            passes[one.request] = open_statistics(place)
+        elif isinstance(one.request, RecordSignal):
+            signals[one.request] = _signal(place, [record.id for record in records])
+        elif isinstance(one.request, TokenFrequencies):
+            frequencies[one.request] = load_frequencies(place)
+    _require_one_audit(folder, passes)
+    try:
+        view = AuditView(records, passes, signals, met, frequencies)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}; audit again") from error
+    return view, content["cluster"]
+
+
+def _require_one_audit(folder: Path, passes: Mapping[Scored, StatisticsFile]) -> None:
+    """Refuses what several audits left, if they turned records into tokens in different ways."""
+    texts = {table.key and table.key.records for one, table in passes.items() if one.own_records}
+    models = {(one.model, table.key and table.key.model) for one, table in passes.items()}
+    if len(texts) > 1 or len(models) > len({one.model for one in passes}):
+        raise UserError(
+            f"{folder} holds statistics of other tokens or models side by side: delete the folder "
+            "and audit again"
+        )
+
+
+def _signal(path: Path, record_ids: Sequence[str]) -> Tensor:
+    content = pq.read_table(path)
+    if content.column("record").to_pylist() != list(record_ids):
+        raise UserError(f"{path} is of other records than {_RECORDS} beside it: audit again")
+    return torch.from_numpy(np.stack(content.column("values").to_numpy()).astype(np.float64))

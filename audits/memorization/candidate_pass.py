@@ -1,6 +1,7 @@
 """Log-likelihoods of many responses to one prompt, whose common beginning is read once a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from audits.scoring.scoring_pass import Progress
 from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, length_buckets
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.models.families import trunk
 from kdmodules.scoring import UndefinedScoreError, token_statistics
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from transformers import DynamicCache
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.memorization.writing import Branch, ReadBatch, write_branches
-from audits.scoring.greedy_pass import ForcedResponse, force_batch, run_batches
+from audits.scoring.batches import run_batches
+from audits.scoring.greedy_pass import ForcedResponse, force_batch
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, collate
 from kdmodules.models.causal_lm import CausalLM, model_device

@@ -1,18 +1,26 @@
 """Token accuracy as published code computes it, for comparing figures only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from audits.context import AuditContext, Measurements
+from audits.memorization.estimates import estimate
+from audits.memorization.metrics import Summary
+from audits.rows import ResultRow, bounds
 from audits.scoring.model_access import ModelAccess
+from audits.statistics.means import UtilityEstimate, gap
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.sampling.generation_batches import BucketRounds, check_window, inference_state
+from kdmodules.sampling.generation_batches import check_window, in_buckets, inference_state
+
+AS_RELEASED = "token_accuracy_as_released"
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,15 @@ def released_accuracies(
     synced = access.ranks.world_size > 1
 
     def compute(lm: CausalLM) -> list[list[int]]:
-        rounds = BucketRounds(access.batch_size, access.max_batch_tokens, decoding.tokens, synced)
-        return rounds.run(
+        return in_buckets(
+            lambda prompts, names: _write(lm, prompts, names, access, decoding, synced),
             mine,
-            lambda records: _write(lm, records, access, decoding, synced),
+            decoding.tokens,
             access.encoder.pad_id,
             lm.model.device,
+            access.batch_size,
+            access.max_batch_tokens,
+            synced,
         )
 
     written = access.ranks.gather(access.lm(compute))[: len(encoded)]
@@ -91,16 +102,17 @@ def released_accuracies(
 
 def _write(
     lm: CausalLM,
-    records: Sequence[EncodedRecord],
+    prompts: Sequence[Sequence[int]],
+    names: Sequence[str],
     access: ModelAccess,
     decoding: ReleasedDecoding,
     synced: bool,
 ) -> list[list[int]]:
     model, width, pad_id = lm.model, decoding.prompt_tokens, access.encoder.pad_id
-    padded = [[pad_id] * (width - len(one.prompt_ids)) + [*one.prompt_ids] for one in records]
-    check_window(model, padded, [one.record_id for one in records], decoding.tokens)
+    padded = [[pad_id] * (width - len(prompt)) + [*prompt] for prompt in prompts]
+    check_window(model, padded, names, decoding.tokens)
     ids = torch.tensor(padded, device=model.device)
-    lengths = torch.tensor([len(one.prompt_ids) for one in records], device=model.device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     mask = torch.arange(width, device=model.device) >= width - lengths.unsqueeze(-1)
     beyond = list(range(lm.vocabulary_size, len(lm.head_weight)))
     config = GenerationConfig(
@@ -126,3 +138,65 @@ def _share(
     own = list(written[: list(written).index(eos_id)] if eos_id in written else written)
     rows = [(list(text) + [pad_id] * cells)[:cells] for text in (real, own)]
     return sum(a == b for a, b in zip(*rows, strict=True)) / cells
+
+
+def audit_released(context: AuditContext, decoding: ReleasedDecoding) -> Measurements:
+    """Returns a row per record, the mean of both populations and their signed gap.
+
+    Args:
+        context: The model and its records.
+        decoding: How to decode.
+
+    Raises:
+        UserError: As `released_accuracies`.
+    """
+    found = Measurements()
+    members = context.data.member_population
+    params = asdict(decoding)
+    means: list[tuple[UtilityEstimate | None, int]] = []
+    for name in (members, context.data.opposed_to(members)):
+        population = context.population(name)
+        records = context.answered(name)
+        values = released_accuracies(
+            context.model, context.model.encoder.encode_all(records), decoding
+        )
+        summary = Summary(AS_RELEASED, np.array(values))
+        mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
+        means.append((mean, len(records)))
+        found.memorization += [
+            {
+                "population": name,
+                "name": AS_RELEASED,
+                "params": params,
+                "record": record.id,
+                "task": record.task,
+                "value": value,
+            }
+            for record, value in zip(records, values, strict=True)
+        ]
+        found.results.append(
+            ResultRow(
+                population=name,
+                name=AS_RELEASED,
+                params=params,
+                metric=AS_RELEASED,
+                n_members=len(records) if name == members else None,
+                n_nonmembers=None if name == members else len(records),
+                skipped=len(population) - len(records),
+                **bounds(mean),
+            )
+        )
+    (inside, n), (outside, m) = means
+    both = None if inside is None or outside is None else gap(inside, outside)
+    found.results.append(
+        ResultRow(
+            population=members,
+            name=AS_RELEASED,
+            params=params,
+            metric=f"{AS_RELEASED}_gap",
+            n_members=n,
+            n_nonmembers=m,
+            **bounds(both),
+        )
+    )
+    return found

@@ -3,8 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 
-__all__ = ["cell", "figure_text", "line", "options_text", "table"]
-
 Row = Mapping[str, object]
 
 

@@ -16,15 +16,6 @@ from audits.statistics.verdict import (
     gap_verdict,
 )
 
-__all__ = [
-    "ATTACK_COLUMNS",
-    "GAP_COLUMNS",
-    "attack_lines",
-    "gap_lines",
-    "memorization_section",
-    "privacy_section",
-]
-
 _BLIND = "blind"
 _OPPOSED = "held_out"
 _TEXTS = {True: "yes", False: "no", None: "not settled"}

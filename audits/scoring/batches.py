@@ -1,6 +1,7 @@
 """Runs a computation over the batches of a record set, each record once, on any number of ranks."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,39 @@ from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from kdmodules.models.causal_lm import CausalLM, model_device
 
+Result = TypeVar("Result")
 BatchComputation = Callable[[CausalLM, InstructionBatch], Tensor]
+
+
+def run_batches(
+    access: ModelAccess,
+    lengths: Sequence[int],
+    label: str,
+    run: Callable[[CausalLM, Sequence[int]], list[Result]],
+) -> list[Result]:
+    """Runs a function on batches of records of similar length.
+
+    Batches are cut over all records before they are dealt to ranks, as in ``score_records``.
+
+    Args:
+        access: The model.
+        lengths: Tokens of each record.
+        label: Name of the progress bar.
+        run: From the model, entered at its root, and the places of records to their results.
+
+    Returns:
+        One result per record, in order, whole on every rank.
+    """
+    buckets = length_buckets(lengths, access.batch_size, access.max_batch_tokens)
+    mine = access.ranks.share(buckets)
+    found: list[list[tuple[int, Result]]] = []
+    with access.progress(label, len(mine)) as advance:
+        for bucket in mine:
+            results = access.lm(lambda lm, places=bucket: run(lm, places))
+            found.append(list(zip(bucket, results, strict=True)))
+            advance()
+    by_place = dict(pair for part in access.ranks.gather(found) for pair in part)
+    return [by_place[place] for place in range(len(lengths))]
 
 
 def over_batches(
@@ -20,8 +53,7 @@ def over_batches(
 ) -> Tensor:
     """Returns what a computation says of every record.
 
-    It enters through the model's root forward, batch by batch; batches are cut over all records
-    before they are dealt to ranks, as in ``score_records``.
+    It enters through the model's root forward, batch by batch, as :func:`run_batches` does.
 
     Args:
         access: The model, in evaluation mode.
@@ -32,16 +64,9 @@ def over_batches(
     Returns:
         [R, ...] float64 on the CPU, in the order of ``encoded``, whole on every rank.
     """
-    lengths = [len(record) for record in encoded]
-    buckets = length_buckets(lengths, access.batch_size, access.max_batch_tokens)
-    mine = access.ranks.share(buckets)
-    found: list[Tensor] = []
-    with access.progress(label, len(mine)) as advance:
-        for bucket in mine:
-            batch = collate([encoded[index] for index in bucket], access.encoder.pad_id)
-            own = batch.to(model_device(access.lm))
-            found.append(access.lm(lambda lm, own=own: compute(lm, own)).double().cpu())
-            advance()
-    every = torch.cat(access.ranks.gather(found)[: len(buckets)])
-    places = torch.tensor([index for bucket in buckets for index in bucket])
-    return every[places.argsort()]
+
+    def run(lm: CausalLM, places: Sequence[int]) -> list[Tensor]:
+        batch = collate([encoded[place] for place in places], access.encoder.pad_id)
+        return list(compute(lm, batch.to(model_device(access.lm))).double().cpu())
+
+    return torch.stack(run_batches(access, [len(record) for record in encoded], label, run))

@@ -1,6 +1,6 @@
 """One teacher-forced pass that tells, at every response token, what greedy decoding would write."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from audits.scoring.model_access import ModelAccess
-from datamodules.batches import InstructionBatch, length_buckets
+from datamodules.batches import InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.sampling.keyed_choice import sampling_scores
 from kdmodules.sampling.likeliest import likeliest_tokens
@@ -35,37 +34,6 @@ class ForcedResponse:
     record_id: str
     best_ids: tuple[int, ...]
     logp: Mapping[SamplingSettings, tuple[float, ...]] = field(default_factory=dict)
-
-
-def run_batches(
-    access: ModelAccess,
-    lengths: Sequence[int],
-    label: str,
-    run: Callable[[CausalLM, Sequence[int]], list[Result]],
-) -> list[Result]:
-    """Runs a function on batches of records of similar length.
-
-    Batches are cut over all records before they are dealt to ranks, as in ``score_records``.
-
-    Args:
-        access: The model.
-        lengths: Tokens of each record.
-        label: Name of the progress bar.
-        run: From the model, entered at its root, and the places of records to their results.
-
-    Returns:
-        One result per record, in order, whole on every rank.
-    """
-    buckets = length_buckets(lengths, access.batch_size, access.max_batch_tokens)
-    mine = access.ranks.share(buckets)
-    found: list[list[tuple[int, Result]]] = []
-    with access.progress(label, len(mine)) as advance:
-        for bucket in mine:
-            results = access.lm(lambda lm, places=bucket: run(lm, places))
-            found.append(list(zip(bucket, results, strict=True)))
-            advance()
-    by_place = dict(pair for part in access.ranks.gather(found) for pair in part)
-    return [by_place[place] for place in range(len(lengths))]
 
 
 def force_batch(

@@ -1,45 +1,35 @@
 """One forward pass over a set of records, on any number of ranks, each scored exactly once."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
 
+from audits.scoring.model_access import ModelAccess
 from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
-from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.scoring import TokenScores, UndefinedScoreError, token_statistics
-
-Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 _GATHERED_BATCHES = 16
 """Batches of a rank that are exchanged at once: few exchanges, and few tables in memory."""
 
 
 def score_records(
-    lm: CausalLM,
+    access: ModelAccess,
     encoded: Sequence[EncodedRecord],
-    pad_id: int,
-    ranks: Ranks,
-    batch_size: int,
-    max_batch_tokens: int,
-    progress: Progress,
+    label: str,
     key: StatisticsKey | None = None,
     folder: Path | None = None,
 ) -> StatisticsFile:
     """Puts the token statistics of every record on disk, from one forward pass each.
 
     Args:
-        lm: The model, in evaluation mode.
+        access: The model, in evaluation mode.
         encoded: Records with at least one response token.
-        pad_id: Token id that fills padding.
-        ranks: This process among all.
-        batch_size: Most records in a batch.
-        max_batch_tokens: Most tokens in a batch with its padding.
-        progress: Opens a bar of so many steps; called once.
+        label: Name of the progress bar.
         key: What the statistics will say that they were computed from.
         folder: Where they lie while they are in use; None is the system's folder for temporary
             files.
@@ -50,19 +40,14 @@ def score_records(
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
     """
-    batches = scored_batches(lm, encoded, pad_id, ranks, batch_size, max_batch_tokens, progress)
     record_ids = [record.record_id for record in encoded]
-    return StatisticsFile.of_batches(record_ids, batches, folder, key)
+    return StatisticsFile.of_batches(
+        record_ids, scored_batches(access, encoded, label), folder, key
+    )
 
 
 def scored_batches(
-    lm: CausalLM,
-    encoded: Sequence[EncodedRecord],
-    pad_id: int,
-    ranks: Ranks,
-    batch_size: int,
-    max_batch_tokens: int,
-    progress: Progress,
+    access: ModelAccess, encoded: Sequence[EncodedRecord], label: str
 ) -> Iterator[tuple[list[int], TokenStatistics]]:
     """Yields every batch of a pass: places in ``encoded``, and the statistics of the records there.
 
@@ -71,14 +56,17 @@ def scored_batches(
 
     Args and errors are those of :func:`score_records`.
     """
-    buckets = length_buckets([len(record) for record in encoded], batch_size, max_batch_tokens)
+    lm, ranks = access.lm, access.ranks
+    buckets = length_buckets(
+        [len(record) for record in encoded], access.batch_size, access.max_batch_tokens
+    )
     mine = ranks.share(buckets)
     done = 0
-    with progress(len(mine)) as advance:
+    with access.progress(label, len(mine)) as advance:
         for first in range(0, len(mine), _GATHERED_BATCHES):
             found: list[TokenStatistics] = []
             for bucket in mine[first : first + _GATHERED_BATCHES]:
-                batch = collate([encoded[index] for index in bucket], pad_id)
+                batch = collate([encoded[index] for index in bucket], access.encoder.pad_id)
                 found.append(_score_batch(lm, batch.to(model_device(lm))))
                 advance()
             # Beyond the last bucket are a short rank's repeats.
@@ -90,12 +78,7 @@ def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
     def compute(lm: CausalLM) -> dict[str, Tensor]:
         weight = lm.head_weight[: lm.vocabulary_size]
         scores = token_statistics(lm.hidden(batch), weight, batch.targets())
-        return {
-            "logp": scores.logp,
-            "mean": scores.mean,
-            "variance": scores.variance,
-            "rank": scores.rank,
-        }
+        return {column.name: getattr(scores, column.name) for column in fields(scores)}
 
     try:
         scores = TokenScores(**lm(compute))

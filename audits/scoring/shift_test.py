@@ -11,6 +11,7 @@ from audits.rows import ResultRow, bounds
 from audits.scoring.blind_baseline import BlindOptions, BlindSide, BlindVerdict, blind_baseline
 from audits.statistics import Estimate, auroc
 from audits.statistics.clusters import critical_value
+from audits.statistics.estimates import Clusters
 from audits.statistics.multiplicity import labellings
 from audits.statistics.proportions import effective_size, wilson
 from common.keys import numpy_generator
@@ -188,13 +189,9 @@ def _balance_rows(
             [float(len(one.response)) for one in side.records] for side in sides
         ],
     }
+    clusters = Clusters(member_clusters=members.clusters, nonmember_clusters=nonmembers.clusters)
     for metric, (ours, theirs) in lengths.items():
-        estimate: Estimate = auroc(
-            ours,
-            theirs,
-            member_clusters=members.clusters,
-            nonmember_clusters=nonmembers.clusters,
-        )
+        estimate: Estimate = auroc(ours, theirs, **clusters)
         found.append(row(metric=metric, **bounds(estimate)))
     distance, p_value = _task_distance(members, nonmembers, options)
     return [*found, row(metric="task_distance", value=distance, p_value=p_value)]

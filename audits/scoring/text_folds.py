@@ -214,11 +214,20 @@ def _test_aurocs(
     """[P] AUROCs on one test fold."""
     train = np.flatnonzero(~test)
     scores = log_odds(features.kernel(train), train, labels)[test]
-    inside = labels[test]
+    return aurocs_of(scores, labels[test])
+
+
+def aurocs_of(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Returns the AUROC of each column of scores, NaN where a column has records of one side only.
+
+    Args:
+        scores: [N, P].
+        labels: [N, P] where a record counts as a member.
+    """
     ranks = stats.rankdata(scores, axis=0)
-    members = inside.sum(axis=0)
-    pairs = (members * (len(inside) - members)).astype(np.float64)
-    wins = (ranks * inside).sum(axis=0) - members * (members + 1) / 2.0
+    members = labels.sum(axis=0).astype(np.float64)
+    pairs = members * (len(labels) - members)
+    wins = (ranks * labels).sum(axis=0) - members * (members + 1) / 2.0
     return np.asarray(np.divide(wins, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
 
 

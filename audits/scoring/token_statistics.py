@@ -110,17 +110,7 @@ class TokenStatistics:
         """Builds a table from its columns by name, the tokens of each record after the last's."""
         offsets = torch.zeros(len(record_ids) + 1, dtype=torch.int64)
         offsets[1:] = lengths.cumsum(dim=0)
-        return cls(
-            tuple(record_ids),
-            offsets,
-            logp=columns["logp"],
-            mean=columns["mean"],
-            variance=columns["variance"],
-            rank=columns["rank"],
-            key=key,
-            token_ids=columns.get(_TOKEN_IDS),
-            facts=facts,
-        )
+        return cls(tuple(record_ids), offsets, **columns, key=key, facts=facts)
 
     def columns(self) -> dict[str, Tensor]:
         """Returns what is known of the tokens by name, each [n]."""

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from audits.statistics.clusters import critical_value, degrees_of_freedom, pooled_degrees
-from audits.statistics.estimates import FloatArray, IntArray
+from audits.statistics.estimates import FloatArray, IntArray, as_clusters, as_weights
 from audits.statistics.recovered_variance import Term
 
 
@@ -69,10 +70,10 @@ def placements(
 def rank_statistics(
     members: FloatArray,
     nonmembers: FloatArray,
-    member_clusters: IntArray | None = None,
-    nonmember_clusters: IntArray | None = None,
-    member_weights: FloatArray | None = None,
-    nonmember_weights: FloatArray | None = None,
+    member_clusters: ArrayLike | None = None,
+    nonmember_clusters: ArrayLike | None = None,
+    member_weights: ArrayLike | None = None,
+    nonmember_weights: ArrayLike | None = None,
 ) -> RankStatistics:
     """AUROC of each model and the covariance between them.
 
@@ -105,30 +106,34 @@ def rank_statistics(
         AUROCs, covariance and number of disjoint pairs.
 
     Raises:
-        ValueError: Clusters on one side only.
+        ValueError: Clusters on one side only, or not one id and one weight per record.
     """
     n, m = members.shape[1], nonmembers.shape[1]
+    x_ids = as_clusters(member_clusters, n, "member_clusters")
+    y_ids = as_clusters(nonmember_clusters, m, "nonmember_clusters")
+    x_weights = as_weights(member_weights, n, "member_weights")
+    y_weights = as_weights(nonmember_weights, m, "nonmember_weights")
     pairs = list(zip(members, nonmembers, strict=True))
-    v10 = np.stack([placements(x, y, nonmember_weights) for x, y in pairs])
-    v01 = 1.0 - np.stack([placements(y, x, member_weights) for x, y in pairs])
-    aurocs = np.average(v10, axis=1, weights=member_weights)
-    a = (v10 - aurocs[:, None]) * _shares(n, member_weights)  # [K, n]
-    b = (v01 - aurocs[:, None]) * _shares(m, nonmember_weights)  # [K, m]
-    ours = _degrees(v10, member_weights, member_clusters)
-    theirs = _degrees(v01, nonmember_weights, nonmember_clusters)
-    n, m = _effective(n, member_weights), _effective(m, nonmember_weights)
-    if (member_clusters is None) != (nonmember_clusters is None):
+    v10 = np.stack([placements(x, y, y_weights) for x, y in pairs])
+    v01 = 1.0 - np.stack([placements(y, x, x_weights) for x, y in pairs])
+    aurocs = np.average(v10, axis=1, weights=x_weights)
+    a = (v10 - aurocs[:, None]) * _shares(n, x_weights)  # [K, n]
+    b = (v01 - aurocs[:, None]) * _shares(m, y_weights)  # [K, m]
+    ours = _degrees(v10, x_weights, x_ids)
+    theirs = _degrees(v01, y_weights, y_ids)
+    n, m = _effective(n, x_weights), _effective(m, y_weights)
+    if (x_ids is None) != (y_ids is None):
         raise ValueError("clusters: give ids for members and non-members, or for neither")
-    if member_clusters is None or nonmember_clusters is None:
+    if x_ids is None or y_ids is None:
         units, sizes, across = min(n, m), (n, m), np.zeros((len(aurocs), len(aurocs)))
         shared = False
     else:
-        ids = np.unique(np.concatenate([member_clusters, nonmember_clusters]))
-        clusters = np.unique(member_clusters).size, np.unique(nonmember_clusters).size
+        ids = np.unique(np.concatenate([x_ids, y_ids]))
+        clusters = np.unique(x_ids).size, np.unique(y_ids).size
         sizes, shared = (min(n, clusters[0]), min(m, clusters[1])), sum(clusters) > ids.size
         units = max(1, min(*sizes, ids.size // 2))
-        a = _sum_by_cluster(a, np.searchsorted(ids, member_clusters), ids.size)
-        b = _sum_by_cluster(b, np.searchsorted(ids, nonmember_clusters), ids.size)
+        a = _sum_by_cluster(a, np.searchsorted(ids, x_ids), ids.size)
+        b = _sum_by_cluster(b, np.searchsorted(ids, y_ids), ids.size)
         across = (a @ b.T + b @ a.T) * _small_sample(ids.size)
     inside, outside = a @ a.T * _small_sample(sizes[0]), b @ b.T * _small_sample(sizes[1])
     freedom = np.stack([ours, theirs])

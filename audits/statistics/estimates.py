@@ -1,12 +1,20 @@
 """The common result type of every statistic, and the checks on scores that all of them share."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+class Clusters(TypedDict):
+    """Clusters of both sides as the estimators take them: ``auroc(x, y, **Clusters(...))``."""
+
+    member_clusters: IntArray
+    nonmember_clusters: IntArray
 
 
 @dataclass(frozen=True)

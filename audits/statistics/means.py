@@ -1,7 +1,7 @@
 """Means over records with their intervals; the unit that is resampled in thought is the cluster."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,28 +129,6 @@ def _term(one: UtilityEstimate) -> Term | None:
     if one.lower is None or one.upper is None:
         return None
     return Term(one.value, one.lower, one.upper)
-
-
-def share_by_task(
-    values: ArrayLike,
-    tasks: Sequence[str],
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
-) -> Mapping[str, UtilityEstimate]:
-    """Return `share_interval` of each task that has records, tasks in alphabetical order.
-
-    Raises:
-        ValueError: If lengths differ, or as in `share_interval`.
-    """
-    numbers = np.asarray(values, dtype=float)
-    if len(numbers) != len(tasks):
-        raise ValueError(f"{len(numbers)} values but {len(tasks)} tasks")
-    estimates = {}
-    for task in sorted(set(tasks)):
-        rows = rows_of(tasks, task)
-        own = None if clusters is None else [clusters[row] for row in rows]
-        estimates[task] = share_interval(numbers[rows], own, level)
-    return estimates
 
 
 def rows_of(tasks: Sequence[str], task: str) -> list[int]:

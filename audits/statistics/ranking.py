@@ -1,6 +1,6 @@
 """AUROC of an attack, paired differences between two models, and the swap estimate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,9 +10,7 @@ from audits.statistics.delong import RankStatistics, rank_statistics
 from audits.statistics.estimates import (
     Estimate,
     FloatArray,
-    as_clusters,
     as_scores,
-    as_weights,
     tail_probability,
 )
 from audits.statistics.recovered_variance import difference_bounds
@@ -70,14 +68,8 @@ def auroc(
     """
     tail = tail_probability(level)
     x, y = as_scores(members, "members"), as_scores(nonmembers, "nonmembers")
-    ranks = rank_statistics(
-        x[None],
-        y[None],
-        as_clusters(member_clusters, x.size, "member_clusters"),
-        as_clusters(nonmember_clusters, y.size, "nonmember_clusters"),
-        as_weights(member_weights, x.size, "member_weights"),
-        as_weights(nonmember_weights, y.size, "nonmember_weights"),
-    )
+    sides = (member_clusters, nonmember_clusters, member_weights, nonmember_weights)
+    ranks = rank_statistics(x[None], y[None], *sides)
     value = float(ranks.aurocs[0])
     _, lower, upper = ranks.term(0, tail)
     return Estimate(value, lower, upper, x.size, y.size)
@@ -122,14 +114,8 @@ def paired_difference(
     tail = tail_probability(level)
     x = _pair(as_scores(a_members, "a_members"), as_scores(b_members, "b_members"))
     y = _pair(as_scores(a_nonmembers, "a_nonmembers"), as_scores(b_nonmembers, "b_nonmembers"))
-    ranks = rank_statistics(
-        x,
-        y,
-        as_clusters(member_clusters, x.shape[1], "member_clusters"),
-        as_clusters(nonmember_clusters, y.shape[1], "nonmember_clusters"),
-        as_weights(member_weights, x.shape[1], "member_weights"),
-        as_weights(nonmember_weights, y.shape[1], "nonmember_weights"),
-    )
+    sides = (member_clusters, nonmember_clusters, member_weights, nonmember_weights)
+    ranks = rank_statistics(x, y, *sides)
     value = float(ranks.aurocs[0] - ranks.aurocs[1])
     lower, upper = _difference_interval(ranks, tail)
     return ComparisonEstimate(value, lower, upper, x.shape[1], y.shape[1], _p_value(ranks))
@@ -184,14 +170,10 @@ def swap_estimate(
         member_weights=member_weights,
         nonmember_weights=nonmember_weights,
     )
-    return ComparisonEstimate(
-        0.5 + difference.value / 2.0,
-        0.5 + difference.lower / 2.0,
-        0.5 + difference.upper / 2.0,
-        difference.n_members,
-        difference.n_nonmembers,
-        difference.p_value,
+    value, lower, upper = (
+        0.5 + end / 2.0 for end in (difference.value, difference.lower, difference.upper)
     )
+    return replace(difference, value=value, lower=lower, upper=upper)
 
 
 def _pair(a: FloatArray, b: FloatArray) -> FloatArray:

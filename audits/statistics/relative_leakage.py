@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from audits.statistics.delong import rank_statistics
-from audits.statistics.estimates import as_clusters, as_scores, tail_probability
+from audits.statistics.estimates import as_scores, tail_probability
 from audits.statistics.means import UtilityEstimate
 from audits.statistics.recovered_variance import Term, ratio_bounds
 
@@ -43,12 +43,7 @@ def relative_leakage(
     """
     x = np.stack([as_scores(side, "members") for side in members])
     y = np.stack([as_scores(side, "nonmembers") for side in nonmembers])
-    ranks = rank_statistics(
-        x,
-        y,
-        as_clusters(member_clusters, x.shape[1], "member_clusters"),
-        as_clusters(nonmember_clusters, y.shape[1], "nonmember_clusters"),
-    )
+    ranks = rank_statistics(x, y, member_clusters, nonmember_clusters)
     first, second = (
         Term(*(end - 0.5 for end in ranks.term(model, tail_probability(level)))) for model in (0, 1)
     )

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from audits.statistics.clusters import pooled_degrees
 from audits.statistics.delong import logit_interval, placements, rank_statistics
-from audits.statistics.estimates import Estimate, FloatArray, as_clusters, tail_probability
+from audits.statistics.estimates import Estimate, FloatArray, tail_probability
 
 
 def reliability(draws: ArrayLike) -> float:
@@ -76,12 +76,8 @@ def auroc_over_draws(
     x, y = _as_draws(members, "members"), _as_draws(nonmembers, "nonmembers")
     if x.shape[1] != y.shape[1] or not len(x) or not len(y):
         raise ValueError(f"members {x.shape} and nonmembers {y.shape}: [n, K] and [m, K] expected")
-    ranks = rank_statistics(
-        x.mean(axis=1)[None],
-        y.mean(axis=1)[None],
-        as_clusters(member_clusters, len(x), "member_clusters"),
-        as_clusters(nonmember_clusters, len(y), "nonmember_clusters"),
-    )
+    ours, theirs = (side.mean(axis=1)[None] for side in (x, y))
+    ranks = rank_statistics(ours, theirs, member_clusters, nonmember_clusters)
     value, k = float(ranks.aurocs[0]), x.shape[1]
     variances = np.array([ranks.covariance[0, 0], _jackknife_variance(x, y)])
     degrees = float(pooled_degrees(variances, np.array([ranks.degrees[0], k - 1.0])))

@@ -26,21 +26,6 @@ from scipy import special, stats
 
 from audits.statistics import minimal_detectable_difference
 
-__all__ = [
-    "CLEAN_CAVEAT",
-    "CLEAN_MARGIN",
-    "CLEAN_TPR",
-    "RECORDS_FOR_CLEAN",
-    "RULES",
-    "TAIL_FPR",
-    "TAIL_METRIC",
-    "Verdict",
-    "admitted",
-    "auroc_verdict",
-    "gap_verdict",
-    "is_clean",
-]
-
 CLEAN_MARGIN = 0.05
 """Equivalence margin of "clean": the 90% interval of an AUROC lies in 0.5 plus or minus it."""
 

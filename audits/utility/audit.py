@@ -10,11 +10,13 @@ import torch
 from audits.context import AuditContext, Measurements
 from audits.rows import ResultRow, bounds
 from audits.scoring.segments import segment_sum
-from audits.statistics.means import ratio_interval, rows_of
+from audits.statistics.estimates import FloatArray, IntArray
+from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of
 from audits.utility.generations import Figure, Generations
 from audits.utility.perplexity import perplexity
 from audits.utility.teacher_kl import teacher_divergences
 from datamodules.batches import EncodedRecord
+from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import context_window
 from kdmodules.sampling.generation_batches import Vocabulary
@@ -86,13 +88,7 @@ def _perplexities(context: AuditContext, population: str) -> list[Figure]:
     lengths = statistics.lengths.numpy()
     parts = [segment_sum(part.logp, part.offsets) for part in statistics.shards()]
     sums = torch.cat(parts).numpy()
-    clusters = context.data.clusters(kept)
-    found = []
-    for task, rows in _by_task([record.task for record in kept]):
-        own = [clusters[row] for row in rows]
-        estimate = perplexity(sums[rows], lengths[rows], own)
-        found.append(Figure("perplexity", "perplexity", task, estimate, estimate.n))
-    return found
+    return _by_task(context, "perplexity", kept, perplexity, sums, lengths)
 
 
 def _divergences(
@@ -102,19 +98,25 @@ def _divergences(
     encoded = model.encoder.encode_all(records)
     sums = teacher_divergences(model, teachers, encoded)
     lengths = np.array([len(record.response_ids) for record in encoded])
-    clusters = context.data.clusters(records)
+    return _by_task(context, "teacher_kl", records, ratio_interval, sums, lengths)
+
+
+def _by_task(
+    context: AuditContext,
+    name: str,
+    records: Sequence[InstructionRecord],
+    estimate: Callable[[FloatArray, IntArray, list[str]], UtilityEstimate],
+    sums: FloatArray,
+    lengths: IntArray,
+) -> list[Figure]:
+    """Returns a figure of all records together, then one of those of each task."""
+    tasks, clusters = [record.task for record in records], context.data.clusters(records)
     found = []
-    for task, rows in _by_task([record.task for record in records]):
-        own = [clusters[row] for row in rows]
-        estimate = ratio_interval(sums[rows], lengths[rows], own)
-        found.append(Figure("teacher_kl", "teacher_kl", task, estimate, estimate.n))
+    for task in (None, *sorted(set(tasks))):
+        rows = list(range(len(tasks))) if task is None else rows_of(tasks, task)
+        mean = estimate(sums[rows], lengths[rows], [clusters[row] for row in rows])
+        found.append(Figure(name, name, task, mean, mean.n))
     return found
-
-
-def _by_task(tasks: Sequence[str]) -> list[tuple[str | None, list[int]]]:
-    """Returns the rows of all tasks together under None, then those of each task."""
-    every: list[tuple[str | None, list[int]]] = [(None, list(range(len(tasks))))]
-    return every + [(task, list(rows_of(tasks, task))) for task in sorted(set(tasks))]
 
 
 def _answers(

@@ -1,10 +1,18 @@
 """Which records lie verbatim, as spans of tokens, in the text that a student is trained on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from audits.context import AuditContext, Measurements
+from audits.membership.measurements import NEVER
+from audits.rows import ResultRow, bounds
+from audits.statistics.means import UtilityEstimate, gap, share_interval
+
+Met = set[tuple[str, str]]
+"""Population and id of every record that was met."""
 
 
 class SpanIndex:
@@ -73,3 +81,74 @@ class SpanIndex:
             return np.zeros(0, dtype=np.uint64)
         spans = sliding_window_view(text.astype(np.uint64), self.tokens)
         return (spans * self._multipliers).sum(axis=1, dtype=np.uint64)
+
+
+def span_index(context: AuditContext, tokens: int) -> SpanIndex:
+    """Returns an index of the responses of private, held-out and never-seen records."""
+    responses = {}
+    for name in _populations(context):
+        encoded = context.model.encoder.encode_all(context.answered(name))
+        responses[name] = {record.record_id: record.response_ids for record in encoded}
+    return SpanIndex(responses, tokens)
+
+
+def audit_transfer(
+    context: AuditContext, index: SpanIndex, met: Collection[tuple[str, str]]
+) -> Measurements:
+    """Returns the share of each population, and the gaps between private and the others.
+
+    Args:
+        context: The records.
+        index: Their spans (`span_index`).
+        met: Population and id of every record that was met on any rank.
+    """
+    measured = Measurements()
+    members, *others = _populations(context)
+    shares = {name: _share(context, index, met, name) for name in (members, *others)}
+    for name, (share, n) in shares.items():
+        inside = name == members
+        row = ResultRow(
+            population=name,
+            name="transfer_overlap",
+            params={"tokens": index.tokens},
+            metric="transfer_overlap",
+            n_members=n if inside else None,
+            n_nonmembers=None if inside else n,
+            skipped=len(context.population(name)) - n,
+            **bounds(share),
+        )
+        measured.results.append(row)
+        if row.value is not None:
+            measured.curves[f"transfer/{name}/overlap"] = row.value
+    for name in others:
+        (ours, n), (theirs, m) = shares[members], shares[name]
+        both = None if ours is None or theirs is None else gap(ours, theirs)
+        measured.results.append(
+            ResultRow(
+                population=members,
+                name="transfer_overlap",
+                params={"tokens": index.tokens, "against": name},
+                metric="transfer_overlap_gap",
+                n_members=n,
+                n_nonmembers=m,
+                **bounds(both),
+            )
+        )
+    return measured
+
+
+def _populations(context: AuditContext) -> list[str]:
+    members = context.data.member_population
+    return list(dict.fromkeys([members, context.data.opposed_to(members), NEVER]))
+
+
+def _share(
+    context: AuditContext, index: SpanIndex, met: Collection[tuple[str, str]], name: str
+) -> tuple[UtilityEstimate | None, int]:
+    """Returns the share of a population's long enough records, and their number."""
+    long_enough = set(index.long_enough(name))
+    records = [record for record in context.population(name) if record.id in long_enough]
+    if not records:
+        return None, 0
+    values = np.array([(name, record.id) in met for record in records], dtype=np.float64)
+    return share_interval(values, context.data.clusters(records)), len(records)

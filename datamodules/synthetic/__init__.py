@@ -1,10 +1,6 @@
 """The built-in corpus of invented instruction records and plain text."""
 
-from datamodules.synthetic.corpus import (
-    BUILTIN,
-    generate_documents,
-    generate_record,
-    generate_records,
-)
-
-__all__ = ["BUILTIN", "generate_documents", "generate_record", "generate_records"]
+from datamodules.synthetic.corpus import BUILTIN as BUILTIN
+from datamodules.synthetic.corpus import generate_documents as generate_documents
+from datamodules.synthetic.corpus import generate_record as generate_record
+from datamodules.synthetic.corpus import generate_records as generate_records

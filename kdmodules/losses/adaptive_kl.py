@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss, at_least_zero, expectation
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, at_least_zero, expectation
 
 
 class AdaptiveKL(KDLoss):
@@ -39,9 +39,7 @@ class AdaptiveKL(KDLoss):
         parts = torch.where(weight > 0, weight * forward, 0)
         return at_least_zero(parts + torch.where(weight < 1, (1 - weight) * reverse, 0))
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """Divergence and its gradient by student logits; as `KDLoss.per_token_with_grad`."""
         student, teacher = student_logp.exp(), teacher_logp.exp()
         weight = self.head_weight(student, teacher)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss, at_least_zero, project_to_logits
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, at_least_zero, project_to_logits
 
 
 class AlphaBeta(KDLoss):
@@ -43,9 +43,7 @@ class AlphaBeta(KDLoss):
         inner = (a * teacher + b * student) / (a + b) - mixed
         return at_least_zero(inner.sum(-1) / (a * b))
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """Divergence and its gradient by student logits.
 
         The gradient is `c - q sum(c)` with `c = (q^(a+b) - p^a q^b) / a`, for a = 0

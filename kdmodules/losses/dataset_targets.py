@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, Wrapped
 from kdmodules.losses.step import Chunk, KDStep, LossSums
 
 
-class DatasetTargets(KDLoss):
+class DatasetTargets(Wrapped):
     """Cross-entropy on rows that kept the data set's response, an objective on the student's text.
 
     ImitKD by argmax (Lin et al. 2020, arXiv 2009.07253) asks the teacher about the student's text
@@ -24,9 +24,7 @@ class DatasetTargets(KDLoss):
     required_extras = ("from_dataset",)
 
     def __init__(self, objective: KDLoss) -> None:
-        super().__init__()
-        self.objective = objective
-        self.needs_teacher_support = objective.needs_teacher_support
+        super().__init__(objective)
         self.terms = (*objective.terms, "dataset_cross_entropy")
 
     def forward(self, step: KDStep) -> LossSums:
@@ -49,7 +47,7 @@ class DatasetTargets(KDLoss):
         """[len(terms), n] values of the wrapped objective, then the cross-entropy."""
         return self._merged(chunk, self.objective.chunk_values(chunk))
 
-    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def chunk_values_with_grad(self, chunk: Chunk) -> ValuesAndGrad:
         """[len(terms), n] values and [n, V] gradient of their sum by student logits."""
         values, grad = self.objective.chunk_values_with_grad(chunk)
         from_dataset = _own_rows(chunk)
@@ -65,14 +63,6 @@ class DatasetTargets(KDLoss):
         return torch.cat(
             (torch.where(from_dataset, 0, values), torch.where(from_dataset, nats, zero)[None])
         )
-
-    def begin_step(self, progress: float) -> None:
-        """Passes the fraction of training on."""
-        self.objective.begin_step(progress)
-
-    def end_step(self, mean_nats: float) -> None:
-        """Passes the global mean on."""
-        self.objective.end_step(mean_nats)
 
 
 def _own_rows(chunk: Chunk) -> Tensor:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from kdmodules.losses.reduction import reduce_step
 from kdmodules.losses.step import Chunk, KDStep, LossSums
 
+ValuesAndGrad = tuple[Tensor, Tensor]
+"""Values of each token, [N] (or [terms, N] of a chunk), and their gradient by logits, [N, V]."""
+
 
 class KDLoss(nn.Module):
     """A KD objective: nats per scored token from two rows of log-probabilities.
@@ -46,9 +49,7 @@ class KDLoss(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no per-token divergence")
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """Nats per token and their gradient, here by autograd on the rows given.
 
         A closed form may leave values and gradients undefined in rows that hold -inf: the reduction
@@ -72,7 +73,7 @@ class KDLoss(nn.Module):
         """[len(terms), n] values, without a gradient."""
         return self.per_token(chunk.student_logp, chunk.teacher_logp).unsqueeze(0)
 
-    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def chunk_values_with_grad(self, chunk: Chunk) -> ValuesAndGrad:
         """[len(terms), n] values and [n, V] gradient of their sum by student logits."""
         value, grad = self.per_token_with_grad(chunk.student_logp, chunk.teacher_logp)
         return value.unsqueeze(0), grad
@@ -105,6 +106,28 @@ class KDLoss(nn.Module):
             raise ValueError(f"{type(self).__name__} has trainable parameters")
         self.begin_step(step.progress)
         return reduce_step(self, step)
+
+
+class Wrapped(KDLoss):
+    """An objective that shows another one changed rows, and tells it of the steps.
+
+    Args:
+        objective: The other objective.
+    """
+
+    def __init__(self, objective: KDLoss) -> None:
+        super().__init__()
+        self.objective = objective
+        self.needs_teacher_support = objective.needs_teacher_support
+        self.terms = objective.terms
+
+    def begin_step(self, progress: float) -> None:
+        """Passes the fraction of training on."""
+        self.objective.begin_step(progress)
+
+    def end_step(self, mean_nats: float) -> None:
+        """Passes the global mean on."""
+        self.objective.end_step(mean_nats)
 
 
 def project_to_logits(grad_logp: Tensor, student_logp: Tensor) -> Tensor:

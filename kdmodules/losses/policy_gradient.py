@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss
-from kdmodules.losses.reverse_kl import ReverseKL
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad
+from kdmodules.losses.kl import ReverseKL
 from kdmodules.losses.step import Chunk, KDStep, LossSums
 
 
@@ -72,7 +72,7 @@ class PolicyGradient(KDLoss):
         divergence = self.single_step.per_token(chunk.student_logp, chunk.teacher_logp)
         return torch.stack((surrogate, divergence * self._single_step_weight(chunk)))
 
-    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def chunk_values_with_grad(self, chunk: Chunk) -> ValuesAndGrad:
         """[2, n] both terms and [n, V] gradient of their sum by student logits."""
         targets = chunk.targets.unsqueeze(1)
         drawn = chunk.student_logp.gather(1, targets).squeeze(1)

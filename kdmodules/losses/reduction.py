@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kdmodules.losses.head_product import HeadProduct
-from kdmodules.losses.mixture import LOGP_FLOOR
-from kdmodules.losses.step import Chunk, KDStep, LossSums, NonFiniteLossError
+from kdmodules.losses.step import LOGP_FLOOR, Chunk, KDStep, LossSums, NonFiniteLossError
 from kdmodules.losses.top_k_rows import TopKRows
 
 if TYPE_CHECKING:

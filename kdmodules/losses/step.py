@@ -11,6 +11,9 @@ from common.errors import UserError
 from common.options import require_at_least, require_positive, require_share
 from kdmodules.losses.top_k_rows import TopKRows
 
+# Stands for -inf where a product with probability 0 must be 0; its exponential is exactly 0.
+LOGP_FLOOR = -1e30
+
 HeadRows = tuple[Tensor, Tensor]
 """A teacher at a batch's scored tokens: hidden [N, Dt], head weight [V', Dt]."""
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss
-from kdmodules.losses.forward_kl import ForwardKL
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad
+from kdmodules.losses.kl import ForwardKL
 
 
 class TAID(KDLoss):
@@ -71,9 +71,7 @@ class TAID(KDLoss):
         target = self.target_logp(student_logp.detach(), teacher_logp)
         return self.forward_kl.per_token(student_logp, target)
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """The same and its gradient by student logits, q - p_t; as `KDLoss.per_token_with_grad`."""
         target = self.target_logp(student_logp, teacher_logp)
         return self.forward_kl.per_token_with_grad(student_logp, target)

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from kdmodules.losses.divergence import KDLoss
-from kdmodules.losses.mixture import LOGP_FLOOR
-from kdmodules.losses.step import Chunk
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, Wrapped
+from kdmodules.losses.step import LOGP_FLOOR, Chunk
 
 
-class TeacherTopK(KDLoss):
+class TeacherTopK(Wrapped):
     """An objective against the teacher's k most likely tokens, renormalised to sum to 1.
 
     What the student could have learnt from the rest of the distribution never reaches it. With k =
@@ -27,7 +26,6 @@ class TeacherTopK(KDLoss):
     """
 
     def __init__(self, objective: KDLoss, k: int) -> None:
-        super().__init__()
         if k < 1:
             raise UserError(f"k is {k}: TeacherTopK keeps at least 1 token")
         if objective.needs_teacher_support:
@@ -35,8 +33,8 @@ class TeacherTopK(KDLoss):
                 f"TeacherTopK makes {type(objective).__name__} infinite, because the teacher gives "
                 "nothing outside its top k: take a forward_kl, skew or jsd objective"
             )
-        self.objective, self.k = objective, k
-        self.terms = objective.terms
+        super().__init__(objective)
+        self.k = k
 
     def truncate(self, teacher_logp: Tensor) -> Tensor:
         """Log-probabilities of the truncated teacher.
@@ -56,9 +54,7 @@ class TeacherTopK(KDLoss):
         """The objective against the truncated teacher; shapes as `KDLoss.per_token`."""
         return self.objective.per_token(student_logp, self.truncate(teacher_logp))
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """The same with its gradient; as `KDLoss.per_token_with_grad`."""
         return self.objective.per_token_with_grad(student_logp, self.truncate(teacher_logp))
 
@@ -67,15 +63,7 @@ class TeacherTopK(KDLoss):
         truncated = self.truncate(chunk.teacher_logp)
         return self.objective.chunk_values(replace(chunk, teacher_logp=truncated))
 
-    def chunk_values_with_grad(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def chunk_values_with_grad(self, chunk: Chunk) -> ValuesAndGrad:
         """Values and gradient of the wrapped objective."""
         truncated = self.truncate(chunk.teacher_logp)
         return self.objective.chunk_values_with_grad(replace(chunk, teacher_logp=truncated))
-
-    def begin_step(self, progress: float) -> None:
-        """Passes the fraction of training on."""
-        self.objective.begin_step(progress)
-
-    def end_step(self, mean_nats: float) -> None:
-        """Passes the global mean on."""
-        self.objective.end_step(mean_nats)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kdmodules.losses.divergence import KDLoss, project_to_logits
+from kdmodules.losses.divergence import KDLoss, ValuesAndGrad, project_to_logits
 
 
 class TotalVariation(KDLoss):
@@ -16,9 +16,7 @@ class TotalVariation(KDLoss):
         """Distance per token; shapes as `KDLoss.per_token`."""
         return 0.5 * (student_logp.exp() - teacher_logp.exp()).abs().sum(-1)
 
-    def per_token_with_grad(
-        self, student_logp: Tensor, teacher_logp: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def per_token_with_grad(self, student_logp: Tensor, teacher_logp: Tensor) -> ValuesAndGrad:
         """Distance and its gradient by student logits, `c - q sum(c)`, `c = q sign(q - p) / 2`.
 
         Shapes as `KDLoss.per_token_with_grad`.

@@ -36,9 +36,6 @@ class Family:
             without targets of its own goes to. GPT-2's one projection holds the key too.
         sizes: Names in its configuration that a network's size follows from; `kd-study plan` takes
             no default for one that a published network's fragment leaves out.
-        kept_widths: What autograd keeps of a token in one block, as elements, counted in the code
-            without dropout and with fused attention: so many times the width of the residual
-            stream, and so many times that of the feed-forward part.
     """
 
     name: str
@@ -48,7 +45,6 @@ class Family:
     final_norm: str
     adapter_targets: tuple[str, ...]
     sizes: tuple[str, ...]
-    kept_widths: tuple[int, int]
 
     @property
     def config_class(self) -> type[PreTrainedConfig]:
@@ -68,7 +64,6 @@ FAMILIES: dict[str, Family] = {
             final_norm="transformer.ln_f",
             adapter_targets=("c_attn",),
             sizes=("vocab_size", "n_positions", "n_layer", "n_embd"),
-            kept_widths=(8, 2),
         ),
         Family(
             name="opt",
@@ -81,7 +76,6 @@ FAMILIES: dict[str, Family] = {
                 *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
                 *("word_embed_proj_dim", "ffn_dim"),
             ),
-            kept_widths=(8, 1),
         ),
         Family(
             name="llama",
@@ -94,7 +88,6 @@ FAMILIES: dict[str, Family] = {
                 *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
                 *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
             ),
-            kept_widths=(10, 4),
         ),
     )
 }

@@ -1,22 +1,11 @@
 """Response sources: who wrote the responses that a student trains on."""
 
-from kdmodules.responses.buffered import BufferedResponses
-from kdmodules.responses.dataset import DatasetResponses
-from kdmodules.responses.mixed import MixedResponses
-from kdmodules.responses.replay import AdaptiveReplay
-from kdmodules.responses.rollouts import TeacherMixedRollouts
-from kdmodules.responses.source import ResponseContext, ResponseSource
-from kdmodules.responses.student import StudentResponses
-from kdmodules.responses.teacher import TeacherResponses
-
-__all__ = [
-    "AdaptiveReplay",
-    "BufferedResponses",
-    "DatasetResponses",
-    "MixedResponses",
-    "ResponseContext",
-    "ResponseSource",
-    "StudentResponses",
-    "TeacherMixedRollouts",
-    "TeacherResponses",
-]
+from kdmodules.responses.buffered import BufferedResponses as BufferedResponses
+from kdmodules.responses.dataset import DatasetResponses as DatasetResponses
+from kdmodules.responses.mixed import MixedResponses as MixedResponses
+from kdmodules.responses.replay import AdaptiveReplay as AdaptiveReplay
+from kdmodules.responses.rollouts import TeacherMixedRollouts as TeacherMixedRollouts
+from kdmodules.responses.source import ResponseContext as ResponseContext
+from kdmodules.responses.source import ResponseSource as ResponseSource
+from kdmodules.responses.student import StudentResponses as StudentResponses
+from kdmodules.responses.teacher import TeacherResponses as TeacherResponses

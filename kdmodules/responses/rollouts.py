@@ -54,7 +54,6 @@ class TeacherMixedRollouts(ResponseSource):
 
     extras = EXTRAS
     steps_in_evaluation_mode = True
-    writers = ("student", "teacher")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -102,16 +102,12 @@ class ResponseSource(ABC):
         prepares_with_teachers: Whether :meth:`prepare` asks the teachers.
         steps_in_evaluation_mode: Whether steps run without dropout, because they weigh what the
             student says of its text against what it said when the text was sampled.
-        writers: Who writes responses, "student", "teacher" or both; each then holds a cache of keys
-            and values, which `kd-study plan` counts by the parameters `sampling_batch_size` and
-            `sampling` or `mixture`.
     """
 
     extras: tuple[str, ...] = ()
     fixed_text: bool = False
     prepares_with_teachers: bool = False
     steps_in_evaluation_mode: bool = False
-    writers: tuple[Literal["student", "teacher"], ...] = ()
 
     @property
     def needs_initial_loss(self) -> bool:

@@ -25,8 +25,6 @@ class StudentResponses(ResponseSource):
         UserError: If ``sampling_batch_size`` is below 1.
     """
 
-    writers = ("student",)
-
     def __init__(
         self, sampling: SamplingSettings | None = None, sampling_batch_size: int = 64
     ) -> None:

@@ -51,7 +51,6 @@ class TeacherResponses(ResponseSource):
 
     fixed_text = True
     prepares_with_teachers = True
-    writers = ("teacher",)
 
     def __init__(
         self,

@@ -13,10 +13,15 @@ from transformers import PreTrainedModel
 
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
-from kdmodules.sampling.generation_batches import BucketRounds, Vocabulary, cut_at_end
+from kdmodules.sampling.generation_batches import Vocabulary, in_buckets
 from kdmodules.sampling.joint_decoding import decode_jointly, log_mixture
 from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice, sampling_scores
-from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings, generate_responses
+from kdmodules.sampling.sampler import (
+    GeneratedResponse,
+    SamplingSettings,
+    generate_responses,
+    generated,
+)
 
 
 def ensemble_responses(
@@ -49,40 +54,27 @@ def ensemble_responses(
             window, or a next-token distribution is not finite.
     """
     if len(models) == 1:
+        (model,) = models
         return generate_responses(
-            models[0],
-            encoded,
-            settings,
-            vocabulary,
-            scope,
-            batch_size=batch_size,
-            synced_gpus=synced_gpus,
+            model, encoded, settings, vocabulary, scope, batch_size, synced_gpus=synced_gpus
         )
     if settings.decoding == "beam":
         raise UserError(
             f"beam search decodes one teacher, model.teacher names {len(models)}: choose "
             "decoding sample or greedy for model.responses.sampling"
         )
+    device, new_tokens = models[0].device, settings.max_new_tokens
 
-    def run(records: Sequence[EncodedRecord]) -> list[GeneratedResponse]:
-        names = [record.record_id for record in records]
+    def run(prompts: list[Sequence[int]], names: list[str]) -> list[GeneratedResponse]:
+        choose = _EnsembleChooser(settings, scope.keys(names, device))
         tokens = decode_jointly(
-            models,
-            [record.prompt_ids for record in records],
-            names,
-            _EnsembleChooser(settings, scope.keys(names, models[0].device)),
-            vocabulary,
-            settings.max_new_tokens,
-            settings.bfloat16,
-            synced_gpus,
+            models, prompts, names, choose, vocabulary, new_tokens, settings.bfloat16, synced_gpus
         )
-        return [
-            GeneratedResponse(name, *cut_at_end(row, vocabulary.eos_id))
-            for name, row in zip(names, tokens.tolist(), strict=True)
-        ]
+        return generated(names, tokens, vocabulary)
 
-    rounds = BucketRounds(batch_size, None, settings.max_new_tokens, synced_gpus)
-    return rounds.run(encoded, run, vocabulary.pad_id, models[0].device)
+    return in_buckets(
+        run, encoded, new_tokens, vocabulary.pad_id, device, batch_size, synced=synced_gpus
+    )
 
 
 class _EnsembleChooser:

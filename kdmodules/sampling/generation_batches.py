@@ -48,44 +48,45 @@ def left_pad(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-@dataclass(frozen=True, slots=True)
-class BucketRounds:
-    """Runs a function over records in length buckets and puts the results back in order.
+def in_buckets(
+    call: Callable[[list[Sequence[int]], list[str]], list[Response]],
+    encoded: Sequence[EncodedRecord],
+    new_tokens: int,
+    pad_id: int,
+    device: torch.device,
+    batch_size: int,
+    max_batch_tokens: int | None = None,
+    synced: bool = False,
+) -> list[Response]:
+    """Calls a function with records in length buckets and puts the results back in order.
 
-    Attributes:
+    Args:
+        call: From prompts and record ids to a result for each.
+        encoded: The records; only their prompts are read.
+        new_tokens: Tokens that each prompt will grow by.
+        pad_id: The padding token.
+        device: Where the ranks count their rounds.
         batch_size: Most records in a bucket.
         max_batch_tokens: Most tokens in a bucket, or None.
-        new_tokens: Tokens that each prompt will grow by.
         synced: All ranks run equally many rounds; a rank that is short of records repeats a bucket,
             or takes one padding token as its prompt, and drops the result.
     """
 
-    batch_size: int
-    max_batch_tokens: int | None
-    new_tokens: int
-    synced: bool
+    def run(bucket: Sequence[EncodedRecord]) -> list[Response]:
+        return call([record.prompt_ids for record in bucket], [r.record_id for r in bucket])
 
-    def run(
-        self,
-        encoded: Sequence[EncodedRecord],
-        call: Callable[[Sequence[EncodedRecord]], list[Response]],
-        pad_id: int,
-        device: torch.device,
-    ) -> list[Response]:
-        """Return `call`'s result for every record, in the order of `encoded`."""
-        lengths = [len(record.prompt_ids) + self.new_tokens for record in encoded]
-        buckets = length_buckets(lengths, self.batch_size, self.max_batch_tokens) if encoded else []
-        # The ranks agree on the number of rounds first: inside a round they only step models.
-        rounds = largest_of_ranks(len(buckets), device) if self.synced else len(buckets)
-        results: dict[int, Response] = {}
-        for bucket in buckets:
-            responses = call([encoded[index] for index in bucket])
-            results.update(zip(bucket, responses, strict=True))
-        filler = EncodedRecord("", "", (pad_id,), (), False, False)
-        spare = [encoded[index] for index in buckets[-1]] if buckets else [filler]
-        for _ in range(rounds - len(buckets)):
-            call(spare)
-        return [results[index] for index in range(len(encoded))]
+    lengths = [len(record.prompt_ids) + new_tokens for record in encoded]
+    buckets = length_buckets(lengths, batch_size, max_batch_tokens) if encoded else []
+    # The ranks agree on the number of rounds first: inside a round they only step models.
+    rounds = largest_of_ranks(len(buckets), device) if synced else len(buckets)
+    results: dict[int, Response] = {}
+    for bucket in buckets:
+        results.update(zip(bucket, run([encoded[index] for index in bucket]), strict=True))
+    filler = EncodedRecord("", "", (pad_id,), ())
+    spare = [encoded[index] for index in buckets[-1]] if buckets else [filler]
+    for _ in range(rounds - len(buckets)):
+        run(spare)
+    return [results[index] for index in range(len(encoded))]
 
 
 def largest_of_ranks(number: int, device: torch.device) -> int:

@@ -38,11 +38,7 @@ class CachedModel:
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        mask: Tensor,
-        vocabulary_size: int,
-        cache: Cache,
+        self, model: PreTrainedModel, mask: Tensor, vocabulary_size: int, cache: Cache
     ) -> None:
         self.model = model
         self.mask = mask
@@ -116,8 +112,6 @@ def decode_jointly(
             ended met no distribution.
         ValueError: If prompts and record ids do not pair up, or a prompt is empty.
     """
-    if len(prompts) != len(record_ids):
-        raise ValueError(f"{len(prompts)} prompts but {len(record_ids)} record ids")
     for model in models:
         check_window(model, prompts, record_ids, max_new_tokens)
     ids, mask = left_pad(prompts, vocabulary.pad_id, models[0].device)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from common.options import require_at_least, require_positive, require_share
 from datamodules.encoding import EncodedRecord
-from kdmodules.sampling.generation_batches import BucketRounds, Vocabulary, cut_at_end
+from kdmodules.sampling.generation_batches import Vocabulary, cut_at_end, in_buckets
 from kdmodules.sampling.joint_decoding import decode_jointly, log_mixture
 from kdmodules.sampling.keyed_choice import RandomScope, keyed_choice
 
@@ -171,7 +171,6 @@ def mixture_responses(
     vocabulary: Vocabulary,
     scope: RandomScope,
     batch_size: int = 32,
-    max_batch_tokens: int | None = None,
     synced_gpus: bool = False,
 ) -> list[MixtureResponse]:
     """Roll out every record's prompt, in batches of prompts of similar length.
@@ -181,13 +180,14 @@ def mixture_responses(
     Returns:
         One rollout per record, in the order given.
     """
-
-    def run(records: Sequence[EncodedRecord]) -> list[MixtureResponse]:
-        prompts = [record.prompt_ids for record in records]
-        names = [record.record_id for record in records]
-        return sample_mixture(
+    return in_buckets(
+        lambda prompts, names: sample_mixture(
             student, teachers, prompts, names, settings, vocabulary, scope, synced_gpus
-        )
-
-    rounds = BucketRounds(batch_size, max_batch_tokens, settings.max_new_tokens, synced_gpus)
-    return rounds.run(encoded, run, vocabulary.pad_id, student.device)
+        ),
+        encoded,
+        settings.max_new_tokens,
+        vocabulary.pad_id,
+        student.device,
+        batch_size,
+        synced=synced_gpus,
+    )

@@ -23,10 +23,10 @@ from common.errors import UserError
 from common.options import require_at_least, require_positive
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.generation_batches import (
-    BucketRounds,
     Vocabulary,
     check_window,
     cut_at_end,
+    in_buckets,
     inference_state,
     left_pad,
     refuse_not_finite,
@@ -111,14 +111,11 @@ def generate(
             distribution is not finite.
         ValueError: If prompts and record ids do not pair up, or a prompt is empty.
     """
-    if len(prompts) != len(record_ids):
-        raise ValueError(f"{len(prompts)} prompts but {len(record_ids)} record ids")
     check_window(model, prompts, record_ids, settings.max_new_tokens)
     ids, mask = left_pad(prompts, vocabulary.pad_id, model.device)
     beams = settings.beams if settings.decoding == "beam" else 1
-    chooser = _Chooser(
-        settings, scope.keys(record_ids, model.device), ids.shape[1], vocabulary.size
-    )
+    keys = scope.keys(record_ids, model.device)
+    chooser = _Chooser(settings, keys, ids.shape[1], vocabulary.size)
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         do_sample=False,
@@ -137,7 +134,13 @@ def generate(
             synced_gpus=synced_gpus,
         )
     refuse_not_finite(chooser.not_finite.view(len(prompts), -1).any(dim=-1), record_ids)
-    tokens = sequences[:, ids.shape[1] :]
+    return generated(record_ids, sequences[:, ids.shape[1] :], vocabulary)
+
+
+def generated(
+    record_ids: Sequence[str], tokens: Tensor, vocabulary: Vocabulary
+) -> list[GeneratedResponse]:
+    """Return each row of tokens, [B, T], up to its first end-of-sequence token."""
     return [
         GeneratedResponse(record_id, *cut_at_end(row, vocabulary.eos_id))
         for record_id, row in zip(record_ids, tokens.tolist(), strict=True)
@@ -205,11 +208,15 @@ def generate_responses(
     Returns:
         One response per record, in the order given.
     """
-
-    def run(records: Sequence[EncodedRecord]) -> list[GeneratedResponse]:
-        prompts = [record.prompt_ids for record in records]
-        names = [record.record_id for record in records]
-        return generate(model, prompts, names, settings, vocabulary, scope, synced_gpus)
-
-    rounds = BucketRounds(batch_size, max_batch_tokens, settings.max_new_tokens, synced_gpus)
-    return rounds.run(encoded, run, vocabulary.pad_id, model.device)
+    return in_buckets(
+        lambda prompts, names: generate(
+            model, prompts, names, settings, vocabulary, scope, synced_gpus
+        ),
+        encoded,
+        settings.max_new_tokens,
+        vocabulary.pad_id,
+        model.device,
+        batch_size,
+        max_batch_tokens,
+        synced_gpus,
+    )

@@ -4,11 +4,14 @@
 While that is the same, they are read and nothing is computed again.
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,14 +54,24 @@ def write_study_tables(plan: Plan, out: Path) -> list[Cell]:
     """
     done = [cell for cell in plan.cells if CellFiles(cell).state() == "done"]
     sources = _sources(done)
-    if _stamp_of(out) != _stamp(sources, out):
-        merge_runs([cell.run_dir for cell in done], out)
-        own = read_table(out, "results")
-        derived = table_from_rows("results", _derived_rows(plan, done, own, out))
-        write_table(pa.concat_tables([own, derived]), out / "results.parquet")
-        stamped = derived.replace_schema_metadata({_STAMP: _stamp(sources, out)})
-        write_table(stamped, out / COMPARISONS)
+    with _only_writer(out):
+        if _stamp_of(out) != _stamp(sources, out):
+            merge_runs([cell.run_dir for cell in done], out)
+            own = read_table(out, "results")
+            derived = table_from_rows("results", _derived_rows(plan, done, own, out))
+            write_table(pa.concat_tables([own, derived]), out / "results.parquet")
+            stamped = derived.replace_schema_metadata({_STAMP: _stamp(sources, out)})
+            write_table(stamped, out / COMPARISONS)
     return done
+
+
+@contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Waits while another process writes the tables: shards of a study end at the same time."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".tables.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _derived_rows(plan: Plan, done: Sequence[Cell], results: pa.Table, out: Path) -> list[Row]:
@@ -111,19 +124,22 @@ def _stamp_of(out: Path) -> str | None:
     return (pq.read_schema(path).metadata or {}).get(_STAMP, b"").decode()
 
 
-def _trace(path: Path) -> tuple[int, int] | None:
-    """Returns a file's size and time of change, which tell one content from another."""
+def _trace(path: Path) -> tuple[int, int, int] | None:
+    """Returns a file's size and times, which tell one content from another.
+
+    A copy may be given the time of its contents (`cp -p`, `rsync -t`), but not that of its inode.
+    """
     if not path.is_file():
         return None
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @cache
 def _code_digest() -> str:
     """Returns a digest of the code that rows are computed by: another version may give others."""
-    digest = hashlib.sha256()
-    for folder in ("audits", "common", "studies/compare"):
+    digest = hashlib.sha256(" ".join(map(version, ("numpy", "pandas", "scipy"))).encode())
+    for folder in ("audits", "common", "datamodules", "studies/compare", "studies/plan"):
         for path in sorted((_PACKAGES / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

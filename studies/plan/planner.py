@@ -1,7 +1,7 @@
 """From a study file to its cells, in an order in which each comes after what it needs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from common.errors import UserError
 from studies.plan.cells import FRAGMENT_WORD, Cell, Plan, cell_folder, option_text
 from studies.plan.content_hash import ContentHasher
 from studies.plan.own_splits import require_own_splits
+from studies.plan.points import Point, alias_of, points_of
 from studies.plan.settings import FragmentReader
 from studies.plan.stages import (
     DEPTH_STRIDE_OPTION,
@@ -24,10 +25,8 @@ from studies.plan.stages import (
     TEACHER_OPTION,
     TECHNIQUE_OPTION,
     THREADS_OPTION,
-    Stage,
 )
-from studies.plan.study_file import Family, StudyFile
-from studies.plan.techniques import Technique
+from studies.plan.study_file import StudyFile
 
 __all__ = ["make_plan"]
 
@@ -63,7 +62,7 @@ def make_plan(
         for family, stage in product(study.families, study.stages.values()):
             # Shadow worlds are about the split: all of its repeats are judged by the same.
             if repeat == 1 or not stage.shadow:
-                for point in _points(study, stage, family, replicate, repeat):
+                for point in points_of(study, stage, family, replicate, repeat):
                     planner.cell(point)
     return Plan(
         study.name,
@@ -74,47 +73,6 @@ def make_plan(
         given,
         tuple(planner.cells.values()),
     )
-
-
-@dataclass(frozen=True)
-class _Point:
-    """Coordinates of a cell in the matrix; what a stage does not vary is None."""
-
-    stage: Stage
-    family: Family
-    replicate: int
-    repeat: int
-    size: Path | None = None
-    technique: Technique | None = None
-    student_seed: int | None = None
-    world: int | None = None
-
-    @property
-    def fragment(self) -> Path:
-        """The family's fragment of its own network."""
-        return self.size or self.family.teacher
-
-    @property
-    def draw(self) -> tuple[int, int, int, int]:
-        """Replicate, student seed, repeat, world: runs that differ in one are independent."""
-        world = 0 if self.world is None else self.world + 1
-        return self.replicate, self.student_seed or 0, self.repeat, world
-
-
-def _points(
-    study: StudyFile, stage: Stage, family: Family, replicate: int, repeat: int
-) -> list[_Point]:
-    """Returns a stage's points on one of a family's and replicate's repeats."""
-    student = stage.model == "student"
-    return [
-        _Point(stage, family, replicate, repeat, *varied)
-        for varied in product(
-            family.sizes if student else [None],
-            study.techniques if stage.per_technique else [None],
-            study.seeds if student else [None],
-            range(study.shadows) if stage.shadow else [None],
-        )
-    ]
 
 
 def _one_or_list(values: list[str]) -> str | list[str]:
@@ -145,9 +103,9 @@ class _Planner:
                 raise UserError(f"--{option}: no such stage; this study takes {known}")
             self.stage_overrides[stage][name] = value
 
-    def cell(self, point: _Point) -> Cell:
+    def cell(self, point: Point) -> Cell:
         """Returns the cell of a point, added behind what it needs."""
-        alias = self._alias(point)
+        alias = alias_of(self.study, point)
         if alias in self.cells:
             return self.cells[alias]
         upstream = {
@@ -190,7 +148,7 @@ class _Planner:
         )
         return self.cells[alias]
 
-    def _needs(self, point: _Point) -> dict[str, list[_Point]]:
+    def _needs(self, point: Point) -> dict[str, list[Point]]:
         stage, technique = point.stage, point.technique
         names = dict(stage.needs)
         if technique is not None and technique.start == "init":
@@ -207,7 +165,7 @@ class _Planner:
                 needs[f"{REFERENCES_OPTION}.shadow{world}"] = [judge]
         return needs
 
-    def _upstream(self, point: _Point, needed: str) -> _Point:
+    def _upstream(self, point: Point, needed: str) -> Point:
         stage = self.study.stages[needed]
         student = stage.model == "student"
         return replace(
@@ -220,21 +178,7 @@ class _Planner:
             world=point.world if stage.shadow else None,
         )
 
-    def _alias(self, point: _Point) -> str:
-        label = point.technique.label if point.technique else None
-        parts = [point.stage.name, label, point.fragment.stem.replace("-", "_")]
-        if point.size is not None and self._ambiguous(point.size):
-            parts.append(f"of_{point.family.teacher.stem}".replace("-", "_"))
-        parts.append(f"r{point.replicate}")
-        if point.student_seed is not None and self.study.seeds != (0,):
-            parts.append(f"s{point.student_seed}")
-        if point.repeat > 1:
-            parts.append(f"repeat{point.repeat}")
-        if point.world is not None:
-            parts.append(f"w{point.world}")
-        return "-".join(part for part in parts if part)
-
-    def _seed(self, point: _Point) -> int:
+    def _seed(self, point: Point) -> int:
         """Returns `seed_everything` of a cell; cells that are to be independent share none."""
         replicate, student, repeat, world = point.draw
         seed = replicate + _STUDENT * student + _REPEAT * (repeat - 1) + _WORLD * world
@@ -253,10 +197,7 @@ class _Planner:
             f"{_WORLD // _REPEAT} and at most {_SEEDS // _WORLD} shadows"
         )
 
-    def _ambiguous(self, fragment: Path) -> bool:
-        return sum(fragment in family.sizes for family in self.study.families) > 1
-
-    def _fragments(self, point: _Point) -> list[Path]:
+    def _fragments(self, point: Point) -> list[Path]:
         study, stage, technique = self.study, point.stage, point.technique
         return [
             Path(stage.base),
@@ -270,7 +211,7 @@ class _Planner:
             *study.trainer,
         ]
 
-    def _recipe(self, point: _Point) -> list[Path]:
+    def _recipe(self, point: Point) -> list[Path]:
         """Returns the recipe of a network, where there is one."""
         technique, stage = point.technique, point.stage
         folder = technique.fragment.stem if technique else stage.recipe or stage.name
@@ -280,9 +221,12 @@ class _Planner:
         paths = [self.study.configs / "recipes" / folder / f"{name}.yaml" for name in names]
         return [path for path in paths if path.is_file()][:1]
 
-    def _options(self, point: _Point) -> dict[str, object]:
+    def _options(self, point: Point) -> dict[str, object]:
         stage, technique = point.stage, point.technique
-        own: dict[str, object] = {RUN_NAME_OPTION: self._alias(point), ROLE_OPTION: stage.role}
+        own: dict[str, object] = {
+            RUN_NAME_OPTION: alias_of(self.study, point),
+            ROLE_OPTION: stage.role,
+        }
         if point.world is not None:
             own[SHADOW_OPTION] = point.world
         if technique is not None:

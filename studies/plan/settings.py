@@ -5,6 +5,7 @@ hundreds of cells: fragments are merged here as the command merges them, and wha
 the class's own default.
 """
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -46,6 +47,10 @@ class Settings:
             UserError: It is none.
         """
         value = self.get(name, default)
+        if isinstance(value, str):
+            # To YAML 1.1 `1e-3` is text; to `kd-privacy` it is a number.
+            with contextlib.suppress(ValueError):
+                return float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{name} is {value!r}: give a number")
         return value

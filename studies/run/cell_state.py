@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from audits.results import SCHEMAS
+from common.atomic_file import replacing
 from common.errors import UserError
 from studies.plan.cells import Cell
 
@@ -30,13 +31,8 @@ GRACE_SECONDS = 20.0
 
 def write_json(path: Path, value: object) -> None:
     """Writes a JSON file so that readers see the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True).encode())
 
 
 def record_holder(lock: int) -> None:

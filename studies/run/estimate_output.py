@@ -7,7 +7,6 @@ from rich.console import Console
 from studies.plan.cells import Cell, Plan
 from studies.run.cell_state import CellFiles
 from studies.run.estimates.cells import CellEstimate
-from studies.run.estimates.memory import MemoryEstimate
 from studies.run.estimates.networks import Figures
 from studies.run.estimates.schedule import remaining_seconds
 from studies.run.estimates.timing import Expected, TimeModel
@@ -45,8 +44,8 @@ def print_plan(
         run = estimates[cell.id].run
         line(f"{cell.id}  {states[cell.id]}")
         line(f"  {_cell_line(estimates[cell.id], expected[cell.id])}")
-        for text in _term_lines(run.memory) if terms and run is not None else ():
-            line(f"    {text}")
+        for name, size in run.terms.items() if terms and run is not None else ():
+            line(f"    {size_text(size):>9}  {name}")
         for option, needed in cell.needs.items():
             line(f"  needs {', '.join(needed)} as --{option}")
         line(f"  {cell.command}")
@@ -78,7 +77,7 @@ def _parameters_text(student: Figures, teachers: tuple[Figures, ...]) -> str:
     if student.trainable < student.parameters:
         text += f", {_count_text(student.trainable)} of them trained"
     if teachers:
-        sizes = " and ".join(_count_text(one.parameters) for one in teachers)
+        sizes = " and ".join(_count_text(teacher.parameters) for teacher in teachers)
         text += f", taught by {sizes}"
     return text
 
@@ -95,25 +94,18 @@ def _cell_line(estimate: CellEstimate, expected: Expected | None) -> str:
     where = "" if layout.devices == 1 else f" on each of {layout.devices} ({layout.strategy})"
     return (
         f"{_parameters_text(run.student, run.teachers)}; "
-        f"{size_text(run.memory.bytes)}{where} at {run.records} x {run.tokens} tokens in "
-        f"{layout.precision}; {time}"
+        f"{size_text(run.bytes)}{where} in {layout.precision}, activations aside; {time}"
     )
-
-
-def _term_lines(memory: MemoryEstimate) -> list[str]:
-    shown = ("held", memory.peak_phase)
-    terms = [term for term in memory.terms if term.phase in shown]
-    return [f"{size_text(term.bytes):>9}  {term.phase:<8}  {term.name}" for term in terms]
 
 
 def _memory_lines(plan: Plan, estimates: Mapping[str, CellEstimate]) -> list[str]:
     runs = {cell.alias: run for cell in plan.cells if (run := estimates[cell.id].run)}
     if not runs:
         return ["memory: unknown"]
-    largest = max(runs, key=lambda alias: runs[alias].memory.bytes)
+    largest = max(runs, key=lambda alias: runs[alias].bytes)
     lines = [
-        f"memory: at most about {size_text(runs[largest].memory.bytes)} on a device ({largest}), "
-        "beside the interpreter and its libraries"
+        f"memory: up to {size_text(runs[largest].bytes)} held throughout on a device ({largest}); "
+        "activations and the interpreter come on top"
     ]
     assumed = sorted({run.layout.assumed for run in runs.values() if run.layout.assumed})
     return lines + [f"assumed: {text}" for text in assumed]
@@ -128,7 +120,7 @@ def _time_line(
     left = {cell.id for cell in cells} - set(done)
     if not left:
         return "time: nothing is left to do"
-    known = {cell_id: found.seconds for cell_id in left if (found := expected[cell_id])}
+    known = {cell_id: time.seconds for cell_id in left if (time := expected[cell_id])}
     if len(known) < len(left):
         return f"time: no timing yet for {len(left) - len(known)} of {len(left)} cells left"
     wall = remaining_seconds(cells, known, workers, done)

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from callbacks.export import whole_model
+from callbacks.weights import whole_model
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.sharding import whole_weights

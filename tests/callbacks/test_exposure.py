@@ -8,8 +8,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from audits.memorization.exposure import Exposure, chance_exposure
+from audits.memorization.exposure_audit import MeasuredCanary, exposure_rows
 from audits.results import table_from_rows
-from callbacks.exposure import ExposureAudit, MeasuredCanary, exposure_rows
+from callbacks.exposure import ExposureAudit
 from common.errors import UserError
 from datamodules.batches import RecordEncoder
 from datamodules.canaries import CanaryPlan, draw_canaries
@@ -24,7 +25,7 @@ def encoder_of(tokenizer: PreTrainedTokenizerFast, max_tokens: int = 200) -> Rec
 
 def texts(audit: ExposureAudit, number: int, encoder: RecordEncoder) -> list[str]:
     """Decoded responses that the audit scores for a canary."""
-    found = audit._candidates(CANARIES[number], encoder)
+    found = audit.candidates.of(CANARIES[number], encoder)
     ids = [[*found.prefix, *tail] for tail in found.tails]
     decoded = encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [text.split(":", 1)[1].strip() for text in decoded]
@@ -57,10 +58,12 @@ def test_a_large_space_is_sampled_without_the_truth(tokenizer: PreTrainedTokeniz
 def test_the_exposure_of_a_whole_space_is_exact() -> None:
     audit = ExposureAudit()
     scores = np.random.default_rng(0).normal(size=24_000)
-    found = audit._exposure(CANARIES[0], scores)
+    found = audit.candidates.exposure(CANARIES[0], scores)
     rank = 1 + int((scores > scores[0]).sum())
     assert found == Exposure(math.log2(24_000) - math.log2(rank), "exact", rank / 24_000)
-    assert audit._exposure(CANARIES[1], scores[:1001]).method == "skew_normal_approximation"
+    assert (
+        audit.candidates.exposure(CANARIES[1], scores[:1001]).method == "skew_normal_approximation"
+    )
 
 
 def test_rows_by_repetitions_and_format() -> None:
@@ -100,4 +103,4 @@ def test_mistakes_are_named(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match="sample_candidates is 99"):
         ExposureAudit(sample_candidates=99)
     with pytest.raises(UserError, match=r"does not fit into data.max_tokens \(95\)"):
-        ExposureAudit()._candidates(CANARIES[0], encoder_of(tokenizer, 95))
+        ExposureAudit().candidates.of(CANARIES[0], encoder_of(tokenizer, 95))

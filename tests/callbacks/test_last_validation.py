@@ -6,8 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from callbacks.final_validation import FinalValidation
-from callbacks.last_validation import is_last_validation
+from callbacks.schedule import FinalValidation, is_last_validation
 
 
 class Constant(LightningModule):

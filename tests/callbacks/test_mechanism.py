@@ -10,10 +10,10 @@ import torch
 
 from audits.mechanism import Mechanism, mechanism_of, note, shown_technique
 from callbacks.audit import RunTables
-from callbacks.export import ModelExport
-from callbacks.final_validation import FinalValidation
-from callbacks.mechanism import MechanismRecord
+from callbacks.extra_rows import MechanismRecord
 from callbacks.run import RunIdentity
+from callbacks.schedule import FinalValidation
+from callbacks.weights import ModelExport
 from kdmodules.losses import KDLoss, PolicyGradient, SkewReverseKL
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import (

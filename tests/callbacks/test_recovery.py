@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.final_validation import FinalValidation
-from callbacks.recovery import RecoveryCheckpoint
+from callbacks.schedule import FinalValidation
+from callbacks.weights import RecoveryCheckpoint
 from kd_privacy.cli import main
 from tests.callbacks.test_last_validation import BATCHES, Constant
 from tests.integration.conftest import fragments

@@ -6,7 +6,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from common.errors import UserError
 from datamodules import InstructionDataModule
 from studies.plan.settings import Settings
-from studies.run.estimates.work import global_batch
+from studies.run.checks import global_batch
 from tests.configs.conftest import CONFIGS, build, compose, read_fragment
 
 STUDENTS = (

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -117,9 +116,7 @@ def p_values(
     populations = {"private": MEMBERS, "held_out": NONMEMBERS}
 
     def own(name: str) -> TokenStatistics:
-        encoded = encoder.encode_all(populations[name])
-        bar = partial(silent, "")
-        return score_records(lm, encoded, encoder.pad_id, Ranks(), 64, 16384, bar)
+        return score_records(access, encoder.encode_all(populations[name]), name)
 
     collector = Collector(
         access=access,
@@ -170,11 +167,10 @@ def losses_of(
     lm: CausalLM, encoder: RecordEncoder, sides: Sequence[Sequence[InstructionRecord]]
 ) -> list[np.ndarray]:
     """Mean log-probability of every record, by side."""
+    access = ModelAccess(lm, encoder, Ranks(), 64, 16384, 0, silent)
     found = []
     for side in sides:
-        encoded = encoder.encode_all(side)
-        bar = partial(silent, "")
-        table = score_records(lm, encoded, encoder.pad_id, Ranks(), 64, 16384, bar)
+        table = score_records(access, encoder.encode_all(side), "")
         found.append(Loss().score(AuditView(side, {Scored(): table})).numpy())
     return found
 

@@ -114,10 +114,10 @@ def test_no_audit_writes_the_logits_of_a_batch(teacher: str, data: InstructionDa
     lm = CausalLM(load_model(teacher).eval(), len(data.tokenizer))
     records = data.split("private")[:BATCH]
     encoded = data.encoder.encode_all(records)
-    one = (Ranks(), BATCH, 4096, lambda total: nullcontext(lambda: None))
-    access = ModelAccess(lm, data.encoder, *one[:3], 0, lambda *_: nullcontext(lambda: None))
+    bar = nullcontext(lambda: None)
+    access = ModelAccess(lm, data.encoder, Ranks(), BATCH, 4096, 0, lambda *_: bar)
     with VocabularySheets(len(data.tokenizer)) as spy:
-        score_records(lm, encoded, data.pad_id, *one)
+        score_records(access, encoded, "")
         teacher_divergences(access, [lm], encoded)
         greedy_pass.force_batch(lm, collate(encoded, data.pad_id), (SHORT,))
     assert spy.rows <= ALLOWED, spy.made_by

@@ -141,7 +141,7 @@ def measure_on_one_rank(rank: int, folder: str) -> None:
 def too_much(case: Case, name: str) -> Tensor:
     """Measures a signal whose noise makes every number of a pass infinite or none."""
     if name == "mope":
-        return replace(MOPE, scale=1e39, relative=False).measure(case.access, [], case.encoded)
+        return replace(MOPE, scale=1e39, relative=False).measure(case.access, case.encoded)
     return BlockMoPe(3, None, 1e39).measure(BlockAccess(case.access, no_reference), case.encoded)
 
 

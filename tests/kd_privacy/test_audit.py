@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +60,7 @@ def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
 
 
 MEMBERS, NONMEMBERS = rows(1), rows(2)
+OWN = InstructionRecord("mine", "Say it.", "", "It.", "open_qa", "here")
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +284,12 @@ def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
         ([{"instruction": "Say it."}], r"members\[0\]: missing field 'response' or 'output'"),
         (DatasetDict({"train": Dataset.from_list(MEMBERS)}), "members holds the splits train"),
         ({"instruction": []}, "members is a dict"),
+        (pd.DataFrame(MEMBERS), "members is a DataFrame: give a path"),
+        (
+            [replace(OWN, response=text) for text in ("It.", "That.")],
+            "id 'mine' already names another record",
+        ),
+        ([replace(OWN, task="cooking")], "here: unknown category 'cooking'"),
         ([], "members: holds no record"),
     ],
 )
@@ -347,5 +355,6 @@ def test_a_model_on_a_gpu_gives_the_same_scores(tokenizer: PreTrainedTokenizerFa
 
 
 def test_a_record_of_ones_own_making_is_taken_as_it_is() -> None:
-    record = InstructionRecord("mine", "Say it.", "", "It.", "open_qa", "here")
-    assert given_records([record], "members") == [record]
+    assert given_records([OWN], "members") == [OWN]
+    # As in a file, white space is no response: scored, it would give its side away.
+    assert given_records([replace(OWN, response=" ")], "members")[0].response == ""

@@ -11,8 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_privacy.__main__ import COMMANDS, help_page, main
-from kd_privacy.attack_cli import _parser
-from kd_privacy.cli import PrivacyParser
+from kd_privacy.attack_cli import attack_parser
 from kd_privacy.study_cli import main as study_main
 from tests.configs.conftest import parser
 from tests.processes import ROOT
@@ -33,7 +32,7 @@ EXTERNAL = ["-c", "configs/audits/external.yaml", "--model.source=M", "--data.me
 def real_options(parser: LightningArgumentParser, command: str) -> Namespace:
     """What the parser makes of a command line that gives the classes alone."""
     if command == "attack":
-        return _parser(PrivacyParser).parse_args(["--statistics=S", "--out=O"])
+        return attack_parser().parse_args(["--statistics=S", "--out=O"])
     classes = STUDENT if command == "fit" else [*EXTERNAL, "--data.nonmembers=B"]
     return parser.parse_args([command, *classes])[command]
 

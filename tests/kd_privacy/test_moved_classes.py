@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kd_privacy.cli import main
-from kd_privacy.moved_classes import MOVED
+from kd_privacy.parsers import MOVED
 from tests.processes import ROOT
 
 AUDITS = {

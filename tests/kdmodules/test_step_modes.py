@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from callbacks.references import ReferenceModels
+from callbacks.run import ReferenceModels
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import PolicyGradient, Reduction
 from kdmodules.models.adapters import Adapter

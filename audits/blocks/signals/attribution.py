@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
-from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.profile import Params, Reading
+from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.tapped_model import TappedModel
 from audits.membership.signals.weights import differentiable, full_precision, named_weights
 from audits.scoring.batches import over_batches
-from common.errors import UserError
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
 
@@ -50,16 +50,9 @@ class Attribution(RerunSignal):
     name = "attribution"
 
     def __init__(self, conductance_steps: int = 0) -> None:
-        if conductance_steps < 0:
-            raise UserError(
-                f"{self.name}: conductance_steps is {conductance_steps}: give 0 or more"
-            )
+        require_at_least(0, f"{self.name}: ", conductance_steps=conductance_steps)
         self.conductance_steps = conductance_steps
-
-    @property
-    def params(self) -> Params:
-        """The steps of conductance."""
-        return {"conductance_steps": self.conductance_steps}
+        self.params = {"conductance_steps": self.conductance_steps}
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the attributions, [R, L, 2], or [R, L, 3] with conductance.
@@ -89,11 +82,8 @@ class Attribution(RerunSignal):
             columns.append(conductance(tapped, self.conductance_steps)[1:])
         return torch.stack(columns, dim=1)[None]
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of each way."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         steps: Params = {"conductance_steps": self.conductance_steps}
         return [

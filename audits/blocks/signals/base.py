@@ -63,17 +63,14 @@ class BlockSignal(ABC):
         threat_model: What the attacker is assumed to have.
         needs_development: Whether it is fitted on development text before it measures.
         needs_never: Whether it reads records that no model met.
+        params: Options that tell two uses of the signal apart, ready for JSON.
     """
 
     name: ClassVar[str]
     threat_model: ClassVar[str] = "holds the weights"
     needs_development: ClassVar[bool] = False
     needs_never: ClassVar[bool] = False
-
-    @property
-    def params(self) -> Params:
-        """Options that tell two uses of the signal apart, ready for JSON."""
-        return {}
+    params: Params = {}
 
     def fitted(self, access: BlockAccess) -> "BlockSignal":
         """Returns the signal as it measures these weights: itself, where it is fitted to none.
@@ -83,7 +80,14 @@ class BlockSignal(ABC):
         """
         return self
 
-    @abstractmethod
+    def readings(self, measured: Tensor) -> Sequence[Reading]:
+        """Returns the signal's numbers of the records of one side, each with its name.
+
+        Args:
+            measured: [R, L, K] what was measured on the side's records.
+        """
+        raise NotImplementedError(f"{self.name} opposes the sides by itself")
+
     def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
         """Tells members from non-members at every block.
 
@@ -94,6 +98,11 @@ class BlockSignal(ABC):
         Returns:
             One profile for each of the signal's numbers.
         """
+        sides = (self.readings(side.measured) for side in (members, nonmembers))
+        return [
+            profile_of(ours, theirs, members, nonmembers)
+            for ours, theirs in zip(*sides, strict=True)
+        ]
 
 
 class RecordedSignal(BlockSignal):
@@ -141,19 +150,3 @@ class BlockStep:
     n_blocks: int
     entered: Tensor
     left: Tensor
-
-
-def oppose_readings(
-    readings: Callable[[Tensor], Sequence[Reading]],
-    members: MeasuredSide,
-    nonmembers: MeasuredSide,
-) -> list[Profile]:
-    """Returns the profile of every reading of two sides.
-
-    Args:
-        readings: From what was measured on a side, [R, L, K], to its readings.
-        members: The members.
-        nonmembers: The non-members.
-    """
-    pairs = zip(readings(members.measured), readings(nonmembers.measured), strict=True)
-    return [profile_of(ours, theirs, members, nonmembers) for ours, theirs in pairs]

@@ -13,8 +13,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
-from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.profile import Reading
+from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weights import differentiable
 from audits.scoring.batches import over_batches
@@ -43,11 +43,7 @@ class BlockGradNorm(RerunSignal):
         if not 1 <= p < math.inf:
             raise UserError(f"{self.name}: p is {p}: give a finite number of at least 1")
         self.p = float(p)
-
-    @property
-    def params(self) -> Params:
-        """The order p."""
-        return {"p": self.p}
+        self.params = {"p": self.p}
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the norms, [R, L, 1].
@@ -77,10 +73,7 @@ class BlockGradNorm(RerunSignal):
             label = f"blocks: {self.name}"
             return over_batches(one_by_one, encoded, label, compute).unsqueeze(2)
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of minus the norm."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         return [Reading(self.name, self.params, every, -measured[:, :, 0].numpy())]

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.profile import MeasuredSide, Params, Profile, Reading
+from audits.blocks.profile import Reading
 from audits.blocks.recorder import transformer_blocks
-from audits.blocks.signals.base import BlockAccess, RerunSignal, oppose_readings
+from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.weights import weights_by_block
-from audits.membership.signals.weight_noise import noise_scale, noise_sizes, weight_noise
+from audits.membership.signals.weight_noise import WeightNoise, noise_sizes, weight_noise
 from audits.membership.signals.weight_shards import (
     gather_anew,
     given_back,
@@ -60,15 +60,8 @@ class BlockMoPe(RerunSignal):
         sigma: float | None = None,
         antithetic: bool = True,
     ) -> None:
-        self.draws = draws
-        self.scale, self.relative = noise_scale(self.name, draws, rho, sigma)
-        self.signs = (1, -1) if antithetic else (1,)
-
-    @property
-    def params(self) -> Params:
-        """Draws, signs and the one scale."""
-        unit = "rho" if self.relative else "sigma"
-        return {"draws": self.draws, "antithetic": len(self.signs) == 2, unit: self.scale}
+        self.noise = WeightNoise.of(self.name, draws, rho, sigma, antithetic)
+        self.params = self.noise.params
 
     def measure(self, access: BlockAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the rise of every draw in nats per token, [R, L, draws].
@@ -94,14 +87,11 @@ class BlockMoPe(RerunSignal):
 
         with torch.no_grad(), full_precision(lm), no_copy_left(lm):
             every = {name: weight for weights in by_block for name, weight in weights.items()}
-            sizes = noise_sizes(every, self.scale, self.relative)
+            sizes = noise_sizes(every, self.noise.scale, self.noise.relative)
             return over_batches(access.model, encoded, f"blocks: {self.name}", compute)
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of the mean rise; its intervals count the draws."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         means = measured.mean(dim=2).numpy()
         return [Reading(self.name, self.params, every, means, draws=measured.numpy())]
@@ -118,13 +108,13 @@ class BlockMoPe(RerunSignal):
         module = transformer_blocks(cached.lm.model)[block]
         found = []
         with given_back(weights) as originals:
-            for draw in range(self.draws):
+            for draw in range(self.noise.draws):
                 noise = {
                     name: weight_noise(weight, seed, draw, name).mul_(sizes[name])
                     for name, weight in weights.items()
                 }
                 likelihoods = []
-                for sign in self.signs:
+                for sign in self.noise.signs:
                     for name, weight in weights.items():
                         held_part(weight).copy_(originals[name] + sign * noise[name])
                     gather_anew(module)

@@ -23,6 +23,7 @@ from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.membership.signals.weights import full_precision, named_weights
 from audits.scoring.batches import over_batches
 from audits.statistics import holm, paired_difference
+from audits.statistics.estimates import Clusters
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
@@ -57,11 +58,7 @@ class BlockSwap(RerunSignal):
         self.donor = donor
         self.max_nll_rise = float(max_nll_rise)
         self._rises: NDArray[np.float64] | None = None
-
-    @property
-    def params(self) -> Params:
-        """The donor, the largest rise and the population that it is measured on."""
-        return {"donor": self.donor, "max_nll_rise": self.max_nll_rise, "gate": "never"}
+        self.params = {"donor": self.donor, "max_nll_rise": self.max_nll_rise, "gate": "never"}
 
     def fitted(self, access: BlockAccess) -> "BlockSwap":
         """Returns the signal that knows how well each block fits: rises of the NLL on ``never``.
@@ -170,15 +167,9 @@ def _changes(
         (side.measured[:, :, place].numpy(), side.measured[:, 0, 2 + place].numpy())
         for side in (members, nonmembers)
     )
+    clusters = Clusters(member_clusters=members.clusters, nonmember_clusters=nonmembers.clusters)
     found = [
-        paired_difference(
-            ours[0][:, block],
-            theirs[0][:, block],
-            ours[1],
-            theirs[1],
-            member_clusters=members.clusters,
-            nonmember_clusters=nonmembers.clusters,
-        )
+        paired_difference(ours[0][:, block], theirs[0][:, block], ours[1], theirs[1], **clusters)
         if fits[block]
         else None
         for block in range(len(fits))

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from audits.blocks.probe import ProbeOptions, joint_p_values, probe
-from audits.blocks.profile import Figure, MeasuredSide, Params, PermutedAreas, Profile
+from audits.blocks.profile import Figure, MeasuredSide, PermutedAreas, Profile
 from audits.blocks.readout import record_means
 from audits.blocks.signals.base import BlockStep, RecordedSignal
 from audits.statistics.clusters import critical_value
@@ -50,11 +50,7 @@ class HiddenProbe(RecordedSignal):
                 f"(found {permutations}) and positive strengths (found {list(chosen)})"
             )
         self.options = ProbeOptions(chosen, folds, max(2, folds - 2), permutations, seed)
-
-    @property
-    def params(self) -> Params:
-        """Folds and permutations."""
-        return {"folds": self.options.folds, "permutations": self.options.permutations}
+        self.params = {"folds": self.options.folds, "permutations": self.options.permutations}
 
     def read(self, step: BlockStep) -> Tensor:
         """Returns the mean hidden state over the rows that predict the response, [B, D]."""

@@ -8,9 +8,9 @@ say of an earlier one is not calibrated (Belrose et al. 2023, arXiv 2303.08112).
 import torch
 from torch import Tensor
 
-from audits.blocks.profile import MeasuredSide, Profile, Reading
+from audits.blocks.profile import Reading
 from audits.blocks.readout import mean_log_likelihood
-from audits.blocks.signals.base import BlockStep, RecordedSignal, oppose_readings
+from audits.blocks.signals.base import BlockStep, RecordedSignal
 from common.errors import UserError
 
 
@@ -62,11 +62,8 @@ class LogitLens(RecordedSignal):
             )
         return list(range(n_blocks)) if self.blocks is None else self.blocks
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profiles of the likelihood and of its gain."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         values = measured[:, :, 0].numpy()
         read = self.read_blocks(values.shape[1])
         gained = [block for block in read if block - 1 in read]

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from audits.blocks.profile import MeasuredSide, Profile, Reading
+from audits.blocks.profile import Reading
 from audits.blocks.readout import record_means
-from audits.blocks.signals.base import BlockStep, RecordedSignal, oppose_readings
+from audits.blocks.signals.base import BlockStep, RecordedSignal
 
 _MEASURES = ("norm", "cosine")
 
@@ -27,11 +27,8 @@ class ResidualNorm(RecordedSignal):
         cosine = torch.cosine_similarity(update, entered, dim=-1)
         return record_means(torch.stack([norm, cosine], dim=1), step.batch)
 
-    def oppose(self, members: MeasuredSide, nonmembers: MeasuredSide) -> list[Profile]:
+    def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profiles of norm and cosine."""
-        return oppose_readings(self._readings, members, nonmembers)
-
-    def _readings(self, measured: Tensor) -> list[Reading]:
         every = tuple(range(measured.shape[1]))
         return [
             Reading(

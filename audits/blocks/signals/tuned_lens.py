@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audits.blocks.development import development_streams
-from audits.blocks.profile import Figure, MeasuredSide, Params, Profile
+from audits.blocks.profile import Figure, MeasuredSide, Profile
 from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals.base import BlockAccess, BlockStep
 from audits.blocks.signals.logit_lens import LogitLens
@@ -63,11 +63,7 @@ class TunedLens(LogitLens):
         self.max_tokens = max_tokens
         self.epochs = epochs
         self._fits: Mapping[int, FittedTranslator] | None = None
-
-    @property
-    def params(self) -> Params:
-        """Tokens and passes."""
-        return {"max_tokens": self.max_tokens, "epochs": self.epochs}
+        self.params = {"max_tokens": self.max_tokens, "epochs": self.epochs}
 
     def fitted(self, access: BlockAccess) -> "TunedLens":
         """Returns this lens with translators of the audited model, the same on every rank.

@@ -7,19 +7,16 @@ from audits.membership.attacks.grad_norm import GradNorm
 from audits.membership.attacks.lira import LiRA
 from audits.membership.attacks.loss import Loss
 from audits.membership.attacks.lowercase import Lowercase
-from audits.membership.attacks.min_k import MinK
-from audits.membership.attacks.min_k_plus_plus import MinKPlusPlus
+from audits.membership.attacks.min_k import MinK, ReleasedMinK
+from audits.membership.attacks.min_k_plus_plus import MinKPlusPlus, ReleasedMinKPlusPlus
 from audits.membership.attacks.mope import MoPe
 from audits.membership.attacks.neighbour import Neighbour
 from audits.membership.attacks.pac import PAC
 from audits.membership.attacks.recall import Recall
 from audits.membership.attacks.reference import Reference
-from audits.membership.attacks.released_min_k import ReleasedMinK
-from audits.membership.attacks.released_min_k_plus_plus import ReleasedMinKPlusPlus
-from audits.membership.attacks.released_zlib import ReleasedZlib
 from audits.membership.attacks.rmia import RMIA
 from audits.membership.attacks.samia import SaMIA
-from audits.membership.attacks.zlib import Zlib
+from audits.membership.attacks.zlib import ReleasedZlib, Zlib
 
 __all__ = [
     "Attack",

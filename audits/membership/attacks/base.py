@@ -1,7 +1,7 @@
 """The plug point of membership attacks: one number per record, higher = more likely a member."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -23,8 +23,8 @@ class Attack(ABC):
         compares_records: whether a record's score depends on other records. The attack is then
             given them all, not a shard at a time, and must reduce the tokens of each to a few
             numbers as it reads them (``confidence.mean_log_likelihoods``).
-        compares_models: whether it scores records under reference models too, which are held one at
-            a time beside the audited one.
+        params: options that tell two uses of the attack apart, ready for JSON.
+        requires: what the view must hold; the audit measures the union over its attacks once.
     """
 
     name: ClassVar[str]
@@ -32,17 +32,8 @@ class Attack(ABC):
     description: ClassVar[str]
     threat_model: ClassVar[str]
     compares_records: ClassVar[bool] = False
-    compares_models: ClassVar[bool] = False
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Options that tell two uses of the attack apart, ready for JSON."""
-        return {}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """What the view must hold; the audit measures the union over its attacks once."""
-        return frozenset({Scored()})
+    params: Mapping[str, float | int | str] = {}
+    requires: frozenset[Measurement] = frozenset({Scored()})
 
     def tuned(self, views: Sequence[AuditView]) -> Self:
         """Returns the attack with what it learns about its references before it scores anything.

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
-from audits.membership.attacks.recall import check_shots
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
 from audits.membership.view import AuditView
-from common.errors import UserError
+from common.options import require_at_least
 
 
 class ConRecall(Attack):
@@ -38,22 +37,14 @@ class ConRecall(Attack):
     )
 
     def __init__(self, shots: int = 10, gamma: float = 0.5) -> None:
-        if not gamma >= 0:
-            raise UserError(f"attack con_recall: gamma is {gamma}: give 0 or more")
-        self.shots = check_shots(self.name, shots)
+        require_at_least(0, f"attack {self.name}: ", gamma=gamma)
+        require_at_least(1, f"attack {self.name}: ", shots=shots)
+        self.shots = shots
         self.gamma = gamma
         self._nonmembers = Scored(text=Shots("held_out", shots))
         self._members = Scored(text=Shots("private", shots))
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The most shots and the weight gamma."""
-        return {"gamma": self.gamma, "shots": self.shots}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The response alone, after non-members and after members."""
-        return frozenset({Scored(), self._nonmembers, self._members})
+        self.params = {"gamma": self.gamma, "shots": self.shots}
+        self.requires = frozenset({Scored(), self._nonmembers, self._members})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Shots and tokens of both prefixes."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.frequencies import TokenFrequencies
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import first_occurrences, segment_sum
 from common.errors import UserError
+from common.options import require_positive
 from datamodules.plain_documents import DocumentEnd
 
 
@@ -51,21 +52,12 @@ class DCPDD(Attack):
         hub_split: str = "train",
         text_field: str = "text",
     ) -> None:
-        if not 0 < a < float("inf"):
-            raise UserError(f"attack dc_pdd: a is {a}: give a finite number above 0")
+        require_positive(f"attack {self.name}: ", a=a)
         self.a = a
         sources = (corpus,) if isinstance(corpus, str) else tuple(corpus)
         self._corpus = TokenFrequencies(sources, max_blocks, documents, hub_split, text_field)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Clip and corpus."""
-        return {"a": self.a, "corpus": ",".join(self._corpus.sources)}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The records' own text and the corpus."""
-        return frozenset({Scored(), self._corpus})
+        self.params = {"a": self.a, "corpus": ",".join(self._corpus.sources)}
+        self.requires = frozenset({Scored(), self._corpus})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Share of the averaged tokens that are clipped."""

@@ -10,7 +10,6 @@ import math
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement
 from audits.membership.signals import GradientNorm
 from audits.membership.view import AuditView
 from common.errors import UserError
@@ -37,16 +36,8 @@ class GradNorm(Attack):
         if not 1 <= p < math.inf:
             raise UserError(f"attack {self.name}: p is {p}: give a finite number of at least 1")
         self.p = float(p)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The order p."""
-        return {"p": self.p}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """One forward and one backward pass per record."""
-        return frozenset({self._signal})
+        self.params = {"p": self.p}
+        self.requires = frozenset({self._signal})
 
     @property
     def _signal(self) -> GradientNorm:

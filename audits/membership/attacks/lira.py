@@ -20,7 +20,7 @@ from audits.membership.attacks.confidence import (
     met_matrix,
     require_references,
 )
-from audits.membership.measurements import AUDITED, Measurement, Scored
+from audits.membership.measurements import AUDITED, Scored
 from audits.membership.view import AuditView
 from common.errors import UserError
 
@@ -52,7 +52,6 @@ class LiRA(Attack):
     description = "Likelihood ratio between models that met the record and models that did not."
     compares_records = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
-    compares_models = True
 
     def __init__(
         self, references: list[str], mode: Literal["offline", "online"] = "offline"
@@ -62,16 +61,8 @@ class LiRA(Attack):
         self.references = require_references(self.name, references)
         self.mode = mode
         self._pooled: tuple[Tensor | None, ...] | None = None
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Mode and references."""
-        return {"mode": self.mode, "references": ",".join(self.references)}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The records' own text under all models."""
-        return frozenset(Scored(model=model) for model in (AUDITED, *self.references))
+        self.params = {"mode": self.mode, "references": ",".join(self.references)}
+        self.requires = frozenset(Scored(model=model) for model in (AUDITED, *self.references))
 
     def tuned(self, views: Sequence[AuditView]) -> Self:
         """Returns the attack with the variances of the records of all populations together."""

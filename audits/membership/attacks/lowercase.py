@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import Lowercased
 from audits.membership.view import AuditView
 
@@ -25,11 +25,7 @@ class Lowercase(Attack):
     title = "Lowercase"
     description = "How much of its likelihood is lost in lowercase letters."
     threat_model = "sees log-probabilities of chosen text"
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The own and the lowercased response."""
-        return frozenset({Scored(), _LOWERCASED})
+    requires = frozenset({Scored(), _LOWERCASED})
 
     def record_scores(self, view: AuditView) -> Tensor:
         """NLL(lower(y)) / max(NLL(y), 0.01), [B]."""

@@ -13,9 +13,7 @@ published: ``rho: null``, ``sigma: 0.005``, ``antithetic: false``, ``draws: 10``
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement
 from audits.membership.signals import WeightNoise
-from audits.membership.signals.weight_noise import noise_scale
 from audits.membership.view import AuditView
 
 
@@ -53,20 +51,9 @@ class MoPe(Attack):
         sigma: float | None = None,
         antithetic: bool = True,
     ) -> None:
-        scale, relative = noise_scale(f"attack {self.name}", draws, rho, sigma)
-        self._signal = WeightNoise(draws, scale, relative, antithetic)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Draws, signs and the one scale."""
-        noise = self._signal
-        unit = "rho" if noise.relative else "sigma"
-        return {"draws": noise.draws, "antithetic": noise.antithetic, unit: noise.scale}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """One pass over the weights as they are and one per disturbance."""
-        return frozenset({self._signal})
+        self._signal = WeightNoise.of(f"attack {self.name}", draws, rho, sigma, antithetic)
+        self.params = self._signal.params
+        self.requires = frozenset({self._signal})
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean rise over the draws, [B]."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import SpanInfill, TextVariant, WordDropout
 from audits.membership.texts.words import check_copies, word_count
 from audits.membership.view import AuditView
 from audits.scoring.segments import mean_in_order, segment_mean
 from audits.scoring.token_statistics import TokenStatistics
-from common.errors import UserError
+from common.options import require_at_least
 
 
 class Neighbour(Attack):
@@ -50,31 +50,21 @@ class Neighbour(Attack):
         span_words: int = 2,
     ) -> None:
         check_copies(self.name, copies, share)
-        if span_words < 1:
-            raise UserError(f"attack neighbour: span_words is {span_words}: give 1 or more")
+        require_at_least(1, f"attack {self.name}: ", span_words=span_words)
         self.copies = copies
         self.share = share
         self.masked_lm = masked_lm
         self.span_words = span_words
         self._neighbours = [Scored(text=self._text(copy)) for copy in range(copies)]
+        infill: dict[str, int | str]
+        infill = {} if masked_lm is None else {"masked_lm": masked_lm, "span_words": span_words}
+        self.params = {"copies": copies, "share": share, **infill}
+        self.requires = frozenset({Scored(), *self._neighbours})
 
     def _text(self, copy: int) -> TextVariant:
         if self.masked_lm is None:
             return WordDropout(copy, self.share)
         return SpanInfill(copy, self.masked_lm, self.share, self.span_words)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """How many copies, and how they come about."""
-        common: dict[str, float | int | str] = {"copies": self.copies, "share": self.share}
-        if self.masked_lm is None:
-            return common
-        return common | {"masked_lm": self.masked_lm, "span_words": self.span_words}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The text and its neighbours."""
-        return frozenset({Scored(), *self._neighbours})
 
     def defined(self, view: AuditView) -> Tensor:
         """True where the response has two words, [B]."""

@@ -7,8 +7,9 @@ attacking one reference with another.
 
 from collections.abc import Sequence
 
-from scipy import stats
 from torch import Tensor
+
+from audits.scoring.text_folds import aurocs_of
 
 UNTUNED = 1.0
 """The correction without anything to tune it on: the mean over the references alone."""
@@ -99,7 +100,4 @@ def _targets(own: Tensor, met: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Ten
 
 def _auroc(scores: Tensor, member: Tensor) -> float:
     """Probability that a member scores above a non-member, ties counting half."""
-    ranks = stats.rankdata(scores.numpy())
-    inside = member.numpy()
-    n, m = int(inside.sum()), int((~inside).sum())
-    return float((ranks[inside].sum() - n * (n + 1) / 2) / (n * m))
+    return float(aurocs_of(scores.numpy()[:, None], member.numpy()[:, None])[0])

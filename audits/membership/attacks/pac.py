@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import WordSwap
 from audits.membership.texts.words import check_copies, word_count
 from audits.membership.view import AuditView
@@ -47,16 +47,8 @@ class PAC(Attack):
         self.copies = copies
         self.share = share
         self._swapped = [Scored(text=WordSwap(copy, share)) for copy in range(copies)]
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Number of copies and share of words."""
-        return {"copies": self.copies, "share": self.share}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The text and its copies."""
-        return frozenset({Scored(), *self._swapped})
+        self.params = {"copies": self.copies, "share": self.share}
+        self.requires = frozenset({Scored(), *self._swapped})
 
     def defined(self, view: AuditView) -> Tensor:
         """True where there are two words to swap, [B]."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.ratio import floored_nll, nll
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
 from audits.membership.view import AuditView
-from common.errors import UserError
+from common.options import require_at_least
 
 
 class Recall(Attack):
@@ -34,18 +34,11 @@ class Recall(Attack):
     threat_model = "sees log-probabilities of chosen text and holds records of non-members"
 
     def __init__(self, shots: int = 10) -> None:
-        self.shots = check_shots(self.name, shots)
+        require_at_least(1, f"attack {self.name}: ", shots=shots)
+        self.shots = shots
         self._conditional = Scored(text=Shots("held_out", shots))
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The most shots."""
-        return {"shots": self.shots}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The response with and without the shots."""
-        return frozenset({Scored(), self._conditional})
+        self.params = {"shots": self.shots}
+        self.requires = frozenset({Scored(), self._conditional})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:
         """Shots and tokens of the prefix."""
@@ -54,14 +47,3 @@ class Recall(Attack):
     def record_scores(self, view: AuditView) -> Tensor:
         """NLL(y | P, x) / max(NLL(y | x), 0.01), [B]."""
         return nll(view.tokens(self._conditional)) / floored_nll(view.statistics)
-
-
-def check_shots(attack: str, shots: int) -> int:
-    """Returns the number of shots.
-
-    Raises:
-        UserError: if it is below 1.
-    """
-    if shots < 1:
-        raise UserError(f"attack {attack}: shots is {shots}: give 1 or more")
-    return shots

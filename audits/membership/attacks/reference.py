@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement, Scored
+from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import segment_mean, segment_sum
 from audits.scoring.token_statistics import TokenStatistics
@@ -29,20 +29,11 @@ class Reference(Attack):
     title = "Reference"
     description = "How much likelier it is than under a model that never met it."
     threat_model = "sees log-probabilities of given text and holds a model without the records"
-    compares_models = True
 
     def __init__(self, reference: str = "base") -> None:
         self.reference = reference
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The reference's name."""
-        return {"reference": self.reference}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """The records' own text under both models."""
-        return frozenset({Scored(), Scored(model=self.reference)})
+        self.params = {"reference": self.reference}
+        self.requires = frozenset({Scored(), Scored(model=self.reference)})
 
     def record_scores(self, view: AuditView) -> Tensor:
         """LL - LL_ref on the same tokens, otherwise the difference of sums over bytes, [B].

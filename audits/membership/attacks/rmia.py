@@ -24,7 +24,7 @@ from audits.membership.attacks.confidence import (
     require_references,
 )
 from audits.membership.attacks.offline import UNTUNED, log_ratios, tuned_correction
-from audits.membership.measurements import AUDITED, NEVER, Measurement, Scored
+from audits.membership.measurements import AUDITED, NEVER, Scored
 from audits.membership.view import AuditView
 from common.errors import UserError
 
@@ -60,7 +60,6 @@ class RMIA(Attack):
     description = "Share of population records against which its likelihood ratio is the larger."
     compares_records = True
     threat_model = "sees log-probabilities of given text and holds models without the records"
-    compares_models = True
 
     def __init__(self, references: list[str], gamma: float = 1.0, a: float | None = None) -> None:
         if gamma < 1 or not (a is None or 0 <= a <= 1):
@@ -69,21 +68,10 @@ class RMIA(Attack):
         self.gamma = gamma
         self.a = a
         self._correction = UNTUNED if a is None else a
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Options and references; a is "tuned" where it is not given.
-
-        The tuned value is a result, which differs between runs that are compared: it is a row.
-        """
-        a = "tuned" if self.a is None else self.a
-        return {"a": a, "gamma": self.gamma, "references": ",".join(self.references)}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """Records and population under all models."""
+        used = "tuned" if a is None else a
+        self.params = {"a": used, "gamma": gamma, "references": ",".join(references)}
         models = [AUDITED, *self.references]
-        return frozenset(
+        self.requires = frozenset(
             Scored(model=model, records=records) for model in models for records in (AUDITED, NEVER)
         )
 

@@ -9,11 +9,10 @@ are counted in tokens, and words are those of this project's ROUGE.
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
-from audits.membership.measurements import Measurement
 from audits.membership.signals import ContinuationOverlap
 from audits.membership.view import AuditView
 from audits.statistics import reliability
-from common.errors import UserError
+from common.options import require_at_least, require_positive
 
 
 class SaMIA(Attack):
@@ -37,26 +36,13 @@ class SaMIA(Attack):
     threat_model = "samples text after given text"
 
     def __init__(self, samples: int = 10, temperature: float = 1.0, top_k: int = 50) -> None:
-        if samples < 2:
-            raise UserError(f"attack {self.name}: samples is {samples}: give at least 2")
-        if not 0 < temperature < float("inf"):
-            raise UserError(
-                f"attack {self.name}: temperature is {temperature}: give a positive number"
-            )
-        if top_k < 0:
-            raise UserError(f"attack {self.name}: top_k is {top_k}: give 0 or more")
+        where = f"attack {self.name}: "
+        require_at_least(2, where, samples=samples)
+        require_positive(where, temperature=temperature)
+        require_at_least(0, where, top_k=top_k)
         self._signal = ContinuationOverlap(samples, float(temperature), top_k)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Samples, temperature and top-k."""
-        drawn = self._signal
-        return {"samples": drawn.samples, "temperature": drawn.temperature, "top_k": drawn.top_k}
-
-    @property
-    def requires(self) -> frozenset[Measurement]:
-        """Sampled continuations."""
-        return frozenset({self._signal})
+        self.params = {"samples": samples, "temperature": float(temperature), "top_k": top_k}
+        self.requires = frozenset({self._signal})
 
     def defined(self, view: AuditView) -> Tensor:
         """Where both halves of the response have text."""

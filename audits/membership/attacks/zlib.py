@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from audits.membership.attacks.base import Attack
+from audits.membership.measurements import Scored
+from audits.membership.signals.argmax_text import CompressedArgmaxText
 from audits.membership.view import AuditView
 from audits.scoring.segments import segment_mean
 
@@ -27,3 +29,23 @@ class Zlib(Attack):
         sizes = [len(zlib.compress(record.response.encode("utf-8"))) for record in view.records]
         mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
         return mean_logp / torch.tensor(sizes, dtype=torch.float64)
+
+
+class ReleasedZlib(Attack):
+    """Mean log-probability over the bytes of the compressed argmax text, nats per byte.
+
+    A departure from Carlini et al., as the published distillation experiment computes it, kept so
+    that published figures can be compared like with like: what is compressed is not the record but
+    the model's own best guess at it.
+    """
+
+    name = "as_released_zlib"
+    title = "Zlib, as released"
+    description = "Zlib as published code computes it, by the compressed argmax text."
+    threat_model = "sees the whole next-token distribution on given text"
+    requires = frozenset({Scored(), CompressedArgmaxText()})
+
+    def record_scores(self, view: AuditView) -> Tensor:
+        """Mean of l_t over the compressed size of the argmax text, [B]."""
+        mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
+        return mean_logp / view.signal(CompressedArgmaxText())[:, 0]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from audits.membership.signals.base import RecordSignal
-from audits.scoring.greedy_pass import force_batch, run_batches
+from audits.scoring.batches import run_batches
+from audits.scoring.greedy_pass import force_batch
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, collate
-from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import CausalLM, model_device
 
 
@@ -29,12 +29,7 @@ class CompressedArgmaxText(RecordSignal):
         """One."""
         return 1.0
 
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the number of bytes, [B, 1] float64; of a batch's tokens only these are kept.
 
         Raises:

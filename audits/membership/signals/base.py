@@ -9,7 +9,6 @@ from torch import Tensor
 from audits.membership.measurements import Measurement
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord
-from datamodules.records import InstructionRecord
 
 
 @dataclass(frozen=True)
@@ -17,18 +16,12 @@ class RecordSignal(Measurement):
     """Numbers per record that take more of the model than log-probabilities of given text."""
 
     @abstractmethod
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Measures the audited model on every record.
 
         Args:
             access: The model. Its weights and modes must be what they were, to the bit, afterwards.
-            records: B records with a response.
-            encoded: Their tokens, in the same order.
+            encoded: The tokens of B records with a response.
 
         Returns:
             [B, K] float64 on the CPU, the same on every rank; NaN where it is undefined for a

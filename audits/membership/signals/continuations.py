@@ -14,7 +14,6 @@ from audits.scoring.model_access import ModelAccess
 from audits.scoring.rouge import WordTokenizer
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from datamodules.batches import EncodedRecord
-from datamodules.records import InstructionRecord
 from kdmodules.models.families import context_window
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import SamplingSettings
@@ -50,12 +49,7 @@ class ContinuationOverlap(RecordSignal):
         """One per sample: with a cache every token enters the model once, as in a scoring pass."""
         return float(self.samples)
 
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns recall times bytes, [B, samples]; NaN where a half has no text.
 
         Raises:

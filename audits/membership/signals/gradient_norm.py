@@ -11,7 +11,6 @@ from audits.membership.signals.base import RecordSignal
 from audits.membership.signals.weights import differentiable, named_weights
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, collate
-from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import model_device
 from kdmodules.token_means import naming_records, supervised_sums
 
@@ -40,12 +39,7 @@ class GradientNorm(RecordSignal):
         """One forward and one backward pass."""
         return 3.0
 
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the mean norms, [B, 1].
 
         Raises:

@@ -22,31 +22,11 @@ from audits.scoring.scoring_pass import scored_batches
 from audits.scoring.segments import segment_mean
 from common.errors import UserError
 from common.keys import key
+from common.options import require_at_least
 from datamodules.batches import EncodedRecord
-from datamodules.records import InstructionRecord
 from kdmodules.sampling.keyed_choice import keyed_uniforms
 
 _CHUNK_NUMBERS = 1 << 18
-
-
-def noise_scale(
-    name: str, draws: int, rho: float | None, sigma: float | None
-) -> tuple[float, bool]:
-    """Returns the one scale that is given, and whether it is relative (rho).
-
-    Raises:
-        UserError: If there are fewer than three draws, from which no interval over draws can be
-            had, or not exactly one positive scale; the line begins with the name.
-    """
-    if draws < 3:
-        raise UserError(f"{name}: draws is {draws}: give at least 3")
-    scales = [scale for scale in (rho, sigma) if scale is not None]
-    if len(scales) != 1 or not 0 < scales[0] < math.inf:
-        raise UserError(
-            f"{name}: rho is {rho} and sigma is {sigma}: give one of them a positive number and "
-            "the other null"
-        )
-    return float(scales[0]), rho is not None
 
 
 @dataclass(frozen=True)
@@ -72,6 +52,36 @@ class WeightNoise(RecordSignal):
     relative: bool
     antithetic: bool
 
+    @classmethod
+    def of(
+        cls, name: str, draws: int, rho: float | None, sigma: float | None, antithetic: bool
+    ) -> "WeightNoise":
+        """Returns the noise of the one scale that is given.
+
+        Raises:
+            UserError: If there are fewer than three draws, from which no interval over draws can be
+                had, or not exactly one positive scale; the line begins with the name.
+        """
+        require_at_least(3, f"{name}: ", draws=draws)
+        scales = [scale for scale in (rho, sigma) if scale is not None]
+        if len(scales) != 1 or not 0 < scales[0] < math.inf:
+            raise UserError(
+                f"{name}: rho is {rho} and sigma is {sigma}: give one of them a positive number "
+                "and the other null"
+            )
+        return cls(draws, float(scales[0]), rho is not None, antithetic)
+
+    @property
+    def params(self) -> dict[str, float | int | str]:
+        """Options that tell two uses of the noise apart, ready for JSON."""
+        unit = "rho" if self.relative else "sigma"
+        return {"draws": self.draws, "antithetic": self.antithetic, unit: self.scale}
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """The signs with which a draw is used."""
+        return (1, -1) if self.antithetic else (1,)
+
     @property
     def label(self) -> str:
         """For instance "weight noise, 5 x both signs, rho 0.05"."""
@@ -82,18 +92,9 @@ class WeightNoise(RecordSignal):
     @property
     def passes(self) -> float:
         """One for the weights as they are and one per disturbance."""
-        return 1.0 + self.draws * len(self._signs)
+        return 1.0 + self.draws * len(self.signs)
 
-    @property
-    def _signs(self) -> tuple[int, ...]:
-        return (1, -1) if self.antithetic else (1,)
-
-    def measure(
-        self,
-        access: ModelAccess,
-        records: Sequence[InstructionRecord],
-        encoded: Sequence[EncodedRecord],
-    ) -> Tensor:
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the rise of every draw in nats per token, [B, draws].
 
         Beside the weights that a rank holds one copy of them is held, and the noise of one tensor
@@ -116,27 +117,19 @@ class WeightNoise(RecordSignal):
             undisturbed = self._mean_nll(access, encoded)
             for draw in range(self.draws):
                 disturbed = torch.zeros_like(undisturbed)
-                for sign in self._signs:
+                for sign in self.signs:
                     for name, weight in weights.items():
                         noise = weight_noise(weight, access.seed, draw, name)
                         noise.mul_(sign * sizes[name]).add_(originals[name])
                         held_part(weight).copy_(noise)
                     gather_anew(lm)
-                    disturbed += self._mean_nll(access, encoded) / len(self._signs)
+                    disturbed += self._mean_nll(access, encoded) / len(self.signs)
                 rises.append(disturbed - undisturbed)
         return torch.stack(rises, dim=1)
 
     def _mean_nll(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         means = torch.empty(len(encoded), dtype=torch.float64)
-        for places, table in scored_batches(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(self.label, total),
-        ):
+        for places, table in scored_batches(access, encoded, self.label):
             means[places] = segment_mean(table.logp, table.offsets)
         return -means
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from audits.scoring.encoded_file import Records
 from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.records import InstructionRecord
 
@@ -50,9 +51,7 @@ class TextVariant(ABC):
         """Name for the plan, such as "lowercase"."""
 
     @abstractmethod
-    def encode(
-        self, records: Sequence[InstructionRecord], material: TextMaterial
-    ) -> list[EncodedRecord]:
+    def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the token ids that are scored for each record, under the record's own id.
 
         Args:
@@ -74,15 +73,13 @@ class Original(TextVariant):
         """The variant's name."""
         return "original text"
 
-    def encode(
-        self, records: Sequence[InstructionRecord], material: TextMaterial
-    ) -> list[EncodedRecord]:
+    def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the records' own tokens."""
         return material.encoder.encode_all(records)
 
 
 def with_responses(
-    records: Sequence[InstructionRecord], responses: Sequence[str], encoder: RecordEncoder
+    records: Records, responses: Sequence[str], encoder: RecordEncoder
 ) -> list[EncodedRecord]:
     """Returns each record's prompt with another response."""
     return [
@@ -92,7 +89,21 @@ def with_responses(
 
 
 @dataclass(frozen=True)
-class RandomCopy(TextVariant):
+class RewrittenResponse(TextVariant):
+    """The record's own prompt, and its response written anew."""
+
+    def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
+        """Returns the tokens of each record's prompt and of its new response."""
+        texts = [self.text(record, material.seed) for record in records]
+        return with_responses(records, texts, material.encoder)
+
+    @abstractmethod
+    def text(self, record: InstructionRecord, seed: int) -> str:
+        """Returns the response written anew."""
+
+
+@dataclass(frozen=True)
+class RandomCopy(RewrittenResponse):
     """A copy of the response with some words changed at random, by seed, record id and copy.
 
     Attributes:
@@ -102,14 +113,3 @@ class RandomCopy(TextVariant):
 
     copy: int
     share: float
-
-    def encode(
-        self, records: Sequence[InstructionRecord], material: TextMaterial
-    ) -> list[EncodedRecord]:
-        """Returns the tokens of each record's prompt and its copy."""
-        texts = [self.text(record, material.seed) for record in records]
-        return with_responses(records, texts, material.encoder)
-
-    @abstractmethod
-    def text(self, record: InstructionRecord, seed: int) -> str:
-        """Returns the copy's response."""

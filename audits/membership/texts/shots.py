@@ -1,15 +1,15 @@
 """The record after other records of the pool, as solved examples before its prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
 from audits.membership.texts.base import TextMaterial, TextVariant
+from audits.scoring.encoded_file import Records
 from common.errors import UserError
 from common.keys import key
 from datamodules.batches import EncodedRecord
-from datamodules.records import InstructionRecord
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Shots(TextVariant):
         """For instance "after 10 held_out shots"."""
         return f"after {self.count} {self.side} shots"
 
-    def encode(
-        self, records: Sequence[InstructionRecord], material: TextMaterial
-    ) -> list[EncodedRecord]:
+    def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the records' tokens, their prompts lengthened by the prefix.
 
         Raises:

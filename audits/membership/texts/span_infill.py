@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from audits.membership.texts.base import TextMaterial, TextVariant, with_responses
 from audits.membership.texts.masked_lm import MaskedLM, load_masked_lm
 from audits.membership.texts.words import chosen_places, join_words, split_words
+from audits.scoring.encoded_file import Records
 from common.keys import key, numpy_generator
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
@@ -36,9 +37,7 @@ class SpanInfill(TextVariant):
         """For instance "spans of 2 words by bert-base-cased 0.15, copy 3"."""
         return f"spans of {self.span_words} words by {self.model} {self.share:g}, copy {self.copy}"
 
-    def encode(
-        self, records: Sequence[InstructionRecord], material: TextMaterial
-    ) -> list[EncodedRecord]:
+    def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the tokens of each record's prompt and its copy.
 
         Raises:

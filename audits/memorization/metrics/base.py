@@ -1,7 +1,7 @@
 """The plug point of memorization metrics: one number per record, and what is told of many."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
-from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.sampler import SamplingSettings
 
@@ -36,24 +35,15 @@ class MemorizationMetric(ABC):
 
     Attributes:
         name: the metric's id in every table.
+        params: options that tell two uses of the metric apart, ready for JSON.
+        scheme: the way of sampling under which it reads probabilities; None if it reads none.
+        length_edges: lowest number of judged tokens of each class of lengths, ascending.
     """
 
     name: ClassVar[str]
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Options that tell two uses of the metric apart, ready for JSON."""
-        return {}
-
-    @property
-    def scheme(self) -> SamplingSettings | None:
-        """The way of sampling under which it reads probabilities; None if it reads none."""
-        return None
-
-    @property
-    @abstractmethod
-    def length_edges(self) -> tuple[int, ...]:
-        """Lowest number of judged tokens of each class of lengths, ascending."""
+    params: Mapping[str, float | int | str] = {}
+    scheme: SamplingSettings | None = None
+    length_edges: tuple[int, ...]
 
     @abstractmethod
     def judged_tokens(self, record: EncodedRecord) -> int:
@@ -78,13 +68,3 @@ class MemorizationMetric(ABC):
         Args:
             values: [B] what :meth:`record_value` gave.
         """
-
-
-def require_at_least(name: str, option: str, value: int, least: int) -> None:
-    """Refuses a number that is too small.
-
-    Raises:
-        UserError: Naming metric and option.
-    """
-    if value < least:
-        raise UserError(f"metric {name}: {option} is {value}: give at least {least}")

@@ -18,11 +18,7 @@ class ExtractionStrength(MemorizationMetric):
     """
 
     name = "extraction_strength"
-
-    @property
-    def length_edges(self) -> tuple[int, ...]:
-        """Fixed, since every token of a response is judged."""
-        return _LENGTH_EDGES
+    length_edges = _LENGTH_EDGES
 
     def judged_tokens(self, record: EncodedRecord) -> int:
         """Returns the length, eos excluded."""

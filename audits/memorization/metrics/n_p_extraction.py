@@ -61,18 +61,10 @@ class NPExtraction(SuffixMetric):
             raise UserError(f"metric {self.name}: samples must be at least 1")
         self.probabilities = tuple(probabilities)
         self.samples = tuple(samples)
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The suffix and the way of sampling."""
         sampling = self.sampling
         scheme = {"temperature": sampling.temperature, "top_k": sampling.top_k}
-        return {**super().params, **scheme, "top_p": sampling.top_p}
-
-    @property
-    def scheme(self) -> SamplingSettings:
-        """Temperature, top-k and top-p."""
-        return self.sampling
+        self.params = {**self.params, **scheme, "top_p": sampling.top_p}
+        self.scheme = self.sampling
 
     def record_value(self, continuation: GreedyContinuation) -> float:
         """Returns log p_z in nats; -inf where the scheme never draws the suffix."""

@@ -58,11 +58,7 @@ class NearMatch(SuffixMetric):
             raise UserError(f"metric {self.name}: threshold is {threshold}: give a share below 1")
         self.measure = measure
         self.threshold = threshold
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """The measure, its threshold, and the suffix."""
-        return {**super().params, "measure": self.measure, "threshold": self.threshold}
+        self.params = {**self.params, "measure": self.measure, "threshold": self.threshold}
 
     def requests(self, record: EncodedRecord) -> tuple[Request, ...]:
         """Asks for as many tokens as the suffix has."""

@@ -1,7 +1,8 @@
 """The suffix that extraction is asked for, after the whole prompt and some of the response."""
 
 from audits.memorization.greedy_continuation import Request
-from audits.memorization.metrics.base import MemorizationMetric, require_at_least
+from audits.memorization.metrics.base import MemorizationMetric
+from common.options import require_at_least
 from datamodules.encoding import EncodedRecord
 
 
@@ -23,27 +24,20 @@ class SuffixMetric(MemorizationMetric):
     def __init__(
         self, prefix_tokens: int = 0, suffix_tokens: int = 50, fewest_tokens: int = 10
     ) -> None:
-        require_at_least(self.name, "prefix_tokens", prefix_tokens, 0)
-        require_at_least(self.name, "fewest_tokens", fewest_tokens, 1)
-        require_at_least(self.name, "suffix_tokens", suffix_tokens, fewest_tokens)
+        where = f"metric {self.name}: "
+        require_at_least(0, where, prefix_tokens=prefix_tokens)
+        require_at_least(1, where, fewest_tokens=fewest_tokens)
+        require_at_least(fewest_tokens, where, suffix_tokens=suffix_tokens)
         self.prefix_tokens = prefix_tokens
         self.suffix_tokens = suffix_tokens
         self.fewest_tokens = fewest_tokens
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Tokens given, and most and fewest tokens of the suffix."""
-        return {
+        self.params = {
             "prefix_tokens": self.prefix_tokens,
             "suffix_tokens": self.suffix_tokens,
             "fewest_tokens": self.fewest_tokens,
         }
-
-    @property
-    def length_edges(self) -> tuple[int, ...]:
-        """The fewest tokens, half of the most, and the most."""
         edges = {self.fewest_tokens, self.suffix_tokens // 2, self.suffix_tokens}
-        return tuple(sorted(edge for edge in edges if edge >= self.fewest_tokens))
+        self.length_edges = tuple(sorted(edge for edge in edges if edge >= self.fewest_tokens))
 
     def judged_tokens(self, record: EncodedRecord) -> int:
         """Returns the tokens of the suffix."""

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
-from audits.memorization.metrics.base import MemorizationMetric, Summary, require_at_least
+from audits.memorization.metrics.base import MemorizationMetric, Summary
+from common.options import require_at_least
 from datamodules.encoding import EncodedRecord
 
 
@@ -23,18 +24,11 @@ class TokenAccuracy(MemorizationMetric):
     name = "token_accuracy"
 
     def __init__(self, tokens: int = 32) -> None:
-        require_at_least(self.name, "tokens", tokens, 1)
+        require_at_least(1, f"metric {self.name}: ", tokens=tokens)
         self.tokens = tokens
-
-    @property
-    def params(self) -> dict[str, float | int | str]:
-        """Most tokens of a record."""
-        return {"tokens": self.tokens}
-
-    @property
-    def length_edges(self) -> tuple[int, ...]:
-        """One, a quarter, half and all of the tokens; the last class is whole records."""
-        return tuple(sorted({1, max(1, self.tokens // 4), max(1, self.tokens // 2), self.tokens}))
+        self.params = {"tokens": self.tokens}
+        edges = {1, max(1, tokens // 4), max(1, tokens // 2), tokens}
+        self.length_edges = tuple(sorted(edges))
 
     def judged_tokens(self, record: EncodedRecord) -> int:
         """Returns min(tokens, length), eos excluded."""

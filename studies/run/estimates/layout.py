@@ -72,11 +72,6 @@ class Layout:
         by_deepspeed = self.is_mixed and self.strategy == "deepspeed_2"
         return 12 if by_deepspeed else 2 * self.weight_bytes
 
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes of an element of the network's intermediate results."""
-        return 4 if self.precision == "32-true" else 2
-
 
 def layout_of(settings: Settings) -> Layout:
     """Reads a run's layout from its settings.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from common.errors import UserError
 from datamodules.instruction import TRAINED, InstructionDataModule
@@ -38,14 +38,7 @@ class Figures:
         block: Parameters of the largest block.
         root: Parameters outside the blocks: embeddings, final norm, head.
         depth: Blocks.
-        width: Width of the residual stream.
-        inner: Width of a block's feed-forward part.
-        heads: Attention heads.
-        kv_width: Width of a token's keys, and of its values, in one block.
-        vocabulary: Rows of the head.
-        head_trained: Whether the head's weight is trained.
-        kept: Elements that autograd keeps of a token in one block, under fused attention.
-        attention_dropout: Whether attention has dropout, which a CPU's fused attention lacks.
+        head: Weights of the head, tied or not.
     """
 
     parameters: int
@@ -53,14 +46,7 @@ class Figures:
     block: int
     root: int
     depth: int
-    width: int
-    inner: int
-    heads: int
-    kv_width: int
-    vocabulary: int
-    head_trained: bool
-    kept: int
-    attention_dropout: bool
+    head: int
 
 
 @dataclass(frozen=True)
@@ -119,36 +105,17 @@ def _figures(spec: NetworkSpec) -> Figures:
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"no {spec.family} network has such a configuration: {reason}") from error
-    config, head = model.config, model.get_output_embeddings().weight
     parameters = list(model.parameters())
-    each = [sum(one.numel() for one in block.parameters()) for block in blocks(model)]
-    total = sum(one.numel() for one in parameters)
-    width, heads = config.hidden_size, config.num_attention_heads
-    inner = _option(config, "intermediate_size", "ffn_dim", "n_inner") or 4 * width
-    by_width, by_inner = FAMILIES[spec.family].kept_widths
-    # Each of a block's two dropout layers keeps a mask as wide as the residual stream.
-    masks = 2 if _option(config, "resid_pdrop", "dropout") else 0
-    head_width = _option(config, "head_dim") or width // heads
+    each = [sum(weight.numel() for weight in block.parameters()) for block in blocks(model)]
+    total = sum(weight.numel() for weight in parameters)
     return Figures(
         parameters=total,
-        trainable=sum(one.numel() for one in parameters if one.requires_grad),
+        trainable=sum(weight.numel() for weight in parameters if weight.requires_grad),
         block=max(each),
         root=total - sum(each),
         depth=len(each),
-        width=width,
-        inner=int(inner),
-        heads=heads,
-        kv_width=int((_option(config, "num_key_value_heads") or heads) * head_width),
-        vocabulary=head.shape[0],
-        head_trained=head.requires_grad,
-        kept=int((by_width + masks) * width + by_inner * inner),
-        attention_dropout=bool(_option(config, "attn_pdrop", "attention_dropout")),
+        head=model.get_output_embeddings().weight.numel(),
     )
-
-
-def _option(config: PreTrainedConfig, *names: str) -> float:
-    """Returns what a configuration says under one of several families' names; 0 where nothing."""
-    return next((value for name in names if (value := getattr(config, name, None))), 0)
 
 
 def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:

@@ -77,14 +77,11 @@ def met(name: str, records: Sequence[InstructionRecord]) -> list[bool]:
 
 
 def collected(attacks: Sequence[Attack], ranks: Ranks, folder: Path) -> AuditView:
-    lm = model(0)
-    access = ModelAccess(lm, encoder(), ranks, 8, 2048, 0, lambda title, total: silent(total))
+    access = ModelAccess(model(0), encoder(), ranks, 8, 2048, 0, lambda title, total: silent(total))
     collector = Collector(
         access=access,
         load_reference=lambda name: ReferenceModel(model(1 + REFERENCES.index(name)), encoder()),
-        own_pass=lambda name: score_records(
-            lm, encoder().encode_all(AUDITED), encoder().pad_id, ranks, 8, 2048, silent
-        ),
+        own_pass=lambda name: score_records(access, encoder().encode_all(AUDITED), name),
         weights_hash=lambda lm: "",
         pool_records=lambda side, use: SHOTS[:10] if side == "held_out" else SHOTS[10:],
         never_records=lambda: list(NEVER),

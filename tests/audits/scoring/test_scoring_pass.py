@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from audits.scoring.token_statistics import TokenStatistics
 from common.ranks import Ranks
@@ -39,12 +41,18 @@ def records() -> list[EncodedRecord]:
     ]
 
 
+def access_to(model: PreTrainedModel, batch_size: int, max_tokens: int) -> ModelAccess:
+    encoder = SimpleNamespace(pad_id=PAD_ID)
+    return ModelAccess(
+        CausalLM(model, 300), encoder, Ranks(), batch_size, max_tokens, 0, lambda *_: silent(0)
+    )
+
+
 def score(
     model: PreTrainedModel, records: list[EncodedRecord], batch_size: int = 8, max_tokens: int = 400
 ) -> TokenStatistics:
-    lm = CausalLM(model, 300)
     with torch.no_grad():
-        return score_records(lm, records, PAD_ID, Ranks(), batch_size, max_tokens, silent).read()
+        return score_records(access_to(model, batch_size, max_tokens), records, "").read()
 
 
 def test_equals_the_plain_model_one_record_at_a_time(
@@ -83,7 +91,6 @@ def test_batch_size_and_order_change_no_score(
 def test_a_broken_output_names_its_record(
     family_model: PreTrainedModel, records: list[EncodedRecord]
 ) -> None:
-    lm = CausalLM(family_model, 300)
     embedding = family_model.get_input_embeddings()
     unique = next(
         token
@@ -98,4 +105,4 @@ def test_a_broken_output_names_its_record(
         else:
             expected = "record r4 cannot be scored"
         with pytest.raises(FloatingPointError, match=expected):
-            score_records(lm, records, PAD_ID, Ranks(), 8, 400, silent)
+            score_records(access_to(family_model, 8, 400), records, "")

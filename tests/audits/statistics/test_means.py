@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audits.statistics.means import ratio_interval, share_by_task, share_interval
+from audits.statistics.means import ratio_interval, share_interval
 
 
 def test_a_mean_has_the_usual_t_interval() -> None:
@@ -76,14 +76,6 @@ def test_one_cluster_has_no_interval() -> None:
     assert share_interval([0.5]).upper is None
 
 
-def test_tasks_are_estimated_apart() -> None:
-    values, tasks = [0.1, 0.3, 0.9, 0.7], ["qa", "qa", "sum", "sum"]
-    found = share_by_task(values, tasks, clusters=[0, 1, 2, 3])
-    assert list(found) == ["qa", "sum"]
-    assert found["sum"] == share_interval([0.9, 0.7])
-    assert found["qa"].n == 2
-
-
 @pytest.mark.parametrize(
     ("top", "bottom", "clusters"),
     [
@@ -103,5 +95,3 @@ def test_bad_input_is_refused(top: list[float], bottom: list[float], clusters: l
 def test_bad_shares_are_refused() -> None:
     with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
         share_interval([1.2])
-    with pytest.raises(ValueError, match="2 values but 1 tasks"):
-        share_by_task([0.1, 0.2], ["qa"])

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from callbacks.export import _adapter_base
+from callbacks.weights import _adapter_base
 from common.errors import UserError
 from kdmodules.models.adapters import Adapter, merge_adapter, save_adapter
 from kdmodules.models.network import Network, build_network, load_model

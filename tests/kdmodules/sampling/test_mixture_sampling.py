@@ -216,7 +216,7 @@ def test_models_are_left_as_they_were_and_bad_input_is_refused() -> None:
     assert not teacher.training
     with pytest.raises(UserError, match="record a: a prompt of 5 tokens"):
         sample_mixture(student, [teacher], [[1] * 5], ["a"], *arguments)
-    with pytest.raises(ValueError, match="1 prompts but 2"):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
         sample_mixture(student, [teacher], [[1]], ["a", "b"], *arguments)
     with torch.no_grad():
         teacher.transformer.wpe.weight[3] = torch.nan

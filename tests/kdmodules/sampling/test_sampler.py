@@ -325,7 +325,7 @@ def test_bad_input_is_refused() -> None:
     generate(model, [[1] * 4], names(1), settings, vocabulary, SCOPE)
     with pytest.raises(ValueError, match="at least one token"):
         generate(model, [[1], []], names(2), settings, vocabulary, SCOPE)
-    with pytest.raises(ValueError, match="1 prompts but 2"):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
         generate(model, [[1]], names(2), settings, vocabulary, SCOPE)
 
 

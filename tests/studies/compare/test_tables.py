@@ -1,6 +1,7 @@
 """Rows that compare runs are computed once, and again only where something changed."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def touch(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
 
 
+def put_another_in_place(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that was done again elsewhere and copied with its times."""
+    path = Path(plan.cells[0].run_dir) / "scores.parquet"
+    found = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 def remove_a_merged_table(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     (OUT / "memorization.parquet").unlink()
 
@@ -82,7 +91,14 @@ def break_off_while_writing(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     "change",
-    [touch, remove_a_merged_table, lose_a_cell, change_a_rule, break_off_while_writing],
+    [
+        touch,
+        put_another_in_place,
+        remove_a_merged_table,
+        lose_a_cell,
+        change_a_rule,
+        break_off_while_writing,
+    ],
 )
 def test_whatever_changed_is_computed_again(
     finished: Plan,
@@ -98,3 +114,24 @@ def test_whatever_changed_is_computed_again(
         write_study_tables(finished, OUT)
     assert len(computations) == 2
     assert all((OUT / name).is_file() for name in NAMES)
+
+
+def test_shards_that_end_together_write_one_after_the_other(
+    finished: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = threading.Thread(target=write_study_tables, args=(finished, OUT))
+    compute = tables._derived_rows
+    counted = []
+
+    def interrupted(*given: object) -> object:
+        counted.append(len(counted))
+        if len(counted) == 1:
+            other.start()
+            other.join(timeout=0.5)
+            assert other.is_alive()
+        return compute(*given)
+
+    monkeypatch.setattr(tables, "_derived_rows", interrupted)
+    write_study_tables(finished, OUT)
+    other.join()
+    assert counted == [0]

@@ -11,6 +11,7 @@ import yaml
 from common.errors import UserError
 from studies.plan.cells import Plan
 from studies.plan.planner import make_plan
+from studies.plan.settings import Settings
 from studies.plan.study_file import read_study
 
 PlanOf = Callable[..., Plan]
@@ -284,3 +285,11 @@ def test_shadow_worlds_add_references_of_every_audited_pair(project: Path, plan_
     assert cells["teacher-mini-r1"].seed not in seeds
     control = {cell.id for cell in before.cells if cell.stage == "control"}
     assert control <= {cell.id for cell in after.cells}
+
+
+def test_a_number_in_scientific_notation_is_one() -> None:
+    assert (
+        Settings({"model": {"lm_coef": yaml.safe_load("1e-1")}}).number("model.lm_coef", 0) == 0.1
+    )
+    with pytest.raises(UserError, match="model.lm_coef is 'some': give a number"):
+        Settings({"model": {"lm_coef": "some"}}).number("model.lm_coef", 0)

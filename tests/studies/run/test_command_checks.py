@@ -11,7 +11,7 @@ from kd_privacy.cli import fit_parser, parse_command
 from kd_privacy.study_cli import main
 from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
-from studies.run.command_checks import Parse, check_commands
+from studies.run.checks import Parse, check_commands
 from tests.processes import ROOT
 
 STUDY = """\

@@ -1,7 +1,6 @@
-"""Settings, work, expected times, the schedule, the forecast, and what progress shows of it."""
+"""Settings, expected times, the schedule, the forecast, and what progress shows of it."""
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,42 +14,19 @@ from studies.plan.planner import make_plan
 from studies.plan.settings import Settings, read_settings
 from studies.plan.study_file import read_study
 from studies.run.cell_state import CellFiles
-from studies.run.estimates import Forecast, TimeModel, estimate_cells, time_model
-from studies.run.estimates.networks import NetworkSpec
+from studies.run.estimates import Forecast, TimeModel, estimate_cells
 from studies.run.estimates.schedule import remaining_seconds
 from studies.run.estimates.timing import recorded
-from studies.run.estimates.work import Work, work_of
 from studies.run.progress import Progress
 from tests.processes import ROOT
 
 PlanOf = Callable[..., Plan]
-TINY = NetworkSpec("gpt2", json.dumps({"n_layer": 1, "n_embd": 8, "n_head": 1, "vocab_size": 9}))
 
 
 def cell(name: str, needs: tuple[str, ...] = (), stage: str = "student", **more: str) -> Cell:
     given = {"option": needs} if needs else {}
-    return replace(
-        Cell(
-            name,
-            name,
-            stage,
-            stage,
-            None,
-            "f",
-            "s",
-            1,
-            1,
-            None,
-            None,
-            1,
-            given,
-            f"cells/{name}",
-            "e",
-            (),
-            1,
-        ),
-        **more,
-    )
+    plain = Cell(name, name, stage, stage, None, "f", "s", 1, 1, given, f"cells/{name}", "e", (), 1)
+    return replace(plain, **more)
 
 
 def test_settings_are_merged_as_the_command_merges_them(tmp_path: Path) -> None:
@@ -81,57 +57,20 @@ def test_settings_are_merged_as_the_command_merges_them(tmp_path: Path) -> None:
         settings.number("model.network.family", 0)
 
 
-@pytest.mark.parametrize(
-    ("data", "trainer", "expected"),
-    [
-        ({"source": "builtin", "n_records": 100}, {"max_epochs": 2}, ("records", 30 * 2)),
-        ({"source": "x.jsonl"}, {"max_epochs": 2}, ("share", 0.3 * 2)),
-        ({"source": "x.jsonl", "splits": {"caps": {"pool": 50}}}, {}, ("records", 25 * 1000)),
-        ({"source": "x", "batch_size": 4}, {"max_steps": 10}, ("records", 40)),
-        ({"source": "x", "splits": {"protocol": "as_released"}}, {}, None),
-    ],
-)
-def test_work_is_parameters_by_passes_by_records(
-    data: dict[str, object], trainer: dict[str, object], expected: tuple[str, float] | None
-) -> None:
-    tree = {"model": {"class_path": "k.TeacherModule"}, "data": data, "trainer": trainer}
-    figures = TINY.figures()
-    found = work_of(Settings(tree), figures, (figures,))
-    if expected is None:
-        assert found is None
-    else:
-        assert found is not None
-        assert found.unit == expected[0]
-        assert found.amount == pytest.approx(4 * figures.parameters * expected[1])
-
-
-def test_the_nearest_kind_of_cell_counts() -> None:
-    amounts = {"a": 10.0, "b": 10.0, "big": 40.0, "other": 20.0, "far": 5.0}
-    work = {name: Work("records", amount) for name, amount in amounts.items()}
-    times = TimeModel(work | {"odd": Work("share", 1.0), "new": None}, {})
-    first = cell("a", technique="kd", size="s")
-    same = cell("b", technique="kd", size="s")
-    big = cell("big", technique="kd", size="l")
-    other = cell("other", technique="gkd")
+def test_cells_like_it_count() -> None:
+    times = TimeModel()
+    first, same = (cell(name, technique="kd", size="s") for name in "ab")
     assert times.expect(first) is None
-    times.add(cell("far", technique="gkd", size="l"), 50.0)
-    assert times.expect(first).seconds == pytest.approx(100)
+    times.add(cell("far", technique="gkd", size="s"), 50.0)
+    times.add(cell("big", technique="kd", size="l"), 50.0)
+    times.add(cell("start", technique="kd", size="s", stage="counterfactual"), 50.0)
+    assert times.expect(first) is None
     times.add(same, 7.0)
     times.add(cell("c", technique="kd", size="s"), 9.0)
     assert times.expect(first).seconds == 8
-    assert times.expect(big).seconds == pytest.approx(28)
-    assert times.expect(other).seconds == pytest.approx(200)
+    assert times.expect(first).basis == "mean of 2 cells like it"
+    assert times.expect(same).seconds == 7
     assert times.expect(same).basis == "measured"
-    assert times.expect(cell("odd", technique="new")) is None
-    assert times.expect(cell("new", technique="new")) is None
-
-
-def test_cells_with_other_audits_are_not_of_a_kind() -> None:
-    work = {name: Work("records", 1.0) for name in ("a", "b", "c")}
-    times = TimeModel(work, {"a": "none", "b": "all", "c": "all"})
-    times.add(cell("a", technique="kd", size="1"), 1.0)
-    times.add(cell("b", technique="kd", size="2"), 9.0)
-    assert times.expect(cell("c", technique="kd", size="3")).seconds == 9
 
 
 def test_recorded_times_are_of_uninterrupted_cells_of_the_name(
@@ -149,6 +88,7 @@ def test_recorded_times_are_of_uninterrupted_cells_of_the_name(
         CellFiles(replace(one, run_dir=f"cells/{name}")).write("done", facts)
     CellFiles(replace(one, run_dir="cells/x-00000005")).write("failed", {"seconds": 1.0})
     assert recorded(one) == {"x-00000001": 5.0, "x-00000002": 6.0}
+    assert TimeModel([one]).expect(replace(one, id="x-00000001")).seconds == 5
 
 
 def by_ticks(cells: list[Cell], seconds: dict[str, int], workers: int) -> int:
@@ -192,7 +132,7 @@ def test_done_running_and_unstartable_cells_in_the_schedule() -> None:
 
 def test_a_forecast_learns_and_counts_late_cells_as_about_to_end() -> None:
     cells = [cell("t", stage="t"), cell("a", ("t",)), cell("b", ("t",))]
-    forecast = Forecast(cells, TimeModel({}, {}), workers=1)
+    forecast = Forecast(cells, TimeModel(), workers=1)
     states = dict.fromkeys("tab", "pending")
     assert forecast.remaining(states, {}) is None
     forecast.ended(cells[0], 5.0)
@@ -207,7 +147,7 @@ def test_a_forecast_learns_and_counts_late_cells_as_about_to_end() -> None:
 def progress_of(plan: Plan, terminal: bool) -> tuple[Progress, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, width=200, force_terminal=terminal)
-    times = TimeModel({}, {})
+    times = TimeModel()
     for one in plan.cells:
         times.add(replace(one, id=f"{one.id}-before"), 600.0)
     return Progress(plan, console, Forecast(plan.cells, times, workers=1)), text
@@ -245,10 +185,3 @@ def test_every_network_of_the_shipped_studies_is_known(
     plan = make_plan(read_study(f"configs/studies/{name}.yaml"), tmp_path)
     estimates = estimate_cells(plan.cells)
     assert [one.unknown for one in estimates.values() if one.unknown] == []
-    model = time_model(plan, estimates)
-    model.add(plan.cells[0], 60.0)
-    assert all(
-        model.expect(one) is not None
-        for one in plan.cells
-        if one.technique is None and one.stage != "init"
-    )

@@ -11,7 +11,7 @@ from kd_privacy.study_cli import main
 from studies.plan.cells import Cell
 from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
-from studies.run.step_checks import check_steps
+from studies.run.checks import check_steps
 from tests.processes import ROOT
 
 GPT2 = "configs/studies/gpt2.yaml"

@@ -59,14 +59,16 @@ def test_equals_whole_passes_of_disturbed_copies(
         lm = copy.deepcopy(access.model.lm)
         for name, weight in lm.model.named_parameters():
             if name.startswith(f"{prefix}.{block}."):
-                size = weight.detach().square().mean().sqrt() if signal.relative else 1.0
-                weight.data += sign * signal.scale * size * weight_noise(weight, 0, draw, name)
+                size = weight.detach().square().mean().sqrt() if signal.noise.relative else 1.0
+                weight.data += (
+                    sign * signal.noise.scale * size * weight_noise(weight, 0, draw, name)
+                )
         return -plain_log_likelihoods(lm, batch)
 
     still = losses(0, 0, 0)
     for block in range(2):
         for draw in range(3):
-            rises = [losses(block, draw, sign) - still for sign in signal.signs]
+            rises = [losses(block, draw, sign) - still for sign in signal.noise.signs]
             expected = torch.stack(rises).mean(dim=0)
             assert expected.abs().max() > 1e-4
             torch.testing.assert_close(found[:, block, draw], expected, atol=1e-6, rtol=0)
@@ -95,7 +97,7 @@ def test_noise_on_all_blocks_and_the_rest_is_that_of_the_whole_models_mope(
             WeightNoise, "_mean_nll", lambda *a: (whole.append(snapshot()), mean_nll(*a))[1]
         )
         RELATIVE.measure(access, encoded)
-        WeightNoise(3, 0.3, relative=True, antithetic=True).measure(access.model, [], encoded)
+        WeightNoise(3, 0.3, relative=True, antithetic=True).measure(access.model, encoded)
     still, disturbed = whole[0], whole[1:]
     assert len(by_block) == 2 * len(disturbed) == 12
     prefix = families.family_of(any_model).blocks

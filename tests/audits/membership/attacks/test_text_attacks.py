@@ -25,7 +25,7 @@ from audits.membership.attacks import (
 from audits.membership.collection import Collector
 from audits.membership.measurements import Measurement, Scored
 from audits.membership.plan import AuditPlan
-from audits.membership.stored_view import load_view, save_view
+from audits.membership.stored_audit import load_view, save_view
 from audits.membership.texts import WordDropout, WordSwap
 from audits.membership.view import AuditView
 from audits.results import params_json
@@ -83,16 +83,7 @@ def collected(
     populations = {"private": members, "held_out": NONMEMBERS}
 
     def own_pass(name: str) -> StatisticsFile:
-        encoded = access.encoder.encode_all(populations[name])
-        return score_records(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            access.batch_size,
-            access.max_batch_tokens,
-            lambda total: access.progress(name, total),
-        )
+        return score_records(access, access.encoder.encode_all(populations[name]), name)
 
     def unknown(name: str) -> None:
         raise AssertionError(name)

@@ -27,7 +27,7 @@ def test_equals_a_loop_over_whole_logits(
 ) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
-    found = CompressedArgmaxText().measure(access, records, encoded)
+    found = CompressedArgmaxText().measure(access, encoded)
     expected = []
     for one in encoded:
         ids = torch.tensor([[*one.prompt_ids, *one.response_ids]])
@@ -37,10 +37,7 @@ def test_equals_a_loop_over_whole_logits(
         text = tokenizer.decode(best, skip_special_tokens=True)
         expected.append([float(len(zlib.compress(text.encode())))])
     assert found.tolist() == expected
-    assert (
-        CompressedArgmaxText().measure(access, records[::-1], encoded[::-1]).tolist()
-        == (expected[::-1])
-    )
+    assert CompressedArgmaxText().measure(access, encoded[::-1]).tolist() == (expected[::-1])
 
 
 def test_a_batch_of_records_is_in_memory_at_once(
@@ -61,10 +58,10 @@ def test_a_batch_of_records_is_in_memory_at_once(
         return found
 
     monkeypatch.setattr("audits.membership.signals.argmax_text.force_batch", counted)
-    found = CompressedArgmaxText().measure(access, records, encoded)
+    found = CompressedArgmaxText().measure(access, encoded)
     assert alive == [0] * (len(records) // 2)
     assert encoded.tally.most <= 3
-    whole = CompressedArgmaxText().measure(access_of(family_model, tokenizer), records, encoded)
+    whole = CompressedArgmaxText().measure(access_of(family_model, tokenizer), encoded)
     assert torch.equal(found, whole)
 
 

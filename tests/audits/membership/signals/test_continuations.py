@@ -24,7 +24,7 @@ SIGNAL = ContinuationOverlap(samples=3, temperature=1.0, top_k=50)
 
 
 def measured(access: ModelAccess, records: Records) -> torch.Tensor:
-    return SIGNAL.measure(access, records, access.encoder.encode_all(records))
+    return SIGNAL.measure(access, access.encoder.encode_all(records))
 
 
 def naive(access: ModelAccess, records: Records) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_few_records_are_in_memory_at_once(
     access = replace(planted.access, batch_size=6)
     records = planted.members
     encoded = CountedRecords(access.encoder.encode_all(records))
-    found = SIGNAL.measure(access, records, encoded)
+    found = SIGNAL.measure(access, encoded)
     torch.testing.assert_close(found, measured(planted.access, records), rtol=0, atol=0)
     # Records and starts of a shard are let go while those of the next one are made.
     assert encoded.tally.most <= 4 * 6 < len(records)

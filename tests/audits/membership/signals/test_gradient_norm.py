@@ -23,7 +23,7 @@ def test_equals_backward_in_float64(
 ) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
-    found = GradientNorm(p).measure(access, records, encoded)
+    found = GradientNorm(p).measure(access, encoded)
     exact = family_model.double()
     expected = []
     for one in encoded:
@@ -39,8 +39,8 @@ def test_equals_backward_in_float64(
 def test_order_changes_nothing(family_model: Model, tokenizer: Tokenizer, records: Records) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
-    found = GradientNorm().measure(access, records, encoded)
-    assert torch.equal(GradientNorm().measure(access, records[::-1], encoded[::-1]), found.flip(0))
+    found = GradientNorm().measure(access, encoded)
+    assert torch.equal(GradientNorm().measure(access, encoded[::-1]), found.flip(0))
 
 
 def test_frozen_tensors_count_and_the_model_is_left_alone(
@@ -48,13 +48,13 @@ def test_frozen_tensors_count_and_the_model_is_left_alone(
 ) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
-    whole = GradientNorm().measure(access, records, encoded)
+    whole = GradientNorm().measure(access, encoded)
     first, *others = family_model.parameters()
     first.requires_grad_(False)
     others[0].grad = torch.full_like(others[0], 7.0)
     weights = {name: value.clone() for name, value in family_model.state_dict().items()}
     with torch.inference_mode():
-        assert torch.equal(GradientNorm().measure(access, records, encoded), whole)
+        assert torch.equal(GradientNorm().measure(access, encoded), whole)
     assert not first.requires_grad
     assert all(parameter.requires_grad for parameter in others)
     assert bool((others[0].grad == 7).all())
@@ -70,7 +70,7 @@ def test_an_adapter_and_its_frozen_base_both_count(
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records[:2])
     trained = {name for name, one in family_model.named_parameters() if one.requires_grad}
-    found = GradientNorm().measure(access, records[:2], encoded)
+    found = GradientNorm().measure(access, encoded)
     assert {name for name, one in family_model.named_parameters() if one.requires_grad} == trained
     family_model.requires_grad_(True)
     for row, one in zip(found.flatten().tolist(), encoded, strict=True):
@@ -91,7 +91,7 @@ def test_modes_come_back_after_an_error(
     encoded = access.encoder.encode_all(records)
     unlucky = [replace(one, prompt_ids=(0,), response_ids=(0, 0)) for one in encoded[:1]]
     with pytest.raises(FloatingPointError, match="r0"):
-        GradientNorm().measure(access, records[:1], unlucky)
+        GradientNorm().measure(access, unlucky)
     assert not any(parameter.requires_grad for parameter in family_model.parameters())
 
 
@@ -101,7 +101,7 @@ def test_half_precision_weights_are_refused(
     access = access_of(family_model.bfloat16(), tokenizer)
     encoded = access.encoder.encode_all(records)
     with pytest.raises(UserError, match=r"needs float32 weights and .* is torch.bfloat16"):
-        GradientNorm().measure(access, records, encoded)
+        GradientNorm().measure(access, encoded)
 
 
 def test_autocast_does_not_reach_the_gradient(
@@ -109,6 +109,6 @@ def test_autocast_does_not_reach_the_gradient(
 ) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
-    found = GradientNorm().measure(access, records, encoded)
+    found = GradientNorm().measure(access, encoded)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(GradientNorm().measure(access, records, encoded), found)
+        assert torch.equal(GradientNorm().measure(access, encoded), found)

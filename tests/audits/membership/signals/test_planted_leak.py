@@ -11,25 +11,17 @@ from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from audits.statistics import Estimate, auroc, auroc_over_draws
 from datamodules.records import InstructionRecord
-from tests.audits.membership.signals.conftest import Planted, silent
+from tests.audits.membership.signals.conftest import Planted
 
 
 def measured(attack: Attack, access: ModelAccess, of: list[InstructionRecord]) -> AuditView:
     """Everything that an attack reads of these records."""
     encoded = access.encoder.encode_all(of)
     with torch.no_grad():
-        own = score_records(
-            access.lm,
-            encoded,
-            access.encoder.pad_id,
-            access.ranks,
-            8,
-            2048,
-            lambda n: silent("", n),
-        )
+        own = score_records(access, encoded, "")
         (signal,) = attack.requires
         assert isinstance(signal, RecordSignal)
-        return AuditView(of, {Scored(): own}, {signal: signal.measure(access, of, encoded)})
+        return AuditView(of, {Scored(): own}, {signal: signal.measure(access, encoded)})
 
 
 def estimate(attack: Attack, access: ModelAccess, planted: Planted) -> Estimate:

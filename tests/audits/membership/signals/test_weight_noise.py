@@ -25,7 +25,7 @@ PUBLISHED = WeightNoise(draws=2, scale=0.05, relative=False, antithetic=False)
 
 
 def measured(signal: WeightNoise, access: ModelAccess, records: Records) -> torch.Tensor:
-    return signal.measure(access, records, access.encoder.encode_all(records))
+    return signal.measure(access, access.encoder.encode_all(records))
 
 
 @pytest.mark.parametrize("signal", [RELATIVE, PUBLISHED, replace(PUBLISHED, antithetic=True)])

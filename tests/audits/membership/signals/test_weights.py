@@ -32,7 +32,7 @@ def test_sharded_weights_are_refused(
     access = access_of(family_model, tokenizer)
     shard_language_model(access.lm, mesh)
     with pytest.raises(UserError, match=f"{signal.label} needs whole weights and .* is sharded"):
-        signal.measure(access, [], [])
+        signal.measure(access, [])
 
 
 def test_shards_are_given_where_the_root_is_still_whole(

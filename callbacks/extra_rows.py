@@ -1,11 +1,42 @@
-"""Writes beside a run's results what of its technique's mechanism ran."""
+"""Rows that a run writes beside its audits: of a model that guesses, of a technique's mechanism."""
+
+import sys
+
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from audits.context import Measurements
-from audits.mechanism import AUDIT, NAME
+from audits.known_text import AUDIT as KNOWN_TEXT
+from audits.known_text import known_text_rows, known_text_warning
+from audits.mechanism import AUDIT as MECHANISM
+from audits.mechanism import NAME
 from audits.rows import ResultRow
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
+from callbacks.schedule import is_last_validation
 from kdmodules.student import StudentModule
+
+
+class KnownText(Callback):
+    """Warns, before any audit, of a model that guesses.
+
+    A loss about as high as that of a uniform guess, ln(vocabulary) nats per token, is what a wrong
+    tokenizer, template or file of weights gives, and no audit of such a model finds a leak. Looked
+    at are the weights of a validation and the last ones of a fit: before training a model may
+    guess.
+    """
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compares the development loss; writes the row that cards and reports warn by."""
+        if trainer.sanity_checking or not is_last_validation(trainer):
+            return
+        context = RunContext.of(trainer, pl_module)
+        loss = context.module.development_loss()
+        if not trainer.is_global_zero:
+            return
+        rows = known_text_rows(loss, context.module.language_model.vocabulary_size)
+        context.write_results(KNOWN_TEXT, rows)
+        for row in rows:
+            sys.stderr.write(f"warning: {known_text_warning(row)}\n")
 
 
 class MechanismRecord(AuditCallback):
@@ -18,7 +49,7 @@ class MechanismRecord(AuditCallback):
     they are configured, get no rows.
     """
 
-    audit = AUDIT
+    audit = MECHANISM
 
     def __init__(self) -> None:
         super().__init__(every_n_validations=0)

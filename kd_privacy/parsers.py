@@ -1,0 +1,123 @@
+"""Parsers of command lines: fragments by path or name, and every mistake told in one line."""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile
+from lightning.pytorch.cli import LightningArgumentParser
+
+from common.fragments import find_fragment
+
+__all__ = ["MOVED", "CheckingParser", "PrivacyParser", "shorten_error"]
+
+MOVED = {
+    "callbacks.blocks.callback": "callbacks.blocks",
+    "callbacks.blocks.signals": "audits.blocks.signals",
+    "callbacks.membership.attacks": "audits.membership.attacks",
+    "callbacks.membership.callback": "callbacks.membership",
+    "callbacks.memorization.callback": "callbacks.memorization",
+    "callbacks.memorization.exposure_callback": "callbacks.exposure",
+    "callbacks.memorization.metrics": "audits.memorization.metrics",
+    "callbacks.memorization.released_callback": "callbacks.released_memorization",
+    "callbacks.throughput.callback": "callbacks.throughput",
+    "callbacks.utility.callback": "callbacks.utility",
+    "callbacks.utility.transfer_callback": "callbacks.transfer",
+}
+"""Old modules of classes that a YAML file may name, and what each is called now."""
+
+
+class FragmentAction(ActionConfigFile):
+    """Reads a fragment by its path, or by the name of one that comes with kd-privacy."""
+
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Adds the fragment's options to those read before."""
+        super().__call__(parser, cfg, str(find_fragment(values) or values), option_string)
+
+
+class PrivacyParser(LightningArgumentParser):
+    """Reports a mistake on the command line or in a fragment in one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument("--help_all", action="help", help="Print every option.")
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds an argument; one that takes a configuration file takes a fragment's name too."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = FragmentAction
+        return super().add_argument(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exits with status 2 after one line that names the key and the nearest valid one."""
+        sys.stderr.write(f"error: {self.line(message)}\n")
+        sys.exit(2)
+
+    def line(self, message: str) -> str:
+        """Returns a report in one line, with the nearest name of this parser or its commands."""
+        commands = getattr(self._subcommands_action, "_name_parser_map", {}).values()
+        known = [action.dest for parser in (self, *commands) for action in parser._actions]
+        return shorten_error(message, known)
+
+
+def shorten_error(message: str, known: Sequence[str]) -> str:
+    """Turns jsonargparse's report into one line: what is wrong, where, and the nearest valid name.
+
+    Args:
+        message: The parser's message, several lines long where types are nested.
+        known: Option names of the parser.
+
+    Returns:
+        One line.
+    """
+    moved = moved_class(message)
+    if moved is not None:
+        return moved
+    lines = [line.strip(" -\t") for line in message.splitlines() if line.strip()]
+    causes = [
+        line
+        for line in lines
+        if not line.startswith(("Problem with given class_path", "Given value"))
+    ]
+    line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))[:600]
+    unknown = re.search(
+        r"(?:[Uu]nrecognized arguments?:|[Oo]ption|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
+    )
+    if unknown and "did you mean" not in line:
+        known = [*known, *(name.rpartition(".")[2] for name in known)]
+        nearest = difflib.get_close_matches(unknown.group(1), known, n=1, cutoff=0.6)
+        if nearest and nearest[0] != unknown.group(1):
+            return f"{line} (did you mean {nearest[0]}?)"
+    absent = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", line)
+    if absent and absent.group(1) in sys.modules:
+        nearest = difflib.get_close_matches(absent.group(2), dir(sys.modules[absent.group(1)]), n=1)
+        return f"{line} (did you mean {nearest[0]}?)" if nearest else line
+    return line
+
+
+def moved_class(message: str) -> str | None:
+    """Returns the line for a user whose file names a class by its old path, or None.
+
+    Args:
+        message: What the parser says of a class path that cannot be imported.
+
+    >>> moved_class("module 'callbacks.utility' has no attribute 'transfer_callback'")
+    'class_path callbacks.utility.transfer_callback.* has moved: write callbacks.transfer.*'
+    """
+    for package, missing in re.findall(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        old = f"{package}.{missing}"
+        if old in MOVED:
+            return f"class_path {old}.* has moved: write {MOVED[old]}.*"
+    return None
+
+
+class CheckingParser(PrivacyParser):
+    """Ends with the command's one line as its status, for whoever catches it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises SystemExit, which a parser that tries another type does not take for its own."""
+        sys.exit(self.line(message))
