@@ -102,5 +102,6 @@ def test_rows_by_repetitions_and_format() -> None:
 def test_mistakes_are_named(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match="sample_candidates is 99"):
         ExposureAudit(sample_candidates=99)
+    few = ExposureAudit(max_candidates=100, sample_candidates=100)
     with pytest.raises(UserError, match=r"does not fit into data.max_tokens \(95\)"):
-        ExposureAudit().candidates.of(CANARIES[0], encoder_of(tokenizer, 95))
+        few.candidates.of(CANARIES[0], encoder_of(tokenizer, 95))

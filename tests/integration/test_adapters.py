@@ -110,7 +110,15 @@ def assert_exported(run: Run) -> None:
     assert "Only a LoRA adapter was trained (r 16, alpha 64, dropout 0.1 on " in card
 
 
-@pytest.mark.parametrize("family", sorted(NETWORKS))
+# The network of each family with an adapter: tests/kdmodules/models/test_adapters.py.
+@pytest.mark.parametrize(
+    "family",
+    [
+        "gpt2",
+        pytest.param("llama", marks=pytest.mark.slow),
+        pytest.param("opt", marks=pytest.mark.slow),
+    ],
+)
 def test_a_teacher_and_its_student_train_adapters_alone(family: str, tmp_path: Path) -> None:
     teacher = Run(family, tmp_path / "teacher", seed=0)
     main(arguments(teacher, "teacher"))

@@ -21,6 +21,7 @@ trainer:
   callbacks+:
     - class_path: callbacks.MembershipAudit
       init_args:
+        every_n_validations: 0
         save_statistics: true
         populations: [private, public]
         attacks:
@@ -58,7 +59,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for world in (0, 1):
         run_dir = folder / f"shadow{world}"
         options = [f"--data.splits.shadow={world}", f"--seed_everything={world + 1}", *ROLES]
-        main([*fragments("teacher"), *options, f"--run_dir={run_dir}"])
+        main([*fragments("teacher"), *options, "--trainer.max_epochs=1", f"--run_dir={run_dir}"])
         sources[f"shadow{world}"] = str(run_dir / "export")
     sources["base"] = sources["shadow0"]
     references = [f"--references.models.{name}={path}" for name, path in sources.items()]

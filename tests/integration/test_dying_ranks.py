@@ -70,7 +70,11 @@ def assert_same_run(run_dir: Path, whole: Path) -> None:
 @pytest.mark.parametrize(
     ("death", "said"),
     [
-        (dying(0, "error=the disk is full"), "RuntimeError: the disk is full"),
+        pytest.param(
+            dying(0, "error=the disk is full"),
+            "RuntimeError: the disk is full",
+            marks=pytest.mark.slow,
+        ),
         # Whichever notices first, gloo or Lightning's launcher.
         (dying(1), "Connection (closed|reset) by peer|terminated with code -9"),
     ],
@@ -87,7 +91,14 @@ def test_the_run_ends_with_the_error_of_the_rank(
     assert_what_was_finished_is_intact(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("first", "second"), [("ddp", ""), ("", "fsdp2"), ("fsdp2", "ddp")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("fsdp2", "ddp"),
+        pytest.param("ddp", "", marks=pytest.mark.slow),
+        pytest.param("", "fsdp2", marks=pytest.mark.slow),
+    ],
+)
 def test_each_strategy_goes_on_from_a_checkpoint_of_another(
     first: str, second: str, whole: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datamodules.synthetic import generate_records
 from kd_privacy.cli import main
-from tests.integration.conftest import fragments, table
+from tests.integration.conftest import ROOT, fragments, table
 
 Refused = Callable[[list[str]], str]
 
@@ -52,6 +52,16 @@ def external(model: Path, folder: Path, *texts: str) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def plain_scores(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Scores under the teacher's export as it is."""
+    folder = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        main(external(teacher / "export", folder))
+    return table(folder / "out", "scores")
+
+
 def test_no_command_takes_half_a_model(broken: Path, tmp_path: Path, refused: Refused) -> None:
     run = f"--run_dir={tmp_path / 'run'}"
     student = fragments("student", "techniques/kd")
@@ -87,29 +97,27 @@ def test_a_checkpoint_of_another_network_ends_a_validation(
 
 
 def test_only_a_text_that_needs_a_missing_row_is_refused(
-    teacher: Path, tmp_path: Path, refused: Refused
+    teacher: Path, plain_scores: pd.DataFrame, tmp_path: Path, refused: Refused
 ) -> None:
     """A tokenizer with two tokens that were added after the model: one pads, one is nowhere."""
-    model, plain = tmp_path / "model", tmp_path / "plain"
+    model = tmp_path / "model"
     shutil.copytree(teacher / "export", model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.add_tokens(["zweihundert"])
     tokenizer.save_pretrained(model)
-    plain.mkdir()
     main(external(model, tmp_path))
-    main(external(teacher / "export", plain))
-    scores = [table(folder / "out", "scores") for folder in (tmp_path, plain)]
-    pd.testing.assert_frame_equal(*scores)
+    pd.testing.assert_frame_equal(table(tmp_path / "out", "scores"), plain_scores)
     shutil.rmtree(tmp_path / "out")
     line = refused(external(model, tmp_path, "It is zweihundert here."))
     assert "nonmembers.jsonl:13" in line
     assert "'zweihundert' is number 513, but the model has 512 rows" in line
 
 
-def test_rows_beyond_the_tokenizer_get_no_probability(teacher: Path, tmp_path: Path) -> None:
-    padded, plain = tmp_path / "padded", tmp_path / "plain"
-    plain.mkdir()
+def test_rows_beyond_the_tokenizer_get_no_probability(
+    teacher: Path, plain_scores: pd.DataFrame, tmp_path: Path
+) -> None:
+    padded = tmp_path / "padded"
     shutil.copytree(teacher / "export", padded)
     model = AutoModelForCausalLM.from_pretrained(padded)
     model.resize_token_embeddings(576, mean_resizing=False)
@@ -117,6 +125,5 @@ def test_rows_beyond_the_tokenizer_get_no_probability(teacher: Path, tmp_path: P
         model.get_output_embeddings().weight[512:] = 5.0
     model.save_pretrained(padded)
     main(external(padded, tmp_path))
-    main(external(teacher / "export", plain))
-    found, expected = (table(folder / "out", "scores") for folder in (tmp_path, plain))
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-6)
+    found = table(tmp_path / "out", "scores")
+    pd.testing.assert_frame_equal(found, plain_scores, rtol=1e-5, atol=1e-6)

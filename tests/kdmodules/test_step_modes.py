@@ -202,8 +202,15 @@ def trained(
     return {name: value.clone() for name, value in student.state_dict().items()}
 
 
-@pytest.mark.parametrize("prepared", [False, True], ids=["plain", "recomputed and compiled"])
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize(
+    ("family", "prepared"),
+    [
+        pytest.param("gpt2", True, id="gpt2, recomputed and compiled"),
+        pytest.param("llama", False, id="llama with an adapter"),
+        pytest.param("gpt2", False, id="gpt2", marks=pytest.mark.slow),
+        pytest.param("llama", True, id="llama, all at once", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_on_rollouts_is_that_of_a_network_without_dropout(
     family: str,
     prepared: bool,

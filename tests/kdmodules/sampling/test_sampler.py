@@ -171,7 +171,10 @@ def test_a_sampled_padding_id_is_a_token_like_any_other() -> None:
     assert found == generate(model, make_prompts(40), names(40), settings, same, SCOPE)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# Every family decodes padded batches in the naive loop's comparison above.
+@pytest.mark.parametrize(
+    "family", [opt, *(pytest.param(one, marks=pytest.mark.slow) for one in (gpt2, llama))]
+)
 def test_a_record_samples_the_same_text_in_any_batch(family: Callable[[], PreTrainedModel]) -> None:
     model = build(family, scale=1.0)
     encoded = encode(make_prompts(96))
