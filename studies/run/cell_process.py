@@ -16,6 +16,7 @@ from studies.run.cell_state import CellFiles, record_holder
 
 __all__ = ["CellProcess", "Outcome", "Process", "Starter", "fresh_process"]
 
+_POLL_SECONDS = 0.02
 _RECORDED = ("torch", "lightning", "transformers", "datasets", "tokenizers", "numpy", "kd-privacy")
 
 
@@ -43,9 +44,6 @@ class Process(Protocol):
 
     def poll(self) -> int | None:
         """Returns the exit status; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Returns the exit status, or raises `subprocess.TimeoutExpired`."""
 
 
 Starter = Callable[[Sequence[str], int, int], Process]
@@ -131,11 +129,10 @@ class CellProcess:
 
     def ensure_ended(self, limit: float) -> None:
         """Waits until a time of `time.monotonic`, then kills what still runs."""
-        try:
-            self.process.wait(max(0.0, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self.process.wait()
+        while self.process.poll() is None:
+            if time.monotonic() >= limit:
+                self._signal(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
         os.close(self.lock)
 
     def _signal(self, number: signal.Signals) -> None:

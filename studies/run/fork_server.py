@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
@@ -26,7 +25,6 @@ from studies.run.cell_state import record_holder
 
 __all__ = ["ForkServer", "ForkedProcess"]
 
-_POLL_SECONDS = 0.02
 _STOP_SECONDS = 5.0
 
 
@@ -98,7 +96,7 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A process that a server has forked, with the methods of `subprocess.Popen` that a cell uses.
+    """A process that a server has forked, with the `poll` of `subprocess.Popen`.
 
     Attributes:
         pid: Of the process, and of its process group.
@@ -122,19 +120,6 @@ class ForkedProcess:
                     os.killpg(self.pid, signal.SIGKILL)
                 self.returncode = -signal.SIGKILL
         return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Returns the exit status.
-
-        Raises:
-            subprocess.TimeoutExpired: It still runs after so many seconds.
-        """
-        limit = None if timeout is None else time.monotonic() + timeout
-        while (status := self.poll()) is None:
-            if limit is not None and time.monotonic() >= limit:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            time.sleep(_POLL_SECONDS)
-        return status
 
 
 def _serve(connection: Connection) -> list[str]:

@@ -37,7 +37,6 @@ class Figures:
         trainable: Those that are trained.
         block: Parameters of the largest block.
         root: Parameters outside the blocks: embeddings, final norm, head.
-        depth: Blocks.
         head: Weights of the head, tied or not.
     """
 
@@ -45,7 +44,6 @@ class Figures:
     trainable: int
     block: int
     root: int
-    depth: int
     head: int
 
 
@@ -113,7 +111,6 @@ def _figures(spec: NetworkSpec) -> Figures:
         trainable=sum(weight.numel() for weight in parameters if weight.requires_grad),
         block=max(each),
         root=total - sum(each),
-        depth=len(each),
         head=model.get_output_embeddings().weight.numel(),
     )
 

@@ -139,7 +139,7 @@ def test_a_running_forked_cell_is_ended_by_its_runner(
     assert isinstance(running, CellProcess)
     running.ask_to_end()
     running.ensure_ended(time.monotonic() + 20)
-    assert running.process.wait(0) == -signal.SIGTERM
+    assert running.process.poll() == -signal.SIGTERM
     assert CellFiles(teacher).state() == "interrupted"
     forking.close()
 
