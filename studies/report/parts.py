@@ -13,21 +13,6 @@ from studies.report.charts import LegendEntry, Spec
 from studies.report.study_data import StudyData
 from studies.report.tables import PageTable
 
-__all__ = [
-    "Cards",
-    "Chart",
-    "Choice",
-    "Fold",
-    "Legend",
-    "Notice",
-    "Pair",
-    "Section",
-    "Terms",
-    "Text",
-    "listed",
-    "section",
-]
-
 _NAMED = 6
 
 
@@ -177,6 +162,12 @@ class Notice:
     level: str
     title: str
     text: str
+
+    @staticmethod
+    def filled(said: Mapping[str, str], **values: object) -> "Notice":
+        """Makes a notice of texts with fields in braces, and what is filled in there."""
+        level, title, text = (said[name].format(**values) for name in ("level", "title", "text"))
+        return Notice(level, title, text)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -14,20 +14,6 @@ import pandas as pd
 
 from common.wording import estimate_text, p_value_text
 
-__all__ = [
-    "ESTIMATE",
-    "Column",
-    "PageTable",
-    "TableCell",
-    "counts",
-    "estimate",
-    "estimate_cell",
-    "number",
-    "p_value",
-    "table",
-    "words",
-]
-
 ESTIMATE = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 """Columns of an estimate with its counts."""
 

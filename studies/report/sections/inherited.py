@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from common.prose import prose
 from studies.report import tables
 from studies.report.forest import attack_entries, forest
 from studies.report.labels import METRIC_NAMES
@@ -11,21 +12,19 @@ from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
 
-__all__ = ["comparison_table", "inherited"]
-
 _METRICS = ("auroc_difference", "swap_estimate", "auroc")
-_DIFFERENCES = """\
-AUROC of the first model minus that of the second, on the same records. A bar right of the dashed
-line: the first gives more away."""
-_SWAPS = """\
-(A + 1 − B) / 2, with A and B the AUROC of the first and the second model. The two record sets
-change roles between the models. A teacher learns the distribution of its side as well as its
-records: what makes this a figure of the records alone are the fair coins that dealt the sides."""
+_SAYS = prose(__file__)
 
 # Chart -> metric, title of its axis, its value where nothing leaks, title, caption.
 _CHARTS = {
-    "differences": (_METRICS[0], "Difference of AUROC", 0.0, "Paired differences", _DIFFERENCES),
-    "swaps": (_METRICS[1], "Swap estimate of AUROC", 0.5, "Swap estimates", _SWAPS),
+    "differences": (
+        _METRICS[0],
+        "Difference of AUROC",
+        0.0,
+        "Paired differences",
+        _SAYS["differences"],
+    ),
+    "swaps": (_METRICS[1], "Swap estimate of AUROC", 0.5, "Swap estimates", _SAYS["swaps"]),
 }
 
 
