@@ -103,6 +103,7 @@ def _render(plan: Plan, sections: Sequence[Section], told: Sequence[Notice]) -> 
         lstrip_blocks=True,
     )
     environment.filters["words"] = _words
+    environment.filters["kind"] = lambda part: type(part).__name__
     shown = [section for section in sections if section.shown]
     specs = {name: spec for section in shown for name, spec in section.charts.items()}
     # `<` inside the data would end the script element; in JSON it may be written as an escape.

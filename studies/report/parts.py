@@ -7,7 +7,6 @@ empty line begins a new one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import ClassVar
 
 from studies.report.charts import LegendEntry, Spec
 from studies.report.study_data import StudyData
@@ -22,7 +21,6 @@ class Text:
 
     text: str
     role: str = "p"
-    kind: ClassVar[str] = "text"
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Chart:
     spec: Spec
     caption: str
     title: str = ""
-    kind: ClassVar[str] = "chart"
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ class Legend:
 
     name: str
     entries: Sequence[LegendEntry]
-    kind: ClassVar[str] = "legend"
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,6 @@ class Choice:
     label: str
     parameter: str
     options: Sequence[str]
-    kind: ClassVar[str] = "choice"
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,6 @@ class Cards:
     """Figures in large print: `what`, `value`, `interval` and `note` of each."""
 
     cards: Sequence[Mapping[str, str]]
-    kind: ClassVar[str] = "cards"
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,6 @@ class Terms:
 
     title: str
     entries: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "terms"
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,6 @@ class Pair:
     """Parts side by side where the window is wide enough."""
 
     parts: Sequence["Part"]
-    kind: ClassVar[str] = "pair"
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,6 @@ class Fold:
 
     summary: str
     parts: Sequence["Part"]
-    kind: ClassVar[str] = "fold"
 
 
 Part = Text | Chart | Legend | Choice | Cards | Terms | Pair | Fold | PageTable

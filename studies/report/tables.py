@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import pandas as pd
 
@@ -44,7 +43,6 @@ class PageTable:
     columns: Sequence[Column]
     rows: Sequence[Sequence[TableCell]]
     frame: pd.DataFrame
-    kind: ClassVar[str] = "table"
 
     def csv(self) -> str:
         """Returns the frame as CSV, numbers in full."""

@@ -15,17 +15,8 @@ from studies.report.study_data import StudyData
 _METRICS = ("auroc_difference", "swap_estimate", "auroc")
 _SAYS = prose(__file__)
 
-# Chart -> metric, title of its axis, its value where nothing leaks, title, caption.
-_CHARTS = {
-    "differences": (
-        _METRICS[0],
-        "Difference of AUROC",
-        0.0,
-        "Paired differences",
-        _SAYS["differences"],
-    ),
-    "swaps": (_METRICS[1], "Swap estimate of AUROC", 0.5, "Swap estimates", _SAYS["swaps"]),
-}
+# Chart -> metric, its value where nothing leaks.
+_CHARTS = {"differences": (_METRICS[0], 0.0), "swaps": (_METRICS[1], 0.5)}
 
 
 @section("inherited", "What was added", "What the private records added")
@@ -33,11 +24,12 @@ def inherited(data: StudyData) -> Iterator[Part]:
     """Yields differences and swap estimates under every attack."""
     yield Legend("Attacks", attack_entries(data))
     drawn = []
-    for name, (metric, axis, null, title, caption) in _CHARTS.items():
+    for name, (metric, null) in _CHARTS.items():
         rows = data.comparison_rows(metric)
         if len(rows):
-            rows = over_replicates(data, rows, ["attack"])
-            drawn.append(Chart(name, forest(rows, "pair", axis, null), caption, title))
+            said, rows = _SAYS[name], over_replicates(data, rows, ["attack"])
+            spec = forest(rows, "pair", said["axis"], null)
+            drawn.append(Chart(name, spec, said["caption"], said["title"]))
     yield from (Pair(drawn), comparison_table(data))
 
 

@@ -22,22 +22,15 @@ def utility(data: StudyData) -> Iterator[Part]:
     rows = utility_rows(data)
     yield Legend("Runs", charts.legend_entries(colours))
     drawn = []
-    for name, measure, axis, caption, title in (
-        ("rouge", "rouge_l_f1", "ROUGE-L F1", _SAYS["rouge"], "AUROC and ROUGE-L"),
-        (
-            "perplexity",
-            "perplexity",
-            "Perplexity (log scale)",
-            _SAYS["perplexity"],
-            "AUROC and perplexity",
-        ),
-    ):
+    for name, measure in (("rouge", "rouge_l_f1"), ("perplexity", "perplexity")):
         chosen = rows[(rows["measure"] == measure) & rows["utility"].notna()]
         if len(chosen):
             records = " and ".join(sorted(set(chosen["measured_on"])))
             means, log = mean_utility(data, chosen), measure == "perplexity"
-            spec = _chart(means, colours, f"{axis}, {records} records", log=log)
-            drawn.append(Chart(name, spec, caption.format(data.primary_name), title))
+            said = _SAYS[name]
+            spec = _chart(means, colours, f"{said['axis']}, {records} records", log=log)
+            caption = said["caption"].format(data.primary_name)
+            drawn.append(Chart(name, spec, caption, said["title"]))
     yield from (Pair(drawn), utility_table(data))
 
 
