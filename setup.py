@@ -18,6 +18,8 @@ setup(
         "kd_privacy": ["*.html", "help/*.txt"],
         "datamodules.synthetic": ["*.yaml"],
         **{f"kd_privacy.configs{folder}": ["*.yaml"] for folder in FRAGMENTS},
-        "studies.report": ["*.html", "*.css", "*.js", "sections/*.json"],
+        "studies.claims": ["*.yaml"],
+        "studies.report": ["*.html", "*.css", "*.js", "*.yaml"],
+        "studies.report.sections": ["*.json", "*.yaml"],
     },
 )

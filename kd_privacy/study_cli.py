@@ -282,14 +282,13 @@ def _report(study: StudyFile, out: Path, reveal: bool) -> int:
     from rich.console import Console
 
     from studies.plan.planner import make_plan
-    from studies.report import print_main_table, write_report
+    from studies.report import write_report
 
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
-    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal)
     console = Console()
-    print_main_table(plan, out, console)
+    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal, console=console)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
     console.print(f"curves: tensorboard --logdir {out}", markup=False, soft_wrap=True)
     return 0

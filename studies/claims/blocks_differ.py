@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from common.wording import p_value_text
+from common.wording import estimate_text, p_value_text
 from studies.claims.figures import StudyFigures
 from studies.claims.levels import levels_differ
 from studies.claims.panel import Entry, panel_of
@@ -15,16 +15,6 @@ from studies.plan.cells import Cell
 
 # Fixed before looking: the published signal. Weight noise less reliable than this is not ranked.
 SIGNAL = "block_mope"
-TEXTS = (
-    "The risk differs by a large margin between blocks",
-    f"blocks' AUROCs are equal, or none differ by more than {BLOCK_MARGIN:g}",
-    f"AUROC of {SIGNAL} by block under the swap design, mean over techniques: variance "
-    "component of blocks and largest difference; of one replicate, Wald test and simultaneous "
-    "interval of largest minus smallest, student by student",
-    "Bonferroni over pairs of blocks; every size must confirm",
-    f"confirmed if blocks differ and the largest difference lies above {BLOCK_MARGIN:g}; "
-    f"refuted if all differences lie below it",
-)
 _RELIABLE = 0.8
 _WHERE = {"audit": "blocks", "population": PRIVATE, "task": None}
 _OF_WEIGHTS = ("max_minus_min", "equal_blocks_wald")
@@ -136,7 +126,7 @@ def _of_weights(
         p_value=p_value,
         why=why,
         details=tuple(
-            f"{name}: {one['value']:.3f} [{one['lower']:.3f}, {one['upper']:.3f}], "
+            f"{name}: {estimate_text(one['value'], one['lower'], one['upper'])}, "
             f"Wald {p_value_text(wald['p_value'])}"
             for name, one, wald in judged
         ),

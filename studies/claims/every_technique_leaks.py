@@ -11,24 +11,11 @@ from studies.claims.study import LAST_CHECKPOINT, MARGINS, ClaimsData
 from studies.claims.verdict import (
     ALPHA,
     BELOW_MARGIN,
-    MEMBERSHIP_MARGIN,
-    MEMORIZATION_MARGIN,
     Outcome,
     Statement,
     Verdict,
 )
 
-TEXTS = (
-    "Every technique leaks membership and memorization",
-    "some technique's swap estimate is at most 0.5, or its excess of the gap at most 0",
-    "per technique, the mean swap estimate of the primary attack and the mean excess of the "
-    "gap in token accuracy, private minus held-out records, over the counterfactual's gap",
-    "none to confirm (intersection-union: all must reject); Holm over techniques to refute",
-    f"confirmed if every technique rejects at {ALPHA:.0%}, one-sided, on both measures; "
-    f"refuted if some technique's upper bound lies below {0.5 + MEMBERSHIP_MARGIN:g} "
-    f"({MEMORIZATION_MARGIN:g} for memorization), which is called below the margin where some "
-    "technique is shown to leak all the same",
-)
 _FLOORS = {"membership": 0.5, "memorization": 0.0}
 
 

@@ -9,16 +9,6 @@ from studies.claims.panel import Entry, Panel, panel_of
 from studies.claims.study import EQUAL_UTILITY, LAST_CHECKPOINT, ByCell, ClaimsData
 from studies.claims.verdict import MEMBERSHIP_MARGIN, Statement, state
 
-TEXTS = (
-    "Objective, student data and task each move the risk",
-    f"some factor has no variance, or no two of its levels differ by more than "
-    f"{MEMBERSHIP_MARGIN:g} AUROC",
-    "per factor, the variance component of its levels (F test with Box's degrees of freedom, "
-    "replicate as random effect) and the largest difference of two levels, all else equal",
-    "Bonferroni over pairs of levels, Holm over the factors tested",
-    f"confirmed if every factor's variance lies above 0 and its largest difference above "
-    f"{MEMBERSHIP_MARGIN:g}; refuted if all differences of some factor lie below it",
-)
 _MEASURE, _TASK = "membership", "task"
 
 

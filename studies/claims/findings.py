@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.prose import prose
 from studies.claims import (
     blocks_differ,
     every_technique_leaks,
@@ -11,7 +12,16 @@ from studies.claims import (
     technique_matters,
 )
 from studies.claims.study import read_claims_data
-from studies.claims.verdict import FEWEST_REPLICATES, Finding, Statement, all_of
+from studies.claims.verdict import (
+    ALPHA,
+    BLOCK_MARGIN,
+    FEWEST_REPLICATES,
+    MEMBERSHIP_MARGIN,
+    MEMORIZATION_MARGIN,
+    Finding,
+    Statement,
+    all_of,
+)
 from studies.plan.cells import Plan
 
 _UNIT = (
@@ -19,12 +29,14 @@ _UNIT = (
     f"{FEWEST_REPLICATES} or more of them. Of one replicate, the record, and the verdict is about "
     f"these weights only"
 )
-_TEXTS = {
-    "C1": every_technique_leaks.TEXTS,
-    "C2": technique_matters.TEXTS,
-    "C3": factors_matter.TEXTS,
-    "C4": measures_disagree.TEXTS,
-    "C5": blocks_differ.TEXTS,
+_NUMBERS = {
+    **{"alpha": ALPHA, "membership": MEMBERSHIP_MARGIN, "memorization": MEMORIZATION_MARGIN},
+    **{"smallest_swap": 0.5 + MEMBERSHIP_MARGIN, "blocks": BLOCK_MARGIN},
+    "signal": blocks_differ.SIGNAL,
+}
+_TEXTS: dict[str, dict[str, str]] = {
+    name: {part: text.format(**_NUMBERS) for part, text in claim.items()}
+    for name, claim in prose(__file__).items()
 }
 """Title, hypothesis, statistic, correction and rule of each claim."""
 
@@ -59,7 +71,7 @@ def finding_of(name: str, statements: Sequence[Statement], attack: str = "") -> 
         statements: Those that decide, and those beside them.
         attack: A sentence on the primary attack.
     """
-    title, hypothesis, statistic, correction, rule = _TEXTS[name]
+    texts = _TEXTS[name]
     deciding = [one for one in statements if one.decides]
     own = [one for one in deciding if one.about == "these weights"]
     why = "; ".join(f"{one.measure}: {one.outcome.why}" for one in deciding if one.outcome.why)
@@ -67,12 +79,12 @@ def finding_of(name: str, statements: Sequence[Statement], attack: str = "") -> 
         why = f"one replicate says nothing about techniques. These weights: {why}"
     return Finding(
         id=name,
-        title=title,
-        hypothesis=hypothesis,
-        statistic=f"{statistic}.{attack}",
+        title=texts["title"],
+        hypothesis=texts["hypothesis"],
+        statistic=f"{texts['statistic']}.{attack}",
         unit=_UNIT,
-        correction=correction,
-        rule=rule,
+        correction=texts["correction"],
+        rule=texts["rule"],
         verdict="undecided" if own else all_of(one.outcome.verdict for one in deciding),
         these_weights=all_of(one.outcome.verdict for one in deciding) if own else None,
         why=why,

@@ -25,16 +25,6 @@ from studies.claims.verdict import (
     state,
 )
 
-TEXTS = (
-    "Membership and memorization disagree about techniques",
-    "no two techniques exist of which one leaks more membership and the other more "
-    "memorization, beyond both margins",
-    f"both differences of every pair against {MEMBERSHIP_MARGIN:g} AUROC and "
-    f"{MEMORIZATION_MARGIN:g} of token accuracy",
-    "intersection-union within a pair, Holm over pairs",
-    "confirmed if some pair crosses; refuted if no pair can, by the bounds of its differences",
-)
-
 
 def crossing_statements(data: ClaimsData) -> list[Statement]:
     """Returns C4's: the last checkpoint decides, equal utility stands beside it."""

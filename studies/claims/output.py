@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from common.wording import p_value_text
+from common.wording import estimate_text, p_value_text
 from studies.claims.verdict import Finding, Statement
 
 _INTERVAL = "[one-sided 95% bounds]"
@@ -28,14 +28,10 @@ def verdict_text(finding: Finding) -> str:
     return f"{finding.verdict} (these weights only: {finding.these_weights})"
 
 
-def estimate_text(statement: Statement) -> str:
+def effect_text(statement: Statement) -> str:
     """Returns effect and bounds, or a dash."""
     outcome = statement.outcome
-    if outcome.effect is None:
-        return "—"
-    if outcome.lower is None or outcome.upper is None:
-        return f"{outcome.effect:.3f}"
-    return f"{outcome.effect:.3f} [{outcome.lower:.3f}, {outcome.upper:.3f}]"
+    return estimate_text(outcome.effect, outcome.lower, outcome.upper, missing="—")
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
@@ -64,7 +60,7 @@ def _statement_lines(statement: Statement) -> list[str]:
         f"{outcome.verdict}"
     ]
     if outcome.effect is not None:
-        lines.append(f"      effect      {estimate_text(statement)} {_INTERVAL}, {outcome.what}")
+        lines.append(f"      effect      {effect_text(statement)} {_INTERVAL}, {outcome.what}")
     if outcome.mde is not None:
         shown = "" if outcome.p_value is None else f"; {p_value_text(outcome.p_value)}"
         lines.append(f"      smallest visible effect, at 80% power: {outcome.mde:.3f}{shown}")

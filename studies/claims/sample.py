@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from audits.statistics import minimal_detectable_difference
 from audits.statistics.replication import has_variance
+from common.wording import estimate_text
 from studies.claims.verdict import ALPHA
 
 FloatArray = NDArray[np.float64]
@@ -71,8 +72,7 @@ class Contrast:
         """
         if not self.testable:
             return f"{self.value:{sign}.3f} (no variance to test with)"
-        lower, upper = self.bounds()
-        return f"{self.value:{sign}.3f} [{lower:{sign}.3f}, {upper:{sign}.3f}]"
+        return estimate_text(self.value, *self.bounds(), style=f"{sign}.3f")
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,8 @@ from studies.claims.study import (
     ClaimsData,
     technique_of,
 )
-from studies.claims.verdict import ALPHA, MEMBERSHIP_MARGIN, Outcome, Statement, Verdict, state
+from studies.claims.verdict import ALPHA, Outcome, Statement, Verdict, state
 
-TEXTS = (
-    "How much leaks differs by technique",
-    f"MiniLLM leaks at most {MEMBERSHIP_MARGIN:g} AUROC less than the mean of ImitKD and "
-    "SeqKD, or all techniques leak alike",
-    "swap estimate of MiniLLM minus the mean of ImitKD's and SeqKD's, and the variance "
-    "component of techniques (F test with Box's degrees of freedom, replicate as random "
-    "effect), at equal held-out loss",
-    "intersection-union of the two; pairs of techniques by Holm",
-    f"confirmed if the contrast lies below −{MEMBERSHIP_MARGIN:g} and the variance above 0; "
-    f"refuted if the contrast's lower bound lies above −{MEMBERSHIP_MARGIN:g}",
-)
 CONTRAST = {"minillm": 1.0, "imitkd": -0.5, "seqkd": -0.5}
 """The published order as one figure: MiniLLM leaks least, ImitKD and SeqKD most."""
 

@@ -72,20 +72,17 @@ def _technique_figures(
                 found[row["run"], row["run_b"], "membership"] = value
             if row["metric"] == "token_accuracy_gap_excess" and row["params"] == accuracies.params:
                 found[row["run"], row["run_b"], "memorization"] = value
+    identity = ("family", "size", "technique", "replicate")
+    measures = ("membership", "memorization")
     students = [
         {
-            "family": cell.family,
-            "size": cell.size,
-            "technique": cell.technique,
-            "replicate": cell.replicate,
-            "membership": found.get((cell.alias, other.alias, "membership"), math.nan),
-            "memorization": found.get((cell.alias, other.alias, "memorization"), math.nan),
+            **{name: getattr(cell, name) for name in identity},
+            **{name: found.get((cell.alias, other.alias, name), math.nan) for name in measures},
         }
         for cell, other in accuracies.pairs()
         if (cell.role, other.role) == ("student", "counterfactual")
     ]
-    columns = ["family", "size", "technique", "replicate", "membership", "memorization"]
-    return pd.DataFrame(students, columns=columns)
+    return pd.DataFrame(students, columns=[*identity, *measures])
 
 
 def _ranking_rows(x: np.ndarray, y: np.ndarray) -> Iterator[Row]:

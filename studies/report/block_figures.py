@@ -7,18 +7,8 @@ import pandas as pd
 
 from audits.blocks.profile import relative_depth
 from studies.report import charts, tables
+from studies.report.labels import SIGNAL_NAMES
 from studies.report.study_data import BLIND, StudyData
-
-__all__ = [
-    "BLOCK_LINES",
-    "PLACE",
-    "block_column",
-    "block_rows",
-    "depth_axis",
-    "depth_chart",
-    "placed",
-    "support_column",
-]
 
 PLACE = ["block", "n_blocks", "depth"]
 """Columns that say where a row is in the network."""
@@ -27,16 +17,6 @@ BLOCK_LINES = (("label:N", "Run"), ("block:Q", "Block"))
 
 # What the audit says of the records' texts before it says anything of blocks.
 _OF_THE_TEXTS = (BLIND, "balance")
-_SIGNALS = {
-    "logit_lens": "Logit lens",
-    "tuned_lens": "Tuned lens",
-    "residual_norm": "Residual update",
-    "hidden_probe": "Hidden-state probe",
-    "block_grad_norm": "Gradient norm",
-    "block_mope": "MoPe",
-    "attribution": "Attribution",
-    "block_swap": "Block swap",
-}
 
 
 def block_rows(data: StudyData) -> pd.DataFrame:
@@ -46,7 +26,7 @@ def block_rows(data: StudyData) -> pd.DataFrame:
     """
     rows = data.rows(audit="blocks", population="private", task=None, run_b=None)
     rows = placed(rows[~rows["name"].isin(_OF_THE_TEXTS)])
-    signals = list(dict.fromkeys([*_SIGNALS, *rows["name"]]))
+    signals = list(dict.fromkeys([*SIGNAL_NAMES, *rows["name"]]))
     runs = [cell.alias for cell in data.cells]
     order = {"_run": rows["run"].map(runs.index), "_name": rows["name"].map(signals.index)}
     by = [*order, "signal", "block"]
@@ -67,7 +47,7 @@ def placed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _signal(name: str, params: dict[str, object]) -> str:
-    shown = _SIGNALS.get(name, name)
+    shown = SIGNAL_NAMES.get(name, name)
     if "measure" in params:
         shown += ", " + str(params["measure"]).replace("_x_", " × ").replace("_", " ")
     return f"{shown}, one sign" if params.get("antithetic") is False else shown

@@ -10,25 +10,6 @@ import pandas as pd
 
 from studies.report.study_data import StudyData
 
-__all__ = [
-    "NEUTRAL",
-    "Colours",
-    "LegendEntry",
-    "Spec",
-    "attack_colours",
-    "banded_curves",
-    "chart_spec",
-    "in_panels",
-    "label_colour",
-    "label_colours",
-    "label_dash",
-    "legend_entries",
-    "null_line",
-    "null_rule",
-    "panels_spec",
-    "tooltips",
-]
-
 Spec = dict[str, object]
 Colours = Mapping[str, tuple[str, list[int]]]
 """Colour and dash of each label."""

@@ -21,13 +21,14 @@ from audits.statistics.verdict import (
     TAIL_FPR,
     is_clean,
 )
+from common.prose import prose
+from common.wording import interval_text
 from studies.compare.comparisons import AttackScores, record_clusters
 from studies.plan.cells import Cell
 from studies.report.parts import Notice
 from studies.report.study_data import StudyData
 
-__all__ = ["control_notices"]
-
+_SAYS = prose(__file__)
 _NEAR, _WIDE = 0.90, 0.999
 Interval = tuple[float, float]
 
@@ -141,29 +142,17 @@ def _within(mean: ReplicateEstimate) -> Interval:
 
 def _judged(label: str, found: _Bounds) -> Notice:
     (lower, upper), (tpr_lower, tpr_upper) = found.wide, found.tail
-    wide = f"99.9% interval [{lower:.3f}, {upper:.3f}], {found.counts}"
-    if not lower <= 0.5 <= upper or tpr_lower > TAIL_FPR:
-        tail = f"; TPR at 1% FPR at least {tpr_lower:.3f}" if tpr_lower > TAIL_FPR else ""
-        what = "TPR lies above its FPR" if lower <= 0.5 <= upper else "AUROC differs from 0.5"
-        return Notice(
-            "alert",
-            f"{label}: {what}",
-            f"A model that never met the private records tells them apart ({wide}{tail}): the "
-            "record sets differ, or it has met their text after all.",
-        )
-    contains = f"The 99.9% interval [{lower:.3f}, {upper:.3f}] contains 0.5"
+    said = {"label": label, "wide": interval_text(lower, upper), "counts": found.counts}
+    told_apart, in_tail = not lower <= 0.5 <= upper, tpr_lower > TAIL_FPR
+    if told_apart or in_tail:
+        tail = f"; TPR at 1% FPR at least {tpr_lower:.3f}" if in_tail else ""
+        what = "AUROC differs from 0.5" if told_apart else "TPR lies above its FPR"
+        return Notice.filled(_SAYS["not_chance"], **said, what=what, tail=tail)
     shown = (
-        f"90% interval [{found.near[0]:.3f}, {found.near[1]:.3f}], TPR at 1% FPR at most "
-        f"{tpr_upper:.3f}, {found.counts}"
+        f"90% interval {interval_text(*found.near)}, TPR at 1% FPR at most {tpr_upper:.3f}, "
+        f"{found.counts}"
     )
     limits = f"0.5 ± {CLEAN_MARGIN} and {CLEAN_TPR:g}"
-    if is_clean(*found.near, tpr_upper):
-        text = f"{contains}; {shown}, within {limits}: clean {CLEAN_CAVEAT}."
-        return Notice("good", f"{label} clean", text)
-    return Notice(
-        "note",
-        f"{label}: not shown to be clean",
-        f"{contains}: no sign of a leak, but too few records or replicates to exclude one: "
-        f"{shown}, not both within {limits}. About {RECORDS_FOR_CLEAN:,} clusters of records a "
-        "side would show it.",
-    )
+    kind = "clean" if is_clean(*found.near, tpr_upper) else "not_shown"
+    needed = {"caveat": CLEAN_CAVEAT, "needed": RECORDS_FOR_CLEAN}
+    return Notice.filled(_SAYS[kind], **said, shown=shown, limits=limits, **needed)

@@ -9,8 +9,6 @@ import vl_convert
 from studies.report.charts import Spec
 from studies.report.tables import PageTable
 
-__all__ = ["latex", "write_charts"]
-
 _CONTAINER_WIDTH = 640
 _PIXELS_PER_POINT = 2.0
 # As the page has it on a light screen: cold, none, warm.

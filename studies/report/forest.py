@@ -9,8 +9,6 @@ from studies.report import charts
 from studies.report.study_data import StudyData
 from studies.report.tables import ESTIMATE
 
-__all__ = ["attack_entries", "forest"]
-
 
 def attack_entries(data: StudyData) -> list[charts.LegendEntry]:
     """Returns the legend of the attacks."""

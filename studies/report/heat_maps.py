@@ -12,8 +12,6 @@ import pandas as pd
 from studies.report.charts import Spec, chart_spec, tooltips
 from studies.report.tables import ESTIMATE
 
-__all__ = ["AUROC_SHADE", "Shade", "heat_cells", "heat_map"]
-
 
 @dataclass(frozen=True)
 class Shade:

@@ -1,37 +1,22 @@
-"""What the page calls metrics, roles and runs."""
+"""What the page calls attacks, metrics, roles and runs."""
 
+from audits.membership.attacks import describe
+from common.prose import prose
 from studies.plan.cells import Plan
 
-__all__ = ["METRIC_NAMES", "ROLE_NAMES", "run_labels"]
-
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "tpr_at_fpr_0.1": "TPR at 10% FPR",
-    "tpr_at_fpr_0.01": "TPR at 1% FPR",
-    "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
-    "balanced_accuracy": "Balanced accuracy",
-    "max_t": "Max-T over attacks",
-    "rouge_l_f1": "ROUGE-L F1",
-    "perplexity": "Perplexity",
-    "auroc_difference": "AUROC difference",
-    "swap_estimate": "Swap estimate",
-    "auroc_at_equal_lengths": "AUROC at equal lengths",
-    "swap_estimate_at_equal_lengths": "Swap estimate at equal lengths",
-    "token_accuracy_gap_at_equal_lengths": "Gap in token accuracy at equal lengths",
-    "token_accuracy_gap_excess_at_equal_lengths": "Excess of the gap at equal lengths",
-}
-ROLE_NAMES = {
-    "base": "Base",
-    "teacher": "Teacher",
-    "counterfactual_teacher": "Counterfactual teacher",
-    "init": "Initial student",
-    "control": "Control",
-    "student": "Student",
-    "counterfactual": "Counterfactual student",
-    "reference": "Reference",
-}
+_NAMES = prose(__file__)
+METRIC_NAMES: dict[str, str] = _NAMES["metrics"]
+ROLE_NAMES: dict[str, str] = _NAMES["roles"]
+SIGNAL_NAMES: dict[str, str] = _NAMES["signals"]
 _SIZED = ("init", "control", "student", "counterfactual")
 _BUILT_IN = ("teacher", "counterfactual_teacher", *_SIZED)
+
+
+def attack_title(name: str) -> str | None:
+    """Returns what the page calls an attack or a baseline; None for another name of a row."""
+    attack = describe(name)
+    title: str | None = _NAMES["baselines"].get(name) if attack is None else attack.title
+    return title
 
 
 def run_labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict[str, str]:

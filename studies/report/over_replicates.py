@@ -8,8 +8,6 @@ import pandas as pd
 from audits.statistics import replicate_mean
 from studies.report.study_data import StudyData
 
-__all__ = ["FIGURE", "figure_of", "figures_by", "over_replicates", "wide_figures"]
-
 FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
 # Metrics that lie in [0, 1], whatever Student's t says of them.
 _SHARES = (

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -22,9 +23,7 @@ from studies.report.notices import notices
 from studies.report.parts import Notice, Section
 from studies.report.sections import SECTIONS
 from studies.report.sections.leaks import membership_table
-from studies.report.study_data import read_study_data
-
-__all__ = ["print_main_table", "write_report"]
+from studies.report.study_data import StudyData, read_study_data
 
 _HERE = Path(__file__).parent
 # Of "0.981]", the longest word of an estimate.
@@ -32,7 +31,14 @@ _FIGURE_WIDTH = 7
 _MARKS = ((r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em"), (r"`(.+?)`", "code"))
 
 
-def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bool = False) -> Path:
+def write_report(
+    plan: Plan,
+    out: Path,
+    *,
+    out_of_date: bool = False,
+    reveal: bool = False,
+    console: Console | None = None,
+) -> Path:
     """Writes `OUT/report/index.html`, tables (CSV, LaTeX) and charts (SVG, PNG) of what is done.
 
     Args:
@@ -41,6 +47,7 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
         out_of_date: Whether the study file asks for other cells by now; the page says so.
         reveal: Also writes `OUT/private/report.html`, which shows private records in words, into a
             folder of mode 0700. The other page never does.
+        console: Also prints the table of memberships there.
 
     Returns:
         Path of the page that was asked for.
@@ -57,21 +64,22 @@ def write_report(plan: Plan, out: Path, *, out_of_date: bool = False, reveal: bo
         write_charts(section.charts, folder / "figures")
     page = folder / "index.html"
     _write_text(page, _render(data.plan, sections, told))
+    if console is not None:
+        _print_main_table(data, console)
     if not reveal:
         return page
     private = out / "private"
     private.mkdir(exist_ok=True, mode=0o700)
-    shown = read_study_data(plan, out, reveal=True)
+    shown = replace(data, reveal=True)
     page = private / "report.html"
     told = notices(shown, out_of_date=out_of_date)
     _write_text(page, _render(data.plan, [make(shown) for make in SECTIONS], told))
     return page
 
 
-def print_main_table(plan: Plan, out: Path, console: Console) -> None:
-    """Prints the membership table of a study."""
-    content = membership_table(read_study_data(plan, out))
-    shown = Table(title=plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+def _print_main_table(data: StudyData, console: Console) -> None:
+    content = membership_table(data)
+    shown = Table(title=data.plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
         # On a narrow screen a number takes two lines; none is cut.
         shown.add_column(
@@ -95,6 +103,7 @@ def _render(plan: Plan, sections: Sequence[Section], told: Sequence[Notice]) -> 
         lstrip_blocks=True,
     )
     environment.filters["words"] = _words
+    environment.filters["kind"] = lambda part: type(part).__name__
     shown = [section for section in sections if section.shown]
     specs = {name: spec for section in shown for name, spec in section.charts.items()}
     # `<` inside the data would end the script element; in JSON it may be written as an escape.

@@ -7,26 +7,10 @@ empty line begins a new one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import ClassVar
 
 from studies.report.charts import LegendEntry, Spec
 from studies.report.study_data import StudyData
 from studies.report.tables import PageTable
-
-__all__ = [
-    "Cards",
-    "Chart",
-    "Choice",
-    "Fold",
-    "Legend",
-    "Notice",
-    "Pair",
-    "Section",
-    "Terms",
-    "Text",
-    "listed",
-    "section",
-]
 
 _NAMED = 6
 
@@ -37,7 +21,6 @@ class Text:
 
     text: str
     role: str = "p"
-    kind: ClassVar[str] = "text"
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,6 @@ class Chart:
     spec: Spec
     caption: str
     title: str = ""
-    kind: ClassVar[str] = "chart"
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,6 @@ class Legend:
 
     name: str
     entries: Sequence[LegendEntry]
-    kind: ClassVar[str] = "legend"
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,6 @@ class Choice:
     label: str
     parameter: str
     options: Sequence[str]
-    kind: ClassVar[str] = "choice"
 
 
 @dataclass(frozen=True)
@@ -75,7 +55,6 @@ class Cards:
     """Figures in large print: `what`, `value`, `interval` and `note` of each."""
 
     cards: Sequence[Mapping[str, str]]
-    kind: ClassVar[str] = "cards"
 
 
 @dataclass(frozen=True)
@@ -84,7 +63,6 @@ class Terms:
 
     title: str
     entries: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "terms"
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,6 @@ class Pair:
     """Parts side by side where the window is wide enough."""
 
     parts: Sequence["Part"]
-    kind: ClassVar[str] = "pair"
 
 
 @dataclass(frozen=True)
@@ -101,7 +78,6 @@ class Fold:
 
     summary: str
     parts: Sequence["Part"]
-    kind: ClassVar[str] = "fold"
 
 
 Part = Text | Chart | Legend | Choice | Cards | Terms | Pair | Fold | PageTable
@@ -177,6 +153,12 @@ class Notice:
     level: str
     title: str
     text: str
+
+    @staticmethod
+    def filled(said: Mapping[str, str], **values: object) -> "Notice":
+        """Makes a notice of texts with fields in braces, and what is filled in there."""
+        level, title, text = (said[name].format(**values) for name in ("level", "title", "text"))
+        return Notice(level, title, text)
 
 
 def listed(names: Sequence[str]) -> str:

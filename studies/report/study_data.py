@@ -19,44 +19,11 @@ from studies.compare.memorization import Accuracies, read_accuracies
 from studies.compare.primary_attack import Attack, primary_attack
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.plan.cells import Cell, Plan
-from studies.report.labels import run_labels
+from studies.report.labels import attack_title, run_labels
 from studies.run.cell_state import CellFiles
-
-__all__ = [
-    "ATTACK_NAMES",
-    "BLIND",
-    "StudyData",
-    "read_study_data",
-]
 
 # A baseline: it has never seen the model, so it stands beside the attacks and is none.
 BLIND = "blind"
-ATTACK_NAMES = {
-    "loss": "Loss",
-    "zlib": "Zlib",
-    "min_k": "Min-K%",
-    "min_k_plus_plus": "Min-K%++",
-    "reference": "Reference",
-    "lowercase": "Lowercase",
-    "neighbour": "Neighbour",
-    "recall": "ReCaLL",
-    "con_recall": "Con-ReCall",
-    "dc_pdd": "DC-PDD",
-    "pac": "PAC",
-    "grad_norm": "Gradient norm",
-    "mope": "MoPe",
-    "samia": "SaMIA",
-    "rmia": "RMIA",
-    "lira": "LiRA",
-    "inherited": "Inherited (difference of losses)",
-    "control_reference": "Control as reference",
-    "as_released_zlib": "Zlib, as released",
-    "as_released_min_k": "Min-K%, as released",
-    "as_released_min_k_plus_plus": "Min-K%++, as released",
-    BLIND: "Blind baseline (text alone)",
-    "any_attack": "Any attack",
-    "balance": "Balance of the sides",
-}
 
 
 @dataclass(frozen=True)
@@ -163,7 +130,7 @@ class StudyData:
     @property
     def primary_name(self) -> str:
         """What the page calls the primary attack."""
-        return ATTACK_NAMES[self.primary[0]]
+        return str(attack_title(self.primary[0]))
 
     def rows(self, **values: object) -> pd.DataFrame:
         """Returns the results whose columns have these values; None asks for null."""
@@ -212,13 +179,12 @@ class StudyData:
         )
 
 
-def read_study_data(plan: Plan, out: Path, *, reveal: bool = False) -> StudyData:
+def read_study_data(plan: Plan, out: Path) -> StudyData:
     """Reads a study's merged tables and the states of its cells.
 
     Args:
         plan: The plan that the last run used.
         out: The study's folder.
-        reveal: Whether private records may be shown in words.
 
     Raises:
         UserError: The tables are missing.
@@ -254,7 +220,6 @@ def read_study_data(plan: Plan, out: Path, *, reveal: bool = False) -> StudyData
         facts={cell.alias: CellFiles(cell).read() for cell in cells},
         mechanisms=mechanisms,
         on_disk=on_disk,
-        reveal=reveal,
     )
 
 
@@ -278,7 +243,7 @@ def _own_params(text: str) -> str:
 
 def _attack_labels(results: pd.DataFrame) -> pd.Series:
     """Returns the attack's name, with its parameters where one attack was run with several."""
-    plain = results["name"].map(lambda name: ATTACK_NAMES.get(name, name))
+    plain = results["name"].map(lambda name: attack_title(name) or name)
     detailed = results["params"].map(_own_params)
     variants = detailed.groupby(results["name"]).transform("nunique")
     return plain.where(variants == 1, plain + " (" + detailed + ")")

@@ -8,25 +8,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import pandas as pd
 
 from common.wording import estimate_text, p_value_text
-
-__all__ = [
-    "ESTIMATE",
-    "Column",
-    "PageTable",
-    "TableCell",
-    "counts",
-    "estimate",
-    "estimate_cell",
-    "number",
-    "p_value",
-    "table",
-    "words",
-]
 
 ESTIMATE = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 """Columns of an estimate with its counts."""
@@ -58,7 +43,6 @@ class PageTable:
     columns: Sequence[Column]
     rows: Sequence[Sequence[TableCell]]
     frame: pd.DataFrame
-    kind: ClassVar[str] = "table"
 
     def csv(self) -> str:
         """Returns the frame as CSV, numbers in full."""

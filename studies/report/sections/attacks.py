@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.claims.figures import GAP_PARAMS
 from studies.report.charts import Spec, panels_spec
 from studies.report.heat_maps import AUROC_SHADE, Shade, heat_cells, heat_map
@@ -14,20 +15,11 @@ from studies.report.sections.utility import utility_rows
 from studies.report.study_data import StudyData
 from studies.report.tables import ESTIMATE
 
-__all__ = ["attack_heat", "attacks", "size_heat"]
-
 _NO_TEACHER = "control"
 _CELL_WIDTH, _CELL_HEIGHT = 35, 27
 # Longer names of columns than this many letters are written aslant.
 _LEVEL, _ASLANT = 12, -40
-_HEAT = """\
-AUROC of private against held-out records. The page’s own colour is chance; the stronger the colour,
-the further from it, warm for private records, cold for held-out ones. Intervals and counts on hover
-and in the table below."""
-_GAP = """\
-Token accuracy on private records minus that on held-out ones, by size and technique; the mean over
-replicates where there are several."""
-_ROUGE = "ROUGE-L F1 of greedy answers; the stronger the colour, the better."
+_SAYS = prose(__file__)
 
 
 @section("attacks", "Technique by attack")
@@ -36,15 +28,15 @@ def attacks(data: StudyData) -> Iterator[Part]:
     rows = data.auroc_rows()
     rows = rows[rows["value"].notna()]
     if len(rows):
-        yield Chart("heat", attack_heat(data, rows), _HEAT)
+        yield Chart("heat", attack_heat(data, rows), _SAYS["heat"])
     if _n_sizes(data) > 1:
         gaps = data.rows(
             metric="token_accuracy_gap", params=GAP_PARAMS, task=None, block=None, run_b=None
         )
         if spec := size_heat(data, gaps, "Gap in token accuracy", signed=True):
-            yield Chart("gap_heat", spec, _GAP, "Memorization by size")
+            yield Chart("gap_heat", spec, _SAYS["gap"], "Memorization by size")
         if spec := size_heat(data, _rouge(data), "ROUGE-L F1", signed=False):
-            yield Chart("rouge_heat", spec, _ROUGE, "Utility by size")
+            yield Chart("rouge_heat", spec, _SAYS["rouge"], "Utility by size")
 
 
 def _n_sizes(data: StudyData) -> int:

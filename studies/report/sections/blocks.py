@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.claims.verdict import BLOCK_MARGIN
 from studies.compare.shift import dealt_by_coins
 from studies.report import charts, tables
@@ -22,25 +23,9 @@ from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["block_sentences", "blocks"]
-
 _RELIABLE = 0.8
 _KEY = ["role", "signal", "params", *PLACE]
-_PROFILES = """\
-AUROC of private against held-out records by the block that is read or disturbed, at its relative
-depth, so that teacher and students of other depths lie beside each other. Bands: pointwise 95%
-intervals of teachers and students; the others’ are in the table. *Counterfactual* models met the
-held-out records in place of the private ones."""
-_HEAT = """\
-The same figures. The page’s own colour is chance; warm for private records, cold for held-out ones.
-An empty cell was not measured or is not to be reported."""
-_TESTS = """\
-Max − min is above 0 by chance alone, hence its simultaneous 95% interval and what is left less its
-bias. *Large*: shown where the interval’s lower end lies above 0.05"""
-_ONE = """\
-. Tests of other hypotheses: (1) blocks are exchangeable within records; (2) their AUROCs are
-equal."""
-_SEVERAL = ", in how many of the replicates’ models; the other columns are means over them."
+_SAYS = prose(__file__)
 
 
 @section("blocks", "Blocks", "Block by block")
@@ -55,9 +40,9 @@ def blocks(data: StudyData) -> Iterator[Part]:
     if len(areas):
         colours = charts.label_colours(data, data.kinds)
         yield Legend("Models", charts.legend_entries(colours, rows["run"].map(data.kinds)))
-        yield Chart("block_profiles", _profiles(areas, colours), _PROFILES, "Profiles")
-        yield Chart("block_heat", _heat(areas), _HEAT, "Model by block")
-    caption = _TESTS + (_SEVERAL if data.replicated else _ONE)
+        yield Chart("block_profiles", _profiles(areas, colours), _SAYS["profiles"], "Profiles")
+        yield Chart("block_heat", _heat(areas), _SAYS["heat"], "Model by block")
+    caption = _SAYS["tests"] + (_SAYS["several"] if data.replicated else _SAYS["one"])
     yield from (tests_table(data, rows), Text(caption, "caption"), areas_table(data, rows))
 
 
@@ -149,8 +134,7 @@ def block_sentences(data: StudyData, rows: pd.DataFrame) -> list[str]:
     """Returns what the section says in words: shift, limits, tests, reliability, calibration."""
     return [
         *_shifted(data, rows),
-        "A block's AUROC says how well an attacker does who reads or disturbs that block, not "
-        "where a record is stored.",
+        _SAYS["meaning"],
         *_differences(rows),
         *_unreliable(data, rows),
         *_calibration(rows),
@@ -166,16 +150,9 @@ def _shifted(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
         return
     shifted = rows[rows["shifted"].eq(True)]
     if len(shifted):
-        yield (
-            "Shifted data: the texts alone tell private from held-out records "
-            f"({', '.join(shifted['label'].unique())}). Their blocks measure the records, not the "
-            "model."
-        )
+        yield _SAYS["shifted"].format(runs=", ".join(shifted["label"].unique()))
     elif rows["shifted"].isna().any():
-        yield (
-            "That the texts alone tell private from held-out records is not excluded; whatever "
-            "they give away, every block shows too."
-        )
+        yield _SAYS["not_excluded"]
 
 
 def _differences(rows: pd.DataFrame) -> Iterator[str]:
@@ -185,11 +162,7 @@ def _differences(rows: pd.DataFrame) -> Iterator[str]:
         large = tests.assign(large=tests["lower"] > BLOCK_MARGIN)
         counts = large.groupby("signal", sort=False)["large"].agg(["sum", "size"])
         each = "; ".join(f"{name} {own['sum']} of {own['size']}" for name, own in counts.iterrows())
-        yield (
-            "Blocks differ by a large margin (the lower end of the simultaneous 95% interval of "
-            f"max − min lies above {BLOCK_MARGIN}) in this many models, each conditional on its "
-            f"weights: {each}."
-        )
+        yield _SAYS["differ"].format(margin=BLOCK_MARGIN, counts=each)
 
 
 def _unreliable(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
@@ -209,9 +182,7 @@ def _unreliable(data: StudyData, rows: pd.DataFrame) -> Iterator[str]:
         for (signal, label), own in shaky.groupby(["signal", "label"], sort=False):
             models.setdefault((str(signal), _places(own)), []).append(str(label))
         each = [f"{signal} at {at} of {', '.join(of)}" for (signal, at), of in models.items()]
-    yield (
-        f"Not to be ranked, as the reliability over draws is below {_RELIABLE}: {'; '.join(each)}."
-    )
+    yield _SAYS["unreliable"].format(reliable=_RELIABLE, blocks="; ".join(each))
 
 
 def _places(rows: pd.DataFrame) -> str:
@@ -232,7 +203,4 @@ def _calibration(rows: pd.DataFrame) -> Iterator[str]:
             " to ".join(dict.fromkeys(f"{end:.3g}" for end in (own.min(), own.max())))
             for own in worst.values()
         )
-        yield (
-            "The tuned lens's translators are fitted on development text. At the worst block of a "
-            f"model KL(model ‖ lens) is {tuned} nats per token there, and {plain} without them."
-        )
+        yield _SAYS["calibration"].format(tuned=tuned, plain=plain)

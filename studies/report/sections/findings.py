@@ -4,34 +4,26 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from common.prose import prose
 from common.wording import p_value_text
 from studies.claims import Finding, Statement
-from studies.claims.output import estimate_text
+from studies.claims.output import effect_text
 from studies.report import tables
 from studies.report.parts import Fold, Part, Terms, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["findings", "findings_table"]
-
-_TEXT = """\
-Five claims, each with a rule that was fixed before looking: *confirmed* and *refuted* say that the
-rule was met, *undecided* that this study cannot tell. *Below the margin* is what refutes the first
-where some technique is shown to leak all the same: another’s leak is smaller than what counts. A
-verdict is about techniques, which takes five or more replicates (a fresh split, teacher and student
-each); *these weights* is what the records of a single replicate say of its own models, and of no
-others."""
-_CAPTION = """\
-Effect: the figure that decides, named below; brackets hold its lower and its upper bound, each true
-in 95 of 100 studies. The lines below open on the rule, all figures, and the *smallest visible*
-effect: what a study of this size would confirm in 8 of 10 cases, so that “undecided” is not taken
-for “there is none”."""
+_SAYS = prose(__file__)
 
 
 @section("findings", "Findings")
 def findings(data: StudyData) -> Iterator[Part]:
     """Yields the verdicts, where the study has students."""
     if data.findings:
-        yield from (Text(_TEXT), findings_table(data.findings), Text(_CAPTION, "caption"))
+        yield from (
+            Text(_SAYS["text"]),
+            findings_table(data.findings),
+            Text(_SAYS["caption"], "caption"),
+        )
         yield from map(_fold, data.findings)
 
 
@@ -68,7 +60,7 @@ def _row(finding: Finding, lead: Statement) -> dict[str, object]:
         "verdict": finding.verdict,
         "weights": finding.these_weights,
         "effect": lead.outcome.effect,
-        "bounds": estimate_text(lead),
+        "bounds": effect_text(lead),
         "n": lead.n.removeprefix("1 replicate, ") if measured else None,
     }
 
@@ -113,7 +105,7 @@ def _said(statement: Statement) -> Iterator[str]:
     yield f"**{statement.measure}{beside}**: {outcome.verdict} about {statement.about}"
     yield f", n = {statement.n}"
     if outcome.effect is not None:
-        yield f": {estimate_text(statement)}, {outcome.what}"
+        yield f": {effect_text(statement)}, {outcome.what}"
     if outcome.mde is not None:
         yield f"; smallest visible {outcome.mde:.3f}"
     if outcome.p_value is not None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from common.prose import prose
 from studies.report import tables
 from studies.report.forest import attack_entries, forest
 from studies.report.labels import METRIC_NAMES
@@ -11,22 +12,11 @@ from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
 
-__all__ = ["comparison_table", "inherited"]
-
 _METRICS = ("auroc_difference", "swap_estimate", "auroc")
-_DIFFERENCES = """\
-AUROC of the first model minus that of the second, on the same records. A bar right of the dashed
-line: the first gives more away."""
-_SWAPS = """\
-(A + 1 − B) / 2, with A and B the AUROC of the first and the second model. The two record sets
-change roles between the models. A teacher learns the distribution of its side as well as its
-records: what makes this a figure of the records alone are the fair coins that dealt the sides."""
+_SAYS = prose(__file__)
 
-# Chart -> metric, title of its axis, its value where nothing leaks, title, caption.
-_CHARTS = {
-    "differences": (_METRICS[0], "Difference of AUROC", 0.0, "Paired differences", _DIFFERENCES),
-    "swaps": (_METRICS[1], "Swap estimate of AUROC", 0.5, "Swap estimates", _SWAPS),
-}
+# Chart -> metric, its value where nothing leaks.
+_CHARTS = {"differences": (_METRICS[0], 0.0), "swaps": (_METRICS[1], 0.5)}
 
 
 @section("inherited", "What was added", "What the private records added")
@@ -34,11 +24,12 @@ def inherited(data: StudyData) -> Iterator[Part]:
     """Yields differences and swap estimates under every attack."""
     yield Legend("Attacks", attack_entries(data))
     drawn = []
-    for name, (metric, axis, null, title, caption) in _CHARTS.items():
+    for name, (metric, null) in _CHARTS.items():
         rows = data.comparison_rows(metric)
         if len(rows):
-            rows = over_replicates(data, rows, ["attack"])
-            drawn.append(Chart(name, forest(rows, "pair", axis, null), caption, title))
+            said, rows = _SAYS[name], over_replicates(data, rows, ["attack"])
+            spec = forest(rows, "pair", said["axis"], null)
+            drawn.append(Chart(name, spec, said["caption"], said["title"]))
     yield from (Pair(drawn), comparison_table(data))
 
 

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from audits.membership.any_leak import MAX_T
+from audits.membership.attacks import Loss, Reference
+from common.prose import prose
 from studies.report import tables
-from studies.report.attack_notes import attack_notes
 from studies.report.charts import NEUTRAL
 from studies.report.forest import attack_entries, forest
-from studies.report.labels import METRIC_NAMES
+from studies.report.labels import METRIC_NAMES, attack_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
-from studies.report.study_data import ATTACK_NAMES, BLIND, StudyData
-
-__all__ = ["any_leak_table", "blind_table", "leaks", "membership_table"]
+from studies.report.study_data import BLIND, StudyData
 
 _TPR_METRICS = ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")
 _EPSILON_METRICS = tuple(
@@ -23,22 +22,11 @@ _EPSILON_METRICS = tuple(
 )
 _ENDS = ["value", "lower", "upper"]
 _LEVEL = 0.05
-_ATTACKS = """\
-Each mark is one attack on one model, each bar its 95% interval. The dashed line is chance. A
-control on the line and a student to its right mean that what leaks came through the teacher.
-*Counterfactual* models met the held-out records in place of the private ones, so their marks lie to
-the left."""
-_MEMBERSHIP = """\
-TPR: share of private records found when 10% or 1% of the held-out ones are wrongly accused. Click a
-heading to sort."""
-_MAX_T = """\
-Max-T: the labels of whole near-duplicate clusters are exchanged under all attacks alike, and the
-largest standardised AUROC is set against those of the other labellings. Intervals above are those
-of single attacks; of these p-values the smallest of many is not picked."""
-_BLIND = """\
-The grey line in the chart, on its 95% interval. It is no attack: where fair coins dealt the two
-sides it shows their luck, and elsewhere, where it lies right of chance, attacks measure the
-records. *Not excluded*: neither a shift nor its absence is shown with so few records."""
+_SAME_RANKING = 0.9999
+"""Rank correlation from which two attacks are one: no record of 1,000 moves by more than a few."""
+
+_OTHERS = {"spearman_reference": Reference.title, "spearman_loss": Loss.title}
+_SAYS = prose(__file__)
 
 
 @section("leaks", "Models", "Which model gives its records away")
@@ -47,19 +35,19 @@ def leaks(data: StudyData) -> Iterator[Part]:
     yield Legend("Attacks", attack_entries(data))
     blind = data.blind_rows()
     if len(blind):
-        yield Legend("Baseline", [(ATTACK_NAMES[BLIND], NEUTRAL, False)])
+        yield Legend("Baseline", [(str(attack_title(BLIND)), NEUTRAL, False)])
     aurocs = data.auroc_rows()
     aurocs = over_replicates(data, aurocs[aurocs["value"].notna()], ["attack"])
     if len(aurocs):
         behind = over_replicates(data, blind[blind["value"].notna()], ["attack"])
         spec = forest(aurocs, "label", "AUROC, private against held-out", 0.5, behind)
-        yield Chart("attacks", spec, _ATTACKS)
-    yield from (membership_table(data), Text(_MEMBERSHIP, "caption"))
+        yield Chart("attacks", spec, _SAYS["attacks"])
+    yield from (membership_table(data), Text(_SAYS["membership"], "caption"))
     if (any_leak := any_leak_table(data)) is not None:
-        yield from (any_leak, Text(_MAX_T, "caption"))
+        yield from (any_leak, Text(_SAYS["max_t"], "caption"))
     yield blind_table(data)
     if len(blind):
-        yield Text(_BLIND, "caption")
+        yield Text(_SAYS["blind"], "caption")
 
 
 def membership_table(data: StudyData) -> tables.PageTable:
@@ -74,7 +62,7 @@ def membership_table(data: StudyData) -> tables.PageTable:
         rows = base[base["metric"] == metric].drop_duplicates(key)[[*key, *_ENDS]]
         renamed = {name: f"{metric}_{name}" for name in _ENDS}
         wide = wide.merge(rows.rename(columns=renamed), on=key, how="left")
-    notes = attack_notes(data)
+    notes = _attack_notes(data)
 
     def attack(row: pd.Series) -> tables.TableCell:
         note = notes.get((row["label"], row["attack"]))
@@ -122,6 +110,38 @@ def _tpr(metric: str) -> tables.Column:
     return tables.Column(METRIC_NAMES[metric], cell)
 
 
+def _attack_notes(data: StudyData) -> dict[tuple[str, str], str]:
+    """Returns what to add to an attack's name, by the label of its row and that name.
+
+    The correction a of `rmia`, the range of it over replicates, and the attack whose ranking it has
+    where the rank correlation is at least 0.9999 in every run of the row. Attacks without these
+    rows of diagnostics are not there.
+
+    Args:
+        data: The study; its private records count.
+    """
+    rows = data.rows(audit="membership", population="private", task=None, block=None, run_b=None)
+    rows = rows[rows["metric"].isin(["a", *_OTHERS])]
+    labels = rows["run"].map(data.kinds) if data.replicated else rows["label"]
+    found = {}
+    for (label, attack), own in rows.groupby([labels, rows["attack"]], sort=False):
+        parts = _correction(own[own["metric"] == "a"]["value"])
+        for metric, other in _OTHERS.items():
+            correlations = own[own["metric"] == metric]["value"]
+            if len(correlations) and (correlations >= _SAME_RANKING).all():
+                parts.append(f"the ranking of {other}")
+        if parts:
+            found[str(label), str(attack)] = ", ".join(parts)
+    return found
+
+
+def _correction(values: pd.Series) -> list[str]:
+    if not len(values):
+        return []
+    low, high = float(values.min()), float(values.max())
+    return [f"a = {low:g}" if low == high else f"a = {low:g} to {high:g}"]
+
+
 def any_leak_table(data: StudyData) -> tables.PageTable | None:
     """Returns each model's max-T test over its attacks; of several replicates, how many reject."""
     rows = data.rows(audit="membership", population="private", metric=MAX_T)
@@ -135,7 +155,7 @@ def any_leak_table(data: StudyData) -> tables.PageTable | None:
     named = ["label", "run", "value", "p_value", "largest", "attacks", "n_members", "n_nonmembers"]
     caption = "Does it leak at all? All attacks of a model in one test, which pays for their number"
     shown, columns = (
-        rows.assign(strongest=rows["largest"].replace(ATTACK_NAMES)),
+        rows.assign(strongest=rows["largest"].map(lambda name: attack_title(name) or name)),
         [
             *tables.words(strongest="Strongest attack"),
             tables.number("Standardised AUROC", "value", ".2f"),

@@ -7,14 +7,14 @@ import altair as alt
 import pandas as pd
 
 from audits.memorization.exposure import CHANCE_BITS
+from common.prose import prose
 from studies.compare.decomposition import FEWEST_SEEDS
 from studies.report import tables
 from studies.report.charts import Spec, attack_colours, chart_spec, null_line, tooltips
+from studies.report.labels import attack_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Pair, Part, Text, section
-from studies.report.study_data import ATTACK_NAMES, StudyData
-
-__all__ = ["DISAGREEMENT", "memorization", "memorization_rows", "memorization_table"]
+from studies.report.study_data import StudyData
 
 DISAGREEMENT = ("overlap", "disagreement")
 """Names of the rows that set memorization against membership, which have a section of their own."""
@@ -22,51 +22,9 @@ DISAGREEMENT = ("overlap", "disagreement")
 _EXPOSED, _COINS = "canary_exposure", "canary_in"
 _COIN_METRICS = ("auroc", "epsilon_lower")
 _CHANNELS = ("teacher_kl", "transfer_overlap", "transfer_overlap_gap", "relative_leakage")
-_MEASURES = {
-    "token_accuracy_excess": "Excess token accuracy",
-    "token_accuracy_gap_excess": "Excess of the gap, private − held out",
-    "extraction_strength_excess": "Excess extraction strength",
-    "exact_match_rate_excess": "Excess of exact matches",
-    "similarity_excess": "Excess similarity",
-    "extraction_probability_excess": "Excess of the probability to be drawn",
-    "token_accuracy": "Token accuracy",
-    "did": "Difference in differences",
-    "inherited": "Inherited",
-    "teacher_only": "Teacher only",
-    "student_only": "Student only",
-    "inherited_net": "Inherited, less never-seen",
-    "teacher_only_net": "Teacher only, less never-seen",
-    "student_only_net": "Student only, less never-seen",
-    "exposure": "Exposure of canaries (bits)",
-    "exposure_chance": "Exposure by chance (bits)",
-    "teacher_kl": "Distance from the teacher (nats per token)",
-    "transfer_overlap": "Verbatim in the text that taught the student",
-    "transfer_overlap_gap": "The same, private − others",
-    "relative_leakage": "Leakage as a share of the anchor’s",
-    "auroc": "AUROC of coin canaries",
-    "epsilon_lower": "Lower bound on ε, one run",
-    "kendall_tau": "Kendall’s τ, membership and memorization",
-    "kendall_ceiling_membership": "τ of membership with itself",
-    "kendall_ceiling_memorization": "τ of memorization with itself",
-    "crossing_membership": "Difference of membership",
-    "crossing_memorization": "Difference of memorization",
-    "top_overlap": "Overlap of the most exposed",
-    "top_overlap_chance": "Overlap by chance",
-    "top_overlap_ceiling_membership": "Overlap of membership with itself",
-    "top_overlap_ceiling_memorization": "Overlap of memorization with itself",
-}
 # The same in every row of a table, and named in the page's text.
 _HIDDEN_PARAMS = ("tokens", "excess", "replicates", "student_seeds", "teacher_seeds")
-_CONDITIONAL = """\
-Token accuracy on records of which the teacher writes more than this share. What a teacher gets
-right is easy, so the curve rises for every model and on every record: by itself it shows selection,
-not inheritance."""
-_DID = """\
-Student minus counterfactual student on private records, minus the same on records that nobody
-trains on, both above the same cut. The dashed line: nothing inherited."""
-_EXPOSURE = """\
-Mean exposure of planted canaries by how often the private split holds them, all formats. The dashed
-line is a model that never met them: log2(e) = 1.44 bits."""
+_SAYS = prose(__file__)
 
 
 @section("memorization", "Memorization", "Memorization, and whose")
@@ -91,7 +49,7 @@ def memorization_rows(data: StudyData) -> pd.DataFrame:
     exposed = rows["population"].eq(_EXPOSED)
     chosen = rows[studied | exposed | rows["metric"].str.endswith("_excess")]
     coins = data.rows(audit="membership", population=_COINS, task=None, block=None)
-    coins = coins[coins["metric"].isin(_COIN_METRICS) & coins["name"].isin(ATTACK_NAMES)]
+    coins = coins[coins["metric"].isin(_COIN_METRICS) & coins["name"].map(attack_title).notna()]
     channels = data.rows(task=None)
     shown = len(chosen) + len(coins) > 0
     channels = channels[channels["metric"].isin(_CHANNELS) & shown]
@@ -99,23 +57,23 @@ def memorization_rows(data: StudyData) -> pd.DataFrame:
     chosen = pd.concat([chosen, coins, channels, technique_rows])
     return chosen.assign(
         label=chosen["label"].fillna("All techniques"),
-        measure=chosen["metric"].map(_MEASURES),
+        measure=chosen["metric"].map(_SAYS["measures"]),
         detail=[
-            _attack(name, params) if name in ATTACK_NAMES else _detail(params)
+            _detail(attack_title(name), params)
             for name, params in zip(chosen["name"], chosen["params"], strict=True)
         ],
     )
 
 
-def _attack(name: str, params: str) -> str:
-    """Returns an attack's name; of a bound on epsilon also at which delta."""
-    delta = json.loads(params).get("delta")
-    return ATTACK_NAMES[name] if delta is None else f"{ATTACK_NAMES[name]}, δ = {delta:.2g}"
+def _detail(attack: str | None, params: str) -> str:
+    """Returns what a row is about: an attack, or the parameters that tell it from its neighbours.
 
-
-def _detail(params: str) -> str:
-    """Returns what a row is about: the parameters that tell it from its neighbours."""
-    shown = {k: value for k, value in json.loads(params).items() if k not in _HIDDEN_PARAMS}
+    Of a bound on epsilon also at which delta.
+    """
+    known = json.loads(params)
+    if attack is not None:
+        return attack if known.get("delta") is None else f"{attack}, δ = {known['delta']:.2g}"
+    shown = {name: value for name, value in known.items() if name not in _HIDDEN_PARAMS}
     return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
 
 
@@ -175,16 +133,16 @@ def _charts(data: StudyData, rows: pd.DataFrame) -> Iterator[Chart | Pair]:
     if len(curves):
         lines = curves.assign(line=curves["label"] + ", " + curves["population"])
         spec = _curve(lines, "tau", cut, "Token accuracy")
-        pair.append(Chart("conditional", spec, _CONDITIONAL, "Where the teacher is right"))
+        pair.append(Chart("conditional", spec, _SAYS["conditional"], "Where the teacher is right"))
     if len(did):
         spec = _curve(did.assign(line=did["label"]), "tau", cut, "DiD of token accuracy", 0.0)
-        pair.append(Chart("did", spec, _DID, "What of it was inherited"))
+        pair.append(Chart("did", spec, _SAYS["did"], "What of it was inherited"))
     if pair:
         yield Pair(pair)
     if len(exposure):
         lines, title = exposure.assign(line=exposure["label"]), "Exposure (bits)"
         spec = _curve(lines, "repetitions", "Repetitions of the canary", title, CHANCE_BITS)
-        yield Chart("exposure", spec, _EXPOSURE, "Exposure of canaries")
+        yield Chart("exposure", spec, _SAYS["exposure"], "Exposure of canaries")
 
 
 def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None) -> Spec:
@@ -212,16 +170,9 @@ def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | N
 def _decided(rows: pd.DataFrame) -> Iterator[str]:
     net = rows[rows["metric"] == "inherited_net"]
     if len(net) and not (net["n_members"] > 0).any():
-        yield (
-            "Inherited, teacher-only and student-only records: no record is decided. A record "
-            f"needs teachers and students of {FEWEST_SEEDS} seeds or more, and counterfactuals."
-        )
+        yield _SAYS["undecided"].format(seeds=FEWEST_SEEDS)
     elif len(net):
-        yield (
-            "Inherited, teacher-only and student-only: share of records above the excess that "
-            "counts as memorized; the same share of never-seen records stands beside it and is "
-            "subtracted."
-        )
+        yield _SAYS["decided"]
 
 
 def _not_given(rows: pd.DataFrame) -> Iterator[str]:
@@ -236,13 +187,8 @@ def _not_given(rows: pd.DataFrame) -> Iterator[str]:
     ):
         if missing.any():
             cuts = ", ".join(f"{tau:g}" for tau in sorted(set(taus[missing])))
-            yield (
-                f"Difference in differences: no {what} in {missing.sum()} of {len(did)} cases (tau "
-                f"{cuts}), where the teacher is above the cut on {why}."
-            )
+            counts = {"missing": missing.sum(), "cases": len(did), "cuts": cuts}
+            yield _SAYS["no_did"].format(what=what, why=why, **counts)
     shares = rows[rows["metric"] == "relative_leakage"]
     if (unbounded := shares["value"].notna() & shares["lower"].isna()).any():
-        yield (
-            "Leakage as a share of the anchor’s: no interval in "
-            f"{unbounded.sum()} of {len(shares)} cases, where the anchor is not told from chance."
-        )
+        yield _SAYS["unbounded"].format(missing=unbounded.sum(), cases=len(shares))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from markupsafe import Markup
 
+from common.prose import prose
 from studies.plan.cells import Cell
 from studies.report import tables
 from studies.report.labels import ROLE_NAMES
@@ -12,35 +13,13 @@ from studies.report.parts import Fold, Pair, Part, Terms, Text, section
 from studies.report.study_data import StudyData
 from studies.run.progress import duration_text
 
-__all__ = ["methods", "runs_table"]
-
-_TERMS = {
-    "Members": "records of the private split, which the teacher was trained on",
-    "Non-members": """\
-records of the held-out split. Where a fair coin for every cluster of near-duplicates dealt private
-and held-out records (the swap protocol), the coins make them alike and what their texts tell is
-luck; elsewhere the texts are asked, and cap what is claimed""",
-    "Loss": "mean log-probability of the response’s tokens, its end token included",
-    "Zlib": "the same per byte of the response compressed with zlib",
-    "Min-K%": "mean log-probability of the least likely 20% of tokens (or the share given)",
-    "Min-K%++": "the same, each token standardised by the model’s own distribution",
-    "Equivalent ε": """\
-in the CSV of memberships: of a randomised response with this TPR and FPR, a description and no
-bound; `inf` where no held-out record is accused or no private one missed, empty where the TPR is
-not measurable""",
-    "Intervals": """\
-95%: DeLong on the logit scale for AUROC and paired differences; TPR with the uncertainty of its
-threshold""",
-    "Checkpoint": "the last one of each run; none is chosen by its result",
-}
-_CAPTION = """\
-Every table is also in `report/tables/` as CSV; every record’s score is in `scores.parquet`."""
+_SAYS = prose(__file__)
 
 
 @section("methods", "Methods", "Methods, versions, commands", always=True)
 def methods(data: StudyData) -> Iterator[Part]:
     """Yields what was measured and with what, the runs, and their commands."""
-    measured = Terms("What was measured", list(_TERMS.items()))
+    measured = Terms("What was measured", list(_SAYS["terms"].items()))
     yield Pair((measured, Terms("With what", list(_versions(data).items()))))
     yield runs_table(data)
     commands = [
@@ -48,7 +27,7 @@ def methods(data: StudyData) -> Iterator[Part]:
         for cell in data.plan.cells
     ]
     yield Fold("Commands that reproduce each run", [Terms("", commands)])
-    yield Text(_CAPTION, "caption")
+    yield Text(_SAYS["caption"], "caption")
 
 
 def _versions(data: StudyData) -> dict[str, str]:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from common.prose import prose
 from studies.report import tables
 from studies.report.heat_maps import AUROC_SHADE, Shade, heat_map
 from studies.report.over_replicates import FIGURE, figures_by, wide_figures
 from studies.report.parts import Chart, Fold, Pair, Part, Text, section
 from studies.report.study_data import StudyData
-
-__all__ = ["objective_rows", "objective_table", "objectives"]
 
 _TITLES = {
     "auroc": "AUROC",
@@ -23,20 +22,7 @@ _TITLES = {
     "perplexity": "Perplexity",
 }
 _KEY = ["objective", "source", "family", "size"]
-_TEXT = """\
-Students that share start, updates, batch and learning rate and have no loss on plain text: two in a
-row differ in their responses alone, two in a column in their objective alone."""
-_RISK = """\
-AUROC of the attack *{}*, private against held-out records. Intervals and counts on hover and in the
-table."""
-_EXCESS = """\
-The same minus the AUROC of the student whose teacher met the held-out records: what came through
-the teacher."""
-_ROUGE = """\
-ROUGE-L F1 on records of no run’s training. A student that has learnt less also leaks less."""
-_TABLE = """\
-Objectives by responses. Over several replicates mean and Student’s t; of one run, its records.
-Every cell is exploratory: the findings above say what is shown of objectives and responses."""
+_SAYS = prose(__file__)
 
 
 @section("objectives", "Objectives", "Objectives by responses")
@@ -45,12 +31,12 @@ def objectives(data: StudyData) -> Iterator[Part]:
     frame = objective_rows(data)
     if not len(frame):
         return
-    yield Text(_TEXT)
+    yield Text(_SAYS["text"])
     drawn = [
-        _map(frame, "auroc", AUROC_SHADE, "Risk", _RISK.format(data.primary_name)),
+        _map(frame, "auroc", AUROC_SHADE, "Risk", _SAYS["risk"].format(data.primary_name)),
         _map(
             *(frame, "excess", Shade("Difference of AUROC", -1.0, 0.0, 1.0)),
-            *("Excess over the counterfactual", _EXCESS),
+            *("Excess over the counterfactual", _SAYS["excess"]),
         ),
     ]
     utility = frame.loc[frame["measure"] == "rouge_l_f1", "value"].dropna()
@@ -59,7 +45,7 @@ def objectives(data: StudyData) -> Iterator[Part]:
         # The most useful is cold, the least useful warm: where a low risk costs usefulness, both
         # maps turn the same way.
         shade = Shade("ROUGE-L F1", high, (low + high) / 2, low)
-        drawn.append(_map(frame, "rouge_l_f1", shade, "Utility", _ROUGE))
+        drawn.append(_map(frame, "rouge_l_f1", shade, "Utility", _SAYS["rouge"]))
     risk, *beside = [chart for chart in drawn if chart is not None]
     yield from (risk, Pair(beside))
     yield Fold("Figures with intervals and counts", [objective_table(frame)])
@@ -116,4 +102,6 @@ def objective_table(frame: pd.DataFrame) -> tables.PageTable:
         *tables.counts(True),
     ]
     wide = wide_figures(frame, ["label", *_KEY])
-    return tables.table("objectives", _TABLE, columns, wide, frame[["measure", *_KEY, *FIGURE]])
+    return tables.table(
+        "objectives", _SAYS["table"], columns, wide, frame[["measure", *_KEY, *FIGURE]]
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.compare.probe_differences import PROBE_DIFFERENCE
 from studies.report import tables
 from studies.report.block_figures import PLACE, block_column, depth_chart, placed, support_column
@@ -14,17 +15,7 @@ from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["probe_rows", "probes"]
-
-_TEXT = """\
-A probe of hidden states reads the text as well as the model and learns its own sign. What the text
-gives away is told in any model: read a probe by its difference. A counterfactual that met the
-held-out records in place of the private ones is told as well as a student, so that their difference
-hides a leak that both have; a control met neither. Some block's interval lies above 0 in {} of {}
-pairs."""
-_CHART = """\
-AUROC of the hidden-state probe in a model minus that in the other, same block, same folds. Bands:
-95% intervals, from permuted labels that both probes were fitted to anew."""
+_SAYS = prose(__file__)
 
 
 @section("probes", "Probes", "Probe, beyond what another model tells")
@@ -35,7 +26,7 @@ def probes(data: StudyData) -> Iterator[Part]:
         return
     beyond = rows.loc[rows["lower"] > 0, ["run", "run_b"]].drop_duplicates()
     pairs = rows[["run", "run_b"]].drop_duplicates()
-    yield Text(_TEXT.format(len(beyond), len(pairs)))
+    yield Text(_SAYS["text"].format(len(beyond), len(pairs)))
     drawn = rows[rows["value"].notna()]
     drawn = over_replicates(data, drawn, ["compared", "params", *PLACE]).assign(banded=True)
     if len(drawn):
@@ -43,7 +34,7 @@ def probes(data: StudyData) -> Iterator[Part]:
         yield Legend("Models", legend_entries(colours, drawn["label"]))
         title = "Difference of AUROC"
         spec = depth_chart(drawn, "compared", colours, title, 0.0, alt.Scale())
-        yield Chart("block_probes", spec, _CHART)
+        yield Chart("block_probes", spec, _SAYS["chart"])
     yield _table(data, rows)
 
 

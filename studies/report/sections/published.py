@@ -15,6 +15,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.claims.figures import ACCURACY_PARAMS, GAP_PARAMS
 from studies.compare.memorization import HELD_OUT, PRIVATE
 from studies.compare.primary_attack import REFERENCE
@@ -23,19 +24,9 @@ from studies.report import charts, tables
 from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["AS_RELEASED", "CORRECTED", "published", "published_rows", "published_table"]
-
 AS_RELEASED, CORRECTED = "as released", "corrected"
 _FILE = Path(__file__).parent / "published_tables.json"
 _DATA = "dolly"
-_TECHNIQUES = {
-    "kd": "KD",
-    "seqkd": "SeqKD",
-    "gkd": "GKD",
-    "imitkd": "ImitKD",
-    "minillm": "MiniLLM",
-    "distillm": "DistillM",
-}
 # Techniques of which the published code computes what their recipe says.
 _UNCHANGED = ("kd",)
 # The published split and tokens, as a study's overrides give them.
@@ -45,46 +36,10 @@ _RELEASED_DATA = {
     ("--data.encoding.joint", "true"),
     ("--data.encoding.cut", "end"),
 }
-# Our attack -> its published name, and whether ours computes what the published code does.
-_ATTACKS = {
-    "loss": ("Loss", AS_RELEASED),
-    "zlib": ("Zlib", CORRECTED),
-    "as_released_zlib": ("Zlib", AS_RELEASED),
-    "min_k": ("Min-k%", CORRECTED),
-    "as_released_min_k": ("Min-k%", AS_RELEASED),
-    "min_k_plus_plus": ("Min-k%++", CORRECTED),
-    "as_released_min_k_plus_plus": ("Min-k%++", AS_RELEASED),
-    "mope": ("MoPe", CORRECTED),
-}
 _REFERENCE_ATTACK = "REF (Pretrain)"
-# Metric -> published table, parameters that count (None: any), name on the page, statistic.
-_MEASURES = {
-    "rouge_l_f1": ("rouge_l", None, "ROUGE-L F1", CORRECTED),
-    "token_accuracy": ("token_accuracy", ACCURACY_PARAMS, "Token accuracy", CORRECTED),
-    "token_accuracy_gap": ("token_accuracy_gap", GAP_PARAMS, "Gap of token accuracy", CORRECTED),
-    "token_accuracy_as_released": ("token_accuracy", None, "Token accuracy", AS_RELEASED),
-    "token_accuracy_as_released_gap": (
-        "token_accuracy_gap",
-        None,
-        "Gap of token accuracy",
-        AS_RELEASED,
-    ),
-}
-_TEXT = """\
-Published: {source}, for the same networks and techniques on the same data set, rounded there to two
-digits and given without intervals or counts. What that code computes differs from what its
-techniques and attacks are named after (`docs/as_released.md`): its figures are not evidence about
-canonical SeqKD, an adaptive DistiLLM or a converged MiniLLM. Only rows whose training *and*
-statistic are *as released* compare like with like; their marks below are filled, all others’
-hollow."""
-_CHART = """\
-Our AUROC with its 95% interval over records against the published one, by the attack’s published
-name. On the dashed line both are equal. Teachers are in the table alone."""
-_CAPTION = """\
-Token accuracy and its gap are published as shares, the gap without its sign; ROUGE-L in percent,
-shown here as a share. Several attacks of ours may answer to one published name; *statistic* says
-which of them computes what the published code does. Intervals of differences are those of our
-figure alone."""
+# Parameters that count where a metric is measured with several.
+_PARAMS = {"token_accuracy": ACCURACY_PARAMS, "token_accuracy_gap": GAP_PARAMS}
+_SAYS = prose(__file__)
 _UTILITY = "rouge_l_f1"
 Figures = dict[str, dict[str, float | dict[str, float]]]
 
@@ -95,15 +50,15 @@ def published(data: StudyData) -> Iterator[Part]:
     rows = published_rows(data)
     if not len(rows):
         return
-    yield Text(_TEXT.format(source=_facts()["source"]))
+    yield Text(_SAYS["text"].format(source=_facts()["source"]))
     # Next to a teacher's, students' figures would lie on one spot.
     aurocs = rows[(rows["metric"] == "auroc") & (rows["role"] != "teacher")]
     if len(aurocs):
         colours = charts.label_colours(data)
         like = (aurocs["training"] == AS_RELEASED) & (aurocs["statistic"] == AS_RELEASED)
         yield Legend("Runs", charts.legend_entries(colours, aurocs["label"]))
-        yield Chart("published", _chart(aurocs.assign(like=like), colours), _CHART, "AUROC")
-    yield from (published_table(data, rows), Text(_CAPTION, "caption"))
+        yield Chart("published", _chart(aurocs.assign(like=like), colours), _SAYS["chart"], "AUROC")
+    yield from (published_table(data, rows), Text(_SAYS["caption"], "caption"))
 
 
 def published_rows(data: StudyData) -> pd.DataFrame:
@@ -149,7 +104,7 @@ def _column(cell: Cell) -> str | None:
         return None
     # A label is the study's own; the fragment says which technique it is.
     stems = [path.stem for path in _fragments(cell) if path.parent.name == "techniques"]
-    return next((_TECHNIQUES[stem] for stem in stems if stem in _TECHNIQUES), None)
+    return next((_SAYS["techniques"][stem] for stem in stems if stem in _SAYS["techniques"]), None)
 
 
 def _match(
@@ -158,7 +113,8 @@ def _match(
     """Returns the figure, measure and statistic that belong to one of our rows, if any does."""
     if row["metric"] == "auroc":
         return _membership(row, figures, column, cell)
-    table, params, measure, statistic = _MEASURES.get(row["metric"], (None, None, "", ""))
+    table, measure, statistic = _SAYS["measures"].get(row["metric"], (None, "", ""))
+    params = _PARAMS.get(row["metric"])
     figure = figures.get(table or "", {}).get(column)
     of_members = row["metric"] == _UTILITY or row["population"] == PRIVATE
     if not isinstance(figure, float | int) or not of_members or params not in (None, row["params"]):
@@ -175,7 +131,7 @@ def _membership(
     if row["audit"] != "membership" or row["population"] != PRIVATE:
         return None
     params = json.loads(row["params"])
-    published, statistic = _ATTACKS.get(row["name"], (None, CORRECTED))
+    published, statistic = _SAYS["attacks"].get(row["name"], (None, CORRECTED))
     if (row["name"], row["params"]) == REFERENCE:
         published = _REFERENCE_ATTACK
         released = any(path.stem.startswith("reference") for path in _presets(cell))
@@ -192,7 +148,7 @@ def _training(cell: Cell, column: str) -> str:
     """Returns which preset trained a cell: its technique's, on records and tokens as released."""
     presets = {path.stem for path in _presets(cell)}
     data = "splits" in presets or set(pairwise(cell.arguments)) >= _RELEASED_DATA
-    stems = [stem for stem, name in _TECHNIQUES.items() if name == column]
+    stems = [stem for stem, name in _SAYS["techniques"].items() if name == column]
     changed = [stem for stem in stems if stem not in _UNCHANGED and stem not in presets]
     return AS_RELEASED if data and not changed else CORRECTED
 

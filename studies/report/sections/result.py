@@ -14,6 +14,7 @@ import pandas as pd
 
 from audits.statistics import replicate_mean
 from audits.statistics.simultaneous import bonferroni_level, simultaneous_level
+from common.prose import prose
 from common.wording import estimate_text, interval_text
 from studies.claims.records import membership_sample
 from studies.compare.comparisons import swap_of_runs
@@ -21,15 +22,8 @@ from studies.report.over_replicates import over_replicates
 from studies.report.parts import Cards, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["WorstSwap", "cards", "headline", "result", "worst_swap"]
-
 _ROLES = ("teacher", "student", "control")
-_ONE = " Brackets are 95% intervals over records, given these models."
-_SEVERAL = """\
- Means over {n} replicates (fresh split, teacher and student), here and in the charts and tables of
-attacks, comparisons, utility, tasks, memorization and blocks; brackets are 95% intervals over
-replicates (Student’s t), counts of records the fewest of any. `tables/*.csv` beside the page hold
-every run."""
+_SAYS = prose(__file__)
 
 
 @section("result", "Result", always=True)
@@ -39,14 +33,9 @@ def result(data: StudyData) -> Iterator[Part]:
     shown = cards(data)
     if shown:
         several = data.replicated and data.n_replicates > 1
-        about = _SEVERAL.format(n=data.n_replicates) if several else _ONE
+        about = _SAYS["several"].format(n=data.n_replicates) if several else _SAYS["one"]
         yield Cards(shown)
-        yield Text(
-            f"AUROC of the attack *{data.primary_name}*: how often a private record outranks one "
-            "that was held out. 0.5 is a coin toss, 1 is certainty. Each card’s interval is that "
-            f"of its figure alone.{about}",
-            "caption",
-        )
+        yield Text(_SAYS["cards"].format(attack=data.primary_name, about=about), "caption")
 
 
 def headline(data: StudyData) -> str:
@@ -61,18 +50,11 @@ def headline(data: StudyData) -> str:
     sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
     worst = worst_swap(data)
     if worst is not None:
-        sentence += (
-            f" What came through the teacher: by the swap estimate “{worst.label}” tells private "
-            "from held-out records with AUROC "
-            f"{estimate_text(worst.value, worst.lower, worst.upper)}."
-        )
+        figure = estimate_text(worst.value, worst.lower, worst.upper)
+        sentence += _SAYS["worst"].format(label=worst.label, figure=figure)
         if worst.among > 1:
-            sentence += f" It is the largest of {worst.among} students'"
-            sentence += (
-                " and was picked for that; without an interval it says nothing beyond these runs."
-                if np.isnan(worst.lower)
-                else ", so that its interval is one that holds for all of them at once."
-            )
+            picked = "picked" if np.isnan(worst.lower) else "simultaneous"
+            sentence += _SAYS[picked].format(among=worst.among)
     return sentence[0].upper() + sentence[1:]
 
 

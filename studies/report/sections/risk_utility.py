@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from audits.statistics import replicate_mean
+from common.prose import prose
 from studies.claims.matching import Curve, membership_curve, risk_at
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.plan.cells import Cell
@@ -21,17 +22,7 @@ from studies.report import charts, tables
 from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["Area", "StudentCurve", "area_between", "curve_areas", "risk_utility", "student_curves"]
-
-_CURVES = """\
-Each line is a student along its training, a mark per checkpoint: the swap estimate of the attack
-*{}*, which the findings use, against how much unseen responses surprise it, less and less to the
-right. Where one line lies above another at the same place, that technique gives more away at equal
-utility. Marks carry no intervals here; those at validations are under *During training*."""
-_AREAS = """\
-First technique minus second: area between their curves over the utilities that both reach, divided
-by the width of that range, so that it is a mean difference of the swap estimate (attack *{}*).
-Brackets: 95% over replicates, from five on; fewer describe these weights and no technique."""
+_SAYS = prose(__file__)
 
 
 @dataclass(frozen=True)
@@ -92,11 +83,11 @@ def risk_utility(data: StudyData) -> Iterator[Part]:
         colours = charts.label_colours(data)
         labels = [data.labels[curve.cell.alias] for curve in curves]
         yield Legend("Runs", charts.legend_entries(colours, labels))
-        caption = _CURVES.format(data.primary_name)
+        caption = _SAYS["curves"].format(data.primary_name)
         yield Chart("risk_utility", _chart(data, curves, colours), caption)
     areas = curve_areas(curves)
     if areas:
-        yield from (_table(data, areas), Text(_AREAS.format(data.primary_name), "caption"))
+        yield from (_table(data, areas), Text(_SAYS["areas"].format(data.primary_name), "caption"))
 
 
 def student_curves(data: StudyData) -> list[StudentCurve]:

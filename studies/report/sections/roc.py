@@ -7,20 +7,14 @@ import numpy as np
 import pandas as pd
 
 from audits.membership.roc import roc_points
+from common.prose import prose
 from studies.compare.comparisons import AttackScores
 from studies.report import charts
 from studies.report.parts import Chart, Choice, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
 
-__all__ = ["mean_roc", "roc", "roc_rows", "thinned_roc"]
-
 _ROC_POINTS = 60
-_LINEAR = """\
-Share of private records found, against the share of held-out records wrongly accused. The dashed
-diagonal is chance. Of several replicates: the mean of their curves."""
-_LOG = """\
-The same on logarithmic axes. An attacker who must not be wrong works at the left edge; it ends at
-one held-out record."""
+_SAYS = prose(__file__)
 
 
 @section("roc", "ROC curves")
@@ -32,8 +26,8 @@ def roc(data: StudyData) -> Iterator[Part]:
     colours = charts.label_colours(data, data.kinds)
     yield Choice("Attack", "attack", list(dict.fromkeys(data.auroc_rows()["attack"])))
     yield Legend("Runs", charts.legend_entries(colours))
-    linear = Chart("roc", _curves(rows, colours, log=False), _LINEAR, "Linear")
-    log = Chart("roc_log", _curves(rows, colours, log=True), _LOG, "Logarithmic")
+    linear = Chart("roc", _curves(rows, colours, log=False), _SAYS["linear"], "Linear")
+    log = Chart("roc_log", _curves(rows, colours, log=True), _SAYS["log"], "Logarithmic")
     yield Pair((linear, log))
 
 

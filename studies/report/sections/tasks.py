@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.compare.memorization import TOKEN_ACCURACY
 from studies.compare.task_rows import EQUAL_LENGTHS, RESPONSE_TOKENS
 from studies.plan.cells import Cell
@@ -16,42 +17,17 @@ from studies.report.over_replicates import FIGURE, figure_of, over_replicates, w
 from studies.report.parts import Chart, Fold, Pair, Part, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["task_figures", "task_table", "tasks"]
-
 _GAP = f"{TOKEN_ACCURACY}_gap"
-_CAME = "that came by the private records"
-# Chart -> metric, whose rows (a measure's; None: the primary attack's), title of the axis, its
-# null, title of the chart, caption.
+# Chart -> metric, whose rows (a measure's; None: the primary attack's), value where nothing leaks.
 _MEASURES = {
-    "task_auroc": (
-        *("auroc", None, "AUROC", 0.5, "Membership"),
-        "AUROC of the attack *{}*, private against held-out records of the task, at equal numbers "
-        "and lengths.",
-    ),
-    "task_swap": (
-        *("swap_estimate", None, "Swap estimate of AUROC", 0.5, f"Membership {_CAME}"),
-        "The same against the counterfactual: what the private records of the task added, the two "
-        "record sets changing roles.",
-    ),
-    "task_gap": (
-        *(_GAP, TOKEN_ACCURACY, "Gap in token accuracy", 0.0, "Memorization"),
-        "Share of a response’s tokens that the model writes by itself, private minus held-out "
-        "records of the task, at equal numbers and lengths.",
-    ),
-    "task_gap_excess": (
-        *(f"{_GAP}_excess", TOKEN_ACCURACY, "Gap minus the counterfactual’s", 0.0),
-        *(f"Memorization {_CAME}", "That gap minus the counterfactual’s."),
-    ),
+    "task_auroc": ("auroc", None, 0.5),
+    "task_swap": ("swap_estimate", None, 0.5),
+    "task_gap": (_GAP, TOKEN_ACCURACY, 0.0),
+    "task_gap_excess": (f"{_GAP}_excess", TOKEN_ACCURACY, 0.0),
 }
 _PAIRS = (("task_auroc", "task_swap"), ("task_gap", "task_gap_excess"))
 _ROLES = ("teacher", "student", "control")
-_MAP = """\
-AUROC of the attack *{}* on all records of each task, whatever their number and length. Tasks have
-few records and wide intervals: exploratory, and no basis to name a worst task."""
-_SENTENCE = """\
-Every task counts with {n:.0f} private and {m:.0f} held-out records, or more in some runs, whose
-responses have {tokens} tokens in the mean; of all records it is {all_tokens}. What is left of a
-difference between tasks is not one of length."""
+_SAYS = prose(__file__)
 
 
 @section("tasks", "Tasks", "By task")
@@ -66,11 +42,12 @@ def tasks(data: StudyData) -> Iterator[Part]:
     for pair in _PAIRS:
         drawn = []
         for name in pair:
-            _, _, axis, null, title, caption = _MEASURES[name]
+            said = _SAYS[name]
             rows = measured[measured["measure"] == name]
             if len(rows):
-                spec = _intervals(rows, by_label, axis, null)
-                drawn.append(Chart(name, spec, caption.format(data.primary_name), title))
+                spec = _intervals(rows, by_label, said["axis"], _MEASURES[name][-1])
+                caption = said["caption"].format(data.primary_name)
+                drawn.append(Chart(name, spec, caption, said["title"]))
         if drawn:
             yield Pair(drawn)
     if len(frame):
@@ -82,7 +59,7 @@ def tasks(data: StudyData) -> Iterator[Part]:
         rows = over_replicates(data, whole.assign(task=_spoken(whole["task"])), ["task"])
         spec = heat_map(rows, "task", order=sorted(rows["task"].unique()))
         title = "All records of each task" if len(measured) else ""
-        yield Chart("tasks", spec, _MAP.format(data.primary_name), title)
+        yield Chart("tasks", spec, _SAYS["map"].format(data.primary_name), title)
     yield Fold("Figures with intervals and counts", [task_table(data)])
 
 
@@ -114,7 +91,7 @@ def _measured(data: StudyData) -> Iterator[tuple[str, pd.DataFrame]]:
         [(cell.alias, label, cell.role, cell.replicate) for cell, label in _labels(data)],
         columns=["run", "label", "role", "replicate"],
     )
-    for chart, (metric, name, *_) in _MEASURES.items():
+    for chart, (metric, name, _) in _MEASURES.items():
         rows = data.rows(metric=metric + EQUAL_LENGTHS)
         rows = data.of_primary(rows) if name is None else rows[rows["name"] == name]
         others = rows["run_b"].map(roles)
@@ -140,7 +117,7 @@ def _sentence(frame: pd.DataFrame) -> str:
         for name in ("tokens", "all_tokens")
     }
     n, m = (frame[name].min() for name in ("n_members", "n_nonmembers"))
-    return _SENTENCE.format(n=n, m=m, **spans)
+    return _SAYS["sentence"].format(n=n, m=m, **spans)
 
 
 def _spoken(tasks: pd.Series) -> pd.Series:
@@ -182,12 +159,11 @@ def _intervals(rows: pd.DataFrame, colours: Mapping[str, str], title: str, null:
 def _equal_table(data: StudyData, frame: pd.DataFrame) -> tables.PageTable:
     """A row per model and task, every measure with its counts."""
     shown = wide_figures(frame.assign(spoken=_spoken(frame["task"])), ["label", "task"])
-    measures = {name: axis for name, (_, _, axis, *_) in _MEASURES.items()}
     columns = [
         *tables.words(data.notes, label="Model", spoken="Task"),
         *(
-            tables.estimate(axis, f"{name}_")
-            for name, axis in measures.items()
+            tables.estimate(_SAYS[name]["axis"], f"{name}_")
+            for name in _MEASURES
             if (frame["measure"] == name).any()
         ),
         *tables.counts(True),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.claims.figures import GAP_PARAMS
 from studies.report import tables
 from studies.report.charts import banded_curves, in_panels, label_colours, legend_entries
@@ -12,20 +13,13 @@ from studies.report.labels import METRIC_NAMES
 from studies.report.parts import Chart, Fold, Legend, Part, section
 from studies.report.study_data import StudyData
 
-__all__ = ["training", "training_rows", "training_table"]
-
 _GAP = "token_accuracy_gap"
 _MEASURES = {"auroc": METRIC_NAMES["auroc"], _GAP: "Gap in token accuracy, private − held out"}
-_MEMBERSHIP = """\
-AUROC of the attack *{}* at every validation. Bands: pointwise 95% intervals over records. No
-checkpoint is chosen by these curves: every figure elsewhere is of the last one."""
-_MEMORIZATION = """\
-Token accuracy on private records minus that on held-out ones. The dashed line: none memorized more
-than the other."""
+_SAYS = prose(__file__)
 # Metric -> chart, title of its axis, its value where nothing leaks, title, caption.
 _CHARTS = {
-    "auroc": ("training_auroc", "AUROC", 0.5, "Membership", _MEMBERSHIP),
-    _GAP: ("training_gap", "Gap", 0.0, "Memorization", _MEMORIZATION),
+    "auroc": ("training_auroc", "AUROC", 0.5, "Membership", _SAYS["membership"]),
+    _GAP: ("training_gap", "Gap", 0.0, "Memorization", _SAYS["memorization"]),
 }
 _TEACHERS = ("teacher", "counterfactual_teacher")
 # Two or four sizes of a technique stand in a line; of others, three.

@@ -5,20 +5,14 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
+from common.prose import prose
 from studies.report import charts, tables
 from studies.report.labels import METRIC_NAMES
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
 
-__all__ = ["mean_utility", "utility", "utility_rows", "utility_table"]
-
-_ROUGE = """\
-AUROC of the attack *{}*. Higher to the right: better answers. A student that learnt nothing leaks
-nothing, so a low mark counts only if it also lies to the right."""
-_PERPLEXITY = """\
-Further to the left: unseen responses surprise the model less. Only records of *never* are unseen by
-every run; a counterfactual teacher was trained on the held-out ones."""
+_SAYS = prose(__file__)
 
 
 @section("utility", "Risk and utility", "Risk beside utility")
@@ -28,16 +22,15 @@ def utility(data: StudyData) -> Iterator[Part]:
     rows = utility_rows(data)
     yield Legend("Runs", charts.legend_entries(colours))
     drawn = []
-    for name, measure, axis, caption, title in (
-        ("rouge", "rouge_l_f1", "ROUGE-L F1", _ROUGE, "AUROC and ROUGE-L"),
-        ("perplexity", "perplexity", "Perplexity (log scale)", _PERPLEXITY, "AUROC and perplexity"),
-    ):
+    for name, measure in (("rouge", "rouge_l_f1"), ("perplexity", "perplexity")):
         chosen = rows[(rows["measure"] == measure) & rows["utility"].notna()]
         if len(chosen):
             records = " and ".join(sorted(set(chosen["measured_on"])))
             means, log = mean_utility(data, chosen), measure == "perplexity"
-            spec = _chart(means, colours, f"{axis}, {records} records", log=log)
-            drawn.append(Chart(name, spec, caption.format(data.primary_name), title))
+            said = _SAYS[name]
+            spec = _chart(means, colours, f"{said['axis']}, {records} records", log=log)
+            caption = said["caption"].format(data.primary_name)
+            drawn.append(Chart(name, spec, caption, said["title"]))
     yield from (Pair(drawn), utility_table(data))
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from transformers import PreTrainedTokenizerBase
 
 from audits.memorization.continuations import Continuation, read_continuations
+from common.prose import prose
 from datamodules.tokenizer import load_tokenizer
 from studies.compare.memorization import PRIVATE, Accuracies
 from studies.plan.cells import Cell
@@ -20,17 +21,10 @@ from studies.report import tables
 from studies.report.parts import Part, Terms, Text, section
 from studies.report.study_data import StudyData
 
-__all__ = ["WorstRecord", "find_worst_records", "revealed", "worst_records", "worst_records_table"]
-
 SHOWN_PER_STUDENT = 5
 _MATCH, _OTHER = "●", "○"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_TEXT = """\
-Chosen by what the student writes more than its counterfactual: the extremes of one run, examples
-and no estimate. A full dot is a true token that the model wrote at its place."""
-_HIDDEN = """\
- Their text is not on this page; `kd-study report … --reveal` writes one that shows it, for the eyes
-of whoever may read the private records."""
+_SAYS = prose(__file__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def worst_records(data: StudyData) -> Iterator[Part]:
     """Yields the worst private records by id; in words too where the study may reveal them."""
     worst = find_worst_records(data)
     if worst:
-        yield Text(_TEXT + ("" if data.reveal else _HIDDEN))
+        yield Text(_SAYS["text"] + ("" if data.reveal else _SAYS["hidden"]))
         yield worst_records_table(data, worst)
         yield from revealed(data, worst) if data.reveal else ()
 

@@ -15,7 +15,7 @@ from studies.claims.output import findings_json
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
-from studies.report import print_main_table, write_report
+from studies.report import write_report
 from studies.report.notices import notices
 from studies.report.sections.leaks import membership_table
 from studies.report.study_data import read_study_data
@@ -50,7 +50,8 @@ def test_a_technique_that_ran_offline_is_shown_so_everywhere(
     finished: Plan, planted: ModuleType
 ) -> None:
     write_mechanisms(finished, planted.STEP, dict.fromkeys(("student", "counterfactual"), OFFLINE))
-    page = write_report(finished, OUT)
+    console = Console(width=300, record=True, file=StringIO())
+    page = write_report(finished, OUT, console=console)
     data = read_study_data(finished, OUT)
     name = "offline skew reverse KL"
     students = {one.technique for one in data.cells if one.role in ("student", "counterfactual")}
@@ -66,8 +67,6 @@ def test_a_technique_that_ran_offline_is_shown_so_everywhere(
     assert set(students) == {f"Student · {name} {note}"}
     assert not any("· kd" in text for text in shown)
     assert "· kd" not in page.read_text().replace("student-kd", "")
-    console = Console(width=300, record=True, file=StringIO())
-    print_main_table(finished, OUT, console)
     assert f"Student · {name} {note}" in console.export_text()
     assert name in findings_json(study_findings(finished, OUT))
     figure = next(iter((OUT / "report/tables").glob("membership.csv"))).read_text()
