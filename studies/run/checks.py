@@ -8,9 +8,8 @@ cannot do is asked of the run's own checks.
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
-from operator import getitem
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError
 from common.located_yaml import Key, load_located
@@ -104,9 +103,16 @@ def _located(plan: Plan, cell: Cell, report: str, message: str) -> UserError:
             dotted = ".".join(str(part).removesuffix("+") for part in key if part != "init_args")
             if f".{dotted}".endswith(f".{name}") and name:
                 return fragment.error(key, message)
-            if moved and str(reduce(getitem, key, fragment.data)).startswith(moved.group(1)):  # type: ignore[call-overload]
+            if moved and str(_value(fragment.data, key)).startswith(moved.group(1)):
                 return fragment.error(key, message)
     return UserError(message)
+
+
+def _value(entry: Any, key: Key) -> object:
+    """Returns what stands under a key of a fragment."""
+    for part in key:
+        entry = entry[part]
+    return entry
 
 
 def check_steps(cells: Sequence[Cell]) -> None:
