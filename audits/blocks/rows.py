@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.blocks.profile import Profile
-from audits.rows import ResultRow, ScoreRow, tagged
+from audits.rows import ResultRow, ScoreRow, bounds, tagged
 from audits.scoring.blind_baseline import BlindSide
 from audits.statistics.estimates import FloatArray
 from datamodules.records import InstructionRecord
@@ -66,10 +66,8 @@ def profile_rows(
             name=profile.name,
             params={**profile.params, "n_blocks": n_blocks},
             metric=figure.metric,
-            value=figure.value,
-            lower=figure.lower,
-            upper=figure.upper,
             p_value=figure.p_value,
+            **bounds(figure),
             n_members=len(members.records),
             n_nonmembers=len(nonmembers.records),
             skipped=members.skipped + nonmembers.skipped,

@@ -75,10 +75,7 @@ class Collector:
             UserError: If a pool use that an attack reads has no records, or none that fits into the
                 model's window, or a reference is named after a world that the split does not have.
         """
-        kept = {
-            name: [record for record in records if record.response]
-            for name, records in populations.items()
-        }
+        kept = _answered(populations)
         material = self._material(self.access, kept)
         for request in plan.scored(AUDITED):
             request.text.facts(material)
@@ -98,10 +95,7 @@ class Collector:
             UserError: If a pool use that an attack reads has no records, or a reference is unknown.
             FloatingPointError: Naming the record for which a model's output is not a number.
         """
-        kept = {
-            name: [record for record in records if record.response]
-            for name, records in populations.items()
-        }
+        kept = _answered(populations)
         passes: dict[str, Found] = {name: {} for name in kept}
         for model in plan.models:
             self._score_all(plan, model, kept, passes)
@@ -205,6 +199,13 @@ class Collector:
             longest=longest,
             device=model_device(access.lm),
         )
+
+
+def _answered(populations: Populations) -> dict[str, list[InstructionRecord]]:
+    return {
+        name: [record for record in records if record.response]
+        for name, records in populations.items()
+    }
 
 
 def _encoded_set_hash(records: Records, encoder: RecordEncoder) -> str:

@@ -17,6 +17,7 @@ from audits.scoring.text_folds import TextFeatures, fold_aurocs, grouped_folds
 from audits.statistics.multiplicity import permuted_labels
 from common.errors import UserError
 from common.keys import numpy_generator
+from common.options import require_at_least
 from datamodules.records import InstructionRecord
 
 _ALPHA = 0.01
@@ -54,41 +55,12 @@ class BlindOptions:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        least = {"permutations": 199, "folds": 2, "repeats": 1, "max_records": _FEWEST_CLUSTERS}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise UserError(f"blind.{name} is {getattr(self, name)}: give {smallest} or more")
+        require_at_least(199, "blind.", permutations=self.permutations)
+        require_at_least(2, "blind.", folds=self.folds)
+        require_at_least(1, "blind.", repeats=self.repeats)
+        require_at_least(_FEWEST_CLUSTERS, "blind.", max_records=self.max_records)
         if not 0.0 < self.margin < 0.5:
             raise UserError(f"blind.margin is {self.margin}: give a number between 0 and 0.5")
-
-
-@dataclass(frozen=True)
-class BlindVerdict:
-    """What the blind baseline found.
-
-    Attributes:
-        auroc: Mean over folds and repetitions; NaN with too few records to measure it.
-        standard_error: Of the AUROC, from the permuted labellings.
-        p_value: Share of labellings with an AUROC at least as high, the observed one counted.
-        upper_bound: One-sided 95% upper bound, not taken below what an AUROC of 0.5 would give: no
-            text is worse than a guess, so an AUROC below 0.5 is chance, or sides more alike than
-            chance makes them.
-        shifted: True where the sides differ (p < 0.01 and AUROC > 0.5), False where they differ by
-            less than the margin (upper bound below 0.5 + margin), None where neither is shown.
-        needed: Records a side from which sides of one distribution would be found not shifted with
-            probability 0.8.
-        n_members: Members judged.
-        n_nonmembers: Non-members judged.
-    """
-
-    auroc: float
-    standard_error: float
-    p_value: float
-    upper_bound: float
-    shifted: bool | None
-    needed: int
-    n_members: int
-    n_nonmembers: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +80,30 @@ class SplitsVerdict:
     p_value: float
     upper_bound: float
     shifted: bool | None
+
+
+@dataclass(frozen=True)
+class BlindVerdict(SplitsVerdict):
+    """What the blind baseline found.
+
+    Attributes:
+        auroc: Mean over folds and repetitions; NaN with too few records to measure it.
+        standard_error: Of the AUROC, from the permuted labellings.
+        p_value: Share of labellings with an AUROC at least as high, the observed one counted.
+        upper_bound: One-sided 95% upper bound, not taken below what an AUROC of 0.5 would give: no
+            text is worse than a guess, so an AUROC below 0.5 is chance, or sides more alike than
+            chance makes them.
+        shifted: True where the sides differ (p < 0.01 and AUROC > 0.5), False where they differ by
+            less than the margin (upper bound below 0.5 + margin), None where neither is shown.
+        needed: Records a side from which sides of one distribution would be found not shifted with
+            probability 0.8.
+        n_members: Members judged.
+        n_nonmembers: Non-members judged.
+    """
+
+    needed: int
+    n_members: int
+    n_nonmembers: int
 
 
 @dataclass(frozen=True)

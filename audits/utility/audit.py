@@ -1,6 +1,6 @@
 """The utility audit: what the model is still good for, beside what it gives away."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -10,7 +10,6 @@ import torch
 from audits.context import AuditContext, Measurements
 from audits.rows import ResultRow, bounds
 from audits.scoring.segments import segment_sum
-from audits.statistics.estimates import FloatArray, IntArray
 from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of
 from audits.utility.generations import Figure, Generations
 from audits.utility.perplexity import perplexity
@@ -88,7 +87,10 @@ def _perplexities(context: AuditContext, population: str) -> list[Figure]:
     lengths = statistics.lengths.numpy()
     parts = [segment_sum(part.logp, part.offsets) for part in statistics.shards()]
     sums = torch.cat(parts).numpy()
-    return _by_task(context, "perplexity", kept, perplexity, sums, lengths)
+    return [
+        _figure("perplexity", task, perplexity(sums[rows], lengths[rows], clusters))
+        for task, rows, clusters in _by_task(context, kept)
+    ]
 
 
 def _divergences(
@@ -98,25 +100,24 @@ def _divergences(
     encoded = model.encoder.encode_all(records)
     sums = teacher_divergences(model, teachers, encoded)
     lengths = np.array([len(record.response_ids) for record in encoded])
-    return _by_task(context, "teacher_kl", records, ratio_interval, sums, lengths)
+    return [
+        _figure("teacher_kl", task, ratio_interval(sums[rows], lengths[rows], clusters))
+        for task, rows, clusters in _by_task(context, records)
+    ]
+
+
+def _figure(name: str, task: str | None, estimate: UtilityEstimate) -> Figure:
+    return Figure(name, name, task, estimate, estimate.n)
 
 
 def _by_task(
-    context: AuditContext,
-    name: str,
-    records: Sequence[InstructionRecord],
-    estimate: Callable[[FloatArray, IntArray, list[str]], UtilityEstimate],
-    sums: FloatArray,
-    lengths: IntArray,
-) -> list[Figure]:
-    """Returns a figure of all records together, then one of those of each task."""
+    context: AuditContext, records: Sequence[InstructionRecord]
+) -> Iterator[tuple[str | None, list[int], list[str]]]:
+    """Yields rows and clusters of all records together under None, then those of each task."""
     tasks, clusters = [record.task for record in records], context.data.clusters(records)
-    found = []
     for task in (None, *sorted(set(tasks))):
         rows = list(range(len(tasks))) if task is None else rows_of(tasks, task)
-        mean = estimate(sums[rows], lengths[rows], [clusters[row] for row in rows])
-        found.append(Figure(name, name, task, mean, mean.n))
-    return found
+        yield task, rows, [clusters[row] for row in rows]
 
 
 def _answers(

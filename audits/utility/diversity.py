@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from audits.statistics.clusters import critical_value
 from audits.statistics.estimates import tail_probability
-from audits.statistics.means import UtilityEstimate, ratio_interval
+from audits.statistics.means import UtilityEstimate
 
 
 def distinct_n(responses: Sequence[Sequence[Hashable]], n: int) -> NDArray[np.float64]:
@@ -64,24 +64,6 @@ def corpus_distinct_n(
     margin = critical_value(tail_probability(level), records - 1) * error
     value = distinct / count
     return UtilityEstimate(value, max(0.0, value - margin), min(1.0, value + margin), records)
-
-
-def mean_length_tokens(
-    lengths: ArrayLike,
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
-) -> UtilityEstimate:
-    """Estimate the mean length of a response in tokens, eos included where it was produced.
-
-    Args:
-        lengths: Tokens of each response, [B]; a mean where a prompt was answered several times.
-        clusters: Each record's cluster; None: each its own.
-        level: Coverage.
-
-    Raises:
-        ValueError: If there is no response, or clusters do not pair up.
-    """
-    return ratio_interval(lengths, np.ones_like(lengths, dtype=float), clusters, level)
 
 
 def _ngrams(response: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.scoring.rouge import rouge_l_f1_over_draws
-from audits.statistics.means import UtilityEstimate, rows_of, share_interval
-from audits.utility.diversity import corpus_distinct_n, distinct_n, mean_length_tokens
+from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of, share_interval
+from audits.utility.diversity import corpus_distinct_n, distinct_n
 
 NGRAMS = (1, 2, 4)
 
@@ -82,7 +82,9 @@ class Generations:
         for n, shares in distinct.items():
             yield "distinct_n", f"distinct_{n}", share_interval(shares[rows], clusters)
             yield "corpus_distinct_n", f"corpus_distinct_{n}", self._corpus_distinct(rows, n)
-        yield "length_tokens", "length_tokens", mean_length_tokens(lengths[rows], clusters)
+        # Of a mean over draws where a prompt was answered several times; eos counts where written.
+        mean_length = ratio_interval(lengths[rows], np.ones(len(rows)), clusters)
+        yield "length_tokens", "length_tokens", mean_length
 
     def _corpus_distinct(self, rows: list[int], n: int) -> UtilityEstimate | None:
         """Returns the share over the first draw's answers; None with fewer than two n-grams' worth.

@@ -8,16 +8,18 @@ from numpy.typing import ArrayLike
 from audits.statistics.means import UtilityEstimate, ratio_interval
 
 
-def mean_nll(
+def perplexity(
     logp_sums_nats: ArrayLike,
     n_tokens: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> UtilityEstimate:
-    """Estimate the mean negative log-likelihood, in nats per scored token.
+    """Estimate exp of the mean negative log-likelihood per scored token.
 
     The mean is over *tokens* (sum over records / sum of counts), as in training; its interval is
-    over records, or clusters of them, since the tokens of one response are not independent.
+    over records, or clusters of them, since the tokens of one response are not independent. It is
+    taken in nats and exponentiated, so it is never negative. The unit is tokens of the model's own
+    tokenizer: figures compare under one vocabulary only.
 
     Args:
         logp_sums_nats: Sum of the scored tokens' log-probabilities per record, [B].
@@ -27,47 +29,17 @@ def mean_nll(
 
     Raises:
         ValueError: If there is no record, lengths differ, or a sum is not finite.
-    """
-    estimate = ratio_interval(logp_sums_nats, n_tokens, clusters, level)
-    lower, upper = estimate.lower, estimate.upper
-    return UtilityEstimate(
-        -estimate.value,
-        None if upper is None else -upper,
-        None if lower is None else -lower,
-        estimate.n,
-    )
-
-
-def perplexity(
-    logp_sums_nats: ArrayLike,
-    n_tokens: ArrayLike,
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
-) -> UtilityEstimate:
-    """Estimate exp of the mean negative log-likelihood per scored token.
-
-    The unit is tokens of the model's own tokenizer: figures compare under one vocabulary only. The
-    interval is `mean_nll`'s, exponentiated, so it is never negative.
-
-    Args:
-        logp_sums_nats: Sum of the scored tokens' log-probabilities per record, [B].
-        n_tokens: Scored tokens per record, [B].
-        clusters: Each record's cluster; None: each its own.
-        level: Coverage.
-
-    Raises:
-        ValueError: As in `mean_nll`.
 
     >>> import math
     >>> round(perplexity([-2 * math.log(8), -math.log(8)], [2, 1]).value, 6)
     8.0
     """
-    nats = mean_nll(logp_sums_nats, n_tokens, clusters, level)
+    logp = ratio_interval(logp_sums_nats, n_tokens, clusters, level)
     return UtilityEstimate(
-        _exp(nats.value),
-        None if nats.lower is None else _exp(nats.lower),
-        None if nats.upper is None else _exp(nats.upper),
-        nats.n,
+        _exp(-logp.value),
+        None if logp.upper is None else _exp(-logp.upper),
+        None if logp.lower is None else _exp(-logp.lower),
+        logp.n,
     )
 
 

@@ -80,14 +80,9 @@ class RMIA(Attack):
         if self.a is not None:
             return self
         tuned = copy(self)
+        known = self.references
         tuned._correction = tuned_correction(
-            [
-                (
-                    mean_log_likelihoods(view, self.references),
-                    met_matrix(view, self.references),
-                )
-                for view in views
-            ]
+            [(mean_log_likelihoods(view, known), met_matrix(view, known)) for view in views]
         )
         return tuned
 

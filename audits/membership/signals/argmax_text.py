@@ -24,11 +24,6 @@ class CompressedArgmaxText(RecordSignal):
         """The signal's name."""
         return "audited: compressed argmax text"
 
-    @property
-    def passes(self) -> float:
-        """One."""
-        return 1.0
-
     def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         """Returns the number of bytes, [B, 1] float64; of a batch's tokens only these are kept.
 

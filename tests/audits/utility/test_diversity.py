@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audits.utility.diversity import corpus_distinct_n, distinct_n, mean_length_tokens
+from audits.utility.diversity import corpus_distinct_n, distinct_n
 
 
 def test_shares_of_distinct_ngrams_by_hand() -> None:
@@ -31,17 +31,8 @@ def test_the_interval_is_the_jackknifes() -> None:
     assert found.n == 40
 
 
-def test_lengths_have_the_usual_interval() -> None:
-    found = mean_length_tokens([2, 4, 9])
-    usual = stats.ttest_1samp([2, 4, 9], 0).confidence_interval(0.95)
-    assert found.value == 5
-    assert (found.lower, found.upper) == (pytest.approx(usual.low), pytest.approx(usual.high))
-
-
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="n is 0"):
         distinct_n([[1]], 0)
     with pytest.raises(ValueError, match="two responses of at least 3"):
         corpus_distinct_n([[1, 2, 3], [1, 2]], 3)
-    with pytest.raises(ValueError, match="at least one record"):
-        mean_length_tokens([])

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from audits.utility.perplexity import mean_nll, perplexity
+from audits.statistics.means import ratio_interval
+from audits.utility.perplexity import perplexity
 
 
 def test_it_is_the_exponential_of_the_mean_over_all_tokens() -> None:
@@ -21,10 +22,10 @@ def test_it_is_the_exponential_of_the_mean_over_all_tokens() -> None:
 
 def test_bounds_are_ordered_and_belong_to_the_mean_in_nats() -> None:
     sums, counts = [-30.0, -12.0, -55.0], [10, 8, 20]
-    nats, found = mean_nll(sums, counts), perplexity(sums, counts)
-    assert nats.value == pytest.approx(97 / 38)
-    assert nats.lower < nats.value < nats.upper
-    assert (found.lower, found.upper) == (math.exp(nats.lower), math.exp(nats.upper))
+    logp, found = ratio_interval(sums, counts), perplexity(sums, counts)
+    assert found.value == pytest.approx(math.exp(97 / 38))
+    assert found.lower < found.value < found.upper
+    assert (found.lower, found.upper) == (math.exp(-logp.upper), math.exp(-logp.lower))
 
 
 def test_the_interval_covers_the_true_perplexity() -> None:

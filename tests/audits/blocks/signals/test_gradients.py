@@ -157,5 +157,5 @@ def test_hooks_and_weights_come_back_after_an_interrupt(
 def test_options_are_checked() -> None:
     with pytest.raises(UserError, match="at least 1"):
         BlockGradNorm(0.5)
-    with pytest.raises(UserError, match="0 or more"):
+    with pytest.raises(UserError, match="at least 0"):
         Attribution(-1)

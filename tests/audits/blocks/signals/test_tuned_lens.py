@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
+from audits.blocks.audit import _development as development_of
 from audits.blocks.profile import MeasuredSide
 from audits.blocks.recorder import transformer_blocks
 from audits.blocks.recording import record_signals
 from audits.blocks.signals import BlockAccess, LogitLens, TunedLens
 from audits.scoring.model_access import ModelAccess
-from callbacks import BlockAudit
 from common.errors import UserError
 from common.ranks import Item, Ranks
 from datamodules.batches import EncodedRecord
@@ -225,13 +225,13 @@ def scene_of(development: Records, audited: Records) -> SimpleNamespace:
 
 
 def test_development_text_that_is_audited_or_missing_is_refused() -> None:
-    audit = BlockAudit([LogitLens(), TunedLens()])
+    sides = [LogitLens(), TunedLens()], [("private", "held_out")]
     other = random_records(3, seed=8)
-    assert len(audit._development(scene_of(DEVELOPMENT, other))) == len(DEVELOPMENT)
+    assert len(development_of(scene_of(DEVELOPMENT, other), *sides)) == len(DEVELOPMENT)
     with pytest.raises(UserError, match="tuned_lens is fitted .* 1 of the 10 .* as 'held_out'"):
-        audit._development(scene_of(DEVELOPMENT, [*other, DEVELOPMENT[3]]))
+        development_of(scene_of(DEVELOPMENT, [*other, DEVELOPMENT[3]]), *sides)
     with pytest.raises(UserError, match="fractions.development a larger share"):
-        audit._development(scene_of(DEVELOPMENT[:1], other))
+        development_of(scene_of(DEVELOPMENT[:1], other), *sides)
 
 
 def test_options_are_checked(tokenizer: Tokenizer) -> None:
