@@ -83,7 +83,7 @@ def write(path: Path, side: list[dict[str, str]]) -> Path:
 
 @pytest.mark.parametrize(
     "family",
-    ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("llama", "opt"))],
+    ["gpt2", "llama", "opt"],
 )
 def test_the_numbers_are_the_commands(
     family: str,
