@@ -21,7 +21,7 @@ import torch
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
 from benchmarks.gpu_device import Ceilings, Device, ceilings
-from benchmarks.gpu_steps import PAIRS, Pair, Setting, Step, measure_step, spec_of
+from benchmarks.gpu_steps import PAIRS, Pair, Setting, Step, measure_step, spec_of, vocabulary_of
 from benchmarks.memorization import silent
 from benchmarks.objective_forms import Case, all_forms
 from benchmarks.objective_forms import Setting as Shape
@@ -95,7 +95,7 @@ def objectives(device: Device, label: str, shape: tuple[int, int, int], rounds: 
 def scoring(device: Device, pair: Pair, n_records: int, peak: float, rounds: int) -> list[Way]:
     """Token statistics of records of 128 prompt and 128 response tokens, against the floor."""
     spec = spec_of(pair.student)
-    vocabulary = int(str(spec.options()["vocab_size"]))
+    vocabulary = vocabulary_of(spec)
     model = spec.build(device.name).eval()
     lm = CausalLM(model.bfloat16() if device.is_gpu else model, vocabulary)
     draw = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def scoring(device: Device, pair: Pair, n_records: int, peak: float, rounds: int
 def sampling(device: Device, pair: Pair, rounds: int) -> list[Way]:
     """Sampled and greedy continuations of eight prompts, against `generate`."""
     spec = spec_of(pair.student)
-    vocabulary = int(str(spec.options()["vocab_size"]))
+    vocabulary = vocabulary_of(spec)
     model = spec.build(device.name).eval()
     model = model.bfloat16() if device.is_gpu else model
     seconds = device.in_turn(dict(sampling_ways(model, build_prompts(vocabulary))), rounds)

@@ -124,6 +124,11 @@ class Setting:
     precision: str
 
 
+def vocabulary_of(spec: NetworkSpec) -> int:
+    """Returns the rows of a network's embedding."""
+    return int(json.loads(spec.config)["vocab_size"])
+
+
 def spec_of(stem: str) -> NetworkSpec:
     """Returns the network of a family's fragment, every weight trained."""
     content = yaml.safe_load((FAMILIES / f"{stem}.yaml").read_text(encoding="utf-8"))
@@ -168,8 +173,10 @@ def _fit(
     setting: Setting,
     folder: Path,
 ) -> Step:
-    options = trained.options()
-    vocabulary = int(str(options.pop("vocab_size")))
+    vocabulary = vocabulary_of(trained)
+    options = {
+        key: value for key, value in json.loads(trained.config).items() if key != "vocab_size"
+    }
     prepare_texts(vocabulary, folder).save_pretrained(folder / "tokenizer")
     network = Network(
         trained.family,
@@ -227,6 +234,6 @@ def _module(network: Network, teacher: NetworkSpec | None, device: Device) -> La
     )
     # Random weights need not go through a folder, which would be 27 GB of a 7 B teacher.
     model = teacher.build(device.name).to(torch.bfloat16)
-    lm = CausalLM(model, int(str(teacher.options()["vocab_size"])))
+    lm = CausalLM(model, vocabulary_of(teacher))
     student.teachers.models = (lm.requires_grad_(False).eval(),)
     return student

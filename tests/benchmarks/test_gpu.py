@@ -23,7 +23,7 @@ def test_a_step_needs_the_operations_counted_by_hand() -> None:
     assert found.seconds > 0
     needed = 0.0
     for stem, passes in (("gpt2-tiny", 3.0), ("gpt2-mini", 1.0)):
-        config = spec_of(stem).options()
+        config = json.loads(spec_of(stem).config)
         width, depth = int(str(config["n_embd"])), int(str(config["n_layer"]))
         of_blocks = 2 * depth * 12 * width**2 * found.tokens + 4 * depth * width * 2 * 212**2
         needed += passes * (of_blocks + 2 * 2048 * width * found.scored)

@@ -49,7 +49,7 @@ class Case:
         """Both signals, ready to be measured."""
         blocks = BlockAccess(self.access, no_reference)
         return {
-            "mope": partial(MOPE.measure, self.access, [], self.encoded),
+            "mope": partial(MOPE.measure, self.access, self.encoded),
             "block_mope": partial(BLOCK_MOPE.measure, blocks, self.encoded),
         }
 

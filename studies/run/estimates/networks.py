@@ -77,9 +77,9 @@ class NetworkSpec:
         tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
         return FAMILIES[self.family].config_class.from_dict({**json.loads(self.config), **tokens})
 
-    def build(self) -> PreTrainedModel:
-        """Builds the network with its adapter on the meta device, without weights."""
-        with torch.device("meta"):
+    def build(self, device: str = "meta") -> PreTrainedModel:
+        """Builds the network with its adapter and weights that mean nothing; none on "meta"."""
+        with torch.device(device):
             model = FAMILIES[self.family].model_class._from_config(
                 self._configuration(), dtype=torch.float32, attn_implementation="sdpa"
             )
