@@ -36,6 +36,7 @@ from datamodules.batches import RecordEncoder
 from datamodules.external_populations import ExternalPopulations
 from datamodules.tokenizer import altered_text_warning, load_tokenizer
 from kd_privacy.given_records import Records, given_records
+from kd_privacy.model_warnings import model_warnings
 from kd_privacy.result import Audit
 from kdmodules.models.blueprint import realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM, model_device
@@ -93,6 +94,8 @@ def audit(
         blocks: Whether to ask every transformer block (logit lens, residual norm), or by which
             signals.
         reference: A model that attacks compare with, known to them as ``base``, or several by name.
+            One that is handed over reads the tokens of the audited model; one with a tokenizer of
+            its own is named by its folder.
         default_task: Task of rows without a category.
         max_prompt_tokens: Most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: Most tokens of prompt, response and end together.
@@ -151,23 +154,14 @@ def audit(
         )
         stack.enter_context(torch.no_grad())
         found = _measure(context, chosen, _metrics(memorization), _signals(blocks))
-        told = (_precision_warning(lm), altered_text_warning(data.encoder.tokenizer))
+        told = model_warnings(lm.model, references)
+        altered = altered_text_warning(data.encoder.tokenizer)
+        told += [] if altered is None else [altered]
     shift_tests = context.shared.shift_tests.values()
     warnings = [test.message for test in shift_tests if test.message is not None]
-    warnings += [warning for warning in told if warning is not None]
+    warnings += told
     identity = {"run": "audit", "role": "external", "seed": seed, "step": 0}
     return Audit.of(found, identity, level, warnings)
-
-
-def _precision_warning(lm: CausalLM) -> str | None:
-    """Returns what a reader must know of a model that computes in fewer bits than an audit does."""
-    precision = lm.head_weight.dtype
-    if precision.itemsize >= torch.float32.itemsize:
-        return None
-    return (
-        f"the model computes in {str(precision).removeprefix('torch.')}, which rounds its scores; "
-        "a model that is named by its folder, or model.float(), is audited in float32"
-    )
 
 
 def _refuse_options(template: str, score: str, level: float) -> None:

@@ -85,6 +85,9 @@ class BlockSignal(ABC):
 
         Args:
             measured: [R, L, K] what was measured on the side's records.
+
+        Raises:
+            NotImplementedError: The signal has an :meth:`oppose` of its own in place of readings.
         """
         raise NotImplementedError(f"{self.name} opposes the sides by itself")
 
