@@ -1,6 +1,5 @@
 """Rows that compare two runs of a study on the same records."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from audits.statistics import (
 )
 from audits.statistics.conditional import AboveCut
 from audits.statistics.means import UtilityEstimate
+from common.keys import key
 from datamodules.manifest import MANIFEST_NAME, read_manifest
 from studies.plan.cells import Cell
 
@@ -220,7 +220,7 @@ def record_clusters(cell: Cell) -> dict[str, int] | None:
     if not has_manifest(cell):
         return None
     rows = read_manifest(manifest_of(cell))
-    numbers = {name: _number(name) for name in {row.cluster for row in rows}}
+    numbers = {name: key(name) for name in {row.cluster for row in rows}}
     return {row.id: numbers[row.cluster] for row in rows}
 
 
@@ -232,11 +232,6 @@ def has_manifest(cell: Cell) -> bool:
 def manifest_of(cell: Cell) -> Path:
     """Returns where the manifest of a cell's split lies where it is at hand."""
     return Path(cell.run_dir) / "private" / MANIFEST_NAME
-
-
-def _number(name: str) -> int:
-    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big")
 
 
 def run_identities(results: pa.Table) -> dict[str, dict[str, object]]:
