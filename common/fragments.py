@@ -1,5 +1,6 @@
 """Where a configuration fragment is, by the name that a user gives it."""
 
+import difflib
 from pathlib import Path
 
 CONFIG_NAME = "config.yaml"
@@ -39,3 +40,15 @@ def find_fragment(name: str) -> Path | None:
         return packaged if inside and packaged.is_file() else None
     except (OSError, ValueError):
         return None
+
+
+def nearest_fragment(name: str) -> str | None:
+    """Returns the name of the packaged fragment that a name was likely meant for, or None.
+
+    >>> nearest_fragment("configs/base/teachr.yaml")
+    'base/teacher'
+    """
+    root = packaged_fragments()
+    known = [path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")]
+    meant = name.removeprefix(f"{_FOLDER}/").removesuffix(".yaml")
+    return next(iter(difflib.get_close_matches(meant, known, n=1, cutoff=0.8)), None)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
-from common.fragments import find_fragment
+from common.fragments import find_fragment, nearest_fragment
 
 __all__ = ["MOVED", "CheckingParser", "PrivacyParser", "shorten_error"]
 
@@ -36,7 +36,11 @@ class FragmentAction(ActionConfigFile):
         self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
     ) -> None:
         """Adds the fragment's options to those read before."""
-        super().__call__(parser, cfg, str(find_fragment(values) or values), option_string)
+        found = find_fragment(values)
+        nearest = nearest_fragment(values) if found is None else None
+        if nearest is not None:
+            parser.error(f"-c: there is no file {values} (did you mean {nearest}?)")
+        super().__call__(parser, cfg, str(found or values), option_string)
 
 
 class PrivacyParser(LightningArgumentParser):

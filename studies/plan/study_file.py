@@ -62,7 +62,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from common.fragments import packaged_fragments
+from common.fragments import find_fragment, packaged_fragments
 from common.located_yaml import load_located
 from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of
 from studies.plan.stage_section import read_stages
@@ -132,13 +132,13 @@ class StudyFile(_Content):
 
 
 def read_study(path: str | Path) -> StudyFile:
-    """Reads and checks a study file.
+    """Reads and checks a study file, given by its path or, as ``studies/quickstart``, by its name.
 
     Raises:
         UserError: Names file, line and key of an unknown key, a wrong type, a missing fragment, an
             unknown stage, or a cycle of needs.
     """
-    source = load_located(Path(path))
+    source = load_located(find_fragment(str(path)) or Path(path))
     folders = Folders(source.path.parent, _configs_folder(source.path))
     content = _Content.read(source, source.data, folders)
     stages = read_stages(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.fragments import find_fragment, packaged_fragments
+from common.fragments import find_fragment, nearest_fragment, packaged_fragments
 from tests.processes import ROOT
 
 EXTERNAL = ROOT / "configs" / "audits" / "external.yaml"
@@ -33,3 +33,10 @@ def test_every_name_of_a_packaged_fragment(
 def test_what_is_no_fragment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_fragment(name) is None
+
+
+def test_the_nearest_fragment_is_offered() -> None:
+    assert nearest_fragment("audits/externl") == "audits/external"
+    assert nearest_fragment("configs/studies/quickstrat.yaml") == "studies/quickstart"
+    assert nearest_fragment("trainer: {max_epochs: 1}") is None
+    assert nearest_fragment("a" * 5000) is None
