@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from studies.plan.settings import read_settings
 from studies.run.cell_process import CellProcess, Outcome, Starter, fresh_process
 from studies.run.cell_state import GRACE_SECONDS, CellFiles
 from studies.run.estimates.layout import UnknownLayoutError, layout_of
-from studies.run.fork_server import ForkServer
+from studies.run.fork_server import ForkedProcess, ForkServer
 
 __all__ = ["Attempt", "Executor", "LocalExecutor", "RayExecutor", "fit_program"]
 
@@ -113,10 +113,24 @@ class LocalExecutor:
         environment = os.environ | thread_variables(cell.threads)
         if self.module is None or not can_fork(cell):
             return fresh_process(self.program, environment)
-        name, server = self.program[-1], self.servers.get(cell.threads)
+        server = self._server(cell.threads, environment)
+
+        def start(arguments: Sequence[str], log: int, lock: int) -> ForkedProcess:
+            command = [self.program[-1], *arguments]
+            try:
+                return server.start(command, log, lock)
+            except (EOFError, OSError):
+                # Killed since the last cell, by the system for want of memory say.
+                self.servers.pop(cell.threads).close()
+                return self._server(cell.threads, environment).start(command, log, lock)
+
+        return start
+
+    def _server(self, threads: int, environment: Mapping[str, str]) -> ForkServer:
+        server = self.servers.get(threads)
         if server is None or not server.is_alive:
-            server = self.servers[cell.threads] = ForkServer(self.module, environment)
-        return lambda arguments, log, lock: server.start([name, *arguments], log, lock)
+            server = self.servers[threads] = ForkServer(str(self.module), environment)
+        return server
 
 
 def can_fork(cell: Cell) -> bool:

@@ -17,6 +17,7 @@ from studies.plan.cells import Cell, Plan
 from studies.run.cell_process import CellProcess, Outcome
 from studies.run.cell_state import CellFiles
 from studies.run.executors import LocalExecutor, can_fork
+from studies.run.fork_server import ForkServer
 from tests.processes import ROOT
 
 PlanOf = Callable[..., Plan]
@@ -128,6 +129,21 @@ def test_a_killed_server_ends_its_cells_and_another_takes_its_place(
     assert psutil.wait_procs([cell], timeout=20)[1] == []
     monkeypatch.setenv("FAKE_SECONDS", "0")
     assert outcome_of(forking, teacher).state == "done"
+    forking.close()
+
+
+def test_a_server_that_dies_while_it_is_asked_is_replaced(
+    forking: LocalExecutor, teacher: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outcome_of(forking, teacher).state == "done"
+    CellFiles(teacher).clear()
+    dead = forking.servers[1]
+    os.kill(dead.process.pid, signal.SIGKILL)
+    dead.process.wait()
+    # It was alive when the runner looked.
+    monkeypatch.setattr(ForkServer, "is_alive", property(lambda server: True))
+    assert outcome_of(forking, teacher).state == "done"
+    assert forking.servers[1] is not dead
     forking.close()
 
 
