@@ -29,6 +29,7 @@ TASKS = (
     "open_qa",
     "summarization",
 )
+MOST_TASKS = 64
 _DOLLY = {"creative_writing": "generation", "general_qa": "generation"}
 
 
@@ -147,12 +148,17 @@ def records_from_rows(
         first = first or (layout, record)
         if (layout, record.kind) != (first[0], first[1].kind):
             raise UserError(
-                f"{origin}: a {record.kind} with the fields {layout}, where {first[1].origin} is a "
-                f"{first[1].kind} with {first[0]}: give one kind per file"
+                f"{origin}: has the fields {layout} ({record.kind}), where {first[1].origin} has "
+                f"{first[0]} ({first[1].kind}): give one kind of rows per file"
             )
         records.append(record)
     if not records:
         raise UserError(f"{source}: holds no record")
+    if (n_tasks := len({record.task for record in records})) > MOST_TASKS:
+        raise UserError(
+            f"{source}: the field 'category' has {n_tasks} names, more than {MOST_TASKS}; each is "
+            "a task of its own in tables: give coarser ones, or leave the field out"
+        )
     _refuse_shared_ids(records)
     return records
 

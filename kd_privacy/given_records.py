@@ -10,10 +10,12 @@ from pandas import DataFrame
 from common.errors import UserError
 from datamodules.records import InstructionRecord, read_records, records_from_rows
 
-Records: TypeAlias = str | Path | Dataset | Sequence[InstructionRecord | Mapping[str, object]]
-"""A file, a folder of `save_to_disk` or a hub name; a data set; a list of rows or of records."""
-
-_LATER = "instruction rows have the fields instruction, context, response and category"
+Turns: TypeAlias = Sequence[Mapping[str, object]]
+Records: TypeAlias = (
+    str | Path | Dataset | Sequence[InstructionRecord | Mapping[str, object] | Turns | str]
+)
+"""A file, a folder of `save_to_disk` or a hub name; a data set; a list of rows, of records, of
+conversations (each a list of messages) or of texts."""
 
 
 def given_records(
@@ -27,7 +29,7 @@ def given_records(
         default_task: Task of rows without a category; None makes a missing category an error.
 
     Raises:
-        UserError: Rows that are no instruction rows, with their place.
+        UserError: Rows that are no records, with their place.
     """
     if isinstance(records, str | Path):
         return read_records(str(records), allow_empty_response=True, default_task=default_task)
@@ -46,15 +48,16 @@ def _placed(place: str, row: object) -> tuple[str, Mapping[str, object]]:
     """Returns where a row stands, and its fields; a record is checked as a row of a file is.
 
     Raises:
-        UserError: It is no instruction row; with its place and kind.
+        UserError: It is none; with its place and kind.
     """
     if isinstance(row, InstructionRecord):
-        fields = {name: getattr(row, name) for name in ("id", "instruction", "context", "response")}
-        return row.origin or place, {**fields, "category": row.task}
+        return row.origin or place, row.row
     if isinstance(row, str):
-        raise UserError(f"{place} is a text without a prompt, which cannot be audited: {_LATER}")
-    if isinstance(row, list | tuple) or (isinstance(row, Mapping) and "messages" in row):
-        raise UserError(f"{place} is a list of chat messages, which cannot be audited: {_LATER}")
+        return place, {"text": row}
+    if isinstance(row, list | tuple):
+        return place, {"messages": row}
     if not isinstance(row, Mapping):
-        raise UserError(f"{place} is a {type(row).__name__}: {_LATER}")
+        raise UserError(f"{place} is a {type(row).__name__}: give rows, messages or texts")
+    if {"role", "content"} <= set(row):
+        raise UserError(f"{place} is one message: give a list of messages for each record")
     return place, row
