@@ -19,20 +19,26 @@ conversations (each a list of messages) or of texts."""
 
 
 def given_records(
-    records: Records, side: str, default_task: str | None = None
+    records: Records,
+    side: str,
+    default_task: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[InstructionRecord]:
     """Returns the records of one side; those with an empty response are kept, and skipped later.
 
     Args:
         records: See `Records`; the fields of a row are those of `datamodules.records.read_records`.
         side: members or nonmembers, which errors name.
-        default_task: Task of rows without a category; None makes a missing category an error.
+        default_task: Task of rows without a category; None leaves them without one.
+        columns: Fields of a record that have other names in the rows -> those names.
 
     Raises:
         UserError: Rows that are no records, with their place.
     """
     if isinstance(records, str | Path):
-        return read_records(str(records), allow_empty_response=True, default_task=default_task)
+        return read_records(
+            str(records), allow_empty_response=True, default_task=default_task, columns=columns
+        )
     if isinstance(records, DatasetDict):
         raise UserError(f"{side} holds the splits {', '.join(records)}: give one of them")
     if isinstance(records, Mapping | DataFrame) or not isinstance(records, Iterable):
@@ -41,7 +47,7 @@ def given_records(
             "rows"
         )
     rows = [_placed(f"{side}[{index}]", row) for index, row in enumerate(records)]
-    return records_from_rows(rows, side, True, default_task)
+    return records_from_rows(rows, side, True, default_task, columns)
 
 
 def _placed(place: str, row: object) -> tuple[str, Mapping[str, object]]:
