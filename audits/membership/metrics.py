@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.rows import ResultRow, bounds, known
+from audits.rows import ResultRow, bounds, known, told_tasks
 from audits.statistics import (
     Estimate,
     TprEstimate,
@@ -119,11 +119,10 @@ def attack_rows(
         fprs: False-positive rates at which the true-positive rate is reported.
 
     Returns:
-        Rows without identity columns. A task with fewer than two records on a side has a count and
-        no value.
+        Rows without identity columns; none of a task with fewer than two records on a side.
     """
     rows = _metric_rows(attack, params, None, members, nonmembers, fprs)
-    for task in sorted({*members.tasks, *nonmembers.tasks}):
+    for task in told_tasks(members.tasks, nonmembers.tasks):
         rows += _metric_rows(
             attack, params, task, members.of_task(task), nonmembers.of_task(task), fprs
         )
