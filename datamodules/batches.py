@@ -82,7 +82,7 @@ def collate(
     Returns:
         Batch with T the longest record's prompt and response together.
     """
-    lengths = [len(record.prompt_ids) + len(record.response_ids) for record in encoded]
+    lengths = [len(record) for record in encoded]
     width = max(lengths)
     input_ids = torch.full((len(encoded), width), pad_id, dtype=torch.int64)
     attention_mask = torch.zeros(len(encoded), width, dtype=torch.int64)
@@ -92,7 +92,8 @@ def collate(
         end = start + length
         input_ids[row, start:end] = torch.tensor(record.prompt_ids + record.response_ids)
         attention_mask[row, start:end] = 1
-        response_mask[row, end - len(record.response_ids) : end] = True
+        scored = True if record.scored is None else torch.tensor(record.scored)
+        response_mask[row, end - len(record.response_ids) : end] = scored
     return InstructionBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,

@@ -1,15 +1,31 @@
 """From a record's text to its token ids, the same for training, sampling and audits."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
-from datamodules.prompts import ALPACA, PromptTemplate
+from datamodules.layout import DEFAULT_ENCODING as DEFAULT_ENCODING
+from datamodules.layout import EncodingOptions as EncodingOptions
+from datamodules.layout import Layout, Limits, SeparateLayout
 from datamodules.records import InstructionRecord
-from datamodules.tokenizer import beginning_ids, pad_id
+from datamodules.spelled_tokens import spelled
+from datamodules.templates import (
+    ALPACA,
+    EXAMPLE,
+    ChatTemplate,
+    PromptTemplate,
+    Template,
+    require_kind,
+)
+from datamodules.tokenizer import beginning_ids, pad_id, special_tokens
+from datamodules.whole_text import WholeLayout
+
+Scored = Literal["assistant", "last", "all"]
+SpecialTokens = Literal["split", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +35,16 @@ class EncodedRecord:
     Attributes:
         record_id: id of the record.
         task: task of the record.
-        prompt_ids: beginning token where the family has one, then the prompt.
-        response_ids: the scored targets: the response and eos; without eos where the response was
-            cut; empty where the record has no response.
-        prompt_cut: context or instruction lost their end.
-        response_cut: the response lost its end, or only its eos.
-        boundary_merged: tokenised together, prompt and response share a token; see
-            `EncodingOptions.joint`.
+        prompt_ids: what stands before the first scored token, the beginning token first where the
+            tokenizer has one.
+        response_ids: the first to the last scored token: the response and its end token; without
+            that where the response was cut; empty where the record has no response.
+        prompt_cut: the prompt lost some of its content.
+        response_cut: the response lost its end, or only its end token.
+        boundary_merged: a token holds characters of the prompt and of the response.
+        scored: which of `response_ids` are scored, where several turns are; None: all of them.
+        special_tokens: how often the record's own words spell a special token.
+        unended: the template puts no end token where the response ends.
     """
 
     record_id: str
@@ -35,80 +54,89 @@ class EncodedRecord:
     prompt_cut: bool = False
     response_cut: bool = False
     boundary_merged: bool = False
+    scored: tuple[bool, ...] | None = None
+    special_tokens: int = 0
+    unended: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
+    @property
+    def n_scored(self) -> int:
+        """Scored tokens."""
+        return len(self.response_ids) if self.scored is None else sum(self.scored)
 
-@dataclass(frozen=True)
-class EncodingOptions:
-    """Where published codes turn the same record into other tokens.
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The response without its end token."""
+        bare = self.response_cut or self.unended
+        return self.response_ids if bare else self.response_ids[:-1]
 
-    Attributes:
-        add_bos: Begin a prompt with the token that the tokenizer begins texts with (OPT's `</s>`,
-            LLaMA's `<s>`; GPT-2 has none).
-        joint: Tokenise a response behind the prompt's last words instead of by itself. The tokens
-            after as many as the prompt has by itself count as the response. Where the last of the
-            prompt and the first of the response merge, the prompt keeps its own tokens, so that it
-            is the same whatever follows, and the response loses the characters that went into the
-            merged one; such records are counted (`EncodedRecord.boundary_merged`).
-        cut: What a prompt that is too long loses: "content" is its context, then its instruction,
-            each from the end; "end" is its end, the cue for the response first of all.
-    """
-
-    add_bos: bool = True
-    joint: bool = False
-    cut: Literal["content", "end"] = "content"
-
-    def __post_init__(self) -> None:
-        """Check the choice.
-
-        Raises:
-            UserError: `cut` is something else.
-        """
-        if self.cut not in ("content", "end"):
-            raise UserError(f"data.encoding.cut is {self.cut!r}: choose content or end")
-
-
-DEFAULT_ENCODING = EncodingOptions()
+    @property
+    def last_turn(self) -> "EncodedRecord":
+        """The record with its last scored turn as response, and all before it as prompt."""
+        if self.scored is None:
+            return self
+        first = len(self.scored) - self.scored[::-1].index(False)
+        prompt = self.prompt_ids + self.response_ids[:first]
+        return replace(self, prompt_ids=prompt, response_ids=self.response_ids[first:], scored=None)
 
 
 class RecordEncoder:
-    """Tokenises prompts and responses, by default separately, within a window.
+    """Turns records into tokens within a window, and says which of them are scored.
 
     The tokenizer's own beginning token (OPT's `</s>`, LLaMA's `<s>`, none for GPT-2) comes once,
-    before the prompt. A SentencePiece tokenizer puts its word-start mark before any text it is
-    given, so a LLaMA response begins with a word-start token although the prompt ends in a line
-    break; decoding drops that mark again, so response ids decode to the response. Training, sampled
-    text and audits all take their ids from here.
+    also where the template writes it. Training, sampled text and audits all take their ids from
+    here.
 
-    A prompt over `max_prompt_tokens` loses its context from the end, then its instruction from the
-    end; the template stays whole and a context cut to nothing leaves its heading. A response that
-    does not fit with its eos is cut and carries no eos: nothing teaches the model to stop there.
+    With two format strings (Alpaca's) prompt and response are tokenised separately. A SentencePiece
+    tokenizer puts its word-start mark before any text it is given, so a LLaMA response begins with
+    a word-start token although the prompt ends in a line break; decoding drops that mark again, so
+    response ids decode to the response. Every other template is tokenised with its record as a
+    whole.
+
+    A prompt is what stands before the last turn of the assistant. Over `max_prompt_tokens` it
+    loses, in format strings, its context from the end, then its instruction from the end, and a
+    context cut to nothing leaves its heading; in a chat its oldest exchanges, then the text of
+    what is left, the last user's turn last; without a template its beginning. A response that
+    does not fit with its end is cut and carries none: nothing teaches the model to stop there.
 
     Args:
         tokenizer: a fast tokenizer that has an eos token.
-        template: prompt template.
+        template: from `datamodules.templates.chosen_template`.
         max_prompt_tokens: most tokens of a prompt, beginning token included.
-        max_tokens: most tokens of prompt, response and eos together.
+        max_tokens: most tokens of prompt, response and end together.
         options: where published codes do otherwise.
+        score: which tokens are scored: assistant, all turns of the assistant; last, its last one;
+            all, everything but the first token.
+        special_tokens_in_text: whether users' words that spell a special token are that token
+            (parse) or words (split); None parses them in chats alone, as trainers do.
 
     Raises:
-        UserError: no eos token, or a window too small for the template and one token.
+        UserError: no eos token, a window too small for the template and one token, or an option
+            that is none.
         ValueError: joint tokens, and prompts of the template do not all end alike.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        template: PromptTemplate = ALPACA,
+        template: Template = ALPACA,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
         options: EncodingOptions = DEFAULT_ENCODING,
+        score: Scored = "assistant",
+        special_tokens_in_text: SpecialTokens | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise UserError(
                 f"tokenizer {tokenizer.name_or_path!r} has no eos token to end responses with"
+            )
+        if score not in ("assistant", "last", "all"):
+            raise UserError(f"data.score is {score!r}: choose assistant, last or all")
+        if special_tokens_in_text not in (None, "split", "parse"):
+            raise UserError(
+                f"data.special_tokens_in_text is {special_tokens_in_text!r}: choose split or parse"
             )
         self.tokenizer = tokenizer
         self.template = template
@@ -117,11 +145,51 @@ class RecordEncoder:
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id = pad_id(tokenizer)
         self.options = options
+        self.score = score
+        parses = isinstance(template, ChatTemplate)
+        self.special_tokens_in_text: SpecialTokens = special_tokens_in_text or (
+            "parse" if parses else "split"
+        )
         self.beginning_ids = tuple(beginning_ids(tokenizer)) if options.add_bos else ()
-        self._cue = template.cue if options.joint else ""
-        self._cue_ids = self._ids([self._cue])[0] if options.joint else []
+        self.end_ids: tuple[int, ...] = (self.eos_id,)
         self._rows: int | None = None
-        self._check_window()
+        self._special = special_tokens(tokenizer)
+        self._spelled = re.compile("|".join(map(re.escape, self._special)) or "(?!)")
+        self._layout = self._make_layout(Limits(max_prompt_tokens, max_tokens))
+
+    def _make_layout(self, limits: Limits) -> SeparateLayout | WholeLayout:
+        parse = self.special_tokens_in_text == "parse"
+        if isinstance(self.template, PromptTemplate):
+            return SeparateLayout(
+                self.tokenizer, self.template, limits, self.options, self.beginning_ids, parse
+            )
+        if self.options.joint or self.options.cut != "content":
+            raise UserError(
+                "data.encoding.joint and data.encoding.cut are options of the template alpaca: "
+                "other templates are tokenised as a whole"
+            )
+        layout = WholeLayout(
+            self.tokenizer, self.template, limits, self.beginning_ids, self._spelled, parse
+        )
+        self.beginning_ids, self.end_ids = layout.probe(EXAMPLE, self.end_ids)
+        return layout
+
+    def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> "RecordEncoder":
+        """The same encoder for another model's tokenizer, in whose special tokens a chat template
+        is rendered.
+        """
+        template = self.template
+        if isinstance(template, ChatTemplate):
+            template = ChatTemplate.of(template.name, template.source, tokenizer)
+        return RecordEncoder(
+            tokenizer,
+            template,
+            self.max_prompt_tokens,
+            self.max_tokens,
+            self.options,
+            self.score,
+            self.special_tokens_in_text,
+        )
 
     def limit_rows(self, rows: int) -> None:
         """Says how many tokens a model has rows for; a text that needs another one is refused.
@@ -149,36 +217,82 @@ class RecordEncoder:
 
     def encode_all(self, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
         """Token ids of many records, tokenised together."""
-        prompts = self._ids([self.template.render(r.instruction, r.context) for r in records])
-        responses = self._response_ids([record.response for record in records])
-        encoded = []
-        for record, prompt, (response, merged) in zip(records, prompts, responses, strict=True):
-            whole = (*self.beginning_ids, *prompt)
-            cut = len(whole) > self.max_prompt_tokens
-            kept = self._cut_prompt(record, whole) if cut else whole
-            target, response_cut = self._target(kept, record.response, response)
-            self._require_rows(record.origin, (*kept, *target))
-            encoded.append(
-                EncodedRecord(record.id, record.task, kept, target, cut, response_cut, merged)
-            )
-        return encoded
+        return self._encode_all(records, self.score)
 
-    def encode_text(
-        self, record_id: str, task: str, prompt_ids: Sequence[int], response_text: str
-    ) -> EncodedRecord:
-        """The same prompt with another response, such as a teacher's text or a perturbed copy.
+    def encode_last(self, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
+        """The same with the last turn of the assistant as response, whatever is scored: what a
+        model is asked to write.
+        """
+        return self._encode_all(records, "last")
+
+    def encode_rewritten(
+        self, records: Sequence[InstructionRecord], responses: Sequence[str]
+    ) -> list[EncodedRecord]:
+        """The same prompts with other responses, such as perturbed copies.
 
         Args:
-            record_id: id of the record.
-            task: task of the record.
-            prompt_ids: ids that `encode` gave for the prompt, cut or not.
-            response_text: the other response; empty text has no response ids.
+            records: the records.
+            responses: one text for each; empty text has no response ids.
+
+        Raises:
+            UserError: a record with several turns that are scored.
         """
-        prompt = tuple(prompt_ids)
-        ids, merged = self._response_ids([response_text])[0]
-        target, cut = self._target(prompt, response_text, ids)
-        self._require_rows(f"another response to record {record_id}", target)
-        return EncodedRecord(record_id, task, prompt, target, False, cut, merged)
+        pairs = zip(records, responses, strict=True)
+        return self.encode_all([self._rewritten(record, text) for record, text in pairs])
+
+    def _rewritten(self, record: InstructionRecord, text: str) -> InstructionRecord:
+        if record.chat is None:
+            return replace(record, response=text)
+        *before, last = record.chat.messages
+        if self.score != "last" and any(one["role"] == "assistant" for one in before):
+            raise UserError(
+                f"{record.origin}: an attack that rewrites the response cannot rewrite several "
+                "scored turns: give --data.score last"
+            )
+        messages = (*before, {**last, "content": text})
+        return replace(record, response=text, chat=replace(record.chat, messages=messages))
+
+    def _encode_all(
+        self, records: Sequence[InstructionRecord], score: Scored
+    ) -> list[EncodedRecord]:
+        for record in records:
+            require_kind(self.template, record)
+        layouts = self._layout.lay_out(records)
+        return [self._encoded(*pair, score) for pair in zip(records, layouts, strict=True)]
+
+    def _encoded(self, record: InstructionRecord, layout: Layout, score: Scored) -> EncodedRecord:
+        turns = layout.turns if score == "assistant" else layout.turns[-1:]
+        if score == "all":
+            turns = ((0, len(layout.ids)),)
+        if not record.response:
+            turns = ()
+        # No model predicts the first token: nothing stands before it.
+        places = [place for first, last in turns for place in range(max(first, 1), last)]
+        if record.response and not places:
+            raise UserError(f"{record.origin}: no token of the response is left to score")
+        start = places[0] if places else layout.turns[-1][0]
+        end = places[-1] + 1 if places else start
+        self._require_rows(record.origin, layout.ids[:end])
+        scored = None
+        if len(places) < end - start:
+            marked = set(places)
+            scored = tuple(place in marked for place in range(start, end))
+        cut = layout.response_cut
+        return EncodedRecord(
+            record.id,
+            record.task,
+            layout.ids[:start],
+            layout.ids[start:end],
+            layout.prompt_cut,
+            cut,
+            layout.merged,
+            scored,
+            sum(len(self._spelled.findall(text)) for text in spelled(record)),
+            unended=bool(places) and not cut and not self._ends(layout.ids[end - 1]),
+        )
+
+    def _ends(self, token: int) -> bool:
+        return token in self.end_ids or token == self.eos_id
 
     def _require_rows(self, where: str, ids: Sequence[int]) -> None:
         missing = next((i for i in ids if self._rows is not None and i >= self._rows), None)
@@ -187,79 +301,4 @@ class RecordEncoder:
                 f"{where}: its token {self.tokenizer.convert_ids_to_tokens(missing)!r} is number "
                 f"{missing}, but the model has {self._rows} rows and the tokenizer "
                 f"{len(self.tokenizer)} tokens: remove the text, or give the model's own tokenizer"
-            )
-
-    def _target(
-        self, prompt: Sequence[int], text: str, ids: Sequence[int]
-    ) -> tuple[tuple[int, ...], bool]:
-        room = self.max_tokens - len(prompt)
-        if not text:
-            return (), False
-        if len(ids) + 1 > room:
-            return tuple(ids[:room]), True
-        return (*ids, self.eos_id), False
-
-    def _response_ids(self, texts: list[str]) -> list[tuple[list[int], bool]]:
-        """Ids of responses, and whether one shares a token with the prompt.
-
-        Behind the cue alone, since no token reaches over it: every prompt ends in the same words.
-        """
-        n_cue = len(self._cue_ids)
-        together = self._ids([self._cue + text for text in texts])
-        return [(ids[n_cue:], ids[:n_cue] != self._cue_ids) for ids in together]
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        """Ids without special tokens; text that spells one ("</s>") is read as text."""
-        if not texts:
-            return []
-        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
-
-    def _cut_prompt(self, record: InstructionRecord, whole: tuple[int, ...]) -> tuple[int, ...]:
-        if self.options.cut == "end":
-            return whole[: self.max_prompt_tokens]
-        has_context = bool(record.context)
-
-        def with_context(text: str) -> tuple[int, ...]:
-            return self._prompt(record.instruction, text, has_context)
-
-        def with_instruction(text: str) -> tuple[int, ...]:
-            return self._prompt(text, "", has_context)
-
-        if has_context and len(with_context("")) <= self.max_prompt_tokens:
-            return self._longest(record.context, with_context)
-        return self._longest(record.instruction, with_instruction)
-
-    def _prompt(self, instruction: str, context: str, has_context: bool) -> tuple[int, ...]:
-        text = self.template.fill(instruction, context, has_context)
-        return (*self.beginning_ids, *self._ids([text])[0])
-
-    def _longest(self, text: str, build: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
-        """The prompt with the longest run of whole tokens from the start of `text` that fits."""
-        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ends = [0, *sorted({end for _, end in offsets["offset_mapping"]} - {0})]
-        limit = self.max_prompt_tokens
-        kept = min(max(limit - len(build("")), 0), len(ends) - 1)
-        prompt = build(text[: ends[kept]])
-        while len(prompt) > limit and kept > 0:
-            kept -= 1
-            prompt = build(text[: ends[kept]])
-        while kept + 1 < len(ends) and len(longer := build(text[: ends[kept + 1]])) <= limit:
-            kept, prompt = kept + 1, longer
-        return prompt
-
-    def _check_window(self) -> None:
-        if not 0 < self.max_prompt_tokens < self.max_tokens:
-            raise UserError(
-                f"max_prompt_tokens ({self.max_prompt_tokens}) must be at least 1 and below "
-                f"max_tokens ({self.max_tokens}), which holds prompt and response"
-            )
-        if self.options.cut == "end":
-            return
-        needed = max(len(self._prompt("", "", has_context)) for has_context in (False, True)) + 1
-        if needed > self.max_prompt_tokens:
-            raise UserError(
-                f"the prompt template and one token take {needed} tokens, but max_prompt_tokens is "
-                f"{self.max_prompt_tokens}; give at least {needed}"
             )

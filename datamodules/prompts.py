@@ -2,6 +2,32 @@
 
 from dataclasses import dataclass
 
+from datamodules.records import InstructionRecord
+
+Span = tuple[int, int]
+"""First place and the place behind the last, of characters or of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A record's whole text.
+
+    Attributes:
+        text: all of it.
+        turns: what the model writes of it, in order, each with the end that the template gives it;
+            the last one is the response.
+        ended: whether the template itself ends a turn, so that no eos is to follow the text.
+    """
+
+    text: str
+    turns: tuple[Span, ...]
+    ended: bool
+
+
+def question(record: InstructionRecord) -> str:
+    """Instruction and context as one text, an empty line between them."""
+    return "\n\n".join(part for part in (record.instruction, record.context) if part)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:

@@ -181,3 +181,16 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
         f"the tokenizer {tokenizer.name_or_path!r} has neither a pad nor an end token: "
         "set eos_token"
     )
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The texts of all special tokens, longest first: of several that fit a text, the longest is
+    meant.
+
+    Args:
+        tokenizer: any tokenizer of `transformers`.
+    """
+    added = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
+    return tuple(
+        sorted(added | set(tokenizer.all_special_tokens), key=lambda one: (-len(one), one))
+    )

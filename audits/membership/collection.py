@@ -216,5 +216,7 @@ def _encoded_set_hash(records: Records, encoder: RecordEncoder) -> str:
         encoder.max_prompt_tokens,
         encoder.max_tokens,
         asdict(encoder.options),
+        encoder.score,
+        encoder.special_tokens_in_text,
     ]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -48,14 +48,7 @@ class ReferenceModel:
         """
         blueprint = source_blueprint(source, allow_pickle)
         tokenizer = audited.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
-        encoder = RecordEncoder(
-            tokenizer,
-            audited.template,
-            audited.max_prompt_tokens,
-            audited.max_tokens,
-            audited.options,
-        )
-        return cls.of_blueprint(blueprint, encoder, mesh)
+        return cls.of_blueprint(blueprint, audited.with_tokenizer(tokenizer), mesh)
 
     @classmethod
     def of_blueprint(

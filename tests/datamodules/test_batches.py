@@ -143,7 +143,7 @@ def test_text_that_costs_less_in_place_than_by_itself_is_kept_longer(
 
     assert len(text) // 40 < 130
     assert len(small(text)["input_ids"]) > 130
-    assert encoder._longest(text, one_id_for_forty_characters) == (1,) * (len(text) // 40)
+    assert encoder._layout._longest(text, one_id_for_forty_characters) == (1,) * (len(text) // 40)
 
 
 def test_a_cut_response_has_no_eos(small: PreTrainedTokenizerBase):
@@ -162,7 +162,7 @@ def test_a_cut_response_has_no_eos(small: PreTrainedTokenizerBase):
 def test_an_empty_response_has_nothing_to_score(small: PreTrainedTokenizerBase):
     encoder = RecordEncoder(small)
     assert encoder.encode(record(response="")).response_ids == ()
-    assert encoder.encode_text("a", "open_qa", [1, 2], "").response_ids == ()
+    assert encoder.encode_rewritten([record()], [""])[0].response_ids == ()
     assert encoder.encode_all([]) == []
 
 

@@ -117,8 +117,7 @@ def test_where_a_boundary_merges_the_prompt_keeps_its_tokens(
     assert len(ids) < len(plain.prompt_ids) + len(small("\n\nElbe")["input_ids"])
     batch = collate([plain, merged], encoder.pad_id)
     assert batch.targets().tolist() == [*plain.response_ids, *merged.response_ids]
-    again = encoder.encode_text("r1", "open_qa", merged.prompt_ids, "\n\nElbe")
-    assert again == merged
+    assert encoder.encode_rewritten([record("Elbe")], ["\n\nElbe"]) == [merged]
 
 
 def test_a_prompt_cut_at_its_end_needs_no_room_for_the_template(

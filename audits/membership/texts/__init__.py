@@ -1,6 +1,6 @@
 """Texts that are scored for a record, one kind per file."""
 
-from audits.membership.texts.base import Original, TextMaterial, TextVariant, with_responses
+from audits.membership.texts.base import Original, TextMaterial, TextVariant
 from audits.membership.texts.lowercase import Lowercased
 from audits.membership.texts.shots import Shots
 from audits.membership.texts.span_infill import SpanInfill
@@ -16,5 +16,4 @@ __all__ = [
     "TextVariant",
     "WordDropout",
     "WordSwap",
-    "with_responses",
 ]

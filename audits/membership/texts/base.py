@@ -1,7 +1,7 @@
 """The plug point of text variants: a record's own text, or another text scored in its place."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,16 +78,6 @@ class Original(TextVariant):
         return material.encoder.encode_all(records)
 
 
-def with_responses(
-    records: Records, responses: Sequence[str], encoder: RecordEncoder
-) -> list[EncodedRecord]:
-    """Returns each record's prompt with another response."""
-    return [
-        encoder.encode_text(record.id, record.task, own.prompt_ids, text)
-        for record, own, text in zip(records, encoder.encode_all(records), responses, strict=True)
-    ]
-
-
 @dataclass(frozen=True)
 class RewrittenResponse(TextVariant):
     """The record's own prompt, and its response written anew."""
@@ -95,7 +85,7 @@ class RewrittenResponse(TextVariant):
     def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the tokens of each record's prompt and of its new response."""
         texts = [self.text(record, material.seed) for record in records]
-        return with_responses(records, texts, material.encoder)
+        return material.encoder.encode_rewritten(records, texts)
 
     @abstractmethod
     def text(self, record: InstructionRecord, seed: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audits.membership.texts.base import TextMaterial, TextVariant, with_responses
+from audits.membership.texts.base import TextMaterial, TextVariant
 from audits.membership.texts.masked_lm import MaskedLM, load_masked_lm
 from audits.membership.texts.words import chosen_places, join_words, split_words
 from audits.scoring.encoded_file import Records
@@ -45,7 +45,7 @@ class SpanInfill(TextVariant):
         """
         masked_lm = load_masked_lm(self.model, material.device)
         texts = self.texts(records, material.seed, masked_lm)
-        return with_responses(records, texts, material.encoder)
+        return material.encoder.encode_rewritten(records, texts)
 
     def texts(
         self, records: Sequence[InstructionRecord], seed: int, masked_lm: MaskedLM
