@@ -81,10 +81,11 @@ def _require_alike(sides: Sequence[Sequence[InstructionRecord]], sources: tuple[
             f"{sources[1]}: its records are of the kind {kinds[1]} ({theirs[0].origin}), those of "
             f"{sources[0]} {kinds[0]} ({ours[0].origin}): give both sides in one form"
         )
-    named = [any(record.task for record in side) for side in sides]
-    if named[0] != named[1]:
-        has, lacks = sources if named[0] else sources[::-1]
-        raise UserError(
-            f"{lacks}: no record has a category, as those of {has} have: give them one, as by "
-            "default_task, or leave the field out of both"
-        )
+    for field, attribute in (("category", "task"), ("subject", "subject")):
+        named = [any(getattr(record, attribute) for record in side) for side in sides]
+        if named[0] != named[1]:
+            has, lacks = sources if named[0] else sources[::-1]
+            raise UserError(
+                f"{lacks}: no record has a {field}, as those of {has} have: give it to both sides "
+                "or leave the field out of both"
+            )

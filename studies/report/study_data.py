@@ -237,7 +237,9 @@ _SHOWN_ORDER = (
 
 def _own_params(text: str) -> str:
     """Returns an attack's parameters in words, without those that only a bound on epsilon has."""
-    own = {key: one for key, one in json.loads(text).items() if key not in BOUND_PARAMS}
+    own = json.loads(text)
+    if BOUND_PARAMS[0] in own:
+        own = {key: one for key, one in own.items() if key not in BOUND_PARAMS}
     return ", ".join(f"{key} {value}" for key, value in own.items())
 
 
