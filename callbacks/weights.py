@@ -16,13 +16,8 @@ from audits.results import merge_parts, read_table
 from callbacks.run import RunContext, run_folder, run_identity
 from common.atomic_file import beside, put_in_place
 from datamodules import InstructionDataModule
-from kdmodules.models.adapters import (
-    adapter_base,
-    adapter_of,
-    add_adapter,
-    merge_adapter,
-    save_adapter,
-)
+from kdmodules.models.adapter_files import named_base
+from kdmodules.models.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
 from kdmodules.models.continued_adapter import adapter_folder
 from kdmodules.models.network import Network
 from kdmodules.models.sharding import whole_weights
@@ -108,7 +103,7 @@ def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTra
 def _adapter_base(network: Network) -> str | None:
     """Returns the name under which an adapter's base can be loaded; a pruned one has none."""
     if network.source is not None and network.adapter is not None and network.adapter.continued:
-        return adapter_base(adapter_folder(network.source))
+        return network.adapter_base or named_base(adapter_folder(network.source))
     return network.source if network.depth_stride == 1 else None
 
 

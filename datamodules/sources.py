@@ -1,8 +1,12 @@
 """Where a model or a tokenizer lies: a folder, or a place on the hub."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from transformers.utils import is_gguf_available
+
+from common.errors import UserError
 
 _ON_THE_HUB = re.compile(r"(?P<name>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<subfolder>.+))?")
 
@@ -14,8 +18,8 @@ class Place:
     Attributes:
         name: the folder's path, or the repository's name.
         is_folder: whether it is a folder on disk.
-        options: `revision`, `subfolder` where they were given, and that no code from there is run,
-            by the names of `from_pretrained`.
+        options: `revision`, `subfolder` and `gguf_file` where they were given, and that no code
+            from there is run, by the names of `from_pretrained`.
     """
 
     name: str
@@ -25,11 +29,17 @@ class Place:
     @property
     def looks_like_a_path(self) -> bool:
         """Whether no repository of the hub can have that name."""
-        return self.name.count("/") > 1 or self.name[:1] in ("", ".", "/", "~")
+        return (
+            self.name.count("/") > 1
+            or self.name[:1] in ("", ".", "/", "~")
+            or self.name.endswith(".gguf")
+        )
 
 
 def place_of(source: str) -> Place:
     """Reads a source: a folder wins, else `NAME`, `NAME@REVISION`, either with `:SUBFOLDER`.
+
+    A GGUF file is named by its path, or behind a colon within a folder or repository.
 
     Custom code that a repository brings is never run: without that being said, transformers would
     stop and ask.
@@ -38,11 +48,36 @@ def place_of(source: str) -> Place:
     {'trust_remote_code': False}
     >>> place_of("owner/name@v1:weights/half").options["subfolder"]
     'weights/half'
+    >>> place_of("owner/name:model-q8.gguf").options["gguf_file"]
+    'model-q8.gguf'
     """
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return Place(str(folder), True, {"trust_remote_code": False})
+    if source.endswith(".gguf"):
+        file = Path(source).expanduser()
+        if file.is_file():
+            return Place(
+                str(file.parent), True, {"trust_remote_code": False, "gguf_file": file.name}
+            )
+        holder, colon, name = source.rpartition(":")
+        if colon:
+            place = place_of(holder)
+            return replace(place, options={**place.options, "gguf_file": name})
     match = _ON_THE_HUB.fullmatch(source)
     parts = match.groupdict() if match else {"name": source}
     given = {key: parts[key] for key in ("revision", "subfolder") if parts.get(key)}
     return Place(str(parts["name"]), False, {"trust_remote_code": False, **given})
+
+
+def require_gguf(place: Place) -> None:
+    """Refuses a GGUF file where the package that reads it is missing.
+
+    Raises:
+        UserError: Naming the package.
+    """
+    file = place.options.get("gguf_file")
+    if file is not None and not is_gguf_available():
+        raise UserError(
+            f"{file} is a GGUF file, which the package gguf reads: pip install 'kd-privacy[gguf]'"
+        )

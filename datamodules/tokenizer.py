@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from common.errors import UserError, first_line
-from datamodules.sources import Place, place_of
+from datamodules.sources import Place, place_of, require_gguf
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
@@ -18,7 +18,8 @@ SMALLEST_VOCABULARY = 257
 ROUND_TRIP_SENTENCE = "Twice:  does “Café No. 7” open at 8.30 ?\nI don't know ( yet ) ,  she SAID ."
 """Spaces, case, accents, a line break and marks that tokenizers are known to change."""
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+"""One of them lies wherever there is a tokenizer."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
@@ -73,9 +74,11 @@ def _load(place: Place, *, local_only: bool) -> PreTrainedTokenizerBase:
 
 def _load_folder(place: Place) -> PreTrainedTokenizerBase:
     folder = Path(place.name)
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    gguf = place.options.get("gguf_file")
+    wanted = TOKENIZER_FILES if gguf is None else (str(gguf),)
+    if not any((folder / name).is_file() for name in wanted):
         raise UserError(
-            f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}): "
+            f"{folder} holds no tokenizer ({', '.join(wanted)}): "
             "name a folder written by save_pretrained of a tokenizer"
         )
     try:
@@ -91,7 +94,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
 
     Args:
         name_or_folder: a folder on disk (this wins), else a hub name such as "gpt2", or one with
-            a revision and a subfolder, "owner/name@revision:subfolder".
+            a revision and a subfolder, "owner/name@revision:subfolder", or a GGUF file.
 
     Returns:
         The tokenizer as its files define it; no token is added or changed.
@@ -101,6 +104,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             has none or cannot be reached.
     """
     place = place_of(name_or_folder)
+    require_gguf(place)
     if place.is_folder:
         return _load_folder(place)
     if place.looks_like_a_path or Path(name_or_folder).exists():

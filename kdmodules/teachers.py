@@ -61,8 +61,7 @@ class TeacherWeights:
                 "model.teacher_weights.offload moves shards, and the teachers are whole: set "
                 "model.teacher_weights.sharded, or leave it out"
             )
-        dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
-        return Placement(mesh, dtype, self.offload)
+        return Placement(mesh, self.offload)
 
 
 _WHOLE = TeacherWeights()
@@ -113,7 +112,9 @@ class Teachers:
         placement = self.weights.placement(mesh, device)
         models = []
         for source in self.sources:
-            blueprint = source_blueprint(source, self.weights.allow_pickle)
+            blueprint = source_blueprint(
+                source, self.weights.allow_pickle, dtype=self.weights.precision
+            )
             lm = realise(blueprint, len(tokenizer), placement)
             require_window(lm.model, max_tokens)
             models.append(lm.requires_grad_(False).eval())

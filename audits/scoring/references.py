@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch.distributed.device_mesh import DeviceMesh
 
 from datamodules.batches import RecordEncoder
-from datamodules.tokenizer import load_tokenizer
 from kdmodules.models.blueprint import Blueprint, Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.families import require_window
+from kdmodules.models.network import source_tokenizer
 
 BASE = "base"
 """Name of the network that the audited model started from."""
@@ -47,7 +47,7 @@ class ReferenceModel:
             UserError: If it cannot be loaded, or its window is too short for the records.
         """
         blueprint = source_blueprint(source, allow_pickle)
-        tokenizer = audited.tokenizer if source.endswith(".ckpt") else load_tokenizer(source)
+        tokenizer = audited.tokenizer if source.endswith(".ckpt") else source_tokenizer(source)
         return cls.of_blueprint(blueprint, audited.with_tokenizer(tokenizer), mesh)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) in a model of any family: injected, merged, and kept in PEFT's format.
+"""Low-rank adapters (LoRA) in a causal language model: injected, merged, written as PEFT's.
 
 LoRA (Hu et al. 2022, arXiv 2106.09685, equation 3) trains ``W + (alpha / r) B A`` with W frozen.
 PEFT holds the layers; the model keeps its Hugging Face class, so every path of
@@ -6,30 +6,38 @@ PEFT holds the layers; the model keeps its Hugging Face class, so every path of
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from common.errors import UserError, first_line
+from common.errors import UserError
 from common.options import require_at_least
-from kdmodules.models.families import blocks, family_of
-from kdmodules.models.strict_loading import require_weights
+from kdmodules.models.families import blocks
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-_NAME = "default"
-_CONFIG_FILE = "adapter_config.json"
-_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_NAME = "default"
+"""Under which PEFT keeps the one adapter of a model."""
+WEIGHTS_FILE = "adapter_model.safetensors"
+_QUERY_AND_VALUE = (
+    ("q_proj", "v_proj"),
+    ("query", "value"),
+    ("q_lin", "v_lin"),
+    # One projection for query, key and value: the key is adapted with them.
+    *((fused,) for fused in ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "qkv", "att_proj")),
+    # Multi-head latent attention, where a query comes in one step or in two.
+    ("q_proj", "kv_b_proj"),
+    ("q_b_proj", "kv_b_proj"),
+)
+"""Names of query and value projections in a block; the first of which all are there."""
 PEFT_PREFIX = "base_model.model."
 """PEFT's folders name weights from its own two wrappers on."""
 
@@ -43,8 +51,8 @@ class Adapter:
         alpha: The update is scaled by alpha / r.
         dropout: Dropout rate of the adapter's inputs while training.
         targets: Names of the projections inside the blocks that are adapted; None takes the
-            family's query and value projections. GPT-2 has query, key and value in one projection,
-            so there the key is adapted with them.
+            query and value projections of the model. Where these are one with the key's, as in
+            GPT-2, the key is adapted with them.
         continued: Go on with the adapter that the source holds, which must have this form, on that
             adapter's own base. By default a new one starts on the source, an adapter in which is
             merged into the frozen weights: the same network, another subspace to move in.
@@ -66,7 +74,7 @@ class Adapter:
             raise UserError(f"{option}.dropout is {self.dropout}: give a rate from 0 to below 1")
         if self.targets is not None and not self.targets:
             raise UserError(
-                f"{option}.targets is empty: name projections, or leave it out for the family's own"
+                f"{option}.targets is empty: name projections, or leave it out for the model's own"
             )
 
 
@@ -88,7 +96,7 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter, seed: int) -> None:
     config = _lora_config(model, adapter)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, _NAME)
+        inject_adapter_in_model(config, model, ADAPTER_NAME)
 
 
 def adapter_of(model: PreTrainedModel) -> Adapter | None:
@@ -109,14 +117,25 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
         The same model, plain, with every weight trainable.
     """
     if hasattr(model, "peft_config"):
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        for name, layer in list(model.named_modules()):
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge(safe_merge=True)
-                model.set_submodule(name, layer.get_base_layer())
+        merge_layers(model)
         del model.peft_config
     return model.requires_grad_(True)
+
+
+def merge_layers(model: PreTrainedModel) -> None:
+    """Puts a plain layer in the place of each that has an update; the sum is taken in float32."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            plain = layer.get_base_layer()
+            weight = plain.get_parameter("weight")
+            dtype = weight.dtype
+            if dtype.itemsize < torch.float32.itemsize:
+                weight.data = weight.data.float()
+            layer.merge(safe_merge=True)
+            weight.data = weight.data.to(dtype)
+            model.set_submodule(name, plain)
 
 
 def save_adapter(
@@ -134,116 +153,22 @@ def save_adapter(
     from peft import get_peft_model_state_dict
 
     adapted = get_peft_model_state_dict(
-        model, state_dict=dict(weights), adapter_name=_NAME, save_embedding_layers=False
+        model, state_dict=dict(weights), adapter_name=ADAPTER_NAME, save_embedding_layers=False
     )
     tensors = {PEFT_PREFIX + name: value.cpu().contiguous() for name, value in adapted.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config = copy.copy(injected_config(model))
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(str(folder))
 
 
-def is_adapter_folder(folder: Path) -> bool:
-    """Tells whether a folder holds an adapter and no model of its own."""
-    return (folder / _CONFIG_FILE).is_file() and not (folder / "config.json").is_file()
-
-
-def lora_config(folder: Path) -> "LoraConfig":
-    """Returns the configuration in an adapter's folder.
-
-    Raises:
-        UserError: If the folder holds no LoRA adapter.
-    """
-    from peft import LoraConfig, PeftConfig
-
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"the adapter in {folder} cannot be read: {error}") from error
-    if not isinstance(config, LoraConfig):
-        raise UserError(
-            f"{folder} holds an adapter of type {config.peft_type}: only LoRA can be used here"
-        )
-    return config
-
-
-def adapter_base(folder: Path) -> str:
-    """Returns the hub name or folder of the model that an adapter's folder says it belongs to.
-
-    Raises:
-        UserError: If the folder holds no LoRA adapter or names no base.
-    """
-    config = lora_config(folder)
-    if not config.base_model_name_or_path:
-        raise UserError(
-            f"{folder}/{_CONFIG_FILE} names no base: set base_model_name_or_path, or give the "
-            "folder of the merged model"
-        )
-    return str(config.base_model_name_or_path)
-
-
-def stored_adapter(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """Returns the weights of an adapter by PEFT's names.
-
-    Args:
-        folder: PEFT's.
-        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
-
-    Raises:
-        UserError: If there are none that may be read.
-    """
-    from peft import load_peft_weights
-
-    what = f"the adapter in {folder} cannot be read"
-    if not (allow_pickle or (folder / _WEIGHTS_FILE).is_file()):
-        raise UserError(
-            f"{what}: there is no {_WEIGHTS_FILE}; allow_pickle: true reads pickled weights, if "
-            "that is all there is"
-        )
-    try:
-        return load_peft_weights(str(folder), device="cpu")
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise UserError(f"{what}: {first_line(error)}") from error
-
-
-def merge_adapter_folder(
-    base: PreTrainedModel, folder: Path, allow_pickle: bool = False
-) -> PreTrainedModel:
-    """Returns a base model with the adapter of a PEFT folder merged in.
-
-    Args:
-        base: The base model.
-        folder: PEFT's folder.
-        allow_pickle: Whether a pickled ``adapter_model.bin`` is read where there is no other.
-
-    Raises:
-        UserError: If the adapter does not fit the base, or its weights are not exactly those that
-            its configuration names.
-    """
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-
-    what = f"the adapter in {folder}"
-    stored = stored_adapter(folder, allow_pickle)
-    try:
-        wrapped = PeftModel(base, PeftConfig.from_pretrained(str(folder)), _NAME)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{what} does not fit its base: {first_line(error)}") from error
-    mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    # Embeddings may lie there too, under the names that they have in the model.
-    require_weights(what, mine, stored, allowed={**wrapped.state_dict(), **mine})
-    set_peft_model_state_dict(wrapped, stored, _NAME)
-    # PEFT works on the base itself, and alone knows the modules that were trained whole.
-    wrapped.merge_and_unload(safe_merge=True)
-    return merge_adapter(base)
-
-
 def injected_config(model: PreTrainedModel) -> "LoraConfig":
     """Returns the configuration that PEFT left on a model with an adapter."""
     from peft import LoraConfig
 
-    config = model.peft_config[_NAME]
+    config = model.peft_config[ADAPTER_NAME]
     if not isinstance(config, LoraConfig):
         raise TypeError(f"expected a LoRA adapter, found {type(config).__name__}")
     return config
@@ -254,15 +179,17 @@ def _lora_config(model: PreTrainedModel, adapter: Adapter) -> "LoraConfig":
 
     projections = {
         name: module
-        for name, module in blocks(model)[0].named_modules()
+        for block in blocks(model)
+        for name, module in block.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
     }
-    targets = adapter.targets or list(family_of(model).adapter_targets)
-    for target in targets:
+    targets = adapter.targets or query_and_value(projections)
+    for target in targets or [""]:
         if not any(f".{name}".endswith(f".{target}") for name in projections):
+            wanted = f"no projection {target!r}" if target else "no query and value known by name"
             raise UserError(
-                f"model.network.adapter.targets: the blocks of a {family_of(model).name} model "
-                f"have no projection {target!r}; they have {', '.join(projections)}"
+                f"model.network.adapter.targets: the blocks of a {model.config.model_type} model "
+                f"have {wanted}; they have {', '.join(projections)}"
             )
     return LoraConfig(
         r=adapter.r,
@@ -273,3 +200,15 @@ def _lora_config(model: PreTrainedModel, adapter: Adapter) -> "LoraConfig":
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in projections.values()),
         task_type="CAUSAL_LM",
     )
+
+
+def query_and_value(projections: Collection[str]) -> list[str]:
+    """Returns the names of the query and value projections among those of a block; none if unknown.
+
+    >>> query_and_value(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj"])
+    ['q_proj', 'v_proj']
+    >>> query_and_value(["attention.query_key_value", "attention.dense"])
+    ['query_key_value']
+    """
+    leaves = {name.rpartition(".")[2] for name in projections}
+    return next((list(names) for names in _QUERY_AND_VALUE if leaves.issuperset(names)), [])

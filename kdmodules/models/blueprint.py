@@ -23,6 +23,7 @@ from kdmodules.models.network import (
     require_agreement,
     require_same_vocabulary,
 )
+from kdmodules.models.pretrained import DeviceMap, Dtype
 from kdmodules.models.sharding import fill_shards, held_rows, shard_language_model
 from kdmodules.models.weight_files import WeightFiles, find_weight_files, skeleton
 
@@ -35,10 +36,12 @@ class Blueprint:
         build: Builds it whole, on the CPU.
         find_files: Finds files that its weights can be read from shard by shard, after the same
             checks; None where there are none.
+        device_map: Which devices it is loaded onto by parts; None builds it on the CPU.
     """
 
     build: Callable[[], PreTrainedModel]
     find_files: Callable[[], WeightFiles | None]
+    device_map: DeviceMap | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,10 @@ class Placement:
 
     Attributes:
         mesh: Over whose ranks they are sharded; None holds them whole.
-        dtype: Their type.
         offload: Keep shards in host memory.
     """
 
     mesh: DeviceMesh | None = None
-    dtype: torch.dtype = torch.float32
     offload: bool = False
 
 
@@ -62,6 +63,7 @@ class _Plan:
 
     config: PreTrainedConfig
     adapter: Adapter | None
+    dtype: torch.dtype
     files: bool
 
 
@@ -76,8 +78,8 @@ def network_blueprint(network: Network, tokenizer: PreTrainedTokenizerBase, seed
         plain = network.depth_stride == 1 and network.adapter is None
         if network.source is None or not plain:
             return None
-        require_same_vocabulary(network.source, tokenizer)
-        files = find_weight_files(network.source, dropout_of(network))
+        require_same_vocabulary(network.source, tokenizer, network.adapter_base)
+        files = find_weight_files(network.source, dropout_of(network), network.dtype)
         if files is not None:
             require_agreement(network, files.config)
         return files
@@ -85,12 +87,24 @@ def network_blueprint(network: Network, tokenizer: PreTrainedTokenizerBase, seed
     return Blueprint(partial(build_network, network, tokenizer, seed), find_files)
 
 
-def source_blueprint(source: str, allow_pickle: bool = False) -> Blueprint:
-    """Returns the blueprint of a model as it is stored; errors are those of `load_model`."""
-    return Blueprint(
-        partial(load_model, source, allow_pickle=allow_pickle),
-        partial(find_weight_files, source, {}),
+def source_blueprint(
+    source: str,
+    allow_pickle: bool = False,
+    *,
+    dtype: Dtype = "float32",
+    adapter_base: str | None = None,
+    device_map: DeviceMap | None = None,
+) -> Blueprint:
+    """Returns the blueprint of a model as it is stored; arguments are those of `load_model`."""
+    build = partial(
+        load_model,
+        source,
+        allow_pickle=allow_pickle,
+        dtype=dtype,
+        adapter_base=adapter_base,
+        device_map=device_map,
     )
+    return Blueprint(build, partial(find_weight_files, source, {}, dtype), device_map)
 
 
 def realise(
@@ -107,17 +121,19 @@ def realise(
     Args:
         blueprint: Which model.
         vocabulary_size: Number of valid tokens.
-        placement: Where its weights lie; whole in float32 if not given.
+        placement: Where its weights lie; whole if not given.
 
     Raises:
         UserError: If the model cannot be had; on ranks other than 0 it says that rank 0 knows why.
     """
     placement = placement or Placement()
     if placement.mesh is None:
-        model = _built(blueprint)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(placement.dtype)
-        return CausalLM(model, vocabulary_size)
+        return CausalLM(_built(blueprint), vocabulary_size)
+    if blueprint.device_map is not None:
+        raise UserError(
+            f"device_map is {blueprint.device_map!r}, but a strategy that shards places the weights"
+            " itself: leave one of them out"
+        )
     plan, whole = _agreed(blueprint)
     files = blueprint.find_files() if plan.files else None
     if plan.files and files is None:
@@ -125,12 +141,23 @@ def realise(
             "rank 0 reads the model from files that this machine does not have: put it where every "
             "node finds it"
         )
-    lm = CausalLM(skeleton(plan.config, plan.adapter, placement.dtype), vocabulary_size)
+    lm = CausalLM(skeleton(plan.config, plan.adapter, plan.dtype), vocabulary_size)
     shard_language_model(lm, placement.mesh, placement.offload)
     device = _device(placement.mesh)
     read = partial(_dealt_rows, whole, device) if files is None else partial(_own_rows, files)
     fill_shards(lm, read, device, placement.offload)
     return lm
+
+
+def _require_parameters_alone(model: PreTrainedModel) -> None:
+    """Refuses a model with weights that are no parameters, which shards would leave behind."""
+    known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    others = sorted(model.state_dict().keys() - known)
+    if others:
+        raise UserError(
+            f"a {model.config.model_type} model cannot be sharded: {others[0]} is a weight that is "
+            "no parameter; hold it whole on each device"
+        )
 
 
 def _built(blueprint: Blueprint) -> PreTrainedModel:
@@ -152,11 +179,13 @@ def _agreed(blueprint: Blueprint) -> tuple[_Plan, dict[str, Tensor]]:
         if dist.get_rank() == 0:
             files = blueprint.find_files()
             if files is not None:
-                told.append(_Plan(files.config, None, files=True))
+                told.append(_Plan(files.config, None, files.dtype, files=True))
             else:
                 model = _built(blueprint)
+                _require_parameters_alone(model)
                 weights = {name: value.detach() for name, value in model.named_parameters()}
-                told.append(_Plan(model.config, adapter_of(model), files=False))
+                plan = _Plan(model.config, adapter_of(model), model.dtype, files=False)
+                told.append(plan)
     if told[0] is None:
         raise UserError("rank 0 could not load the model: its own message says why")
     return told[0], weights

@@ -13,7 +13,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from common.errors import UserError, first_line
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter, merge_adapter
-from kdmodules.models.families import family_of, new_model
+from kdmodules.models.architectures import new_model
+from kdmodules.models.pretrained import Dtype
 from kdmodules.models.strict_loading import require_tied, require_weights
 
 METADATA_KEY = "kd_privacy"
@@ -25,12 +26,15 @@ WEIGHTS_PREFIX = "lm.model."
 _NOT_OF_THE_NETWORK = {"_name_or_path", "architectures", "dtype", "transformers_version"}
 
 
-def load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
-    """Rebuilds the network of a checkpoint, in float32 and plain.
+def load_checkpoint(
+    path: str, dropout: Mapping[str, Any], dtype: Dtype = "float32"
+) -> PreTrainedModel:
+    """Rebuilds the network of a checkpoint, plain.
 
     Args:
         path: A Lightning checkpoint that a run of this project wrote.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
+        dtype: Type of the weights; auto leaves them as they are stored.
 
     Raises:
         UserError: If it cannot be read, or its weights are not exactly those of its network.
@@ -38,12 +42,13 @@ def load_checkpoint(path: str, dropout: Mapping[str, Any]) -> PreTrainedModel:
     checkpoint = read_checkpoint(path)
     metadata = checkpoint[METADATA_KEY]
     config = AutoConfig.for_model(**{**metadata["config"], **dropout})
-    model = new_model(config)
     weights = {
         name.removeprefix(WEIGHTS_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(WEIGHTS_PREFIX)
     }
+    stored = next(value.dtype for value in weights.values() if value.is_floating_point())
+    model = new_model(config, stored if dtype == "auto" else getattr(torch, dtype))
     adapted = metadata.get("adapter") is not None
     if adapted:
         add_adapter(model, Adapter(**metadata["adapter"]), seed=0)
@@ -80,7 +85,7 @@ def checkpoint_metadata(
     """Returns what :func:`load_checkpoint` needs to rebuild the network from a checkpoint."""
     adapter = adapter_of(model)
     return {
-        "family": family_of(model).name,
+        "family": model.config.model_type,
         "config": model.config.to_dict(),
         "adapter": None if adapter is None else asdict(adapter),
         "vocabulary_size": len(tokenizer),

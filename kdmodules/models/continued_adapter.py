@@ -7,13 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from common.errors import UserError
-from kdmodules.models.adapters import (
-    PEFT_PREFIX,
-    injected_config,
-    is_adapter_folder,
-    lora_config,
-    stored_adapter,
-)
+from kdmodules.models.adapter_files import adapter_folder_of, lora_config, stored_adapter
+from kdmodules.models.adapters import PEFT_PREFIX, injected_config
 from kdmodules.models.strict_loading import require_weights
 
 if TYPE_CHECKING:
@@ -28,10 +23,10 @@ def adapter_folder(source: str | None) -> Path:
     Raises:
         UserError: If there is none.
     """
-    folder = Path(source or "").expanduser()
-    for candidate in (folder, folder / "adapter") if source else ():
-        if is_adapter_folder(candidate):
-            return candidate
+    for candidate in (source, str(Path(source) / "adapter")) if source else ():
+        folder = adapter_folder_of(candidate)
+        if folder is not None:
+            return folder
     raise UserError(
         f"model.network.adapter.continued: model.network.source {source} holds no adapter "
         "to go on with; give a folder of PEFT's, or the export of a run that trained one"

@@ -1,13 +1,18 @@
 """A shallower model from the blocks of a deeper one."""
 
 import copy
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from common.errors import UserError
-from kdmodules.models.families import blocks, family_of
+from kdmodules.models.architectures import new_model
+from kdmodules.models.families import blocks
+
+_NUMBERED = ("layer_idx", "layer_id", "layer_number")
+"""How a module notes its own place, which pruning changes."""
 
 
 def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
@@ -17,7 +22,7 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     section 2). The blocks are numbered anew, so that each finds its own place in the cache.
 
     Args:
-        model: A plain model of a known family.
+        model: A plain model.
         stride: Distance in blocks between two that are kept; 1 keeps them all.
 
     Returns:
@@ -25,7 +30,8 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
         tensors of ``model``.
 
     Raises:
-        UserError: If the stride is below 1 or larger than the depth.
+        UserError: If the stride is below 1 or larger than the depth, or if the architecture builds
+            a block by its place in a way that its configuration does not list.
     """
     depth = len(blocks(model))
     if not 1 <= stride <= depth:
@@ -35,11 +41,10 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
         )
     if stride == 1:
         return model
-    config = copy.deepcopy(model.config)
-    # GPT-2's configuration knows its n_layer by this name too.
-    config.num_hidden_layers = len(range(0, depth, stride))
+    config = pruned_config(model.config, stride)
     with torch.device("meta"):
-        pruned = type(model)._from_config(config, attn_implementation="sdpa")
+        pruned = new_model(config, model.dtype)
+    _require_same_blocks(model, pruned, stride)
     kept = _kept_tensors(model, stride)
     pruned.load_state_dict({name: kept[name] for name in pruned.state_dict()}, assign=True)
     # Rotary frequencies are buffers that no state dict holds.
@@ -50,9 +55,60 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     return pruned.train(model.training)
 
 
+def pruned_config(config: PreTrainedConfig, stride: int) -> PreTrainedConfig:
+    """Returns the configuration of what keeping every n-th block leaves.
+
+    Lists with an entry for each block, such as ``layer_types``, are cut with the blocks.
+
+    Raises:
+        UserError: If the architecture has no such configuration.
+    """
+    depth = config.num_hidden_layers
+    cut = copy.deepcopy(config)
+    for name, value in vars(config).items():
+        each = isinstance(value, list | tuple) and len(value) == depth > 1
+        if each and not name.endswith("token_id"):
+            setattr(cut, name, list(value[::stride]))
+    # GPT-2's configuration knows its n_layer by this name too.
+    cut.num_hidden_layers = len(range(0, depth, stride))
+    try:
+        type(cut).from_dict(cut.to_dict())
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"model.network.depth_stride is {stride}, but the configuration of a "
+            f"{config.model_type} model cannot be cut: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return cut
+
+
+def _require_same_blocks(model: PreTrainedModel, pruned: PreTrainedModel, stride: int) -> None:
+    """Refuses blocks that would compute something else at their new place."""
+    for index, block in enumerate(blocks(pruned)):
+        ours, theirs = _built_as(block), _built_as(blocks(model)[index * stride])
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                raise UserError(
+                    f"model.network.depth_stride is {stride}, but a {model.config.model_type} "
+                    f"model builds its blocks by their places: {name} of block {index * stride} "
+                    f"is {theirs.get(name)!r} and would become {ours.get(name)!r}"
+                )
+
+
+def _built_as(block: nn.Module) -> dict[str, Any]:
+    """Returns the shapes and plain settings of a block's modules."""
+    found: dict[str, Any] = {name: list(value.shape) for name, value in block.named_parameters()}
+    for path, module in block.named_modules():
+        for name, value in vars(module).items():
+            plain = isinstance(value, bool | int | float | str) and name[0] != "_"
+            if plain and name not in (*_NUMBERED, "training"):
+                found[f"{path}.{name}".lstrip(".")] = value
+    return found
+
+
 def _kept_tensors(model: PreTrainedModel, stride: int) -> dict[str, Tensor]:
     """Returns weights and buffers that stay, under the names that they have in the pruned model."""
-    prefix = family_of(model).blocks + "."
+    listed = blocks(model)
+    prefix = next(name for name, module in model.named_modules() if module is listed) + "."
     kept = {}
     for name, value in {**dict(model.named_buffers()), **model.state_dict()}.items():
         if name.startswith(prefix):

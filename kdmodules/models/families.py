@@ -1,4 +1,4 @@
-"""The three families, and where the blocks, the final norm and the head of each are.
+"""The known families, and where the blocks, the final norm and the head of each are.
 
 This is the only file that knows the inside of a model; everything per block goes through it.
 """
@@ -6,17 +6,9 @@ This is the only file that knows the inside of a model; everything per block goe
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
-import torch
 from torch import nn
-from transformers import (
-    GPT2LMHeadModel,
-    LlamaForCausalLM,
-    OPTForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 from common.errors import UserError
@@ -27,76 +19,29 @@ class Family:
     """One decoder family.
 
     Attributes:
-        name: The family's id: gpt2, opt or llama.
-        model_class: The causal language model that the configuration builds.
+        name: The model type of its Hugging Face configuration.
         trunk: Dotted path of the module that maps tokens to the inputs of the head.
         blocks: Dotted path of the list of transformer blocks, input side first.
         final_norm: Dotted path of the norm behind the last block.
-        adapter_targets: Names inside a block of the query and value projections, which an adapter
-            without targets of its own goes to. GPT-2's one projection holds the key too.
-        sizes: Names in its configuration that a network's size follows from; `kd-study plan` takes
-            no default for one that a published network's fragment leaves out.
     """
 
     name: str
-    model_class: type[PreTrainedModel]
     trunk: str
     blocks: str
     final_norm: str
-    adapter_targets: tuple[str, ...]
-    sizes: tuple[str, ...]
-
-    @property
-    def config_class(self) -> type[PreTrainedConfig]:
-        """The Hugging Face configuration of the family."""
-        return cast(type[PreTrainedConfig], self.model_class.config_class)
 
 
-_QUERY_AND_VALUE = ("q_proj", "v_proj")
+_LIKE_LLAMA = ("llama", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "smollm3", "mistral")
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family(
-            name="gpt2",
-            model_class=GPT2LMHeadModel,
-            trunk="transformer",
-            blocks="transformer.h",
-            final_norm="transformer.ln_f",
-            adapter_targets=("c_attn",),
-            sizes=("vocab_size", "n_positions", "n_layer", "n_embd"),
-        ),
-        Family(
-            name="opt",
-            model_class=OPTForCausalLM,
-            trunk="model",
-            blocks="model.decoder.layers",
-            final_norm="model.decoder.final_layer_norm",
-            adapter_targets=_QUERY_AND_VALUE,
-            sizes=(
-                *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
-                *("word_embed_proj_dim", "ffn_dim"),
-            ),
-        ),
-        Family(
-            name="llama",
-            model_class=LlamaForCausalLM,
-            trunk="model",
-            blocks="model.layers",
-            final_norm="model.norm",
-            adapter_targets=_QUERY_AND_VALUE,
-            sizes=(
-                *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
-                *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
-            ),
-        ),
+        Family("gpt2", "transformer", "transformer.h", "transformer.ln_f"),
+        Family("opt", "model", "model.decoder.layers", "model.decoder.final_layer_norm"),
+        *(Family(name, "model", "model.layers", "model.norm") for name in _LIKE_LLAMA),
+        Family("gpt_neox", "gpt_neox", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
+        Family("gpt_neo", "transformer", "transformer.h", "transformer.ln_f"),
     )
 }
-
-
-def new_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Builds a model of a known family with random weights, as every model here computes."""
-    model_class = FAMILIES[config.model_type].model_class
-    return model_class._from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
 def family_of(model: PreTrainedModel) -> Family:

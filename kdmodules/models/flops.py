@@ -2,8 +2,9 @@
 
 The convention of PaLM's model FLOP utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix
 B): two for every weight of a matrix and token, and 4 H T for every token, block and T tokens of its
-record that attention compares; norms, activations and embeddings are left out. Departure: the head
-is counted at scored positions alone, because nothing else is multiplied with it here.
+record that attention compares; norms, activations and embeddings are left out, and windows that
+attention slides within are counted as if they held the whole record. Departure: the head is counted
+at scored positions alone, because nothing else is multiplied with it here.
 """
 
 from dataclasses import astuple, dataclass
@@ -66,16 +67,22 @@ class ModelCost:
     @classmethod
     def of(cls, lm: CausalLM) -> "ModelCost":
         """Returns the cost of a model; an adapter's matrices count with the trunk."""
-        stacked = blocks(lm.model)
-        matrices = [parameter for parameter in stacked.parameters() if parameter.ndim == 2]
-        trunk = [*matrices, *_projections(lm.model)]
-        width = int(lm.model.config.hidden_size)
+        config, stacked = lm.model.config, blocks(lm.model)
+        trunk = [parameter for parameter in stacked.parameters() if parameter.ndim > 1]
+        trunk += _projections(lm.model)
+        heads = int(config.num_attention_heads)
+        width = heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         head = lm.model.get_output_embeddings().weight
+        # A token meets those experts of a stack that it is sent to.
+        share = getattr(config, "num_experts_per_tok", None) or 1
+        met = [matrix[:share].numel() if matrix.ndim == 3 else matrix.numel() for matrix in trunk]
         return cls(
-            trunk=sum(matrix.numel() for matrix in trunk),
+            trunk=sum(met),
             attention=len(stacked) * width,
             head=head.numel(),
-            trained=sum(matrix.numel() for matrix in trunk if matrix.requires_grad),
+            trained=sum(
+                number for number, matrix in zip(met, trunk, strict=True) if matrix.requires_grad
+            ),
             head_trained=head.numel() if head.requires_grad else 0,
         )
 

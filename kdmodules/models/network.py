@@ -1,39 +1,26 @@
 """Building a causal language model: from scratch, a hub name, a folder, or a checkpoint of ours."""
 
-import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import SAFE_WEIGHTS_NAME, logging
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from common.errors import UserError, first_line
+from common.errors import UserError
 from common.keys import key
-from datamodules.sources import place_of
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
-from kdmodules.models.adapters import (
-    Adapter,
-    adapter_base,
-    add_adapter,
-    is_adapter_folder,
+from kdmodules.models.adapter_files import (
+    adapter_folder_of,
+    has_tokenizer,
     merge_adapter_folder,
+    named_base,
 )
+from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.architectures import config_class, new_model
 from kdmodules.models.checkpoints import METADATA_KEY, load_checkpoint, read_checkpoint
 from kdmodules.models.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.models.depth_pruning import prune_depth
-from kdmodules.models.families import FAMILIES, family_of, new_model
-from kdmodules.models.strict_loading import require_names, require_tied
+from kdmodules.models.pretrained import DeviceMap, Dtype, load_pretrained, quantisation_of
 
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
 
@@ -43,11 +30,13 @@ class Network:
     """Which model a stage trains or audits.
 
     Attributes:
-        family: gpt2, opt or llama.
+        family: The architecture, by the model type of its Hugging Face configuration: gpt2, opt,
+            llama, qwen3 or any other causal language model of transformers. None takes what
+            ``source`` is; a network that starts from scratch needs one.
         source: Where the weights come from: a hub name, also with a revision and a subfolder
-            (``owner/name@revision:subfolder``), a ``save_pretrained`` folder, a folder that holds a
-            LoRA adapter alone, or a ``.ckpt`` of ours. Without one the network starts from scratch
-            with seeded random weights.
+            (``owner/name@revision:subfolder``), a ``save_pretrained`` folder, a folder or hub name
+            that holds a LoRA adapter alone, a GGUF file, or a ``.ckpt`` of ours. Without one the
+            network starts from scratch with seeded random weights.
         config: Hyper-parameters by the names of the family's Hugging Face configuration. They
             define a network that starts from scratch and must agree with what ``source`` loads
             (the depth with what is left of it), except dropout rates, which replace the loaded
@@ -60,9 +49,13 @@ class Network:
             them as they are.
         allow_pickle: Read a ``source`` that has no safetensors from its pickled weights; nothing
             but tensors is taken from them.
+        dtype: Type in which the weights are held and trained: float32, bfloat16, or auto for that
+            in which ``source`` holds them.
+        adapter_base: Takes the place of the base that an adapter as ``source`` names, which may be
+            quantised or lie elsewhere.
     """
 
-    family: Literal["gpt2", "opt", "llama"] = "gpt2"
+    family: str | None = None
     source: str | None = None
     config: dict[str, int | float | bool | str] = field(default_factory=dict)
     depth_stride: int = 1
@@ -70,12 +63,14 @@ class Network:
     activation_checkpointing: bool = False
     compiled: bool = False
     allow_pickle: bool = False
+    dtype: Dtype = "float32"
+    adapter_base: str | None = None
 
 
 def build_network(
     network: Network, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
-    """Builds the model of a stage in float32 and in training mode.
+    """Builds the model of a stage in its type of weights and in training mode.
 
     Args:
         network: What to build.
@@ -84,17 +79,25 @@ def build_network(
 
     Raises:
         UserError: If the source cannot be loaded, is of another family or size than said, or has
-            another vocabulary than the tokenizer; if there are no blocks to keep every n-th of; if
-            the adapter's targets are not there, or the source holds none to go on with.
+            another vocabulary than the tokenizer, or is quantised; if there are no blocks to keep
+            every n-th of; if the adapter's targets are not there, or the source holds none to go on
+            with.
     """
     continued = network.adapter is not None and network.adapter.continued
     going_on = adapter_folder(network.source) if continued else None
     if network.source is None:
         model = _build_from_scratch(network, tokenizer, seed)
     else:
-        require_same_vocabulary(network.source, tokenizer)
-        source = adapter_base(going_on) if going_on else network.source
-        loaded = load_model(source, dropout_of(network), network.allow_pickle)
+        require_same_vocabulary(network.source, tokenizer, network.adapter_base)
+        base = (network.adapter_base or named_base(going_on)) if going_on else None
+        loaded = load_model(
+            base or network.source,
+            dropout_of(network),
+            network.allow_pickle,
+            dtype=network.dtype,
+            adapter_base=None if base else network.adapter_base,
+        )
+        _require_trainable(network.source, loaded)
         model = prune_depth(loaded, network.depth_stride)
         require_agreement(network, model.config)
     if network.adapter is not None:
@@ -113,24 +116,34 @@ def dropout_of(network: Network) -> dict[str, int | float | bool | str]:
 def _build_from_scratch(
     network: Network, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
-    family = FAMILIES[network.family]
     if not network.config:
         raise UserError(
             "model.network has neither source nor config: give a hub name or folder as "
             "model.network.source, or a family fragment such as configs/families/gpt2-tiny.yaml"
         )
+    if network.family is None:
+        raise UserError(
+            "model.network has a config but neither source nor family: name the architecture as "
+            "model.network.family, such as gpt2 or qwen3"
+        )
+    if network.adapter_base is not None:
+        raise UserError(
+            "model.network.adapter_base is given but no model.network.source: it takes the place "
+            "of the base that an adapter names"
+        )
+    configuration = config_class(network.family)
     if network.depth_stride != 1:
         raise UserError(
             f"model.network.depth_stride is {network.depth_stride} but there is no "
             "model.network.source to take blocks from: name one, or leave depth_stride at 1"
         )
-    known = family.config_class().to_dict()
+    known = configuration().to_dict()
     for name in network.config:
         if name not in known:
             raise UserError(
-                f"model.network.config.{name} is not an option of {family.config_class.__name__}"
+                f"model.network.config.{name} is not an option of {configuration.__name__}"
             )
-    config = family.config_class.from_dict(
+    config = configuration.from_dict(
         {
             **network.config,
             "vocab_size": len(tokenizer),
@@ -142,109 +155,110 @@ def _build_from_scratch(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return new_model(config)
+        model = new_model(config)
+    return _cast(model, torch.bfloat16) if network.dtype == "bfloat16" else model
+
+
+def _require_trainable(source: str, model: PreTrainedModel) -> None:
+    method = quantisation_of(model.config)
+    if method is not None:
+        raise UserError(
+            f"model.network.source {source} is quantised ({method}), and can be audited but not "
+            "trained: give the same weights unquantised"
+        )
 
 
 def load_model(
     source: str,
     dropout: Mapping[str, int | float | bool | str] = _NO_CHANGE,
     allow_pickle: bool = False,
+    *,
+    dtype: Dtype = "float32",
+    adapter_base: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> PreTrainedModel:
-    """Loads a causal language model in float32, plain: an adapter is merged into the weights.
+    """Loads a causal language model, plain: an adapter is merged into the weights.
 
     Args:
-        source: A hub name, a ``save_pretrained`` folder, a folder of PEFT's that holds a LoRA
-            adapter alone, or a Lightning checkpoint that a run of this project wrote.
+        source: A hub name, a ``save_pretrained`` folder, a folder or hub name of PEFT's that holds
+            a LoRA adapter alone, a GGUF file, or a Lightning checkpoint that a run of this project
+            wrote. Of a model that reads images too, its text part is loaded.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
         allow_pickle: Whether pickled weights are read where there are no safetensors; our own
             checkpoints always are. Nothing but tensors and plain values is ever unpickled.
+        dtype: Type of the weights; auto leaves them as they are stored.
+        adapter_base: Takes the place of the base that an adapter names.
+        device_map: Which devices hold which parts, as accelerate takes it; None loads onto the CPU.
 
     Raises:
-        UserError: If there is nothing to load there, it belongs to no known family, or its weights
+        UserError: If there is nothing to load there, it is no causal language model, or its weights
             are not exactly those of its network.
     """
-    folder = Path(source).expanduser()
     if source.endswith(".ckpt"):
-        model = load_checkpoint(source, dropout)
-    elif is_adapter_folder(folder):
-        base = load_model(adapter_base(folder), dropout, allow_pickle)
-        model = merge_adapter_folder(base, folder, allow_pickle)
-    else:
-        model = _load_pretrained(source, dropout, allow_pickle)
-    family_of(model)
-    return model
-
-
-def _load_pretrained(
-    source: str, dropout: Mapping[str, Any], allow_pickle: bool
-) -> PreTrainedModel:
-    place = place_of(source)
-    if place.looks_like_a_path and not place.is_folder:
+        if device_map is not None:
+            raise UserError(f"device_map is given, but {source} is a checkpoint: export it first")
+        return load_checkpoint(source, dropout, dtype)
+    folder = adapter_folder_of(source)
+    if folder is None:
+        if adapter_base is not None:
+            raise UserError(f"adapter_base is {adapter_base}, but {source} is no adapter alone")
+        return load_pretrained(source, dropout, allow_pickle, dtype, device_map)
+    named = adapter_base or named_base(folder)
+    base = load_model(named, dropout, allow_pickle, dtype=dtype, device_map=device_map)
+    method = quantisation_of(base.config)
+    if method is not None:
         raise UserError(
-            f"model folder {source} does not exist: give a save_pretrained folder or a hub name"
+            f"the adapter in {folder} is for {named}, which is quantised ({method}), and nothing "
+            "can be merged into that: give the same weights unquantised as adapter_base"
         )
-    what = f"model {source!r}"
-    try:
-        config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
-        with _without_reports():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.name,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation="sdpa",
-                use_safetensors=None if allow_pickle else True,
-                weights_only=True,
-                # Reported with the missing ones, and then refused.
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **place.options,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = first_line(error)
-        pickled = not allow_pickle and SAFE_WEIGHTS_NAME in reason
-        hint = "; allow_pickle: true reads pickled weights, if that is all there is"
-        raise UserError(f"{what} cannot be loaded: {reason}{hint * pickled}") from error
-    model, report = loaded
-    require_names(
-        what, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"]
-    )
-    require_tied(what, model, dict(model.named_parameters(remove_duplicate=False)))
+    return merge_adapter_folder(base, folder, allow_pickle)
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
     return model
 
 
-@contextmanager
-def _without_reports() -> Iterator[None]:
-    """Leaves out the library's tables of weights that do not fit: they are refused in one line."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+def source_tokenizer(source: str, adapter_base: str | None = None) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer of a source; where an adapter brings none, that of its base.
+
+    Args:
+        source: A hub name or folder.
+        adapter_base: Takes the place of the base that an adapter names.
+
+    Raises:
+        UserError: If there is none.
+    """
+    folder = adapter_folder_of(source)
+    if folder is None or has_tokenizer(source):
+        return load_tokenizer(source)
+    return source_tokenizer(adapter_base or named_base(folder))
 
 
-def require_same_vocabulary(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def require_same_vocabulary(
+    source: str, tokenizer: PreTrainedTokenizerBase, adapter_base: str | None = None
+) -> None:
     """Refuses a model whose vocabulary is not the tokenizer's.
 
     Compared by the hash of the token-to-id map: OpenLLaMA and Llama-2 both have 32,000 tokens, and
     they are not the same ones.
 
     Args:
-        source: The model's hub name, folder or checkpoint; a folder must hold its tokenizer, where
-            it is an adapter's the base may hold it instead.
+        source: The model's hub name, folder or checkpoint; it must hold its tokenizer, where it is
+            an adapter's the base may hold it instead.
         tokenizer: The tokenizer of this run's data.
+        adapter_base: Takes the place of the base that an adapter names.
 
     Raises:
         UserError: Naming both vocabularies and their sizes, if they differ.
     """
-    folder = Path(source).expanduser()
     if source.endswith(".ckpt"):
         metadata = read_checkpoint(source)[METADATA_KEY]
         size, theirs = metadata["vocabulary_size"], metadata["vocabulary_hash"]
-    elif is_adapter_folder(folder) and not any(folder.glob("tokenizer*")):
-        return require_same_vocabulary(adapter_base(folder), tokenizer)
     else:
-        other = load_tokenizer(source)
+        other = source_tokenizer(source, adapter_base)
         size, theirs = len(other), vocabulary_hash(other)
     ours = vocabulary_hash(tokenizer)
     if theirs != ours:
@@ -263,7 +277,7 @@ def require_agreement(network: Network, config: PreTrainedConfig) -> None:
         UserError: If its family or a figure of its configuration is another.
     """
     family = config.model_type
-    if family != network.family:
+    if network.family not in (None, family):
         raise UserError(
             f"model.network.source {network.source} is a {family} model, model.network.family says "
             f"{network.family}"

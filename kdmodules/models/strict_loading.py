@@ -96,19 +96,26 @@ def require_tied(what: str, model: PreTrainedModel, weights: Mapping[str, Tensor
     Raises:
         UserError: Naming both, and in how many rows they differ.
     """
-    if not model.config.tie_word_embeddings:
+    if not model.config.tie_word_embeddings or not model._tied_weights_keys:
         return
-    for head, embedding in (model._tied_weights_keys or {}).items():
-        ours, theirs = weights.get(head), weights.get(embedding)
-        if ours is None or theirs is None or ours is theirs:
-            continue
-        differing = int((ours != theirs).any(dim=1).sum())
-        if differing:
-            raise UserError(
-                f"{what} cannot be loaded: its configuration says tie_word_embeddings, but "
-                f"{head} differs from {embedding} in {differing} of {len(ours)} rows; set "
-                "tie_word_embeddings to false, or take the head out of the file"
-            )
+    embedding, head = (f"{path}.weight" for path in embedding_paths(model))
+    ours, theirs = weights.get(head), weights.get(embedding)
+    if ours is None or theirs is None or ours is theirs:
+        return
+    differing = int((ours != theirs).any(dim=1).sum())
+    if differing:
+        raise UserError(
+            f"{what} cannot be loaded: its configuration says tie_word_embeddings, but "
+            f"{head} differs from {embedding} in {differing} of {len(ours)} rows; set "
+            "tie_word_embeddings to false, or take the head out of the file"
+        )
+
+
+def embedding_paths(model: PreTrainedModel) -> tuple[str, str]:
+    """Returns the dotted paths of a model's embedding and of its head."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    path_of = {id(module): name for name, module in model.named_modules()}
+    return path_of[id(embedding)], path_of[id(head)]
 
 
 def _likely_cause(unexpected: Collection[str]) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from common.errors import UserError
 from datamodules.sources import Place, place_of
+from kdmodules.models.adapter_files import adapter_folder_of
 from kdmodules.models.adapters import Adapter, add_adapter
-from kdmodules.models.families import FAMILIES, new_model
+from kdmodules.models.architectures import has_text_part, new_model, require_causal
+from kdmodules.models.pretrained import Dtype, quantisation_of
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class WeightFiles:
     Attributes:
         config: Its configuration.
         places: File of each parameter, and the parameter's name there.
+        dtype: Type that the parameters are to have.
     """
 
     config: PreTrainedConfig
     places: Mapping[str, tuple[str, str]]
+    dtype: torch.dtype = torch.float32
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Reads rows ``start`` to ``stop`` of a parameter, on the CPU, as they are stored."""
@@ -48,7 +54,7 @@ def skeleton(
     Buffers, such as rotary frequencies, are real: no file holds them.
 
     Args:
-        config: Of a known family.
+        config: Of a causal language model.
         adapter: Injected where there is one.
         dtype: The parameters' type.
     """
@@ -75,42 +81,59 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def find_weight_files(
-    source: str, dropout: Mapping[str, int | float | bool | str]
+    source: str, dropout: Mapping[str, int | float | bool | str], dtype: Dtype = "float32"
 ) -> WeightFiles | None:
     """Returns where a model's parameters lie; None where they cannot be read one by one.
 
-    That is so for checkpoints, adapters, files of pickles, files whose names transformers would
-    have to convert, a head beside the embedding that it is tied to, and weights that do not fit,
-    which the whole way of loading refuses.
+    That is so for checkpoints, adapters, GGUF files, files of pickles, quantised weights, models
+    that read images too, files whose names or tensors transformers would have to convert, a head
+    beside the embedding that it is tied to, and weights that do not fit, which the whole way of
+    loading refuses.
 
     Args:
         source: A hub name or a ``save_pretrained`` folder.
         dropout: Dropout rates, by their configuration names, that replace the stored ones.
+        dtype: Type that the parameters are to have; auto: that of the configuration, or of the
+            first of them.
     """
     place = place_of(source)
     alone = place.is_folder and not (Path(place.name) / CONFIG_NAME).is_file()
-    if source.endswith(".ckpt") or alone:
+    if source.endswith((".ckpt", ".gguf")) or alone or adapter_folder_of(source) is not None:
         return None
     try:
         config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
+        require_causal(source, config)
         stored = _stored_names(place)
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, SafetensorError, UserError):
         # The whole way of loading fails as well, and says what is wrong.
         return None
-    if config.model_type not in FAMILIES or not stored:
+    if has_text_part(config) or quantisation_of(config) is not None or not stored:
         return None
     model = skeleton(config)
+    if get_model_conversion_mapping(model, add_legacy=False):
+        return None
+    places = _places(model, stored)
+    used = {name for _, name in places.values()}
+    if places.keys() < dict(model.named_parameters()).keys():
+        return None
+    files = WeightFiles(config, places)
+    if not _fits(files, model, stored.keys() - used):
+        return None
+    if dtype != "auto":
+        return replace(files, dtype=getattr(torch, dtype))
+    return replace(files, dtype=config.dtype or files.rows(next(iter(places)), 0, 1).dtype)
+
+
+def _places(model: PreTrainedModel, stored: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Returns file and stored name of every parameter that is stored."""
     prefix = model.base_model_prefix + "."
     places = {}
     for name, _ in model.named_parameters():
-        names = (known for known in (name, name.removeprefix(prefix)) if known in stored)
-        stored_name = next(names, None)
-        if stored_name is None:
-            return None
-        places[name] = (stored[stored_name], stored_name)
-    files = WeightFiles(config, places)
-    used = {name for _, name in places.values()}
-    return files if _fits(files, model, stored.keys() - used) else None
+        for known in (name, name.removeprefix(prefix)):
+            if known in stored:
+                places[name] = (stored[known], known)
+                break
+    return places
 
 
 def _stored_names(place: Place) -> dict[str, str]:

@@ -10,7 +10,7 @@ from transformers.utils import cached_file
 from common.errors import UserError, first_line
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from datamodules.sources import place_of
-from kdmodules.models.adapters import adapter_base, is_adapter_folder
+from kdmodules.models.adapter_files import adapter_folder_of, named_base
 
 _PATTERNS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.index.json")
 _COLLATED_TOGETHER = 64
@@ -23,8 +23,9 @@ def source_hash(source: str) -> str:
     weights in other files have another hash, and are then cached once more.
 
     Args:
-        source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, or a
-            hub name, also with a revision and a subfolder; what counts is the commit.
+        source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, a
+            GGUF file, or a hub name, also with a revision and a subfolder; what counts is the
+            commit.
 
     Raises:
         UserError: If there is no model.
@@ -34,14 +35,19 @@ def source_hash(source: str) -> str:
         if not path.is_file():
             raise UserError(f"checkpoint {source} does not exist")
         return _file_hash(path)
+    if source.endswith(".gguf") and path.is_file():
+        return _file_hash(path)
+    adapter = adapter_folder_of(source)
+    base = [] if adapter is None else [source_hash(named_base(adapter))]
     if not path.is_dir():
-        return _revision(source)
+        named = "config.json" if adapter is None else "adapter_config.json"
+        return "+".join([_revision(source, named), *base])
     files = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name} {_file_hash(file)}\n".encode())
-    if is_adapter_folder(path):
-        digest.update(source_hash(adapter_base(path)).encode())
+    for hashed in base:
+        digest.update(hashed.encode())
     return digest.hexdigest()
 
 
@@ -50,12 +56,12 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _revision(source: str) -> str:
+def _revision(source: str, file_name: str) -> str:
     # The hub's cache has a folder for each revision, named by the commit.
     place = place_of(source)
     options = {name: value for name, value in place.options.items() if name != "trust_remote_code"}
     try:
-        file = cached_file(place.name, "config.json", **options)
+        file = cached_file(place.name, file_name, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"model {source!r} cannot be loaded: {first_line(error)}") from error
     within = Path(str(file)).parent.parts

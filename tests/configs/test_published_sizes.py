@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from kdmodules.models import families
 from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.architectures import config_class, new_model
 from kdmodules.models.depth_pruning import prune_depth
 from tests.configs.conftest import read_fragment
 
@@ -45,9 +46,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build(fragment: str) -> PreTrainedModel:
     network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
-    family = families.FAMILIES[network["family"]]
     with torch.device("meta"):
-        return family.model_class._from_config(family.config_class(**network["config"]))
+        return new_model(config_class(network["family"])(**network["config"]))
 
 
 @pytest.mark.parametrize("fragment", PUBLISHED)
@@ -68,9 +68,9 @@ def test_size_and_parts(fragment: str) -> None:
 def test_every_option_is_one_of_the_model(fragment: str) -> None:
     """`build_network` compares each option with the loaded model's: it must have them all."""
     network = read_fragment(f"families/{fragment}")["model"]["init_args"]["network"]
-    config_class = families.FAMILIES[network["family"]].config_class
-    defaults = config_class().to_dict()
-    built = config_class(**network["config"])
+    configuration = config_class(network["family"])
+    defaults = configuration().to_dict()
+    built = configuration(**network["config"])
     for name, value in network["config"].items():
         assert name in defaults, name
         assert getattr(built, name) == value, name

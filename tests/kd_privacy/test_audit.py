@@ -21,7 +21,7 @@ from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
 from kd_privacy.given_records import given_records
-from kdmodules.models.families import FAMILIES
+from kdmodules.models.architectures import config_class, new_model
 from tests.processes import ROOT
 
 TABLES = ("results", "scores", "memorization")
@@ -72,8 +72,8 @@ def tiny(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A model with random weights, large enough that it does more than guess among all tokens."""
     torch.manual_seed(3)
     ids = {f"{name}_token_id": tokenizer.eos_token_id for name in ("bos", "eos", "pad")}
-    config = FAMILIES[family].config_class(vocab_size=len(tokenizer), **ids, **SIZES[family])
-    return FAMILIES[family].model_class(config)
+    config = config_class(family)(vocab_size=len(tokenizer), **ids, **SIZES[family])
+    return new_model(config)
 
 
 def write(path: Path, side: list[dict[str, str]]) -> Path:

@@ -99,10 +99,10 @@ def _compare(lm: CausalLM, whole: CausalLM) -> None:
 
 def _check_offload(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Offloaded shards in bfloat16 compute what the whole model in bfloat16 does."""
-    blueprint = source_blueprint(str(folder / "llama"))
+    blueprint = source_blueprint(str(folder / "llama"), dtype="bfloat16")
     mesh = init_device_mesh("cpu", (2,))
-    lm = realise(blueprint, len(tokenizer), Placement(mesh, torch.bfloat16, offload=True))
-    whole = realise(blueprint, len(tokenizer), Placement(None, torch.bfloat16))
+    lm = realise(blueprint, len(tokenizer), Placement(mesh, offload=True))
+    whole = realise(blueprint, len(tokenizer), Placement())
     assert {weight.dtype for weight in (*lm.parameters(), *whole.parameters())} == {torch.bfloat16}
     assert {buffer.dtype for buffer in (*lm.buffers(), *whole.buffers())} == {torch.float32}
     torch.testing.assert_close(_logits(lm), _logits(whole))

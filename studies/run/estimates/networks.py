@@ -1,8 +1,8 @@
 """The networks of a study's cells, built on the meta device: what they hold, without their weights.
 
-A configuration comes from the family's fragment, from the cell that a run's weights are taken from,
-or from a folder. Nothing is downloaded: where none of these says how large a network is, it is
-unknown.
+A configuration comes from the network's fragment, from the cell that a run's weights are taken
+from, or from a folder. Nothing is downloaded: where none of these says how large a network is, it
+is unknown.
 """
 
 import json
@@ -12,16 +12,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from common.errors import UserError
 from datamodules.instruction import TRAINED, InstructionDataModule
 from datamodules.tokenizer import load_tokenizer
 from kdmodules.models.adapters import Adapter, add_adapter
-from kdmodules.models.families import FAMILIES, blocks
+from kdmodules.models.architectures import config_class, new_model, require_causal
+from kdmodules.models.depth_pruning import pruned_config
+from kdmodules.models.families import blocks
 from studies.plan.settings import Settings, default_of
 
 __all__ = ["Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
+
+
+_LLAMA_SIZES = (
+    *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
+    *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
+_SIZES = {
+    "gpt2": ("vocab_size", "n_positions", "n_layer", "n_embd"),
+    "opt": (
+        *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
+        *("word_embed_proj_dim", "ffn_dim"),
+    ),
+    "llama": _LLAMA_SIZES,
+}
+"""Names in a configuration that a network's size follows from, of the published networks: where a
+fragment gives them all, its source need not be at hand."""
 
 
 class UnknownNetworkError(Exception):
@@ -52,8 +70,8 @@ class NetworkSpec:
     """Which network a run trains or holds.
 
     Attributes:
-        family: gpt2, opt or llama.
-        config: Complete configuration by the family's own names, as JSON.
+        family: The model type of its configuration, such as gpt2.
+        config: Complete configuration by the architecture's own names, as JSON.
         adapter: The adapter that is trained, as JSON; empty trains every weight.
     """
 
@@ -69,20 +87,17 @@ class NetworkSpec:
         """Returns what keeping every n-th block leaves."""
         if stride == 1:
             return self
-        config = self._configuration()
-        config.num_hidden_layers = len(range(0, config.num_hidden_layers, stride))
+        config = pruned_config(self._configuration(), stride)
         return replace(self, config=json.dumps(config.to_dict(), sort_keys=True, default=str))
 
-    def _configuration(self) -> Any:
+    def _configuration(self) -> PreTrainedConfig:
         tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-        return FAMILIES[self.family].config_class.from_dict({**json.loads(self.config), **tokens})
+        return config_class(self.family).from_dict({**json.loads(self.config), **tokens})
 
     def build(self, device: str = "meta") -> PreTrainedModel:
         """Builds the network with its adapter and weights that mean nothing; none on "meta"."""
         with torch.device(device):
-            model = FAMILIES[self.family].model_class._from_config(
-                self._configuration(), dtype=torch.float32, attn_implementation="sdpa"
-            )
+            model = new_model(self._configuration())
             if self.adapter:
                 add_adapter(model, Adapter(**json.loads(self.adapter)), seed=0)
         return model
@@ -91,7 +106,7 @@ class NetworkSpec:
         """Counts the network on the meta device.
 
         Raises:
-            UserError: The family has no network of such a configuration.
+            UserError: The architecture has no network of such a configuration.
         """
         return _figures(self)
 
@@ -125,18 +140,19 @@ def network_of(settings: Settings, upstream: NetworkSpec | None) -> NetworkSpec:
 
     Raises:
         UnknownNetworkError: Its size is not known offline; says why.
-        UserError: The configuration is none of its family's.
+        UserError: The configuration is none of its architecture's.
     """
-    family = settings.text("model.network.family", "gpt2")
-    if family not in FAMILIES:
-        raise UserError(f"model.network.family is {family!r}: there are {', '.join(FAMILIES)}")
+    named = settings.get("model.network.family")
+    family = None if named is None else str(named)
+    if family is not None:
+        config_class(family)
     adapter = settings.section("model.network.adapter")
     stride = settings.count("model.network.depth_stride", 1)
     if upstream is not None:
         network = upstream.merged().pruned(stride)
     else:
         network = _described(settings, family, stride)
-    if network.family != family:
+    if family not in (None, network.family):
         raise UserError(
             f"model.network.source is a {network.family} model, model.network.family says {family}"
         )
@@ -153,14 +169,16 @@ def _filled(adapter: dict[str, Any]) -> str:
         raise UserError(f"model.network.adapter: {error}") from error
 
 
-def _described(settings: Settings, family: str, stride: int) -> NetworkSpec:
+def _described(settings: Settings, family: str | None, stride: int) -> NetworkSpec:
     given = settings.section("model.network.config")
     source = settings.get("model.network.source")
     if source is None:
         if not given:
             raise UnknownNetworkError("neither model.network.source nor its config is given")
+        if family is None:
+            raise UnknownNetworkError("neither model.network.source nor its family is given")
         given["vocab_size"] = _vocabulary(settings)
-    elif any(name not in given for name in FAMILIES[family].sizes):
+    elif family not in _SIZES or any(name not in given for name in _SIZES[family]):
         return stored_network(str(source)).pruned(stride)
     return NetworkSpec(family, json.dumps(given, sort_keys=True))
 
@@ -175,8 +193,8 @@ def stored_network(source: str) -> NetworkSpec:
     if not (folder / "config.json").is_file():
         raise UnknownNetworkError(f"the configuration of {source} is not on this machine")
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    if config.model_type not in FAMILIES:
-        raise UserError(f"{source} is a {config.model_type} model: there are {', '.join(FAMILIES)}")
+    require_causal(f"model {source!r}", config)
+    config = config.get_text_config(decoder=True)
     return NetworkSpec(config.model_type, json.dumps(config.to_dict(), sort_keys=True, default=str))
 
 
