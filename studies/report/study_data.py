@@ -248,4 +248,4 @@ def _attack_labels(results: pd.DataFrame) -> pd.Series:
     plain = results["name"].map(lambda name: attack_title(name) or name)
     detailed = results["params"].map(_own_params)
     variants = detailed.groupby(results["name"]).transform("nunique")
-    return plain.where(variants == 1, plain + " (" + detailed + ")")
+    return plain.where((variants == 1) | (detailed == ""), plain + " (" + detailed + ")")
