@@ -33,6 +33,7 @@ from datamodules.records import InstructionRecord
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
 _TEXTS = ("id", "instruction", "context", "response", "task", "origin")
+_SCORED = "scored text"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
 
 def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
     met = {f"met {name}": values.tolist() for name, values in view.met.items()}
-    texts = [(name, pa.string()) for name in (*_TEXTS, "cluster")]
+    texts = [(name, pa.string()) for name in (*_TEXTS, "cluster", _SCORED)]
     schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
     with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for places in shard_places(len(view.records), SHARD_RECORDS):
@@ -123,6 +124,7 @@ def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
             columns = {name: [getattr(record, name) for record in records] for name in _TEXTS}
             columns |= {
                 "cluster": list(clusters[own]),
+                _SCORED: [view.scored_text(record) for record in records],
                 **{name: one[own] for name, one in met.items()},
             }
             writer.write_table(pa.table(columns, schema))
@@ -172,8 +174,16 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
         elif isinstance(one.request, TokenFrequencies):
             frequencies[one.request] = load_frequencies(place)
     _require_one_audit(folder, passes)
+    texts = dict(zip(content["id"], content.get(_SCORED, content["response"]), strict=True))
     try:
-        view = AuditView(records, passes, signals, met, frequencies)
+        view = AuditView(
+            records,
+            passes,
+            signals,
+            met,
+            frequencies,
+            scored_text=lambda record: texts[record.id],
+        )
     except ValueError as error:
         raise UserError(f"{folder}: {error}; audit again") from error
     return view, content["cluster"]
