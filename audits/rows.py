@@ -2,12 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum, auto
 from typing import Protocol, TypedDict
 
 _METRIC = re.compile(r"[a-z][a-z0-9_]*([.e][0-9+-]+)?")
+_FEWEST = 2
 
 
 class Audit(StrEnum):
@@ -90,7 +92,7 @@ _COLUMNS = tuple(column.name for column in fields(ResultRow))
 
 
 class ScoreRow(TypedDict, total=False):
-    """One record's score under an attack, or under a signal at a block."""
+    """One record's score under an attack, or under a signal at a block; no task is null."""
 
     record: str
     population: str
@@ -147,6 +149,18 @@ def bounds(found: Interval | None) -> Bounds:
     if found is None:
         return {}
     return {"value": known(found.value), "lower": known(found.lower), "upper": known(found.upper)}
+
+
+def told_tasks(*sides: Sequence[str]) -> list[str]:
+    """Returns the tasks that have rows of their own: named, with two records or more on every side.
+
+    Args:
+        sides: Tasks of the records of each population that a figure is about.
+    """
+    counts = [Counter(side) for side in sides]
+    return sorted(
+        task for task in counts[0] if task and min(count[task] for count in counts) >= _FEWEST
+    )
 
 
 def tagged(tag: str, found: Interval) -> dict[str, float]:

@@ -19,7 +19,10 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             the development loss.
         tokenizer: folder or hub name; None takes the audited model's own.
         hub_split: split to take where a source has several.
-        default_task: task of records that carry no category.
+        default_task: task of records that carry no category; None leaves them without one.
+        columns: fields of a record that have other names in the files -> those names.
+        streaming: take the rows of a hub data set as they come, without a copy on disk.
+        max_rows: read the first so many rows of each source; None reads all.
         eval_batch_size: most records in a development batch of one rank.
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
@@ -42,6 +45,9 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         tokenizer: str | None = None,
         hub_split: str = "train",
         default_task: str | None = None,
+        columns: dict[str, str] | None = None,
+        streaming: bool = False,
+        max_rows: int | None = None,
         eval_batch_size: int = 16,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
@@ -68,6 +74,9 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         self.tokenizer_source = tokenizer
         self.hub_split = hub_split
         self.default_task = default_task
+        self.columns = columns
+        self.streaming = streaming
+        self.max_rows = max_rows
         self.near_duplicate_threshold = near_duplicate_threshold
 
     def setup(self, stage: str) -> None:
@@ -96,4 +105,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             hub_split=self.hub_split,
             allow_empty_response=True,
             default_task=self.default_task,
+            columns=self.columns,
+            streaming=self.streaming,
+            max_rows=self.max_rows,
         )

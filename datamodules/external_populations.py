@@ -39,8 +39,8 @@ class ExternalPopulations(Populations):
             near_duplicate_threshold: Jaccard similarity from which two texts are in one cluster.
 
         Raises:
-            UserError: fewer than two distinct records on a side that can be scored, or a record on
-                both sides.
+            UserError: fewer than two distinct records on a side that can be scored, a record on
+                both sides, or sides of two kinds.
         """
         sides = [distinct(members), distinct(nonmembers)]
         for source, records in zip(sources, sides, strict=True):
@@ -50,6 +50,7 @@ class ExternalPopulations(Populations):
                     f"{source}: {scorable} distinct record(s) with a response; an audit needs at "
                     f"least {_FEWEST_RECORDS} on each side"
                 )
+        _require_alike(sides, sources)
         require_disjoint(*sides)
         everything = [record for side in sides for record in side]
         names = cluster_records(everything, threshold=near_duplicate_threshold)
@@ -71,3 +72,21 @@ class ExternalPopulations(Populations):
     def development_records(self) -> list[InstructionRecord]:
         """The non-members."""
         return self._populations["held_out"]
+
+
+def _require_alike(sides: Sequence[Sequence[InstructionRecord]], sources: tuple[str, str]) -> None:
+    """Refuses sides that differ in their form alone, by which anything would tell them apart."""
+    (ours, theirs), kinds = sides, [side[0].kind for side in sides]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            f"{sources[1]}: its records are of the kind {kinds[1]} ({theirs[0].origin}), those of "
+            f"{sources[0]} {kinds[0]} ({ours[0].origin}): give both sides in one form"
+        )
+    for field, attribute in (("category", "task"), ("subject", "subject")):
+        named = [any(getattr(record, attribute) for record in side) for side in sides]
+        if named[0] != named[1]:
+            has, lacks = sources if named[0] else sources[::-1]
+            raise UserError(
+                f"{lacks}: no record has a {field}, as those of {has} have: give it to both sides "
+                "or leave the field out of both"
+            )

@@ -45,7 +45,10 @@ class InstructionDataModule(RecordDataModule):
         n_records: size of the built-in corpus.
         builtin_seed: seed of the built-in corpus.
         hub_split: split to take where a source has several.
-        default_task: task of records that carry no category.
+        default_task: task of records that carry no category; None leaves them without one.
+        columns: fields of a record that have other names in the source -> those names.
+        streaming: take the rows of a hub data set as they come, without a copy on disk.
+        max_rows: read the first so many rows of the source; None reads all.
         tokenizer: "trained", for a byte-level BPE trained on the public split alone, or folder or
             hub name.
         vocabulary: tokens of a trained tokenizer.
@@ -84,6 +87,9 @@ class InstructionDataModule(RecordDataModule):
         builtin_seed: int = 0,
         hub_split: str = "train",
         default_task: str | None = None,
+        columns: dict[str, str] | None = None,
+        streaming: bool = False,
+        max_rows: int | None = None,
         tokenizer: str = TRAINED,
         vocabulary: int = 2048,
         splits: SplitOptions = _DEFAULT_SPLITS,
@@ -124,6 +130,9 @@ class InstructionDataModule(RecordDataModule):
         self.builtin_seed = builtin_seed
         self.hub_split = hub_split
         self.default_task = default_task
+        self.columns = columns
+        self.streaming = streaming
+        self.max_rows = max_rows
         self.tokenizer_source = tokenizer
         self.vocabulary = vocabulary
         self.splits = splits
@@ -285,7 +294,14 @@ class InstructionDataModule(RecordDataModule):
     def _read(self) -> list[InstructionRecord]:
         if self.source == BUILTIN:
             return generate_records(self.n_records, self.builtin_seed)
-        return read_records(self.source, hub_split=self.hub_split, default_task=self.default_task)
+        return read_records(
+            self.source,
+            hub_split=self.hub_split,
+            default_task=self.default_task,
+            columns=self.columns,
+            streaming=self.streaming,
+            max_rows=self.max_rows,
+        )
 
     def _write_manifests(self) -> None:
         if self.manifest_folder is None:

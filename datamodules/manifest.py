@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.errors import UserError
+from datamodules.records import content_id
 from datamodules.splits import Placement
 
 MANIFEST_NAME = "manifest.parquet"
@@ -17,13 +18,14 @@ _SCHEMA = pa.schema(
         **dict.fromkeys(("id", "content", "split", "role", "cluster", "task"), pa.string()),
         "coin": pa.int8(),
         "part": pa.int16(),
+        "subject": pa.string(),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One record of a manifest; the fields are those of `Placement`."""
+    """One record of a manifest; the fields are those of `Placement`, of the subject a hash."""
 
     id: str
     content: str
@@ -33,6 +35,7 @@ class ManifestRow:
     task: str
     coin: int | None
     part: int | None
+    subject: str | None = None
 
 
 def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
@@ -47,8 +50,10 @@ def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
     """
     columns = {
         name: [getattr(p.record if name in ("id", "task") else p, name) for p in placements]
-        for name in _SCHEMA.names
+        for name in _SCHEMA.names[:-1]
     }
+    subjects = [p.record.subject for p in placements]
+    columns["subject"] = [None if one is None else content_id(one) for one in subjects]
     path = folder / MANIFEST_NAME
     with replacing(path, private=True) as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)
@@ -65,6 +70,6 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: no readable manifest") from error
-    if table.schema.names != _SCHEMA.names:
+    if table.schema.names not in (_SCHEMA.names, _SCHEMA.names[:-1]):  # before there were subjects
         raise UserError(f"{path}: not a manifest; its columns are {', '.join(table.schema.names)}")
     return [ManifestRow(**row) for row in table.to_pylist()]

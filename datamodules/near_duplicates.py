@@ -1,4 +1,4 @@
-"""Clusters of records that say nearly the same or speak about the same passage.
+"""Clusters of records that say nearly the same, speak about the same passage or of one subject.
 
 A split that puts two halves of such a cluster on two sides measures recognition of a twin, not
 membership, so clusters stay whole. Candidates come from MinHash and locality-sensitive hashing
@@ -33,10 +33,11 @@ def cluster_records(
 ) -> list[str]:
     """Names the cluster of each record.
 
-    Two records are linked where their content is equal, where instruction, context and response
-    together have a Jaccard similarity of at least `threshold` over word shingles, or where their
-    contexts are passages that are equal or as similar as that. A cluster is what the links connect,
-    over any number of steps.
+    Two records are linked where their content is equal, where they are of one subject, where
+    instruction, context and response together have a Jaccard similarity of at least `threshold`
+    over word shingles, or where their contexts are passages that are equal or as similar as that.
+    Of a chat all turns count but system ones, which a whole data set may share. A cluster is what
+    the links connect, over any number of steps.
 
     Args:
         records: the records, in any order; the clusters do not depend on it.
@@ -55,6 +56,7 @@ def cluster_records(
 
     hasher = _ShingleHasher(shingle_words)
     links, first_texts = _equal(enumerate(contents))
+    links += _equal((i, r.subject) for i, r in enumerate(records) if r.subject is not None)[0]
     links += _similar({i: hasher.shingles(_whole_text(records[i])) for i in first_texts}, threshold)
     equal, first_passages = _equal((i, p) for i, p in enumerate(passages) if long_enough[i])
     links += equal
@@ -70,6 +72,8 @@ def cluster_records(
 
 
 def _whole_text(record: InstructionRecord) -> str:
+    if record.chat is not None:
+        return record.chat.spoken
     return f"{record.instruction}\n{record.context}\n{record.response}"
 
 

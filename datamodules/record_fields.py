@@ -1,9 +1,10 @@
 """Fields of a row: which kind of record they make, and how each is read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from itertools import chain
 
 from common.errors import UserError
 
@@ -49,26 +50,70 @@ LAYOUTS = (INSTRUCTION, MESSAGES, CONVERSATIONS, COMPLETION, QUESTION, TEXT)
 """The first one that a row has whole is what the row is; its other fields are not read."""
 
 CONTEXT_NAMES = ("context", "input")
+_ALIASES = (CONTEXT_NAMES, ("response", "output"))
+_FIELDS = (
+    *(name for layout in LAYOUTS for names in layout.fields for name in names),
+    *(*CONTEXT_NAMES, "tools", "category", "id", "subject"),
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def layout_of(row: Row, origin: str) -> Layout:
+def renamed(rows: Sequence[tuple[str, Row]], columns: Mapping[str, str]) -> list[tuple[str, Row]]:
+    """Rows under the names of fields that records have.
+
+    Args:
+        rows: where each row stands, and its fields.
+        columns: field of a record -> the column that holds it; it takes the place of a column that
+            has the field's name.
+
+    Raises:
+        UserError: a field that no record has, or a column that is in no row.
+    """
+    for field, column in columns.items():
+        if field not in _FIELDS:
+            raise UserError(f"columns: no record has a field {field!r}; name {', '.join(_FIELDS)}")
+        if rows and not any(column in row for _, row in rows):
+            origin, first = rows[0]
+            raise UserError(
+                f"{origin}: there is no field {column!r}, which columns names for {field!r}; it "
+                f"has {', '.join(map(str, first))}"
+            )
+    gone = {*columns, *columns.values()}
+    for names in _ALIASES:
+        gone |= set() if set(columns).isdisjoint(names) else set(names)
+    return [
+        (
+            origin,
+            {name: value for name, value in row.items() if name not in gone}
+            | {field: row[column] for field, column in columns.items() if column in row},
+        )
+        for origin, row in rows
+    ]
+
+
+def layout_of(row: Row, origin: str, named: Collection[str] = ()) -> Layout:
     """Says what a row is.
+
+    Args:
+        row: its fields.
+        origin: where it stands, for errors.
+        named: fields that the reader was told of, which come first.
 
     Raises:
         UserError: It has the fields of no layout whole, or none of any.
     """
+    layouts = sorted(LAYOUTS, key=lambda one: set(named).isdisjoint(chain(*one.fields)))
     missing = {
         layout: [n for n in layout.fields if all(row.get(name) is None for name in n)]
-        for layout in LAYOUTS
+        for layout in layouts
     }
-    for layout in LAYOUTS:
-        if not missing[layout]:
+    for layout, lacks in missing.items():
+        if not lacks:
             return layout
     known = ", ".join(map(str, row)) or "none"
-    for layout in LAYOUTS:
-        if len(missing[layout]) < len(layout.fields):
-            lacking = " or ".join(map(repr, missing[layout][0]))
+    for layout, lacks in missing.items():
+        if len(lacks) < len(layout.fields):
+            lacking = " or ".join(map(repr, lacks[0]))
             raise UserError(f"{origin}: missing field {lacking}; it has {known}")
     raise UserError(
         f"{origin}: has the fields {known}; a record has one of these groups: "

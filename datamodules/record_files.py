@@ -1,9 +1,13 @@
 """Rows out of files: every row with the place where a user finds it, every fault with the same."""
 
+import codecs
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,45 +19,81 @@ Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
 
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP = ".gz"
+_DELIMITERS = ",;\t"
 
 
-def read_rows(source: str, hub_split: str) -> list[Row]:
-    """All rows of a file, a `datasets` folder or a hub data set, in their order.
+def read_rows(
+    source: str, hub_split: str, streaming: bool = False, max_rows: int | None = None
+) -> list[Row]:
+    """Rows of a file, a `datasets` folder or a hub data set, in their order.
 
     Args:
-        source: path of a .jsonl, .json, .csv or .parquet file, folder written by `save_to_disk`, or
-            hub name.
+        source: path of a .jsonl, .json, .csv (each also with .gz) or .parquet file, folder written
+            by `save_to_disk`, or hub name.
         hub_split: split to take where the source has several.
+        streaming: take the rows of a hub data set as they come, without a copy on disk.
+        max_rows: the first so many; None takes all.
 
     Raises:
         UserError: missing or unreadable source, wrong encoding, invalid JSON or CSV, with file and
-            line.
+            line; a stream without an end.
     """
+    if streaming and max_rows is None:
+        raise UserError("streaming is true: say by max_rows how many records to read")
+    if max_rows is not None and max_rows < 1:
+        raise UserError(f"max_rows is {max_rows}: give 1 or more")
     path = Path(source).expanduser()
     if path.is_dir():
-        return _folder_rows(path, hub_split)
-    if path.suffix.lower() in FILE_SUFFIXES:
-        return list(_file_rows(path, source))
-    if path.exists():
-        raise UserError(f"{source}: unknown kind of file; give one of {', '.join(FILE_SUFFIXES)}")
-    return _hub_rows(source, hub_split)
+        rows: Iterable[Row] = _folder_rows(path, hub_split)
+    elif _suffix(path) in FILE_SUFFIXES:
+        rows = _file_rows(path, source)
+    elif path.exists():
+        raise UserError(
+            f"{source}: unknown kind of file; give one of {', '.join(FILE_SUFFIXES)}, all but "
+            f".parquet also with {_GZIP}"
+        )
+    else:
+        rows = _hub_rows(source, hub_split, streaming)
+    return list(islice(rows, max_rows))
+
+
+def _suffix(path: Path) -> str:
+    """What a file holds, whether it is compressed or not."""
+    name = path.name.lower()
+    return Path(name.removesuffix(_GZIP)).suffix
 
 
 def _file_rows(path: Path, source: str) -> Iterable[Row]:
     if not path.is_file():
         raise UserError(f"{source}: no such file (looked for {path.absolute()})")
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     try:
         if suffix == ".parquet":
             return _parquet_rows(path, source)
         content = path.read_bytes()
+        if path.name.lower().endswith(_GZIP):
+            content = gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{source}: not a whole gzip file: {first_line(error)}") from error
     except OSError as error:
         raise UserError(f"{source}: cannot be read: {error.strerror}") from error
-    lines = list(decoded_lines(io.BytesIO(content), source))
+    lines = list(decoded_lines(io.BytesIO(_as_utf8(content, source)), source))
     if suffix == ".jsonl":
         return _jsonl_rows(lines, source)
     return _json_rows("".join(lines), source) if suffix == ".json" else _csv_rows(lines, source)
+
+
+def _as_utf8(content: bytes, source: str) -> bytes:
+    """The bytes of a file in UTF-8; only a mark at its beginning tells of another encoding."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise UserError(f"{source}: is in UTF-32; save the file as UTF-8")
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content
+    try:
+        return content.decode("utf-16").encode("utf-8")
+    except UnicodeError as error:
+        raise UserError(f"{source}: begins as UTF-16 and is none; save it as UTF-8") from error
 
 
 def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
@@ -68,7 +108,7 @@ def decoded_lines(content: Iterable[bytes], source: str) -> Iterator[str]:
     """
     offset = 0
     for number, whole in enumerate(content, start=1):
-        line = whole.removeprefix(_BYTE_ORDER_MARK) if number == 1 else whole
+        line = whole.removeprefix(codecs.BOM_UTF8) if number == 1 else whole
         offset += len(whole) - len(line)
         try:
             decoded = line.decode("utf-8")
@@ -108,7 +148,9 @@ def _parsed(text: str, source: str, line: int = 1) -> object:
 
 
 def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO("".join(lines), newline=""), strict=True)
+    delimiter = _delimiter(lines)
+    text = io.StringIO("".join(lines), newline="")
+    reader = csv.reader(text, strict=True, delimiter=delimiter)
     header: list[str] | None = None
     line = 1
     try:
@@ -124,6 +166,17 @@ def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
                 yield origin, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise UserError(f"{source}:{reader.line_num}: invalid CSV: {error}") from error
+
+
+def _delimiter(lines: list[str]) -> str:
+    """What parts the cells: the first of , ; and tab that parts the names of the header.
+
+    Spreadsheets of many languages write ";". A wrong guess cannot pass: a record's fields are known
+    by their names.
+    """
+    header = next((line for line in lines if line.strip()), "")
+    counts = {one: len(next(csv.reader([header], delimiter=one), [])) for one in _DELIMITERS}
+    return next((one for one in _DELIMITERS if counts[one] > 1), ",")
 
 
 def _checked_header(cells: list[str], origin: str) -> list[str]:
@@ -151,7 +204,7 @@ def _parquet_rows(path: Path, source: str) -> list[Row]:
     return [(f"{source}:row {i}", row) for i, row in enumerate(table.to_pylist(), start=1)]
 
 
-def _folder_rows(path: Path, hub_split: str) -> list[Row]:
+def _folder_rows(path: Path, hub_split: str) -> Iterator[Row]:
     import datasets
 
     try:
@@ -162,17 +215,19 @@ def _folder_rows(path: Path, hub_split: str) -> list[Row]:
         if hub_split not in loaded:
             raise UserError(f"{path}: no split {hub_split!r}; it has {', '.join(loaded)}")
         loaded = loaded[hub_split]
-    return [(f"{path}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]
+    return ((f"{path}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1))
 
 
-def _hub_rows(name: str, hub_split: str) -> list[Row]:
+def _hub_rows(name: str, hub_split: str, streaming: bool) -> Iterator[Row]:
     import datasets
 
+    options = {"streaming": True} if streaming else {}
     try:
-        loaded = datasets.load_dataset(name, split=hub_split)
+        loaded = datasets.load_dataset(name, split=hub_split, **options)
+        for i, row in enumerate(loaded, start=1):
+            yield f"{name}[{hub_split}]:row {i}", row
     except Exception as error:  # the hub client has no common base class of its own for its faults
         raise UserError(
             f"{name}: neither a file or folder here nor a data set (split {hub_split!r}) that the "
             f"hub gives: {type(error).__name__}: {first_line(error)}"
         ) from error
-    return [(f"{name}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1)]

@@ -15,6 +15,7 @@ from datamodules.record_fields import (
     RecordKind,
     layout_of,
     name_field,
+    renamed,
     require_characters,
     text_field,
 )
@@ -29,6 +30,7 @@ TASKS = (
     "open_qa",
     "summarization",
 )
+MOST_TASKS = 64
 _DOLLY = {"creative_writing": "generation", "general_qa": "generation"}
 
 
@@ -99,18 +101,25 @@ def read_records(
     hub_split: str = "train",
     allow_empty_response: bool = False,
     default_task: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    streaming: bool = False,
+    max_rows: int | None = None,
 ) -> list[InstructionRecord]:
     """All records of a file, a `datasets` folder or a hub data set, in their order.
 
     Args:
-        source: .jsonl, .json, .csv or .parquet file, folder of `save_to_disk`, or hub name. Fields:
-            instruction, response or output, and context or input if there is one; or messages, and
-            tools if there are any; or conversations; or prompt and completion, both texts or both
-            lists of messages; or question and answer; or text. Beside them category, id, subject.
+        source: .jsonl, .json, .csv (each also with .gz) or .parquet file, folder of `save_to_disk`,
+            or hub name. Fields: instruction, response or output, and context or input if there is
+            one; or messages, and tools if there are any; or conversations; or prompt and
+            completion, both texts or both lists of messages; or question and answer; or text.
+            Beside them category, id, subject.
         hub_split: split to take where the source has several.
         allow_empty_response: keep records that nothing can be scored on (an audit counts them as
             skipped).
         default_task: task of records that have no category; None leaves them without one.
+        columns: fields of a record that have other names here -> those names.
+        streaming: take the rows of a hub data set as they come, without a copy on disk.
+        max_rows: read the first so many; None reads all.
 
     Returns:
         The records; duplicates are kept.
@@ -119,8 +128,8 @@ def read_records(
         UserError: anything that is not as described, with file and line; an own id that two
             different contents share; rows of two kinds; no record at all.
     """
-    rows = read_rows(source, hub_split)
-    return records_from_rows(rows, source, allow_empty_response, default_task)
+    rows = read_rows(source, hub_split, streaming, max_rows)
+    return records_from_rows(rows, source, allow_empty_response, default_task, columns)
 
 
 def records_from_rows(
@@ -128,6 +137,7 @@ def records_from_rows(
     source: str,
     allow_empty_response: bool = False,
     default_task: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[InstructionRecord]:
     """All records of some rows, in their order.
 
@@ -136,23 +146,29 @@ def records_from_rows(
         source: what all of them are called in an error.
         allow_empty_response: keep records that nothing can be scored on.
         default_task: task of records that have no category; None leaves them without one.
+        columns: fields of a record that have other names here -> those names.
 
     Raises:
         UserError: as `read_records`.
     """
-    records, first = [], None
-    for origin, row in rows:
-        layout = layout_of(row, origin)
+    records, first, names = [], None, columns or {}
+    for origin, row in renamed(list(rows), names):
+        layout = layout_of(row, origin, names)
         record = _record(row, origin, layout, allow_empty_response, default_task)
         first = first or (layout, record)
         if (layout, record.kind) != (first[0], first[1].kind):
             raise UserError(
-                f"{origin}: a {record.kind} with the fields {layout}, where {first[1].origin} is a "
-                f"{first[1].kind} with {first[0]}: give one kind per file"
+                f"{origin}: has the fields {layout} ({record.kind}), where {first[1].origin} has "
+                f"{first[0]} ({first[1].kind}): give one kind of rows per file"
             )
         records.append(record)
     if not records:
         raise UserError(f"{source}: holds no record")
+    if (n_tasks := len({record.task for record in records})) > MOST_TASKS:
+        raise UserError(
+            f"{source}: the field 'category' has {n_tasks} names, more than {MOST_TASKS}; each is "
+            "a task of its own in tables: give coarser ones, or leave the field out"
+        )
     _refuse_shared_ids(records)
     return records
 

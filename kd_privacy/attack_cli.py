@@ -15,7 +15,7 @@ from audits.membership.evaluation import evaluate
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
-from audits.rows import Audit
+from audits.rows import Audit, ResultRow
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
 from kd_privacy.parsers import PrivacyParser
@@ -104,9 +104,16 @@ def _print(found: Measurements) -> None:
     for row in found.results:
         if row["metric"] == "auroc" and row.get("task") is None and row.get("value") is not None:
             interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
-            table.add_row(str(row["name"]), str(row["population"]), f"{row['value']:.3f}", interval)
+            name = f"{row['name']}{_of(row)}"
+            table.add_row(name, str(row["population"]), f"{row['value']:.3f}", interval)
     console = Console()
     console.print(table)
     for row in found.results:
         if row["metric"] == MAX_T and row.get("p_value") is not None:
-            console.print(f"Any attack, {row['population']}: p = {row['p_value']:.3g} (max-T)")
+            tested = f"Any attack{_of(row)}, {row['population']}"
+            console.print(f"{tested}: p = {row['p_value']:.3g} (max-T)")
+
+
+def _of(row: ResultRow) -> str:
+    """Returns what a row is of, where it is not of records."""
+    return " of subjects" if row.params.get("unit") == "subject" else ""

@@ -67,6 +67,7 @@ def audit(
     blocks: bool | Sequence[BlockSignal] = False,
     reference: Model | Mapping[str, Model] | None = None,
     default_task: str | None = None,
+    columns: Mapping[str, str] | None = None,
     max_prompt_tokens: int = 256,
     max_tokens: int = 512,
     max_records: int | None = None,
@@ -102,6 +103,8 @@ def audit(
             One that is handed over reads the tokens of the audited model; one with a tokenizer of
             its own is named by its folder.
         default_task: Task of rows without a category.
+        columns: Fields of a record that have other names in the rows -> those names, such as
+            ``{"response": "answer"}``.
         max_prompt_tokens: Most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: Most tokens of prompt, response and end together.
         max_records: Most records of a side, the first ones.
@@ -131,8 +134,8 @@ def audit(
     with ExitStack() as stack:
         data = ExternalPopulations()
         data.fill(
-            given_records(members, "members", default_task),
-            given_records(nonmembers, "nonmembers", default_task),
+            given_records(members, "members", default_task, columns),
+            given_records(nonmembers, "nonmembers", default_task, columns),
             (_named(members, "members"), _named(nonmembers, "nonmembers")),
             _NEAR_DUPLICATES,
         )

@@ -17,7 +17,8 @@ from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
 from audits.membership.score_rows import ScoreRows
-from audits.model_card.markdown import Row, options_text
+from audits.membership.worst_task import WORST_TASK
+from audits.model_card.markdown import Row, figure_text, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
 from audits.results import SCHEMAS, table_from_rows, write_table
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
@@ -170,10 +171,17 @@ class Audit:
         notes = list(self.warnings)
         if skipped:
             notes.append(f"{skipped} record(s) have no response that could be scored")
+        if worst := self._worst_tasks():
+            notes.append(f"worst task, named by one half of the records: {'; '.join(worst)}")
         return notes + [
             f"too few records to measure {metric} of {', '.join(names)}"
             for metric, names in missing.items()
         ]
+
+    def _worst_tasks(self) -> list[str]:
+        """Returns each attack's worst task with its AUROC."""
+        rows = [r for r in self.tables["results"].to_pylist() if r["metric"] == WORST_TASK]
+        return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
 
     def plot(self) -> Figure:
         """Returns the ROC curves of all attacks, on linear and on logarithmic axes."""

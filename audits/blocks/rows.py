@@ -116,7 +116,7 @@ class BlockScoreRows(Collection[ScoreRow]):
                     yield {
                         "record": record,
                         "population": own.population,
-                        "task": task,
+                        "task": task or None,
                         "name": profile.name,
                         "params": params,
                         "block": block,

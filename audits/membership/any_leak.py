@@ -1,6 +1,6 @@
 """Does a model leak at all? One test over all attacks, which pays for their number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -23,6 +23,7 @@ def any_leak_rows(
     members: Sequence[ScoredRecords],
     nonmembers: Sequence[ScoredRecords],
     shifted: bool | None,
+    unit: Mapping[str, object] | None = None,
 ) -> list[ResultRow]:
     """Returns the max-T test of "no attack tells members from non-members", of two attacks or more.
 
@@ -38,6 +39,7 @@ def any_leak_rows(
         members: Scores of the members under each.
         nonmembers: Scores of the non-members under each.
         shifted: Whether the texts alone tell the sides apart.
+        unit: Parameters that say what the scores are of, where they are not of records.
     """
     if len(attacks) < 2:
         return []
@@ -51,7 +53,7 @@ def any_leak_rows(
         n_nonmembers=y.shape[1],
         shifted=shifted,
     )
-    params: dict[str, object] = {"attacks": len(attacks), "permutations": N_PERMUTATIONS}
+    params = {"attacks": len(attacks), "permutations": N_PERMUTATIONS, **(unit or {})}
     if min(np.unique(ours).size, np.unique(theirs).size) < _FEWEST_CLUSTERS:
         return [row(params=params)]
     found = max_t(x, y, N_PERMUTATIONS, member_clusters=ours, nonmember_clusters=theirs)

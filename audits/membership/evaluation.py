@@ -14,10 +14,11 @@ from audits.membership.epsilon_rows import (
     epsilon_rows,
     reads_the_coins,
 )
-from audits.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows
+from audits.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows, units
 from audits.membership.roc import roc_figure
 from audits.membership.score_rows import ScoreRows
 from audits.membership.view import AuditView
+from audits.membership.worst_task import worst_task_rows
 from audits.rows import ResultRow, tagged
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest, coins_row, gravest_shift
@@ -121,7 +122,9 @@ def evaluate(
         alone = _of_this_model_alone(attacks, pair, sides, scored)
         of_two = (attack for attack in attacks if attack not in alone[0])
         found.results += [coins_read_row(attack, pair.members) for attack in of_two]
-        found.results += any_leak_rows(*alone, shifted)
+        for own, unit in units({}, *alone[1][:1], *alone[2][:1]):
+            inside, outside = ([unit(side) for side in every] for every in alone[1:])
+            found.results += any_leak_rows(alone[0], inside, outside, shifted, own)
         if named and pair.fair_coins:
             _bound(found, pair, *alone, shifted, looks)
     return found
@@ -138,6 +141,7 @@ def _scored(attacks: Sequence[Attack], population: str, side: Side) -> list[Scor
         side.cluster_ids[scorable.numpy()],
         np.zeros(len(view.records)),
         skipped=side.empty + side.view.skipped,
+        subjects=[record.subject for record in view.records],
     )
     found = []
     for attack in attacks:
@@ -170,6 +174,7 @@ def _oppose(
     for attack, inside, outside in sides:
         rows = attack_rows(attack.name, attack.params, inside, outside, fprs)
         curves[attack.name] = (inside.scores, outside.scores)
+        rows += worst_task_rows(attack.name, attack.params, inside, outside)
         found.results += [replace(row, shifted=shifted) for row in rows]
         found.curves |= _curves(pair, rows)
     counts = f"n = {len(scored[pair.members][0].scores)} + {len(scored[pair.nonmembers][0].scores)}"
@@ -210,6 +215,6 @@ def _curves(pair: Opposition, rows: Sequence[ResultRow]) -> dict[str, float]:
     """Returns every number over all tasks by its tag."""
     found: dict[str, float] = {}
     for row in rows:
-        if row.task is None:
+        if row.task is None and row.params.get("unit") != "subject":
             found |= tagged(f"membership/{pair.members}/{row.name}/{row.metric}", row)
     return found

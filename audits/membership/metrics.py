@@ -1,13 +1,13 @@
 """From scores to rows: every metric of an attack with its interval, over all tasks and per task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.rows import ResultRow, bounds, known
+from audits.rows import ResultRow, bounds, known, told_tasks
 from audits.statistics import (
     Estimate,
     TprEstimate,
@@ -23,6 +23,8 @@ from audits.statistics.estimates import Clusters
 from audits.statistics.verdict import TAIL_FPR, TAIL_METRIC
 
 DEFAULT_FPRS = (0.1, 0.01)
+OF_SUBJECTS = {"unit": "subject"}
+"""Parameter of a row about subjects, each scored by the mean of its records."""
 # Fewer could leave a side without a cluster in one of the halves that balanced accuracy needs.
 _FEWEST_CLUSTERS = 20
 
@@ -41,6 +43,7 @@ class ScoredRecords:
         draws: [n, K] float64 scores under single random draws that all records share, whose mean is
             the score; None for an attack without such draws.
         diagnostics: Figures by name that tell how far the scores can be trusted.
+        subjects: Whom each record is of, None if that is not known; empty where it is of none.
     """
 
     population: str
@@ -51,6 +54,7 @@ class ScoredRecords:
     skipped: int = 0
     draws: NDArray[np.float64] | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    subjects: Sequence[str | None] = ()
 
     def of_task(self, task: str) -> "ScoredRecords":
         """Returns the records of one task; what is skipped or diagnosed is so over all tasks."""
@@ -68,7 +72,53 @@ class ScoredRecords:
             self.clusters[keep],
             self.scores[keep],
             draws=None if self.draws is None else self.draws[keep],
+            subjects=[self.subjects[place] for place in places] if self.subjects else (),
         )
+
+    def by_subject(self) -> "ScoredRecords":
+        """Returns a score for each subject, the mean of its records' under every draw.
+
+        A record without a subject stands for itself. Of several tasks a subject has none.
+        """
+        subjects = self.subjects or [None] * len(self.record_ids)
+        names = [
+            f"record {record}" if subject is None else f"subject {subject}"
+            for record, subject in zip(self.record_ids, subjects, strict=True)
+        ]
+        kept, first, index = np.unique(names, return_index=True, return_inverse=True)
+        share = np.bincount(index)
+
+        def means(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.bincount(index, weights=scores, minlength=share.size) / share
+
+        draws = None if self.draws is None else np.stack([means(own) for own in self.draws.T], 1)
+        return replace(
+            self,
+            record_ids=kept.tolist(),
+            tasks=[""] * share.size,
+            clusters=self.clusters[first],
+            scores=means(self.scores),
+            draws=draws,
+            subjects=(),
+        )
+
+
+Unit = Callable[[ScoredRecords], ScoredRecords]
+
+
+def units(
+    params: Mapping[str, object], *sides: ScoredRecords
+) -> list[tuple[Mapping[str, object], Unit]]:
+    """Returns what rows are about, with the parameters that say so: records, and subjects.
+
+    Args:
+        params: Parameters of the attack.
+        sides: Scores; subjects come second, and only where some record has one.
+    """
+    found: list[tuple[Mapping[str, object], Unit]] = [(params, lambda side: side)]
+    if any(any(side.subjects) for side in sides):
+        found.append(({**params, **OF_SUBJECTS}, ScoredRecords.by_subject))
+    return found
 
 
 def diagnostic_rows(
@@ -111,6 +161,8 @@ def attack_rows(
 ) -> list[ResultRow]:
     """Returns the result rows of one attack: every metric over all tasks, then per task.
 
+    Where records have subjects, every row has a twin about subjects (`units`).
+
     Args:
         attack: The attack's id.
         params: Its parameters.
@@ -119,14 +171,15 @@ def attack_rows(
         fprs: False-positive rates at which the true-positive rate is reported.
 
     Returns:
-        Rows without identity columns. A task with fewer than two records on a side has a count and
-        no value.
+        Rows without identity columns; none of a task with fewer than two records on a side.
     """
-    rows = _metric_rows(attack, params, None, members, nonmembers, fprs)
-    for task in sorted({*members.tasks, *nonmembers.tasks}):
-        rows += _metric_rows(
-            attack, params, task, members.of_task(task), nonmembers.of_task(task), fprs
-        )
+    rows = []
+    for own, unit in units(params, members, nonmembers):
+        rows += _metric_rows(attack, own, None, unit(members), unit(nonmembers), fprs)
+        for task in told_tasks(members.tasks, nonmembers.tasks):
+            inside, outside = (unit(side.of_task(task)) for side in (members, nonmembers))
+            if min(len(inside.scores), len(outside.scores)) > 1:
+                rows += _metric_rows(attack, own, task, inside, outside, fprs)
     return rows
 
 

@@ -34,7 +34,7 @@ class ScoreRows(Collection[ScoreRow]):
                 yield {
                     "record": record,
                     "population": scored.population,
-                    "task": task,
+                    "task": task or None,
                     "name": attack,
                     "params": params,
                     "score": float(score),

@@ -8,8 +8,9 @@ belongs in a run's private folder.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +29,12 @@ from audits.scoring.statistics_file import StatisticsFile, open_statistics, save
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from common.atomic_file import replacing
 from common.errors import UserError
-from datamodules.records import InstructionRecord
+from datamodules.chats import Chat
+from datamodules.records import InstructionRecord, RecordKind
 
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
-_TEXTS = ("id", "instruction", "context", "response", "task", "origin")
+_FIELDS = tuple(field.name for field in fields(InstructionRecord))
 _SCORED = "scored text"
 
 
@@ -115,19 +117,35 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
 
 def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
     met = {f"met {name}": values.tolist() for name, values in view.met.items()}
-    texts = [(name, pa.string()) for name in (*_TEXTS, "cluster", _SCORED)]
+    texts = [(name, pa.string()) for name in (*_FIELDS, "cluster", _SCORED)]
     schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
     with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for places in shard_places(len(view.records), SHARD_RECORDS):
             own = slice(int(places[0]), int(places[-1]) + 1)
             records = view.records[own]
-            columns = {name: [getattr(record, name) for record in records] for name in _TEXTS}
+            columns = {name: [_text(record, name) for record in records] for name in _FIELDS}
             columns |= {
                 "cluster": list(clusters[own]),
                 _SCORED: [view.scored_text(record) for record in records],
                 **{name: one[own] for name, one in met.items()},
             }
             writer.write_table(pa.table(columns, schema))
+
+
+def _text(record: InstructionRecord, name: str) -> str | None:
+    """Returns a field as text; a conversation as JSON."""
+    if name == "chat":
+        return None if record.chat is None else json.dumps(asdict(record.chat), default=str)
+    value = getattr(record, name)
+    return None if value is None else str(value)
+
+
+def _record(texts: dict[str, Any]) -> InstructionRecord:
+    chat = json.loads(texts.pop("chat", None) or "null")
+    kind = RecordKind(texts.pop("kind", RecordKind.instruction))
+    if chat is not None:
+        chat = Chat(tuple(chat["messages"]), tuple(chat["tools"]))
+    return InstructionRecord(**texts, kind=kind, chat=chat)
 
 
 def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
@@ -148,9 +166,10 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
     if not path.is_file():
         raise UserError(f"{folder} holds no stored audit: there is no {_RECORDS}")
     content = pq.read_table(path).to_pydict()
+    names = [name for name in _FIELDS if name in content]  # earlier audits knew fewer
     records = [
-        InstructionRecord(**dict(zip(_TEXTS, texts, strict=True)))
-        for texts in zip(*(content[name] for name in _TEXTS), strict=True)
+        _record(dict(zip(names, texts, strict=True)))
+        for texts in zip(*(content[name] for name in names), strict=True)
     ]
     met = {
         name.removeprefix("met "): torch.tensor(values)

@@ -107,5 +107,5 @@ def slices(metric: MemorizationMetric, tasks: Sequence[str]) -> Iterator[Slice]:
     edges = metric.length_edges
     for first, next_one in zip(edges, [*edges[1:], None], strict=True):
         yield Slice(lengths=(first, next_one))
-    for task in sorted(set(tasks)):
+    for task in tasks:
         yield Slice(task=task)

@@ -175,7 +175,7 @@ def audit_released(context: AuditContext, decoding: ReleasedDecoding) -> Measure
                 "name": AS_RELEASED,
                 "params": params,
                 "record": record.id,
-                "task": record.task,
+                "task": record.task or None,
                 "value": value,
             }
             for record, value in zip(records, values, strict=True)

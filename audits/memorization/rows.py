@@ -6,7 +6,7 @@ from dataclasses import replace
 from audits.memorization.estimates import estimate
 from audits.memorization.judging import Judged, Slice, slices
 from audits.memorization.metrics import Summary
-from audits.rows import MemorizationRow, ResultRow, bounds
+from audits.rows import MemorizationRow, ResultRow, bounds, told_tasks
 from audits.statistics.means import UtilityEstimate, gap
 
 
@@ -17,7 +17,7 @@ def record_rows(judged: Judged) -> list[MemorizationRow]:
         {
             "record": record,
             "population": judged.population,
-            "task": task,
+            "task": task or None,
             "name": metric.name,
             "params": metric.params,
             "value": float(value) if abs(value) != float("inf") else None,
@@ -41,7 +41,7 @@ def population_rows(judged: Judged, side: str) -> list[ResultRow]:
     """
     rows = []
     for summary in judged.summaries:
-        for part in _parts(judged, summary, judged.tasks):
+        for part in _parts(judged, summary, told_tasks(judged.tasks)):
             chosen = part.rows(judged)
             found = estimate(summary, chosen, judged.clusters)
             row = _row(judged, summary, part, found)
@@ -58,7 +58,7 @@ def gap_rows(members: Judged, nonmembers: Judged) -> list[ResultRow]:
         Rows whose metric ends in ``_gap`` and whose params name the other population.
     """
     rows = []
-    tasks = [*members.tasks, *nonmembers.tasks]
+    tasks = told_tasks(members.tasks, nonmembers.tasks)
     for inside, outside in zip(members.summaries, nonmembers.summaries, strict=True):
         for part in _parts(members, inside, tasks):
             ours, theirs = part.rows(members), part.rows(nonmembers)

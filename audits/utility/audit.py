@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from audits.context import AuditContext, Measurements
-from audits.rows import ResultRow, bounds
+from audits.rows import ResultRow, bounds, told_tasks
 from audits.scoring.segments import segment_sum
 from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of
 from audits.utility.generations import Figure, Generations
@@ -115,7 +115,7 @@ def _by_task(
 ) -> Iterator[tuple[str | None, list[int], list[str]]]:
     """Yields rows and clusters of all records together under None, then those of each task."""
     tasks, clusters = [record.task for record in records], context.data.clusters(records)
-    for task in (None, *sorted(set(tasks))):
+    for task in (None, *told_tasks(tasks)):
         rows = list(range(len(tasks))) if task is None else rows_of(tasks, task)
         yield task, rows, [clusters[row] for row in rows]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audits.rows import told_tasks
 from audits.scoring.rouge import rouge_l_f1_over_draws
 from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of, share_interval
 from audits.utility.diversity import corpus_distinct_n, distinct_n
@@ -62,7 +63,7 @@ class Generations:
         lengths = np.mean([[len(one) for one in draw] for draw in self.ids], axis=0)
         return [
             Figure(name, f"{metric}{self.suffix}", task, found, len(rows))
-            for task in (None, *sorted(set(self.tasks)))
+            for task in (None, *told_tasks(self.tasks))
             for rows in [self._rows(task)]
             for name, metric, found in self._of(rows, rouge, distinct, lengths)
         ]

@@ -1,6 +1,7 @@
 """Rows that compare two runs of a study on the same records."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from audits.membership.metrics import OF_SUBJECTS
+from audits.results import params_json
 from audits.statistics import (
     ComparisonEstimate,
     Estimate,
@@ -28,7 +31,7 @@ Row = dict[str, object]
 Statistic = TypeVar("Statistic")
 Bounded = Estimate | ComparisonEstimate | UtilityEstimate | AboveCut
 _IDENTITY = ("run", "role", "family", "size", "technique", "seed", "step")
-_LOSS: Attack = ("loss", "{}")
+_LOSSES: Sequence[Attack] = (("loss", "{}"), ("loss", params_json(OF_SUBJECTS)))
 # What the difference of two runs' mean log-probabilities is called, by the role of the other run.
 _DIFFERENCE_ATTACKS = {
     "counterfactual": "inherited",
@@ -64,6 +67,40 @@ def attack_scores(scores: pd.DataFrame) -> dict[str, dict[Attack, AttackScores]]
                 by_population["private"], by_population["held_out"]
             )
     return found
+
+
+def subject_scores(
+    done: Sequence[Cell], scores: Mapping[str, Mapping[Attack, AttackScores]]
+) -> dict[str, dict[Attack, AttackScores]]:
+    """Returns the same scores, and those of subjects, each the mean of its records.
+
+    Args:
+        done: The finished cells, whose manifests say whose a record is; without that there is
+            nothing to add.
+        scores: What :func:`attack_scores` returned.
+
+    Returns:
+        Scores of records and, under the attack's params with ``OF_SUBJECTS``, of subjects.
+    """
+    found = {run: dict(own) for run, own in scores.items()}
+    for cell in done:
+        subjects = _record_subjects(cell)
+        for (name, params), one in scores.get(cell.alias, {}).items() if subjects else ():
+            sides = [
+                side.groupby([subjects.get(record, record) for record in side.index]).mean()
+                for side in (one.members, one.nonmembers)
+            ]
+            attack = name, params_json({**json.loads(params), **OF_SUBJECTS})
+            found[cell.alias][attack] = AttackScores(*sides)
+    return found
+
+
+def _record_subjects(cell: Cell) -> dict[str, str]:
+    """Returns the subject of each record that has one; none where no manifest is at hand."""
+    if not has_manifest(cell):
+        return {}
+    rows = read_manifest(manifest_of(cell))
+    return {row.id: f"subject {row.subject}" for row in rows if row.subject is not None}
 
 
 def comparison_pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
@@ -131,8 +168,8 @@ def comparison_rows(
             for metric, estimate in estimates.items():
                 tested = {"metric": metric, "p_value": estimate.p_value}
                 yield common | named | tested | bounds(estimate) | counts(estimate)
-            if attack == _LOSS:
-                named = {"name": _DIFFERENCE_ATTACKS[other.role], "params": "{}"}
+            if attack in _LOSSES:
+                named |= {"name": _DIFFERENCE_ATTACKS[other.role]}
                 difference = AttackScores(a.members - b.members, a.nonmembers - b.nonmembers)
                 area = compared(auroc, [difference], clusters)
                 yield common | named | {"metric": "auroc"} | bounds(area) | counts(area)
@@ -212,7 +249,7 @@ def cluster_ids(clusters: Mapping[str, int] | None, records: pd.Index) -> NDArra
 
 
 def record_clusters(cell: Cell) -> dict[str, int] | None:
-    """Returns the number of each record's cluster, from the manifest of the cell's split.
+    """Returns the number of each record's cluster, and each subject's, from the split's manifest.
 
     Clusters are found before records are dealt, and their number is a hash of their name, so a
     number means the same cluster in every split of a study.
@@ -221,7 +258,10 @@ def record_clusters(cell: Cell) -> dict[str, int] | None:
         return None
     rows = read_manifest(manifest_of(cell))
     numbers = {name: _number(name) for name in {row.cluster for row in rows}}
-    return {row.id: numbers[row.cluster] for row in rows}
+    subjects = {
+        f"subject {row.subject}": numbers[row.cluster] for row in rows if row.subject is not None
+    }
+    return subjects | {row.id: numbers[row.cluster] for row in rows}
 
 
 def has_manifest(cell: Cell) -> bool:

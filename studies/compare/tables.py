@@ -18,7 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audits.results import SCHEMAS, Row, merge_runs, read_table, table_from_rows, write_table
-from studies.compare.comparisons import attack_scores, comparison_rows, manifest_of
+from studies.compare.comparisons import (
+    attack_scores,
+    comparison_rows,
+    manifest_of,
+    subject_scores,
+)
 from studies.compare.decomposition import decomposition_rows
 from studies.compare.disagreement import disagreement_rows, overlap_rows
 from studies.compare.extraction import extraction_rows
@@ -80,9 +85,10 @@ def _derived_rows(plan: Plan, done: Sequence[Cell], results: pa.Table, out: Path
     done = as_they_ran(replace(plan, cells=tuple(done)), mechanisms).cells
     every_score = read_table(out, "scores").to_pandas()
     scores = attack_scores(every_score)
+    with_subjects = subject_scores(done, scores)
     rows: list[Row] = [
-        *comparison_rows(done, results, scores),
-        *relative_leakage_rows(done, results, scores),
+        *comparison_rows(done, results, with_subjects),
+        *relative_leakage_rows(done, results, with_subjects),
         *probe_difference_rows(done, results, every_score),
     ]
     memorization = read_table(out, "memorization").to_pandas()

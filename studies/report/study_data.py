@@ -237,7 +237,9 @@ _SHOWN_ORDER = (
 
 def _own_params(text: str) -> str:
     """Returns an attack's parameters in words, without those that only a bound on epsilon has."""
-    own = {key: one for key, one in json.loads(text).items() if key not in BOUND_PARAMS}
+    own = json.loads(text)
+    if BOUND_PARAMS[0] in own:
+        own = {key: one for key, one in own.items() if key not in BOUND_PARAMS}
     return ", ".join(f"{key} {value}" for key, value in own.items())
 
 
@@ -246,4 +248,4 @@ def _attack_labels(results: pd.DataFrame) -> pd.Series:
     plain = results["name"].map(lambda name: attack_title(name) or name)
     detailed = results["params"].map(_own_params)
     variants = detailed.groupby(results["name"]).transform("nunique")
-    return plain.where(variants == 1, plain + " (" + detailed + ")")
+    return plain.where((variants == 1) | (detailed == ""), plain + " (" + detailed + ")")

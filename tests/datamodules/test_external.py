@@ -97,12 +97,6 @@ def test_validate_is_served_the_scorable_nonmembers(tmp_path: Path, tokenizer: s
     assert sorted(seen.ids) == sorted(r.id for r in data.population("held_out"))
 
 
-def test_a_missing_category_needs_a_default(tmp_path: Path, tokenizer: str):
-    members = write(tmp_path / "a.jsonl", 1, 2)
-    with pytest.raises(UserError, match="missing field 'category'"):
-        ExternalDataModule(members, members, tokenizer).setup("validate")
-
-
 def test_a_tokenizer_that_changes_text_is_told_of_once(
     tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -120,3 +114,21 @@ def test_a_tokenizer_that_changes_text_is_told_of_once(
     assert line.startswith(f"warning: the tokenizer '{folder}' does not give a text back: ")
     assert "café" in line
     assert "answer" not in line
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "z"}, r"kind text \(.*b.jsonl:1\), those of .* instruction \(.*a.jsonl:1"),
+        ({"instruction": "z", "output": "o", "category": "own"}, "a.jsonl: no record has a categ"),
+    ],
+)
+def test_sides_differ_in_nothing_but_what_they_say(
+    tmp_path: Path, tokenizer: str, row: dict[str, str], expected: str
+):
+    members, nonmembers = write(tmp_path / "a.jsonl", 1, 2), tmp_path / "b.jsonl"
+    rows = [{name: f"{text}{n}" for name, text in row.items()} for n in range(2)]
+    nonmembers.write_text("\n".join(map(json.dumps, rows)))
+    data = ExternalDataModule(members, str(nonmembers), tokenizer)
+    with pytest.raises(UserError, match=expected):
+        data.setup("validate")

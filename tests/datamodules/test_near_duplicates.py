@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.near_duplicates import cluster_records, jaccard, similar_pairs
-from datamodules.records import InstructionRecord, read_records
+from datamodules.records import InstructionRecord, read_records, records_from_rows
 
 DOLLY = Path(__file__).resolve().parents[2].parent / "shared/data/dolly/databricks-dolly-12k.jsonl"
 
@@ -120,3 +120,31 @@ def test_dolly_has_few_and_small_clusters():
     sizes = Counter(cluster_records(read_records(str(DOLLY)))).values()
     assert 150 < sum(size > 1 for size in sizes) < 250
     assert max(sizes) < 15
+
+
+def test_a_subject_joins_what_is_alike_to_any_of_its_records():
+    whole = [f"{word} speaks of its own matter at some length" for word in ("a", "b", "c", "d")]
+    rows = [(text, subject) for text, subject in zip(whole, (7, 8, 7, None), strict=True)]
+    rows += [(whole[2].upper(), "9"), ("x y z", "9")]
+    texts = [("f", {"text": f"{text} {text[0]}", "subject": name}) for text, name in rows]
+    assert groups(records_from_rows(texts, "f")) == {
+        frozenset({0, 2, 4, 5}),
+        frozenset({1}),
+        frozenset({3}),
+    }
+
+
+def test_a_system_prompt_that_all_chats_share_joins_none():
+    system = {"role": "system", "content": " ".join(f"w{i}" for i in range(80))}
+    chats = [
+        {
+            "messages": [
+                system,
+                {"role": "user", "content": f"{name} q {name} r"},
+                {"role": "assistant", "content": f"{name} s {name} t"},
+            ]
+        }
+        for name in ("a", "b", "a")
+    ]
+    records = records_from_rows([("f", chat) for chat in chats], "f")
+    assert groups(records) == {frozenset({0, 2}), frozenset({1})}

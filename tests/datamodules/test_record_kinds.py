@@ -154,8 +154,16 @@ def test_a_fault_names_place_and_field_but_no_text(row: dict[str, object], expec
 def test_one_kind_per_file():
     message = fault({"text": "secret"}, {"text": "b"}, {"prompt": "a", "completion": "secret"})
     assert message == (
-        "f:3: a completion with the fields prompt, completion, where f:1 is a text with text: "
-        "give one kind per file"
+        "f:3: has the fields prompt, completion (completion), where f:1 has text (text): "
+        "give one kind of rows per file"
     )
     both = {"prompt": [USER], "completion": [ANSWER]}
-    assert fault({"prompt": "a", "completion": "b"}, both).startswith("f:2: a chat with the fields")
+    assert fault({"prompt": "a", "completion": "b"}, both).startswith(
+        "f:2: has the fields prompt, completion (chat), where f:1 has prompt, completion (compl"
+    )
+
+
+def test_categories_are_few() -> None:
+    rows = [{"text": f"secret {n}", "category": n} for n in range(65)]
+    assert [record.task for record in read(*rows[1:])] == [str(n) for n in range(1, 65)]
+    assert fault(*rows).startswith("f: the field 'category' has 65 names, more than 64")

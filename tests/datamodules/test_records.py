@@ -1,8 +1,13 @@
 """Records and their readers: one line per user mistake, with file and line."""
 
+import csv
+import gzip
 import hashlib
+import io
+import itertools
 import json
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -172,6 +177,111 @@ def test_wrong_encoding_names_line_and_byte(tmp_path: Path):
     path.write_bytes(first.encode() + '{"instruction": "Café"}'.encode("latin-1"))
     place = len(first) + len('{"instruction": "Caf')
     assert fault(str(path)).startswith(f"{path}:2: byte {place} of the file (0xe9) is not UTF-8")
+
+
+def test_semicolons_tabs_and_utf16_as_spreadsheets_write_them(tmp_path: Path):
+    table = [
+        ["prompt", "completion", "category"],
+        ["a; b", "c, d\te", "\u00e4"],
+        ["two\r\nlines", "f", ""],
+    ]
+    for delimiter, encoding in (
+        (";", "utf-8-sig"),
+        ("\t", "utf-16"),
+        (",", "utf-8"),
+        (";", "utf-16-be"),
+    ):
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=delimiter).writerows(table)
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        path = tmp_path / "a.csv"
+        path.write_bytes((mark + text.getvalue()).encode(encoding))
+        assert [(r.instruction, r.response, r.task) for r in read_records(str(path))] == [
+            ("a; b", "c, d\te", "\u00e4"),
+            ("two\r\nlines", "f", ""),
+        ]
+    path.write_text("text\na; b\nc\td\n")
+    assert [record.response for record in read_records(str(path))] == ["a; b", "c\td"]
+    path.write_text("instruction;reply\na;b\n")
+    assert "a.csv:2: missing field 'response' or 'output'; it has instruction, reply" in fault(
+        str(path)
+    )
+
+
+def test_compressed_files(tmp_path: Path):
+    content = {
+        "a.jsonl": json.dumps(ROW),
+        "a.json": json.dumps([ROW]),
+        "a.csv": ",".join(ROW) + "\n" + ",".join(ROW.values()),
+    }
+    for name, text in content.items():
+        path = tmp_path / f"{name}.gz"
+        path.write_bytes(gzip.compress(text.encode("utf-16")))
+        (record,) = read_records(str(path))
+        assert (record.response, record.task) == ("Elbe", "open_qa")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "a.csv.gz: not a whole gzip file" in fault(str(path))
+    path.write_text("not compressed")
+    assert "a.csv.gz: not a whole gzip file" in fault(str(path))
+
+
+def test_encodings_that_are_refused(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(ROW).encode("utf-32"))
+    assert fault(str(path)) == f"{path}: is in UTF-32; save the file as UTF-8"
+    path.write_bytes(json.dumps(ROW).encode("utf-16")[:-1])
+    assert fault(str(path)).startswith(f"{path}: begins as UTF-16 and is none")
+
+
+def test_columns_that_are_null_in_the_first_rows(tmp_path: Path):
+    rows = [{**ROW, "category": None, "context": None, "id": None, "subject": None}] * 3
+    rows.append({**ROW, "context": "c", "id": "x", "subject": 7})
+    write_jsonl(tmp_path / "a.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        records = read_records(str(tmp_path / name))
+        assert [(r.context, r.task, r.subject) for r in records[2:]] == [
+            ("", "", None),
+            ("c", "open_qa", "7"),
+        ]
+
+
+def test_columns_rename_fields(tmp_path: Path):
+    row = {"question": "q", "answer": "a", "passage": "p", "output": "o", "who": 3, "text": "t"}
+    row["instruction"] = "i"
+    path = write_jsonl(tmp_path / "a.jsonl", row, {**row, "passage": None})
+    columns = {"instruction": "question", "response": "answer", "context": "passage"}
+    records = read_records(path, columns={**columns, "subject": "who"})
+    assert [(r.instruction, r.context, r.response, r.subject) for r in records] == [
+        ("q", "p", "a", "3"),
+        ("q", "", "a", "3"),
+    ]
+    named = read_records(path, columns={"text": "answer"})  # though each is a whole instruction row
+    assert [(record.kind, record.response) for record in named] == [("text", "a")] * 2
+    message = fault(path, columns={"response": "reply"})
+    assert message == (
+        f"{path}:1: there is no field 'reply', which columns names for 'response'; it has "
+        "question, answer, passage, output, who, text, instruction"
+    )
+    assert fault(path, columns={"reply": "answer"}).startswith("columns: no record has a field 're")
+
+
+def test_a_stream_is_read_as_far_as_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    given = []
+
+    def load_dataset(name: str, split: str, streaming: bool) -> Iterator[dict[str, str]]:
+        for number in itertools.count():
+            given.append(number)
+            yield {"text": f"t{number}"}
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    records = read_records("owner/name", streaming=True, max_rows=3)
+    assert [record.response for record in records] == ["t0", "t1", "t2"]
+    assert len(given) == 3
+    assert "say by max_rows how many" in fault("owner/name", streaming=True)
+    assert fault("owner/name", max_rows=0) == "max_rows is 0: give 1 or more"
+    path = write_jsonl(tmp_path / "a.jsonl", {"text": "a"}, {"text": "b"}, {"body": "c"})
+    assert len(read_records(path, max_rows=2)) == 2
 
 
 def test_missing_and_unreadable_sources(tmp_path: Path):

@@ -289,9 +289,12 @@ def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "line"),
     [
-        ([[{"role": "user", "content": "Hello"}]], r"members\[0\] is a list of chat messages"),
-        ([{"messages": []}], r"members\[0\] is a list of chat messages"),
-        (["Once upon a time"], r"members\[0\] is a text without a prompt"),
+        (
+            [[{"role": "user", "content": "Hello"}]],
+            r"members\[0\]: message 1 of 'messages'",
+        ),
+        ([{"role": "user", "content": "Hello"}], r"members\[0\] is one message"),
+        (["Once upon a time", MEMBERS[1]], r"members\[1\]: has the fields instruction"),
         ([MEMBERS[1], 3], r"members\[1\] is a int"),
         ([{"instruction": "Say it."}], r"members\[0\]: missing field 'response' or 'output'"),
         (DatasetDict({"train": Dataset.from_list(MEMBERS)}), "members holds the splits train"),
@@ -301,7 +304,6 @@ def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
             [replace(OWN, response=text) for text in ("It.", "That.")],
             "id 'mine' already names another record",
         ),
-        ([replace(OWN, task="cooking")], "here: unknown category 'cooking'"),
         ([], "members: holds no record"),
     ],
 )

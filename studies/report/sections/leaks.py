@@ -147,6 +147,7 @@ def any_leak_table(data: StudyData) -> tables.PageTable | None:
     rows = data.rows(audit="membership", population="private", metric=MAX_T)
     if not len(rows):
         return None
+    rows = rows[["unit" not in json.loads(text) for text in rows["params"]]]  # not of subjects
     params = rows["params"].map(json.loads)
     rows = rows.assign(
         attacks=params.map(lambda own: own["attacks"]),

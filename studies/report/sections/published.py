@@ -131,6 +131,8 @@ def _membership(
     if row["audit"] != "membership" or row["population"] != PRIVATE:
         return None
     params = json.loads(row["params"])
+    if params.get("unit") == "subject":
+        return None
     published, statistic = _SAYS["attacks"].get(row["name"], (None, CORRECTED))
     if (row["name"], row["params"]) == REFERENCE:
         published = _REFERENCE_ATTACK

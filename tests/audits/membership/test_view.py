@@ -1,10 +1,18 @@
 """Which records an attack may see."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from audits.membership.measurements import Scored
+from audits.membership.plan import AuditPlan
+from audits.membership.stored_audit import load_view, save_view
+from audits.membership.view import AuditView
 from audits.scoring.token_statistics import TokenStatistics
+from datamodules.chats import Chat
+from datamodules.records import RecordKind
 from tests.audits.membership.conftest import (
     LENGTHS,
     Case,
@@ -41,3 +49,14 @@ def test_tables_of_other_records_are_refused() -> None:
         view_of(records()[::-1], table)
     with pytest.raises(ValueError, match="base: original text"):
         view_of(records(), table, base=table.take(torch.arange(len(table) - 1)))
+
+
+def test_a_stored_view_has_the_records_whole(case: Case, tmp_path: Path) -> None:
+    turns = ({"role": "user", "content": None, "tool_calls": [{"a": 1}]}, {"role": "assistant"})
+    chat, first = Chat(turns, ({"name": "t"},)), case.view.records[0]
+    one = replace(first, kind=RecordKind.chat, chat=chat, subject="s")
+    view = AuditView([one, *case.view.records[1:]], {})
+    names = [record.id for record in view.records]
+    save_view(view, names, tmp_path)
+    again, clusters = load_view(tmp_path, replace(AuditPlan.of([]), measurements=()))
+    assert (list(again.records), clusters) == (list(view.records), names)

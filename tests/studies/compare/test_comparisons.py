@@ -69,6 +69,46 @@ def test_the_difference_of_two_losses_is_an_attack(finished: Plan, planted: Modu
         assert row["run_b"].startswith(other)
 
 
+def write_manifests(finished: Plan, subject: bool) -> None:
+    """Puts six records into a cluster, and makes them one subject's if asked."""
+    scores = read_table(OUT, "scores").to_pandas()
+    records = scores.drop_duplicates("record")
+    placed = zip(records["record"], records["population"], strict=True)
+    rows = []
+    for number, (record, population) in enumerate(placed):
+        named = f"person {number // 6}" if subject else None
+        text = InstructionRecord(record, "", "", record, "open_qa", "", subject=named)
+        rows.append(Placement(text, record, population, "audit", f"c {number // 6}", None, None))
+    for cell in finished.cells:
+        write_manifest(rows, Path(cell.run_dir) / "private")
+
+
+def test_every_comparison_has_a_twin_of_subjects(finished: Plan, planted: ModuleType) -> None:
+    write_study_tables(finished, OUT)
+    before = read_table(OUT, "results").to_pandas().query("run_b.notna()", engine="python")
+    write_manifests(finished, subject=True)
+    write_study_tables(finished, OUT)
+    rows = read_table(OUT, "results").to_pandas().query("run_b.notna()", engine="python")
+    of_subjects = rows["params"].str.contains("subject")
+    key = ["run", "run_b", "name", "metric"]
+    membership = before[(before["audit"] == "membership") & before["task"].isna()]
+    assert set(map(tuple, rows[of_subjects][key].to_numpy())) == set(
+        map(tuple, membership[key].to_numpy())
+    )
+    scores = read_table(OUT, "scores").to_pandas().query("name == 'loss'")
+    order = {record: n // 6 for n, record in enumerate(dict.fromkeys(scores["record"]))}
+    swaps = of_subjects & (rows["metric"] == "swap_estimate") & (rows["name"] == "loss")
+    assert swaps.sum() == 2
+    for _, row in rows[swaps].iterrows():
+        won = []
+        for run in (row["run"], row["run_b"]):
+            own = scores[scores["run"] == run]
+            means = own.groupby([own["population"], own["record"].map(order)])["score"].mean()
+            won.append(pairs_won(means["private"].to_numpy(), means["held_out"].to_numpy()))
+        assert row["value"] == pytest.approx((won[0] + 1 - won[1]) / 2, abs=1e-12)
+        assert row["params"] == '{"unit": "subject"}'
+
+
 def test_records_of_one_cluster_widen_every_comparison(finished: Plan) -> None:
     def widths() -> dict[tuple[str, str, str], float]:
         write_study_tables(finished, OUT)
@@ -80,24 +120,7 @@ def test_records_of_one_cluster_widen_every_comparison(finished: Plan) -> None:
         }
 
     alone = widths()
-    scores = read_table(OUT, "scores").to_pandas()
-    records = scores.drop_duplicates("record")
-    for cell in finished.cells:
-        rows = [
-            Placement(
-                InstructionRecord(record, "", "", record, "open_qa", ""),
-                content=record,
-                split=population,
-                role="audit",
-                cluster=f"cluster {number // 6}",
-                coin=None,
-                part=None,
-            )
-            for number, (record, population) in enumerate(
-                zip(records["record"], records["population"], strict=True)
-            )
-        ]
-        write_manifest(rows, Path(cell.run_dir) / "private")
+    write_manifests(finished, subject=False)
     together = widths()
     assert together.keys() == alone.keys()
     changed = sum(together[key] != alone[key] for key in alone)
