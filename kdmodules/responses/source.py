@@ -55,7 +55,8 @@ class ResponseContext:
     @property
     def vocabulary(self) -> Vocabulary:
         """What decoding needs to know of the tokens."""
-        return Vocabulary.of(self.student.vocabulary_size, self.encoder, self.student.model)
+        models = [lm.model for lm in (self.student, *self.teachers)]
+        return Vocabulary.of(self.student.vocabulary_size, self.encoder, *models)
 
     @property
     def synced(self) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -34,15 +35,15 @@ class Vocabulary:
     other_ends: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, size: int, encoder: RecordEncoder, model: PreTrainedModel) -> "Vocabulary":
-        """What a model and the encoder of its text know.
+    def of(cls, size: int, encoder: RecordEncoder, *models: PreTrainedModel) -> "Vocabulary":
+        """What models and the encoder of their text know.
 
         A response ends with the tokenizer's end token, with that of the template, and with any that
-        the model's own generation configuration names.
+        a model's own generation configuration names.
         """
-        named = getattr(model.generation_config, "eos_token_id", None)
-        named = named if isinstance(named, list | tuple) else [named]
-        known = [one for one in named if one is not None and one < size]
+        named = [getattr(model.generation_config, "eos_token_id", None) for model in models]
+        listed = chain.from_iterable(x if isinstance(x, list | tuple) else [x] for x in named)
+        known = [one for one in listed if one is not None and one < size]
         ends = dict.fromkeys([*encoder.end_ids, *known])
         others = tuple(one for one in ends if one != encoder.eos_id)
         return cls(size, encoder.eos_id, encoder.pad_id, others)
