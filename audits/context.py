@@ -1,5 +1,6 @@
 """What an audit is given, and what it returns: no trainer, no run folder, no configuration."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,11 +72,13 @@ class SharedWork:
         step: Optimiser steps behind the weights that the passes were run with.
         passes: Token statistics by population and number of records.
         shift_tests: What the texts alone tell, by what was asked; the same for all weights.
+        counts: Counts of each population's records (`audits.record_counts`); the same likewise.
     """
 
     step: int = -1
     passes: dict[tuple[str, int], StatisticsFile] = field(default_factory=dict)
     shift_tests: dict[int, ShiftTest] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def passes_at(self, step: int) -> dict[tuple[str, int], StatisticsFile]:
         """Returns the passes of these weights, after forgetting those of others."""
@@ -161,6 +164,7 @@ class AuditContext:
         if asked not in passes:
             scorable, model = self.require_responses(name), self.model
             encoded = EncodedFile(scorable, model.encoder.encode_all, self.folder)
+            self.shared.counts[name] = encoded.counts
             passes[asked] = score_records(model, encoded, f"scoring {name}", folder=self.folder)
         return passes[asked]
 

@@ -24,6 +24,8 @@ class Audit(StrEnum):
     transfer = auto()
     mechanism = auto()
     known_text = auto()
+    records = auto()
+    template = auto()
     throughput = auto()
 
 

@@ -187,6 +187,7 @@ def _fit(
     steps = _Steps(device)
     data = InstructionDataModule(
         source=str(folder / "records.jsonl"),
+        template="alpaca",
         tokenizer=str(folder / "tokenizer"),
         splits=SplitOptions(fractions=FRACTIONS, min_records=1),
         batch_size=setting.records,

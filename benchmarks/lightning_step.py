@@ -192,6 +192,7 @@ def fit(case: Case, place: Workplace, steps: int, seed: int) -> Run:
     )
     data = InstructionDataModule(
         source=str(place.records),
+        template="alpaca",
         tokenizer=str(place.student),
         splits=SplitOptions(fractions=FRACTIONS, min_records=1),
         batch_size=case.batch_size,

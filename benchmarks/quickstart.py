@@ -23,6 +23,7 @@ def make_data(n_records: int) -> InstructionDataModule:
     """The quickstart's records, splits and batches."""
     return InstructionDataModule(
         n_records=n_records,
+        template="alpaca",
         splits=SplitOptions(fractions=FRACTIONS),
         batch_size=8,
         group_by_length=True,

@@ -144,6 +144,7 @@ def fit(case: Case, folder: Path) -> _Shapes:
     shapes = _Shapes()
     data = InstructionDataModule(
         source=str(folder / "records.jsonl"),
+        template="alpaca",
         tokenizer=str(folder / "student"),
         splits=SplitOptions(fractions=FRACTIONS, min_records=1),
         batch_size=case.records,

@@ -13,8 +13,10 @@ from audits.membership.evaluation import Opposition, Side
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, save_audit
+from audits.record_counts import counts_note
 from audits.rows import Audit
 from audits.scoring.blind_baseline import BlindOptions
+from audits.template_check import template_warning
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, private_folder
 from callbacks.schedule import is_last_validation
@@ -64,6 +66,7 @@ class MembershipAudit(AuditCallback):
         self.blind = blind
         self.save_statistics = save_statistics
         self._planned = False
+        self._told = False
 
     @property
     def pool_uses(self) -> frozenset[str]:
@@ -83,7 +86,7 @@ class MembershipAudit(AuditCallback):
                 if context.trainer.is_global_zero:
                     save_audit(folder, StoredAudit(context.identity, sides, pairs))
 
-        return audit_membership(
+        found = audit_membership(
             self.audit_context(context),
             self.attacks,
             self.populations,
@@ -92,6 +95,16 @@ class MembershipAudit(AuditCallback):
             is_last_validation(context.trainer),
             keep,
         )
+        if not self._told:
+            self._tell(found)
+        return found
+
+    def _tell(self, found: Measurements) -> None:
+        """Says once what must be known of the records' tokens."""
+        self._told = True
+        for note in (counts_note(found.results), template_warning(found.results)):
+            if note is not None:
+                rank_zero_info(f"note: {note}")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan and lays out every AUROC with its band in TensorBoard's custom scalars.

@@ -133,15 +133,18 @@ class ChatTemplate:
 
     def _turn(self, chat: Chat, place: int, text: str) -> Span | None:
         """Where the assistant's message at a place stands; None where that cannot be told."""
-        start = self._end_of(chat.messages[:place], chat, text, ask=True)
+        before = chat.messages[:place]
+        start = self._end_of(before, chat, text, ask=True)
         end = self._end_of(chat.messages[: place + 1], chat, text, ask=False)
-        if start is None or end is None:
+        # A template that asks for no answer may name the assistant in front of its words.
+        named = start is not None and start == self._end_of(before, chat, text, ask=False)
+        if named or start is None or end is None:
             inner = self._changed_by(chat, place, text)
-            if inner is None:
-                return None
-            start = inner[0] if start is None else start
-            end = inner[1] if end is None else end
-        return (start, end) if start <= end else None
+            if inner is not None and (start is None or text[start : inner[0]].strip()):
+                start = inner[0]
+            if inner is not None and end is None:
+                end = inner[1]
+        return None if start is None or end is None or end < start else (start, end)
 
     def _end_of(self, messages: Sequence[Message], chat: Chat, text: str, ask: bool) -> int | None:
         """Where the text of the first messages ends, if the whole text begins with it."""

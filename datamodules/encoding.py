@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
+from datamodules.chats import turn_text
+from datamodules.encoded import EncodedRecord as EncodedRecord
 from datamodules.layout import DEFAULT_ENCODING as DEFAULT_ENCODING
 from datamodules.layout import EncodingOptions as EncodingOptions
 from datamodules.layout import Layout, Limits, SeparateLayout
+from datamodules.prompts import question
 from datamodules.records import InstructionRecord
 from datamodules.spelled_tokens import spelled
 from datamodules.templates import (
@@ -26,60 +29,6 @@ from datamodules.whole_text import WholeLayout
 
 Scored = Literal["assistant", "last", "all"]
 SpecialTokens = Literal["split", "parse"]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRecord:
-    """Token ids of a record.
-
-    Attributes:
-        record_id: id of the record.
-        task: task of the record.
-        prompt_ids: what stands before the first scored token, the beginning token first where the
-            tokenizer has one.
-        response_ids: the first to the last scored token: the response and its end token; without
-            that where the response was cut; empty where the record has no response.
-        prompt_cut: the prompt lost some of its content.
-        response_cut: the response lost its end, or only its end token.
-        boundary_merged: a token holds characters of the prompt and of the response.
-        scored: which of `response_ids` are scored, where several turns are; None: all of them.
-        special_tokens: how often the record's own words spell a special token.
-        unended: the template puts no end token where the response ends.
-    """
-
-    record_id: str
-    task: str
-    prompt_ids: tuple[int, ...]
-    response_ids: tuple[int, ...]
-    prompt_cut: bool = False
-    response_cut: bool = False
-    boundary_merged: bool = False
-    scored: tuple[bool, ...] | None = None
-    special_tokens: int = 0
-    unended: bool = False
-
-    def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.response_ids)
-
-    @property
-    def n_scored(self) -> int:
-        """Scored tokens."""
-        return len(self.response_ids) if self.scored is None else sum(self.scored)
-
-    @property
-    def words(self) -> tuple[int, ...]:
-        """The response without its end token."""
-        bare = self.response_cut or self.unended
-        return self.response_ids if bare else self.response_ids[:-1]
-
-    @property
-    def last_turn(self) -> "EncodedRecord":
-        """The record with its last scored turn as response, and all before it as prompt."""
-        if self.scored is None:
-            return self
-        first = len(self.scored) - self.scored[::-1].index(False)
-        prompt = self.prompt_ids + self.response_ids[:first]
-        return replace(self, prompt_ids=prompt, response_ids=self.response_ids[first:], scored=None)
 
 
 class RecordEncoder:
@@ -191,6 +140,19 @@ class RecordEncoder:
             self.special_tokens_in_text,
         )
 
+    def with_template(self, template: Template) -> "RecordEncoder":
+        """An encoder for the same model and window, with another template's own options.
+
+        Raises:
+            UserError: the template does not fit into the window.
+        """
+        limits = (self.max_prompt_tokens, self.max_tokens)
+        options = EncodingOptions(add_bos=self.options.add_bos)
+        other = RecordEncoder(self.tokenizer, template, *limits, options, self.score)
+        if self._rows is not None:
+            other.limit_rows(self._rows)
+        return other
+
     def limit_rows(self, rows: int) -> None:
         """Says how many tokens a model has rows for; a text that needs another one is refused.
 
@@ -239,6 +201,16 @@ class RecordEncoder:
         """
         pairs = zip(records, responses, strict=True)
         return self.encode_all([self._rewritten(record, text) for record, text in pairs])
+
+    def scored_text(self, record: InstructionRecord) -> str:
+        """The words of a record that are scored, as far as the record has them."""
+        if self.score == "all":
+            return "\n".join(part for part in (question(record), record.response) if part)
+        if self.score == "last" or record.chat is None:
+            return record.response
+        return "\n".join(
+            turn_text(one) for one in record.chat.messages if one["role"] == "assistant"
+        )
 
     def _rewritten(self, record: InstructionRecord, text: str) -> InstructionRecord:
         if record.chat is None:

@@ -1,7 +1,7 @@
 """Records for the audit of a model that was trained elsewhere."""
 
 from common.errors import UserError
-from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
+from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.external_populations import ExternalPopulations
 from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
@@ -29,6 +29,13 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         num_workers: processes that build batches beside the main one.
         near_duplicate_threshold: Jaccard similarity from which two texts are in one cluster.
         encoding: how the audited model's training turned records into tokens.
+        template: how the model was trained to read a record: alpaca; chat, the tokenizer's own;
+            none; or a Jinja file, rendered as chat templates are. None takes chat for messages and
+            none for texts.
+        score: which tokens are scored: assistant, all turns of the assistant; last, its last one;
+            all, everything.
+        special_tokens_in_text: whether users' words that spell a special token are that token
+            (parse) or words (split); None parses them in chats alone.
     """
 
     def __init__(
@@ -47,9 +54,20 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         num_workers: int = 0,
         near_duplicate_threshold: float = 0.7,
         encoding: EncodingOptions = DEFAULT_ENCODING,
+        template: str | None = None,
+        score: Scored = "assistant",
+        special_tokens_in_text: SpecialTokens | None = None,
     ) -> None:
         RecordDataModule.__init__(
-            self, eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding
+            self,
+            eval_batch_size,
+            max_prompt_tokens,
+            max_tokens,
+            num_workers,
+            encoding,
+            template,
+            score,
+            special_tokens_in_text,
         )
         self._populations = {}
         self.sources = (members, nonmembers)
@@ -72,7 +90,8 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             return
         members, nonmembers = (self._read(source) for source in self.sources)
         self.fill(members, nonmembers, self.sources, self.near_duplicate_threshold)
-        self._prepare_encoder(load_tokenizer(self.tokenizer_source or self._audited_model()))
+        tokenizer = load_tokenizer(self.tokenizer_source or self._audited_model())
+        self._prepare_encoder(tokenizer, [*members, *nonmembers])
 
     def _audited_model(self) -> str:
         source = getattr(self.attached_trainer.lightning_module, "source", None)

@@ -17,6 +17,7 @@ class ExternalPopulations(Populations):
     """
 
     member_population = "external"
+    trained_elsewhere = True
 
     def __init__(self) -> None:
         super().__init__()

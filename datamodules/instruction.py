@@ -13,18 +13,18 @@ from common.options import require_at_least
 from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
-from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions
+from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.manifest import write_manifest
 from datamodules.order import RecordLoader, TrainingOrder
 from datamodules.populations import distinct, require_disjoint
-from datamodules.prompts import ALPACA
 from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
 from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
-from datamodules.tokenizer import load_tokenizer, train_tokenizer
+from datamodules.templates import chosen_template, whole_text
+from datamodules.tokenizer import SMALLEST_VOCABULARY, load_tokenizer, train_tokenizer
 from datamodules.worlds import World, canaries_of
 
 TRAINED = "trained"
@@ -63,6 +63,13 @@ class InstructionDataModule(RecordDataModule):
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
         encoding: where published codes turn records into other tokens.
+        template: how models are trained to read a record: alpaca; chat, the tokenizer's own;
+            none; or a Jinja file, rendered as chat templates are. None takes chat for messages and
+            none for texts.
+        score: which tokens are scored: assistant, all turns of the assistant; last, its last one;
+            all, everything.
+        special_tokens_in_text: whether users' words that spell a special token are that token
+            (parse) or words (split); None parses them in chats alone.
         seed: of the order of batches.
         group_by_length: fill batches with records of similar length, for speed.
         num_workers: processes that build batches beside the main one.
@@ -94,12 +101,24 @@ class InstructionDataModule(RecordDataModule):
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
         encoding: EncodingOptions = DEFAULT_ENCODING,
+        template: str | None = None,
+        score: Scored = "assistant",
+        special_tokens_in_text: SpecialTokens | None = None,
         seed: int = 0,
         group_by_length: bool = False,
         num_workers: int = 0,
         manifest_folder: str | None = None,
     ) -> None:
-        super().__init__(eval_batch_size, max_prompt_tokens, max_tokens, num_workers, encoding)
+        super().__init__(
+            eval_batch_size,
+            max_prompt_tokens,
+            max_tokens,
+            num_workers,
+            encoding,
+            template,
+            score,
+            special_tokens_in_text,
+        )
         require_at_least(1, batch_size=batch_size, published_devices=published_devices)
         if private_part is not None and not 0 <= private_part < splits.private_parts:
             raise UserError(
@@ -140,7 +159,8 @@ class InstructionDataModule(RecordDataModule):
         for name in CANARY_POPULATIONS:
             self._cluster_of |= {record.content: record.id for record in self.population(name)}
         require_disjoint(self.population("private"), self.population("held_out"))
-        self._prepare_encoder(self._tokenizer())
+        records = [placement.record for placement in self._world.placements]
+        self._prepare_encoder(self._tokenizer(records), records)
         if self.trainer is None or self.trainer.is_global_zero:
             self._write_manifests()
 
@@ -291,11 +311,12 @@ class InstructionDataModule(RecordDataModule):
         if self.canaries:
             write_canary_manifest(self.canaries, folder / CANARY_MANIFEST_NAME)
 
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
+    def _tokenizer(self, records: Sequence[InstructionRecord]) -> PreTrainedTokenizerBase:
         if self.tokenizer_source != TRAINED:
             return load_tokenizer(self.tokenizer_source)
         # With their template, which would otherwise be spelt out in small pieces in every prompt.
-        texts = [ALPACA.render(r.instruction, r.context) + r.response for r in self.split("public")]
+        template = chosen_template(self.template, records, train_tokenizer([], SMALLEST_VOCABULARY))
+        texts = [whole_text(template, record) for record in self.split("public")]
         return train_tokenizer(texts, self.vocabulary)
 
     def _training_tokens(self) -> list[EncodedRecord]:

@@ -126,7 +126,11 @@ class _SlotRecords(Dataset[EncodedRecord]):
 
     def __getitem__(self, slot: Slot) -> EncodedRecord:
         record = self.encoded[slot.index]
-        return record if slot.scored else replace(record, record_id=FILLER_ID, response_ids=())
+        return (
+            record
+            if slot.scored
+            else replace(record.last_turn, record_id=FILLER_ID, response_ids=())
+        )
 
 
 @dataclass(eq=False)

@@ -18,11 +18,14 @@ class Populations(ABC):
 
     Attributes:
         member_population: name of the population that audits oppose to held_out.
+        trained_elsewhere: whether the audited model was, with a template that is not known for
+            sure.
         opposed: non-members of those populations that are opposed to another one than held_out.
         reserved: uses of pool records that some attack of the run reads, and no audit judges.
     """
 
     member_population: ClassVar[str]
+    trained_elsewhere: ClassVar[bool] = False
     opposed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:

@@ -1,14 +1,17 @@
 """What every data module here shares: tokenizer, encoder, development batches."""
 
 import sys
+from collections.abc import Sequence
 
 from lightning.pytorch import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
 from common.options import require_at_least
-from datamodules.batches import EncodingOptions, RecordEncoder
+from datamodules.encoding import EncodingOptions, RecordEncoder, Scored, SpecialTokens
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.populations import Populations
+from datamodules.records import InstructionRecord
+from datamodules.templates import chosen_template
 from datamodules.tokenizer import altered_text_warning
 
 
@@ -21,6 +24,9 @@ class RecordDataModule(Populations, LightningDataModule):
         max_tokens: most tokens of prompt, response and end together.
         num_workers: processes that build batches beside the main one.
         encoding: where published codes turn records into other tokens.
+        template: what a record looks like to a model, see `datamodules.templates.chosen_template`.
+        score: which tokens are scored, see `datamodules.encoding.RecordEncoder`.
+        special_tokens_in_text: what words that spell a special token are, see there.
     """
 
     def __init__(
@@ -30,6 +36,9 @@ class RecordDataModule(Populations, LightningDataModule):
         max_tokens: int,
         num_workers: int,
         encoding: EncodingOptions,
+        template: str | None,
+        score: Scored,
+        special_tokens_in_text: SpecialTokens | None,
     ) -> None:
         super().__init__()
         require_at_least(1, eval_batch_size=eval_batch_size)
@@ -39,6 +48,9 @@ class RecordDataModule(Populations, LightningDataModule):
         self.max_tokens = max_tokens
         self.num_workers = num_workers
         self.encoding = encoding
+        self.template = template
+        self.score = score
+        self.special_tokens_in_text = special_tokens_in_text
 
     def val_dataloader(self) -> RecordLoader:
         """Development records, longest first, each on one rank."""
@@ -66,13 +78,18 @@ class RecordDataModule(Populations, LightningDataModule):
             )
         return self.trainer
 
-    def _prepare_encoder(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def _prepare_encoder(
+        self, tokenizer: PreTrainedTokenizerBase, records: Sequence[InstructionRecord]
+    ) -> None:
         altered = altered_text_warning(tokenizer)
         if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
             sys.stderr.write(f"warning: {altered}\n")
         self.encoder = RecordEncoder(
             tokenizer,
-            max_prompt_tokens=self.max_prompt_tokens,
-            max_tokens=self.max_tokens,
-            options=self.encoding,
+            chosen_template(self.template, records, tokenizer),
+            self.max_prompt_tokens,
+            self.max_tokens,
+            self.encoding,
+            self.score,
+            self.special_tokens_in_text,
         )

@@ -20,6 +20,7 @@ class SplitSummary:
         prompts_cut: records whose prompt was cut; None where this run has not tokenised the split.
         responses_cut: the same of responses.
         boundaries_merged: records whose prompt and response share a token when tokenised together.
+        special_tokens: records whose words spell a special token.
     """
 
     split: str
@@ -29,6 +30,7 @@ class SplitSummary:
     prompts_cut: int | None
     responses_cut: int | None
     boundaries_merged: int | None
+    special_tokens: int | None
 
 
 def summarise(
@@ -46,4 +48,5 @@ def summarise(
         prompts_cut=None if encoded is None else sum(e.prompt_cut for e in encoded),
         responses_cut=None if encoded is None else sum(e.response_cut for e in encoded),
         boundaries_merged=None if encoded is None else sum(e.boundary_merged for e in encoded),
+        special_tokens=None if encoded is None else sum(e.special_tokens > 0 for e in encoded),
     )

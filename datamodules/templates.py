@@ -53,6 +53,13 @@ def template_name(template: Template) -> str:
     return "none" if isinstance(template, PlainTemplate) else "alpaca"
 
 
+def whole_text(template: Template, record: InstructionRecord) -> str:
+    """All that a model reads and writes of a record, but for an eos that the encoder adds."""
+    if isinstance(template, PromptTemplate):
+        return template.render(record.instruction, record.context) + record.response
+    return template.render(record).text
+
+
 def chosen_template(
     name: str | None, records: Sequence[InstructionRecord], tokenizer: PreTrainedTokenizerBase
 ) -> Template:
@@ -150,11 +157,10 @@ def _default(records: Iterable[InstructionRecord], tokenizer: PreTrainedTokenize
         return "chat"
     if kinds == {RecordKind.text}:
         return "none"
-    shown = {"alpaca": ALPACA.render(EXAMPLE.instruction, EXAMPLE.context) + EXAMPLE.response}
-    shown["none"] = NONE.render(EXAMPLE).text
+    known: dict[str, Template] = {"alpaca": ALPACA, "none": NONE}
     if tokenizer.chat_template:
-        shown["chat"] = _chat(False, tokenizer).render(EXAMPLE).text
-    looks = "; ".join(f"{name}: {text!r}" for name, text in shown.items())
+        known["chat"] = _chat(False, tokenizer)
+    looks = "; ".join(f"{name}: {whole_text(one, EXAMPLE)!r}" for name, one in known.items())
     raise UserError(
         "data.template is missing: say how the model was trained to read these records, as "
         f"--data.template alpaca, chat, none or FILE.jinja; the built-in example is under {looks}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["COMMANDS", "help_page", "main"]
 
-COMMANDS = ("fit", "validate", "attack")
+COMMANDS = ("fit", "validate", "show", "attack")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

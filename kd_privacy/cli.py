@@ -31,6 +31,8 @@ from callbacks.weights import ModelExport, RecoveryCheckpoint
 from common.errors import UserError
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
+from kd_privacy.show_cli import COMMAND as SHOW
+from kd_privacy.show_cli import show_records
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
@@ -180,6 +182,26 @@ class FitParser(PrivacyCLI):
         """Builds nothing."""
 
 
+class ShowParser(FitParser):
+    """The parser of `kd-privacy show`: the options of a validation, of which the records count."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offers validate."""
+        return {"validate": PrivacyCLI.subcommands()["validate"]}
+
+
+def _shown(arguments: Sequence[str]) -> tuple[LightningDataModule, LanguageModelModule]:
+    """Returns the data module and the module that a command line names; no model is loaded."""
+    parser = _open(ShowParser, PrivacyParser, []).parser
+    config = parser.parse_args(["validate", *arguments])
+    if "manifest_folder" in config.validate.data.init_args:
+        config.validate.data.init_args.manifest_folder = None
+    config.validate.trainer.callbacks = None
+    built = parser.instantiate_classes(config).validate
+    return built.data, built.model
+
+
 def fit_parser() -> LightningArgumentParser:
     """Returns the parser of `kd-privacy fit`, to check commands that this process does not run."""
     return _open(FitParser, CheckingParser, []).parser
@@ -277,6 +299,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if given[:1] == [COMMAND]:
             run_attacks(given[1:])
+            return
+        if given[:1] == [SHOW]:
+            show_records(*_shown(given[1:]))
             return
         _open(PrivacyCLI, PrivacyParser, arguments)
     except Exception as error:

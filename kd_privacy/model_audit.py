@@ -26,14 +26,17 @@ from audits.membership.audit import audit_membership
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.memorization.audit import audit_memorization, default_metrics
 from audits.memorization.metrics import MemorizationMetric
+from audits.record_counts import counts_note
 from audits.scoring.blind_baseline import BlindOptions
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.model_access import Progress as BarOpener
 from audits.scoring.references import BASE, ReferenceModel
+from audits.template_check import template_warning
 from common.errors import UserError
 from common.ranks import Ranks
-from datamodules.batches import RecordEncoder
+from datamodules.encoding import RecordEncoder, Scored
 from datamodules.external_populations import ExternalPopulations
+from datamodules.templates import chosen_template
 from datamodules.tokenizer import altered_text_warning, load_tokenizer
 from kd_privacy.given_records import Records, given_records
 from kd_privacy.model_warnings import model_warnings
@@ -57,8 +60,8 @@ def audit(
     members: Records,
     nonmembers: Records,
     *,
-    template: str = "alpaca",
-    score: str = "assistant",
+    template: str | None = "alpaca",
+    score: Scored = "assistant",
     attacks: Sequence[Attack] | None = None,
     memorization: bool | Sequence[MemorizationMetric] = False,
     blocks: bool | Sequence[BlockSignal] = False,
@@ -86,8 +89,10 @@ def audit(
         tokenizer: Its tokenizer, or where that is; None takes the one beside a model's files.
         members: Records that the model was trained on.
         nonmembers: Records from the same distribution that it never saw.
-        template: How a record becomes a prompt: alpaca.
-        score: Which tokens are scored: those of the assistant, the response and its end.
+        template: How a record becomes a prompt: alpaca; chat, the tokenizer's own template; none;
+            or a Jinja file. None takes chat for messages and none for texts.
+        score: Which tokens are scored: assistant, all turns of the assistant with their ends; last,
+            its last one; all, everything.
         attacks: Membership attacks; None takes loss, zlib, min-k and min-k++, and with a reference
             the reference attack.
         memorization: Whether to measure what the model writes of its records by itself, or by which
@@ -118,7 +123,8 @@ def audit(
         UserError: A model, record or option that cannot be audited, in one line.
         FloatingPointError: Naming the record whose score is not a number.
     """
-    _refuse_options(template, score, level)
+    if not 0.0 < level < 1.0:
+        raise UserError(f"level is {level}: give a confidence level between 0 and 1, such as 0.95")
     require_sizes(max_records, batch_size, max_batch_tokens)
     if device is not None and isinstance(model, PreTrainedModel):
         raise UserError(f"device is {device} and the model is given: move it, model.to({device!r})")
@@ -133,10 +139,10 @@ def audit(
             (_named(members, "members"), _named(nonmembers, "nonmembers")),
             _NEAR_DUPLICATES,
         )
+        own = _tokenizer(model, tokenizer)
+        records = [*data.population("external"), *data.population("held_out")]
         data.encoder = RecordEncoder(
-            _tokenizer(model, tokenizer),
-            max_prompt_tokens=max_prompt_tokens,
-            max_tokens=max_tokens,
+            own, chosen_template(template, records, own), max_prompt_tokens, max_tokens, score=score
         )
         lm = stack.enter_context(_ready(model, data.encoder, device))
         context = AuditContext(
@@ -159,21 +165,14 @@ def audit(
         found = _measure(context, chosen, _metrics(memorization), _signals(blocks))
         told = model_warnings(lm.model, references)
         altered = altered_text_warning(data.encoder.tokenizer)
-        told += [] if altered is None else [altered]
+        rows = found["membership"].results
+        notes = (altered, template_warning(rows), counts_note(rows))
+        told += [note for note in notes if note is not None]
     shift_tests = context.shared.shift_tests.values()
     warnings = [test.message for test in shift_tests if test.message is not None]
     warnings += told
     identity = {"run": "audit", "role": "external", "seed": seed, "step": 0}
     return Audit.of(found, identity, level, warnings)
-
-
-def _refuse_options(template: str, score: str, level: float) -> None:
-    if template != "alpaca":
-        raise UserError(f"template is {template!r}: alpaca is the one that an audit knows")
-    if score != "assistant":
-        raise UserError(f"score is {score!r}: what is scored is the response of the assistant")
-    if not 0.0 < level < 1.0:
-        raise UserError(f"level is {level}: give a confidence level between 0 and 1, such as 0.95")
 
 
 def _attacks(references: Mapping[str, object]) -> list[Attack]:

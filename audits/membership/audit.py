@@ -8,7 +8,9 @@ from audits.membership.collection import Collector
 from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.measurements import NEVER
 from audits.membership.plan import AuditPlan
+from audits.record_counts import count_rows
 from audits.scoring.blind_baseline import BlindOptions
+from audits.template_check import template_rows
 from kdmodules.models.weights_hash import weights_hash
 
 Keep = Callable[[Mapping[str, Side], Sequence[Opposition]], None]
@@ -65,7 +67,15 @@ def audit_membership(
             shift_tests[pair.members] = context.shift_test(
                 pair.members, ours.blind, theirs.blind, blind, ours.empty + theirs.empty
             )
-    return evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
+    found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
+    members = {pair.members for pair in oppositions}
+    for name, side in sides.items():
+        if counts := context.shared.counts.get(name):
+            n = len(side.view.records)
+            found.results += count_rows(name, counts, n, side.empty, name in members)
+    if context.data.trained_elsewhere:
+        found.results += template_rows(context, context.data.member_population)
+    return found
 
 
 def check_membership(

@@ -109,6 +109,7 @@ class Collector:
                 signals[name],
                 {name: torch.tensor(self.met(name, records)) for name in plan.references},
                 frequencies,
+                scored_text=self.access.encoder.scored_text,
             )
             for name, records in kept.items()
         }

@@ -35,6 +35,7 @@ from datamodules.records import InstructionRecord, RecordKind
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
 _FIELDS = tuple(field.name for field in fields(InstructionRecord))
+_SCORED = "scored text"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
 
 def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
     met = {f"met {name}": values.tolist() for name, values in view.met.items()}
-    texts = [(name, pa.string()) for name in (*_FIELDS, "cluster")]
+    texts = [(name, pa.string()) for name in (*_FIELDS, "cluster", _SCORED)]
     schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
     with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for places in shard_places(len(view.records), SHARD_RECORDS):
@@ -125,6 +126,7 @@ def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
             columns = {name: [_text(record, name) for record in records] for name in _FIELDS}
             columns |= {
                 "cluster": list(clusters[own]),
+                _SCORED: [view.scored_text(record) for record in records],
                 **{name: one[own] for name, one in met.items()},
             }
             writer.write_table(pa.table(columns, schema))
@@ -191,8 +193,16 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
         elif isinstance(one.request, TokenFrequencies):
             frequencies[one.request] = load_frequencies(place)
     _require_one_audit(folder, passes)
+    texts = dict(zip(content["id"], content.get(_SCORED, content["response"]), strict=True))
     try:
-        view = AuditView(records, passes, signals, met, frequencies)
+        view = AuditView(
+            records,
+            passes,
+            signals,
+            met,
+            frequencies,
+            scored_text=lambda record: texts[record.id],
+        )
     except ValueError as error:
         raise UserError(f"{folder}: {error}; audit again") from error
     return view, content["cluster"]

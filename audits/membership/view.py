@@ -1,8 +1,9 @@
 """What an attack may look at."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TypeVar
 
 import torch
@@ -42,6 +43,7 @@ class AuditView:
             without an entry met none.
         frequencies: [V] float64 log-frequencies of the audited model's tokens by request.
         shard_records: Most records of a shard.
+        scored_text: Returns the text of a record that is scored.
     """
 
     records: Sequence[InstructionRecord]
@@ -50,6 +52,7 @@ class AuditView:
     met: Mapping[str, Tensor] = field(default_factory=dict)
     frequencies: Mapping[TokenFrequencies, Tensor] = field(default_factory=dict)
     shard_records: int = SHARD_RECORDS
+    scored_text: Callable[[InstructionRecord], str] = attrgetter("response")
 
     def __post_init__(self) -> None:
         record_ids = tuple(record.id for record in self.records)

@@ -103,7 +103,7 @@ def _continued(
     schemes = [metric.scheme for metric in metrics if metric.scheme is not None]
     return continue_greedily(
         context.model,
-        context.model.encoder.encode_all(context.answered(name)),
+        context.model.encoder.encode_last(context.answered(name)),
         lambda one: _requests(metrics, one),
         list(dict.fromkeys(schemes)),
         f"memorization of {name}",

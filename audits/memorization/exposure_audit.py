@@ -66,7 +66,7 @@ class Candidates:
         # The planted secret's own number is left out: those from it on move up by one.
         others = drawn + (drawn >= canary.secret_index)
         record = canary.record()
-        encoded = encoder.encode_all(
+        encoded = encoder.encode_last(
             [
                 replace(record, response=canary.candidate_response(int(index)))
                 for index in (canary.secret_index, *others)

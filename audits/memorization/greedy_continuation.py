@@ -5,7 +5,7 @@ pass gives the text up to and including the first token that differs. Only what 
 token has to be generated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ class GreedyContinuation:
         record: The record.
         forced: The model's choices given the true tokens, at the first n of its tokens; nothing is
             asked beyond them.
-        eos_id: Ends a response.
+        ends: Ids that end a response.
         text: Turns token ids into text.
         written: What follows the first differing token, by its position; generated before it is
             read, as far as was requested.
@@ -44,7 +44,7 @@ class GreedyContinuation:
 
     record: EncodedRecord
     forced: ForcedResponse
-    eos_id: int
+    ends: Collection[int]
     text: Callable[[Sequence[int]], str]
     written: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ class GreedyContinuation:
         place = self.first_mismatch(request.prefix_tokens)
         wanted = request.tokens - (place - request.prefix_tokens) - 1
         whole = place == len(self.forced.best_ids)
-        if whole or wanted <= 0 or self.forced.best_ids[place] == self.eos_id:
+        if whole or wanted <= 0 or self.forced.best_ids[place] in self.ends:
             return place, 0
         return place, wanted
 
@@ -92,11 +92,11 @@ class GreedyContinuation:
         own = self.forced.best_ids[place]
         _, missing = self.missing(request)
         rest = self.written.get(place, ()) if missing else ()
-        if len(rest) < missing and not (rest and rest[-1] == self.eos_id):
+        if len(rest) < missing and not (rest and rest[-1] in self.ends):
             raise LookupError(f"record {self.record.record_id}: its text was not requested so far")
         return (*agreed, own, *rest[:missing])
 
 
 def real_tokens(record: EncodedRecord) -> int:
-    """Returns the number of response tokens without eos, which only an uncut response ends in."""
-    return len(record.response_ids) - (0 if record.response_cut else 1)
+    """Returns the number of response tokens without an end token."""
+    return len(record.words)

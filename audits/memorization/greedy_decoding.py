@@ -56,7 +56,7 @@ def continue_greedily(
         parts, forced = _read(lm, access, [read[place] for place in places], schemes, writes)
         written: list[Written] = [{} for _ in places]
         continuations = [
-            GreedyContinuation(encoded[place], one, encoder.eos_id, text)
+            GreedyContinuation(encoded[place], one, access.vocabulary.ends, text)
             for place, one in zip(places, forced, strict=True)
         ]
         branches = _branches(continuations, requests, access.batch_size)
@@ -71,7 +71,7 @@ def continue_greedily(
     together = replace(access, batch_size=access.batch_size * _READ_TOGETHER)
     results = run_batches(together, [len(record) for record in read], label, run)
     return [
-        GreedyContinuation(record, forced, encoder.eos_id, text, written)
+        GreedyContinuation(record, forced, access.vocabulary.ends, text, written)
         for record, (forced, written) in zip(encoded, results, strict=True)
     ]
 

@@ -18,7 +18,13 @@ from audits.statistics.means import UtilityEstimate, gap
 from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.sampling.generation_batches import check_window, in_buckets, inference_state
+from kdmodules.sampling.generation_batches import (
+    Vocabulary,
+    check_window,
+    cut_at_end,
+    in_buckets,
+    inference_state,
+)
 
 AS_RELEASED = "token_accuracy_as_released"
 
@@ -95,7 +101,7 @@ def released_accuracies(
 
     written = access.ranks.gather(access.lm(compute))[: len(encoded)]
     return [
-        _share(record, text, access.encoder.pad_id, access.encoder.eos_id, decoding.tokens)
+        _share(record, text, access.vocabulary, decoding.tokens)
         for record, text in zip(encoded, written, strict=True)
     ]
 
@@ -121,7 +127,7 @@ def _write(
         no_repeat_ngram_size=decoding.no_repeat_ngram,
         do_sample=False,
         suppress_tokens=beyond or None,
-        eos_token_id=access.encoder.eos_id,
+        eos_token_id=access.vocabulary.ends,
         pad_token_id=pad_id,
     )
     with inference_state(model):
@@ -132,11 +138,11 @@ def _write(
 
 
 def _share(
-    record: EncodedRecord, written: Sequence[int], pad_id: int, eos_id: int, cells: int
+    record: EncodedRecord, written: Sequence[int], vocabulary: Vocabulary, cells: int
 ) -> float:
-    real = record.response_ids if record.response_cut else record.response_ids[:-1]
-    own = list(written[: list(written).index(eos_id)] if eos_id in written else written)
-    rows = [(list(text) + [pad_id] * cells)[:cells] for text in (real, own)]
+    own, ended = cut_at_end(written, vocabulary.ends)
+    texts = (record.words, own[:-1] if ended else own)
+    rows = [(list(text) + [vocabulary.pad_id] * cells)[:cells] for text in texts]
     return sum(a == b for a, b in zip(*rows, strict=True)) / cells
 
 
@@ -158,7 +164,7 @@ def audit_released(context: AuditContext, decoding: ReleasedDecoding) -> Measure
         population = context.population(name)
         records = context.answered(name)
         values = released_accuracies(
-            context.model, context.model.encoder.encode_all(records), decoding
+            context.model, context.model.encoder.encode_last(records), decoding
         )
         summary = Summary(AS_RELEASED, np.array(values))
         mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))

@@ -114,7 +114,7 @@ def _write_group(
         synced,
     )
     return [
-        cut_at_end(text, vocabulary.eos_id)[0][: one.tokens]
+        cut_at_end(text, vocabulary.ends)[0][: one.tokens]
         for one, text in zip(branches, written.tolist(), strict=True)
     ]
 

@@ -36,5 +36,5 @@ class ModelAccess:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Valid tokens, end and padding."""
-        return Vocabulary(self.lm.vocabulary_size, self.encoder.eos_id, self.encoder.pad_id)
+        """Valid tokens, ends and padding."""
+        return Vocabulary.of(self.lm.vocabulary_size, self.encoder, self.lm.model)

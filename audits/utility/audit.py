@@ -56,7 +56,7 @@ def audit_utility(
     ways += [("sample", samples, "_sampled")] if samples else []
     records = context.answered(population)[:max_prompts]
     for decoding, draws, suffix in ways:
-        encoded = context.model.encoder.encode_all(records)
+        encoded = context.model.encoder.encode_last(records)
         longest = max_new_tokens or _fitting_tokens(context.model.lm, encoded)
         settings = SamplingSettings(decoding=decoding, max_new_tokens=longest)
         ids = [_answers(context, encoded, settings, draw) for draw in range(draws)]
@@ -99,7 +99,7 @@ def _divergences(
     records, model = context.answered(population), context.model
     encoded = model.encoder.encode_all(records)
     sums = teacher_divergences(model, teachers, encoded)
-    lengths = np.array([len(record.response_ids) for record in encoded])
+    lengths = np.array([record.n_scored for record in encoded])
     return [
         _figure("teacher_kl", task, ratio_interval(sums[rows], lengths[rows], clusters))
         for task, rows, clusters in _by_task(context, records)
@@ -129,7 +129,7 @@ def _answers(
     """Returns the token ids of every record's response, whole on every rank."""
     model = context.model
     ranks, encoder = model.ranks, model.encoder
-    vocabulary = Vocabulary(len(encoder.tokenizer), encoder.eos_id, encoder.pad_id)
+    vocabulary = Vocabulary.of(len(encoder.tokenizer), encoder, model.lm.model)
     mine = ranks.share(encoded)
 
     def compute(lm: CausalLM) -> tuple[GeneratedResponse, ...]:

@@ -87,7 +87,7 @@ def span_index(context: AuditContext, tokens: int) -> SpanIndex:
     """Returns an index of the responses of private, held-out and never-seen records."""
     responses = {}
     for name in _populations(context):
-        encoded = context.model.encoder.encode_all(context.answered(name))
+        encoded = context.model.encoder.encode_last(context.answered(name))
         responses[name] = {record.record_id: record.response_ids for record in encoded}
     return SpanIndex(responses, tokens)
 

@@ -10,10 +10,12 @@ def records_of(batch: InstructionBatch) -> list[EncodedRecord]:
     """Returns a batch's rows as records; the prompt is what precedes the scored tokens."""
     records = []
     for row, (record_id, task) in enumerate(zip(batch.record_ids, batch.tasks, strict=True)):
-        ids = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
-        n_prompt = len(ids) - int(batch.response_mask[row].sum())
+        there = batch.attention_mask[row].bool()
+        ids, scored = batch.input_ids[row][there].tolist(), batch.response_mask[row][there].tolist()
+        n_prompt = scored.index(True) if any(scored) else len(ids)
         prompt, response = tuple(ids[:n_prompt]), tuple(ids[n_prompt:])
-        records.append(EncodedRecord(record_id, task, prompt, response))
+        flags = None if all(scored[n_prompt:]) else tuple(scored[n_prompt:])
+        records.append(EncodedRecord(record_id, task, prompt, response, scored=flags))
     return records
 
 
@@ -26,6 +28,8 @@ def replace_responses(
     batch: InstructionBatch, responses: Mapping[int, Sequence[int]], pad_id: int
 ) -> InstructionBatch:
     """Returns the batch with other responses behind the same prompts, all of their tokens scored.
+
+    A row with several scored turns gets another last one; the earlier ones become prompt.
 
     Args:
         batch: Rows of prompt and response; extras are dropped, for they belong to the old tokens.
@@ -40,7 +44,7 @@ def replace_responses(
     for index, response in responses.items():
         if is_filler(rows[index]):
             raise ValueError(f"row {index} is a filler and takes no response")
-        rows[index] = replace(rows[index], response_ids=tuple(response))
+        rows[index] = replace(rows[index].last_turn, response_ids=tuple(response))
     return collate(rows, pad_id).to(batch.input_ids.device)
 
 

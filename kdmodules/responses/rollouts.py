@@ -126,7 +126,7 @@ class TeacherMixedRollouts(ResponseSource):
 
     def prompts(self, number: int, context: ResponseContext) -> dict[int, list[EncodedRecord]]:
         """Returns a round's prompts by the pass over the training records that they belong to."""
-        records = list({record.record_id: record for record in context.records}.values())
+        records = list({record.record_id: record.last_turn for record in context.records}.values())
         start, stop, size = number * self.rollouts, (number + 1) * self.rollouts, len(records)
         prompts: dict[int, list[EncodedRecord]] = {}
         for passes in range(start // size, (stop - 1) // size + 1):

@@ -55,8 +55,8 @@ class ResponseContext:
     @property
     def vocabulary(self) -> Vocabulary:
         """What decoding needs to know of the tokens."""
-        encoder = self.encoder
-        return Vocabulary(self.student.vocabulary_size, encoder.eos_id, encoder.pad_id)
+        models = [lm.model for lm in (self.student, *self.teachers)]
+        return Vocabulary.of(self.student.vocabulary_size, self.encoder, *models)
 
     @property
     def synced(self) -> bool:
@@ -72,11 +72,18 @@ class ResponseContext:
         return [item for part in parts for item in part]
 
     def require_room(self, max_new_tokens: int) -> None:
-        """Refuses responses that may outgrow the window of prompt and response.
+        """Refuses responses that may outgrow the window of prompt and response, and prompts that
+        are themselves scored.
 
         Raises:
-            UserError: If the longest prompt and the longest response exceed ``data.max_tokens``.
+            UserError: If the longest prompt and the longest response exceed ``data.max_tokens``, or
+                ``data.score`` is all.
         """
+        if self.encoder.score == "all":
+            raise UserError(
+                "data.score is all, but model.responses are written behind prompts that are not "
+                "scored: give --data.score assistant or last"
+            )
         check_room(self.encoder.max_prompt_tokens, max_new_tokens, self.encoder.max_tokens)
 
     def require_teacher(self) -> None:

@@ -51,7 +51,7 @@ class StudentResponses(ResponseSource):
         rows = [i for i, record in enumerate(records) if chosen[i] and not is_filler(record)]
         if not rows and not context.synced:
             return batch
-        prompts = [records[index] for index in rows]
+        prompts = [records[index].last_turn for index in rows]
         scope = RandomScope(context.seed, "student responses", context.step)
         generated = context.student(
             lambda lm: generate_responses(

@@ -73,7 +73,7 @@ class TeacherResponses(ResponseSource):
         """
         context.require_room(self.sampling.max_new_tokens)
         context.require_teacher()
-        records = list({record.record_id: record for record in context.records}.values())
+        records = list({record.record_id: record.last_turn for record in context.records}.values())
         path = self.path(records, context)
         stored = context.gather([read_responses(path) if context.rank == 0 else None])[0]
         if stored is None:
@@ -88,8 +88,9 @@ class TeacherResponses(ResponseSource):
         digest = hashlib.sha256()
         digest.update("".join(map(weights_hash, context.teachers)).encode())
         prompts = sorted((record.record_id, record.prompt_ids) for record in records)
-        eos_id, size = context.vocabulary.eos_id, context.vocabulary.size
-        settings = [asdict(self.sampling), context.seed, _PURPOSE, _ENSEMBLE, eos_id, size]
+        known = context.vocabulary
+        ends = [known.eos_id, known.size, *known.other_ends]
+        settings = [asdict(self.sampling), context.seed, _PURPOSE, _ENSEMBLE, *ends]
         digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
         digest.update(json.dumps([settings, prompts], sort_keys=True).encode())
         folder = Path(self.cache_folder) if self.cache_folder else context.private_folder

@@ -1,8 +1,9 @@
 """What every way of decoding shares: prompts as batches, a model's state, the end of a response."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from common.errors import UserError
 from datamodules.batches import length_buckets
-from datamodules.encoding import EncodedRecord
+from datamodules.encoding import EncodedRecord, RecordEncoder
 from kdmodules.models.modes import evaluation_mode
 
 Response = TypeVar("Response")
@@ -25,11 +26,32 @@ class Vocabulary:
         size: Valid tokens; rows of the head beyond it are padding and get no probability.
         eos_id: Ends a response.
         pad_id: Fills the left of shorter prompts; may equal `eos_id`.
+        other_ends: End a response too.
     """
 
     size: int
     eos_id: int
     pad_id: int
+    other_ends: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, size: int, encoder: RecordEncoder, *models: PreTrainedModel) -> "Vocabulary":
+        """What models and the encoder of their text know.
+
+        A response ends with the tokenizer's end token, with that of the template, and with any that
+        a model's own generation configuration names.
+        """
+        named = [getattr(model.generation_config, "eos_token_id", None) for model in models]
+        listed = chain.from_iterable(x if isinstance(x, list | tuple) else [x] for x in named)
+        known = [one for one in listed if one is not None and one < size]
+        ends = dict.fromkeys([*encoder.end_ids, *known])
+        others = tuple(one for one in ends if one != encoder.eos_id)
+        return cls(size, encoder.eos_id, encoder.pad_id, others)
+
+    @property
+    def ends(self) -> list[int]:
+        """All ids that end a response."""
+        return [self.eos_id, *self.other_ends]
 
 
 def left_pad(
@@ -154,12 +176,13 @@ def refuse_not_finite(rows: Tensor, record_ids: Sequence[str]) -> None:
         )
 
 
-def cut_at_end(tokens: Sequence[int], eos_id: int) -> tuple[tuple[int, ...], bool]:
-    """Return the tokens up to and including the first end-of-sequence token, and if there was one.
+def cut_at_end(tokens: Sequence[int], ends: Collection[int]) -> tuple[tuple[int, ...], bool]:
+    """Return the tokens up to and including the first that ends a response, and if there was one.
 
-    >>> cut_at_end([7, 2, 2, 2], eos_id=2)
+    >>> cut_at_end([7, 2, 2, 2], ends=[2, 5])
     ((7, 2), True)
     """
-    if eos_id not in tokens:
-        return tuple(tokens), False
-    return tuple(tokens[: tokens.index(eos_id) + 1]), True
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return tuple(tokens[: place + 1]), True
+    return tuple(tokens), False

@@ -159,7 +159,8 @@ def step_together(
         not_finite |= (choice < 0) & ~ended
         token = choice.clamp(min=0)
         tokens.append(token)
-        ended |= token == vocabulary.eos_id
+        for end in vocabulary.ends:
+            ended |= token == end
         if _all_ended(ended, synced_gpus):
             break
         ids = token.masked_fill(ended, vocabulary.pad_id).unsqueeze(-1)

@@ -110,7 +110,7 @@ def sample_mixture(
         settings.bfloat16,
         synced_gpus,
     )
-    return _responses(tokens, chooser, record_ids, vocabulary.eos_id)
+    return _responses(tokens, chooser, record_ids, vocabulary.ends)
 
 
 class _MixtureChooser:
@@ -151,13 +151,13 @@ def _log_probability(logits: Tensor, token: Tensor) -> Tensor:
 
 
 def _responses(
-    tokens: Tensor, chooser: _MixtureChooser, record_ids: Sequence[str], eos_id: int
+    tokens: Tensor, chooser: _MixtureChooser, record_ids: Sequence[str], ends: Sequence[int]
 ) -> list[MixtureResponse]:
     """Cut each row after its first end-of-sequence token."""
     logp = torch.stack(chooser.logp, dim=2).cpu()  # [3, B, steps]
     responses = []
     for row, (record_id, drawn) in enumerate(zip(record_ids, tokens.tolist(), strict=True)):
-        token_ids, ended = cut_at_end(drawn, eos_id)
+        token_ids, ended = cut_at_end(drawn, ends)
         kept = (part.clone() for part in logp[:, row, : len(token_ids)])
         responses.append(MixtureResponse(record_id, token_ids, ended, *kept))
     return responses

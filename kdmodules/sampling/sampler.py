@@ -116,7 +116,7 @@ def generate(
         do_sample=False,
         num_beams=beams,
         renormalize_logits=beams > 1,
-        eos_token_id=vocabulary.eos_id,
+        eos_token_id=vocabulary.ends,
         pad_token_id=vocabulary.pad_id,
         use_cache=True,
     )
@@ -137,7 +137,7 @@ def generated(
 ) -> list[GeneratedResponse]:
     """Return each row of tokens, [B, T], up to its first end-of-sequence token."""
     return [
-        GeneratedResponse(record_id, *cut_at_end(row, vocabulary.eos_id))
+        GeneratedResponse(record_id, *cut_at_end(row, vocabulary.ends))
         for record_id, row in zip(record_ids, tokens.tolist(), strict=True)
     ]
 

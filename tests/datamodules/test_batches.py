@@ -67,7 +67,7 @@ def test_text_encoded_again_gives_the_same_ids(family: str):
     for response in ("Elbe", " Elbe", "two\nlines", "many words " * 30):
         one = record("Which? " * 60, "c", response)
         encoded = encoder.encode(one)
-        again = encoder.encode_text("r1", "open_qa", encoded.prompt_ids, response)
+        (again,) = encoder.encode_rewritten([record("Which? " * 60, "c")], [response])
         assert again.prompt_ids == encoded.prompt_ids
         assert again.response_ids == encoded.response_ids
         assert again.response_cut == encoded.response_cut

@@ -131,7 +131,7 @@ def test_a_prompt_cut_at_its_end_needs_no_room_for_the_template(
 
 
 def test_options_reach_a_run_and_are_counted(tmp_path: Path) -> None:
-    common = {"n_records": 210, "vocabulary": 400}
+    common = {"n_records": 210, "vocabulary": 400, "template": "alpaca"}
     data = InstructionDataModule(**common, encoding=dataclasses.replace(RELEASED, add_bos=True))
     data.setup("fit")
     assert data.encoder.options == data.encoding

@@ -28,7 +28,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def module(tokenizer: str, members: str, nonmembers: str, **options: object) -> ExternalDataModule:
-    return ExternalDataModule(members, nonmembers, tokenizer, default_task="open_qa", **options)
+    options = {"default_task": "open_qa", "template": "alpaca", **options}
+    return ExternalDataModule(members, nonmembers, tokenizer, **options)
 
 
 def test_both_sides_each_content_once(tmp_path: Path, tokenizer: str):

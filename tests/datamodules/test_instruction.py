@@ -41,6 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def module(source: str, **options: object) -> InstructionDataModule:
     defaults = {"vocabulary": 280, "max_prompt_tokens": 260, "max_tokens": 512, "batch_size": 8}
+    defaults["template"] = "alpaca"
     return InstructionDataModule(source=source, **{**defaults, **options})
 
 
@@ -331,7 +332,7 @@ def test_manifest_of_a_run(source: str, tmp_path: Path):
 
 
 def test_the_built_in_corpus_needs_no_file():
-    data = InstructionDataModule(n_records=210, vocabulary=400)
+    data = InstructionDataModule(n_records=210, vocabulary=400, template="alpaca")
     data.setup("fit")
     assert {r.task for r in data.split("public")} == set(TASKS)
     assert data.clusters(data.split("public")) == [p.cluster for p in data.placements("public")]

@@ -6,6 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
+from datamodules import InstructionDataModule
 from datamodules.batches import EncodedRecord, EncodingOptions, RecordEncoder, collate
 from datamodules.prompts import ALPACA
 from datamodules.records import InstructionRecord, RecordKind
@@ -253,6 +254,21 @@ def test_questions_become_messages_and_the_rest_is_refused(tmp_path: Path) -> No
         chosen_template(str(path), [row], tokenizer)
     with pytest.raises(UserError, match="there is no such file"):
         chosen_template("chatml", [row], tokenizer)
+
+
+def test_a_trained_tokenizer_reads_what_the_template_writes(tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    data = InstructionDataModule(n_records=210, vocabulary=500, template=str(path), score="last")
+    data.setup("fit")
+    record = next(one for one in data.split("public") if not one.context)
+    assert shown(data.tokenizer, data.encoder.encode(record)) == (
+        f"user>{record.instruction}<|endoftext|>assistant>[{record.response}<|endoftext|>]"
+    )
+    # "assistant" is a word of this template and of no record.
+    assert len(data.tokenizer("assistant")["input_ids"]) == 1
 
 
 def test_rewriting_needs_one_scored_turn() -> None:

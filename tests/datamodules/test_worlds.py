@@ -24,7 +24,9 @@ CANARIES = CanaryPlan(coin=400, exposure_per_level=2, repetitions=(1, 4))
 
 def module(shadow: int | None = None, **splits: object) -> InstructionDataModule:
     options = SplitOptions(seed=2, shadow=shadow, **splits)
-    found = InstructionDataModule(n_records=300, vocabulary=300, splits=options, canaries=CANARIES)
+    found = InstructionDataModule(
+        n_records=300, vocabulary=300, splits=options, canaries=CANARIES, template="alpaca"
+    )
     found.setup("fit")
     return found
 

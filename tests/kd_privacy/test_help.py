@@ -34,7 +34,8 @@ def real_options(parser: LightningArgumentParser, command: str) -> Namespace:
     if command == "attack":
         return attack_parser().parse_args(["--statistics=S", "--out=O"])
     classes = STUDENT if command == "fit" else [*EXTERNAL, "--data.nonmembers=B"]
-    return parser.parse_args([command, *classes])[command]
+    known = "validate" if command == "show" else command
+    return parser.parse_args([known, *classes])[known]
 
 
 def real_value(options: Namespace, name: str) -> object:
@@ -84,7 +85,7 @@ def test_help_imports_neither_torch_nor_lightning() -> None:
         "from kd_privacy.__main__ import main\n"
         "from kd_privacy.study_cli import main as study_main\n"
         "with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):\n"
-        "    for line in ('--help', 'fit --help', 'validate -h', 'attack --help', '', 'fitt'):\n"
+        "    for line in ('--help', 'fit --help', 'show -h', 'attack --help', '', 'fitt'):\n"
         "        main(line.split())\n"
         "    for line in ('-h', 'plan -h', 'run -h', 'report -h', 'claims -h', '', 'x'):\n"
         "        with suppress(SystemExit):\n"
@@ -100,9 +101,9 @@ def test_help_imports_neither_torch_nor_lightning() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no command: give one of fit, validate, attack"),
+        ([], "no command: give one of fit, validate, show, attack"),
         (["fitt", "-c", "x.yaml"], "fitt: no such command (did you mean fit?)"),
-        (["train", "--help"], "train: no such command (there are fit, validate, attack)"),
+        (["train", "--help"], "train: no such command (there are fit, validate, show, attack)"),
     ],
 )
 def test_a_wrong_first_word_ends_in_one_line(

@@ -30,6 +30,7 @@ def make_data(folder: Path, **options: object) -> InstructionDataModule:
     """The built-in corpus at its smallest, with its manifest in ``folder / "private"``."""
     defaults = {
         "n_records": 210,
+        "template": "alpaca",
         "vocabulary": 400,
         "batch_size": 6,
         "splits": SplitOptions(seed=3),

@@ -89,7 +89,7 @@ def first_step(
         limit_val_batches=0,
         use_distributed_sampler=False,
     )
-    data = InstructionDataModule(n_records=160, vocabulary=400, batch_size=8)
+    data = InstructionDataModule(n_records=160, vocabulary=400, batch_size=8, template="alpaca")
     trainer.fit(module, datamodule=data)
     return seen, module
 

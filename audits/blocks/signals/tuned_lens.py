@@ -132,7 +132,7 @@ class TunedLens(LogitLens):
         chosen: list[EncodedRecord] = []
         tokens = 0
         for place in order.tolist():
-            tokens += len(encoded[place].response_ids)
+            tokens += encoded[place].n_scored
             if len(chosen) >= 2 and tokens > self.max_tokens:
                 break
             chosen.append(encoded[place])

@@ -47,7 +47,7 @@ class Reference(Attack):
             if not torch.equal(own.offsets, other.offsets):
                 raise ValueError("the reference scored other tokens than the audited model")
             return segment_mean(own.logp.double() - other.logp.double(), own.offsets)
-        sizes = [len(record.response.encode("utf-8")) for record in view.records]
+        sizes = [len(view.scored_text(record).encode("utf-8")) for record in view.records]
         difference = segment_sum(own.logp, own.offsets) - segment_sum(other.logp, other.offsets)
         return difference / torch.tensor(sizes, dtype=torch.float64)
 

@@ -26,7 +26,9 @@ class Zlib(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of l_t over len(zlib(utf-8 of the response)), [B]."""
-        sizes = [len(zlib.compress(record.response.encode("utf-8"))) for record in view.records]
+        sizes = [
+            len(zlib.compress(view.scored_text(record).encode("utf-8"))) for record in view.records
+        ]
         mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
         return mean_logp / torch.tensor(sizes, dtype=torch.float64)
 

@@ -109,8 +109,9 @@ def rouge_1_recall(reference: str, candidate: str) -> float:
 
 
 def _halve(record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
-    """Returns the prompt with the first half of the response, and the second half."""
-    text = record.response_ids if record.response_cut else record.response_ids[:-1]
+    """Returns the prompt with the first half of the last scored turn, and the second half."""
+    record = record.last_turn
+    text = record.words
     middle = len(text) // 2
     start = replace(record, prompt_ids=record.prompt_ids + text[:middle], response_ids=())
     return start, text[middle:]
@@ -124,7 +125,7 @@ def _sizes(access: ModelAccess, encoded: Sequence[EncodedRecord]) -> dict[int, t
         starts, ends = zip(*map(_halve, records), strict=True)
         halves = zip(places.tolist(), records, starts, ends, _texts(access, ends), strict=True)
         for place, record, start, end, reference in halves:
-            if len(start) > len(record.prompt_ids) and reference.strip():
+            if len(start) > len(record.last_turn.prompt_ids) and reference.strip():
                 sizes[place] = (len(start), len(end))
     return sizes
 

@@ -69,7 +69,7 @@ class NearMatch(SuffixMetric):
         request = self.request(continuation.record)
         first, last = request.prefix_tokens, request.prefix_tokens + request.tokens
         reference = continuation.record.response_ids[first : min(last, continuation.real_tokens)]
-        written = tuple(one for one in continuation.greedy(request) if one != continuation.eos_id)
+        written = tuple(one for one in continuation.greedy(request) if one not in continuation.ends)
         if self.measure == "rouge_l":
             return _rouge_l(continuation.text(reference), continuation.text(written))
         compare: Callable[[Sequence[Hashable], Sequence[Hashable]], float]

@@ -24,7 +24,9 @@ def test_nonmember_shots_are_never_what_the_teacher_met(
     role: Role, split: str, trained: str
 ) -> None:
     roles = Roles(audit=0.5, shots=0.5, population=0.0, calibration=0.0)
-    data = InstructionDataModule(n_records=160, vocabulary=300, splits=SplitOptions(roles=roles))
+    data = InstructionDataModule(
+        n_records=160, vocabulary=300, splits=SplitOptions(roles=roles), template="alpaca"
+    )
     data.setup("fit")
     data.reserve(["shots"])
     trainer = SimpleNamespace(callbacks=[RunIdentity("run", role)])

@@ -361,5 +361,5 @@ def test_left_padding_comes_from_lengths() -> None:
 
 
 def test_a_response_without_eos_is_whole() -> None:
-    assert cut_at_end([4, 5], eos_id=2) == ((4, 5), False)
-    assert cut_at_end([2, 5], eos_id=2) == ((2,), True)
+    assert cut_at_end([4, 5], ends=[2]) == ((4, 5), False)
+    assert cut_at_end([2, 5], ends=[2]) == ((2,), True)
