@@ -29,6 +29,13 @@ MOVED = {
 """Old modules of classes that a YAML file may name, and what each is called now."""
 
 
+_NO_DEVICE_MAP = (
+    "device_map is no option here: Lightning moves the whole model to one device, so that parts on "
+    "several would not stay there; kd-privacy audit and kd_privacy.audit take it, and fit and "
+    "validate shard with --trainer.strategy"
+)
+
+
 class FragmentAction(ActionConfigFile):
     """Reads a fragment by its path, or by the name of one that comes with kd-privacy."""
 
@@ -77,6 +84,9 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
 
     Returns:
         One line.
+
+    >>> shorten_error("Unrecognized arguments: --model.network.device_map=auto", []).split(":")[0]
+    'device_map is no option here'
     """
     moved = moved_class(message)
     if moved is not None:
@@ -91,6 +101,8 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
     unknown = re.search(
         r"(?:[Uu]nrecognized arguments?:|[Oo]ption|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
     )
+    if unknown and unknown.group(1).rpartition(".")[2] == "device_map":
+        return _NO_DEVICE_MAP
     if unknown and "did you mean" not in line:
         known = [*known, *(name.rpartition(".")[2] for name in known)]
         nearest = difflib.get_close_matches(unknown.group(1), known, n=1, cutoff=0.6)

@@ -55,6 +55,11 @@ def adapter_folder_of(source: str) -> Path | None:
     return config.parent
 
 
+def holds_adapter(source: str) -> bool:
+    """Tells whether a folder or hub name holds an adapter, alone or beside a model."""
+    return _file(place_of(source), _CONFIG_FILE) is not None
+
+
 def has_tokenizer(source: str) -> bool:
     """Tells whether a folder or hub name holds a tokenizer."""
     place = place_of(source)
@@ -164,7 +169,8 @@ def merge_adapter_folder(
         raise UserError(f"{what} does not fit its base: {first_line(error)}") from error
     mine = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     # Embeddings may lie there too, under the names that they have in the model.
-    require_weights(what, mine, stored, allowed={**wrapped.state_dict(), **mine})
+    allowed = {**wrapped.state_dict(), **_twins(stored), **mine}
+    require_weights(what, mine, stored, allowed)
     set_peft_model_state_dict(wrapped, stored, ADAPTER_NAME)
     merge_layers(base)
     # PEFT works on the base itself, and alone knows the modules that were trained whole.
@@ -172,6 +178,16 @@ def merge_adapter_folder(
     merged = merge_adapter(base)
     _settle_tie(merged)
     return merged
+
+
+def _twins(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the second copies of modules that were both resized and trained whole."""
+    first = {name: name.replace(".modules_to_save.", ".") for name in stored}
+    return {
+        name: stored[name]
+        for name, twin in first.items()
+        if twin != name and twin in stored and stored[twin].equal(stored[name])
+    }
 
 
 def _resize_as_stored(what: str, base: PreTrainedModel, stored: Mapping[str, Tensor]) -> None:

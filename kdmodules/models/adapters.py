@@ -124,17 +124,17 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
 
 def merge_layers(model: PreTrainedModel) -> None:
     """Puts a plain layer in the place of each that has an update; the sum is taken in float32."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.tuners.lora import LoraLayer
 
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
+        if isinstance(layer, LoraLayer):
             plain = layer.get_base_layer()
-            weight = plain.get_parameter("weight")
-            dtype = weight.dtype
-            if dtype.itemsize < torch.float32.itemsize:
-                weight.data = weight.data.float()
+            weight = plain.get_parameter("weight").detach()
+            small = weight.dtype.itemsize < torch.float32.itemsize
+            # A parameter of its own: a head that is tied to an embedding does not get its update.
+            plain.weight = nn.Parameter(weight.float() if small else weight)
             layer.merge(safe_merge=True)
-            weight.data = weight.data.to(dtype)
+            plain.weight.data = plain.weight.data.to(weight.dtype)
             model.set_submodule(name, plain)
 
 

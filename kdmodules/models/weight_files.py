@@ -18,7 +18,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from common.errors import UserError
 from datamodules.sources import Place, place_of
-from kdmodules.models.adapter_files import adapter_folder_of
+from kdmodules.models.adapter_files import holds_adapter
 from kdmodules.models.adapters import Adapter, add_adapter
 from kdmodules.models.architectures import has_text_part, new_model, require_causal
 from kdmodules.models.pretrained import Dtype, quantisation_of
@@ -98,7 +98,7 @@ def find_weight_files(
     """
     place = place_of(source)
     alone = place.is_folder and not (Path(place.name) / CONFIG_NAME).is_file()
-    if source.endswith((".ckpt", ".gguf")) or alone or adapter_folder_of(source) is not None:
+    if source.endswith((".ckpt", ".gguf")) or alone or holds_adapter(source):
         return None
     try:
         config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
@@ -109,6 +109,7 @@ def find_weight_files(
         return None
     if has_text_part(config) or quantisation_of(config) is not None or not stored:
         return None
+    own_dtype = config.dtype
     model = skeleton(config)
     if get_model_conversion_mapping(model, add_legacy=False):
         return None
@@ -121,7 +122,7 @@ def find_weight_files(
         return None
     if dtype != "auto":
         return replace(files, dtype=getattr(torch, dtype))
-    return replace(files, dtype=config.dtype or files.rows(next(iter(places)), 0, 1).dtype)
+    return replace(files, dtype=own_dtype or files.rows(next(iter(places)), 0, 1).dtype)
 
 
 def _places(model: PreTrainedModel, stored: Mapping[str, str]) -> dict[str, tuple[str, str]]:
