@@ -105,7 +105,7 @@ def _write_group(
     mask = torch.cat([kept.long(), torch.ones_like(given).unsqueeze(-1)], dim=1)
     cache = _gather_states(lm, parts, branches, width, width + steps)
     written = step_together(
-        [CachedModel(lm.model, mask, vocabulary.size, cache)],
+        [CachedModel(lm.model, mask, vocabulary.size, cache, not lm.in_parts)],
         torch.tensor([[one.token] for one in branches], device=device),
         [parts[one.part].batch.record_ids[one.row] for one in branches],
         _likeliest,

@@ -6,9 +6,9 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from datamodules.batches import RecordEncoder
 from datamodules.tokenizer import load_tokenizer
+from kdmodules.models.anatomy import require_window
 from kdmodules.models.blueprint import Blueprint, Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import require_window
 
 BASE = "base"
 """Name of the network that the audited model started from."""

@@ -1,8 +1,7 @@
 """Low-rank adapters (LoRA) in a model of any family: injected, merged, and kept in PEFT's format.
 
 LoRA (Hu et al. 2022, arXiv 2106.09685, equation 3) trains ``W + (alpha / r) B A`` with W frozen.
-PEFT holds the layers; the model keeps its Hugging Face class, so every path of
-``kdmodules.models.families`` still leads where it did.
+PEFT holds the layers; the model keeps its Hugging Face class, so its parts are where they were.
 """
 
 import copy
@@ -21,7 +20,8 @@ from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError, first_line
 from common.options import require_at_least
-from kdmodules.models.families import blocks, family_of
+from kdmodules.models.anatomy import transformer_blocks
+from kdmodules.models.families import family_of
 from kdmodules.models.strict_loading import require_weights
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _lora_config(model: PreTrainedModel, adapter: Adapter) -> "LoraConfig":
 
     projections = {
         name: module
-        for name, module in blocks(model)[0].named_modules()
+        for name, module in transformer_blocks(model)[0].named_modules()
         if isinstance(module, nn.Linear | Conv1D)
     }
     targets = adapter.targets or list(family_of(model).adapter_targets)

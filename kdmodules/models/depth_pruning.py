@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from common.errors import UserError
-from kdmodules.models.families import blocks, family_of
+from kdmodules.models.anatomy import blocks_path, transformer_blocks
 
 
 def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
@@ -17,7 +17,7 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     section 2). The blocks are numbered anew, so that each finds its own place in the cache.
 
     Args:
-        model: A plain model of a known family.
+        model: A plain model.
         stride: Distance in blocks between two that are kept; 1 keeps them all.
 
     Returns:
@@ -27,7 +27,7 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     Raises:
         UserError: If the stride is below 1 or larger than the depth.
     """
-    depth = len(blocks(model))
+    depth = len(transformer_blocks(model))
     if not 1 <= stride <= depth:
         raise UserError(
             f"model.network.depth_stride is {stride} but the source has {depth} blocks: give a "
@@ -52,7 +52,7 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
 
 def _kept_tensors(model: PreTrainedModel, stride: int) -> dict[str, Tensor]:
     """Returns weights and buffers that stay, under the names that they have in the pruned model."""
-    prefix = family_of(model).blocks + "."
+    prefix = blocks_path(model) + "."
     kept = {}
     for name, value in {**dict(model.named_buffers()), **model.state_dict()}.items():
         if name.startswith(prefix):

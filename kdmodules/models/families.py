@@ -1,7 +1,4 @@
-"""The three families, and where the blocks, the final norm and the head of each are.
-
-This is the only file that knows the inside of a model; everything per block goes through it.
-"""
+"""The three families that are trained by name. Where a model's parts are, `anatomy` finds out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +26,6 @@ class Family:
     Attributes:
         name: The family's id: gpt2, opt or llama.
         model_class: The causal language model that the configuration builds.
-        trunk: Dotted path of the module that maps tokens to the inputs of the head.
-        blocks: Dotted path of the list of transformer blocks, input side first.
-        final_norm: Dotted path of the norm behind the last block.
         adapter_targets: Names inside a block of the query and value projections, which an adapter
             without targets of its own goes to. GPT-2's one projection holds the key too.
         sizes: Names in its configuration that a network's size follows from; `kd-study plan` takes
@@ -40,9 +34,6 @@ class Family:
 
     name: str
     model_class: type[PreTrainedModel]
-    trunk: str
-    blocks: str
-    final_norm: str
     adapter_targets: tuple[str, ...]
     sizes: tuple[str, ...]
 
@@ -59,18 +50,12 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="gpt2",
             model_class=GPT2LMHeadModel,
-            trunk="transformer",
-            blocks="transformer.h",
-            final_norm="transformer.ln_f",
             adapter_targets=("c_attn",),
             sizes=("vocab_size", "n_positions", "n_layer", "n_embd"),
         ),
         Family(
             name="opt",
             model_class=OPTForCausalLM,
-            trunk="model",
-            blocks="model.decoder.layers",
-            final_norm="model.decoder.final_layer_norm",
             adapter_targets=_QUERY_AND_VALUE,
             sizes=(
                 *("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"),
@@ -80,9 +65,6 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="llama",
             model_class=LlamaForCausalLM,
-            trunk="model",
-            blocks="model.layers",
-            final_norm="model.norm",
             adapter_targets=_QUERY_AND_VALUE,
             sizes=(
                 *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
@@ -109,54 +91,9 @@ def family_of(model: PreTrainedModel) -> Family:
     if family is None:
         raise UserError(
             f"model type {model.config.model_type!r} is not one of {', '.join(FAMILIES)}: add an "
-            "entry to FAMILIES in kdmodules/models/families.py that names its parts"
+            "entry to FAMILIES in kdmodules/models/families.py"
         )
     return family
-
-
-def _resolve(model: PreTrainedModel, path: str) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError as error:
-        raise UserError(
-            f"{type(model).__name__} has no module {path!r}: correct the paths of family "
-            f"{model.config.model_type!r} in kdmodules/models/families.py"
-        ) from error
-
-
-def trunk(model: PreTrainedModel) -> nn.Module:
-    """Returns the module that maps token ids to the inputs of the head: embeddings to norm."""
-    return _resolve(model, family_of(model).trunk)
-
-
-def blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """Returns the transformer blocks, input side first."""
-    stacked = _resolve(model, family_of(model).blocks)
-    if not isinstance(stacked, nn.ModuleList):
-        raise UserError(
-            f"{family_of(model).blocks!r} of {type(model).__name__} is not a list of blocks"
-        )
-    return stacked
-
-
-def final_norm(model: PreTrainedModel) -> nn.Module:
-    """Returns the norm behind the last block; the identity where the model has none (OPT-350M)."""
-    owner, _, name = family_of(model).final_norm.rpartition(".")
-    norm = getattr(_resolve(model, owner), name)
-    return nn.Identity() if norm is None else norm
-
-
-def head(model: PreTrainedModel) -> nn.Module:
-    """Returns the map from the final norm's output to logits.
-
-    For OPT-350M this is its output projection followed by the language-model head, for every other
-    model the language-model head alone.
-    """
-    lm_head = model.get_output_embeddings()
-    projection = getattr(
-        getattr(_resolve(model, family_of(model).trunk), "decoder", None), "project_out", None
-    )
-    return lm_head if projection is None else nn.Sequential(projection, lm_head)
 
 
 def fuse_activations(model: nn.Module) -> None:
@@ -187,22 +124,3 @@ def activations_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, child in before:
             setattr(module, name, child)
-
-
-def context_window(model: PreTrainedModel) -> int:
-    """Returns the longest sequence in tokens that the model accepts."""
-    return int(model.config.max_position_embeddings)
-
-
-def require_window(model: PreTrainedModel, max_tokens: int) -> None:
-    """Refuses records that may be longer than the model's window.
-
-    Raises:
-        UserError: Naming both lengths.
-    """
-    window = context_window(model)
-    if max_tokens > window:
-        raise UserError(
-            f"data.max_tokens is {max_tokens} but the {family_of(model).name} model's window is "
-            f"{window} tokens: lower data.max_tokens"
-        )

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from datamodules.batches import InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import blocks
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ModelCost:
     @classmethod
     def of(cls, lm: CausalLM) -> "ModelCost":
         """Returns the cost of a model; an adapter's matrices count with the trunk."""
-        stacked = blocks(lm.model)
+        stacked = transformer_blocks(lm.model)
         matrices = [parameter for parameter in stacked.parameters() if parameter.ndim == 2]
         trunk = [*matrices, *_projections(lm.model)]
         width = int(lm.model.config.hidden_size)
