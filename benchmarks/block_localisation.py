@@ -21,7 +21,6 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from audits.blocks.profile import MeasuredSide, Profile
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.recording import record_signals
 from audits.blocks.rows import title
 from audits.blocks.signals import (
@@ -45,6 +44,7 @@ from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, RecordEncoder, collate
 from datamodules.prompts import PromptTemplate
 from datamodules.tokenizer import train_tokenizer
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.token_means import supervised_sums
 

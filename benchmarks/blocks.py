@@ -93,7 +93,7 @@ def in_place(access: ModelAccess, records: Sequence[EncodedRecord]) -> None:
 
 def whole(lm: CausalLM, batch: InstructionBatch) -> Tensor:
     """Return the mean log-likelihoods of one pass, the head on response positions alone."""
-    scores = token_statistics(lm.hidden(batch), lm.head_weight, batch.targets())
+    scores = token_statistics(lm.hidden(batch), lm.head, batch.targets())
     return record_means(scores.logp, batch)
 
 
@@ -105,7 +105,7 @@ def trunk(lm: CausalLM, batch: InstructionBatch) -> Tensor:
 def head(lm: CausalLM, batch: InstructionBatch) -> Tensor:
     """Return log-likelihoods read from the token embeddings: the head without a trunk."""
     rows = lm.model.get_input_embeddings()(batch.input_ids)[:, :-1][batch.response_mask[:, 1:]]
-    return record_means(token_statistics(rows, lm.head_weight, batch.targets()).logp, batch)
+    return record_means(token_statistics(rows, lm.head, batch.targets()).logp, batch)
 
 
 def bare(lm: CausalLM, batch: InstructionBatch) -> Tensor:

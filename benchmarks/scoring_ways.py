@@ -58,7 +58,15 @@ def floor(lm: CausalLM, work: Workload, chunk_tokens: int = 128) -> None:
     """The least a forward pass can do: the trunk once, the head on response positions only."""
     for batch in work.batches:
         for hidden in lm.hidden(batch).split(chunk_tokens):
-            linear(hidden, lm.head_weight)
+            linear(hidden, _weight(lm))
+
+
+def _weight(lm: CausalLM) -> Tensor:
+    """The weight of the head, whose product every way forms."""
+    weight = lm.head.weight
+    if weight is None:
+        raise TypeError("the benchmark's models have a head")
+    return weight
 
 
 def tiled_floor(lm: CausalLM, work: Workload, tokens: int = 512, width: int = 1024) -> None:
@@ -66,7 +74,7 @@ def tiled_floor(lm: CausalLM, work: Workload, tokens: int = 512, width: int = 10
     tile = torch.empty(tokens * width)
     for batch in work.batches:
         for hidden in lm.hidden(batch).split(tokens):
-            for rows in lm.head_weight.split(width):
+            for rows in _weight(lm).split(width):
                 n, v = hidden.shape[0], rows.shape[0]
                 torch.mm(hidden, rows.t(), out=tile[: n * v].view(n, v))
 
@@ -83,7 +91,7 @@ def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
         TokenStatistics.from_batch(
             batch.record_ids,
             batch.response_mask.sum(dim=1),
-            token_statistics(lm.hidden(batch), lm.head_weight, batch.targets()),
+            token_statistics(lm.hidden(batch), lm.head, batch.targets()),
             token_ids=batch.targets(),
         )
         for batch in work.batches

@@ -41,9 +41,10 @@ from datamodules.tokenizer import altered_text_warning, load_tokenizer
 from kd_privacy.given_records import Records, given_records
 from kd_privacy.model_warnings import model_warnings
 from kd_privacy.result import Audit
+from kdmodules.models.activations import activations_kept
+from kdmodules.models.anatomy import context_window
 from kdmodules.models.blueprint import realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM, model_device
-from kdmodules.models.families import activations_kept, context_window, family_of
 from kdmodules.models.modes import evaluation_mode
 
 Model = PreTrainedModel | str | Path
@@ -85,7 +86,7 @@ def audit(
     warning tells below float32, and is afterwards as it was.
 
     Args:
-        model: The model under audit, of the family gpt2, opt or llama.
+        model: The model under audit, any causal language model of transformers.
         tokenizer: Its tokenizer, or where that is; None takes the one beside a model's files.
         members: Records that the model was trained on.
         nonmembers: Records from the same distribution that it never saw.
@@ -227,10 +228,9 @@ def _ready(
     """Yields a model ready to be scored; one that was handed over is then put back as it was.
 
     Raises:
-        UserError: If it is of no known family, cannot be loaded, or its window is too short.
+        UserError: If it is no causal language model, cannot be loaded, or its window is too short.
     """
     if isinstance(model, PreTrainedModel):
-        family_of(model)
         with activations_kept(model), evaluation_mode(model):
             yield _fitting(CausalLM(model, len(encoder.tokenizer)), encoder)
         return
@@ -243,10 +243,11 @@ def _ready(
 
 
 def _fitting(lm: CausalLM, encoder: RecordEncoder) -> CausalLM:
-    if context_window(lm.model) < encoder.max_tokens:
+    window = context_window(lm.model)
+    if window is not None and window < encoder.max_tokens:
         raise UserError(
-            f"max_tokens is {encoder.max_tokens} but the model's window is "
-            f"{context_window(lm.model)} tokens: lower max_tokens"
+            f"max_tokens is {encoder.max_tokens} but the model's window is {window} tokens: lower "
+            "max_tokens"
         )
     encoder.limit_rows(lm.vocabulary_size)
     return lm

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -15,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from common.keys import key
 from datamodules.batches import InstructionBatch
 from datamodules.record_module import RecordDataModule
+from kdmodules.models.anatomy import require_window
 from kdmodules.models.blueprint import Blueprint, Placement, network_blueprint, realise
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, checkpoint_metadata, require_checkpoint_fits
-from kdmodules.models.families import require_window
 from kdmodules.models.network import Network
 from kdmodules.models.training_blocks import prepare_blocks
 from kdmodules.optimization import (
@@ -106,6 +107,8 @@ class LanguageModelModule(LightningModule):
         self.lm = self.built(
             network_blueprint(self.network, self.tokenizer, key(self.seed, "weights"))
         )
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.lm.require_parts("training")
         prepare_blocks(self.lm, self.network.activation_checkpointing, self.network.compiled)
 
     def built(self, blueprint: Blueprint) -> CausalLM:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdmodules.models.head import Head, as_head
+
 _CPU_CHUNK_TOKENS = 512
 _CPU_TILE_ELEMENTS = 1 << 19  # 2 MiB in float32: the tile and its two work areas stay in the cache
 _DEVICE_CHUNK_TOKENS = 2048
@@ -74,9 +76,9 @@ class _SliceMoments(NamedTuple):
 
 @torch.no_grad()
 def token_statistics(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | None = None
+    hidden: Tensor, head: Head | Tensor, targets: Tensor, chunk_tokens: int | None = None
 ) -> TokenScores:
-    """Scores tokens under ``softmax(hidden @ weight.T)``, without gradient.
+    """Scores tokens under the softmax of their logits, without gradient.
 
     Everything is computed in float32, or in float64 where an input is float64, whatever the model's
     dtype: half-precision weights are widened slice by slice. A logit of -inf is a token of
@@ -87,7 +89,7 @@ def token_statistics(
 
     Args:
         hidden: inputs of the head at the positions that predict the targets, [N, D].
-        weight: the head's weight, [V, D], no bias; rows of padding must have been cut off.
+        head: the head, or its weight alone, [V, D]; rows of padding must have been cut off.
         targets: ids of the true tokens, [N] int64.
         chunk_tokens: tokens per tile; None picks what is fast on the device. Changes no score
             beyond rounding.
@@ -104,18 +106,19 @@ def token_statistics(
         >>> scores.logp.exp().item(), scores.entropy.exp().round().item(), scores.rank.item()
         (0.25, 4.0, 0)
     """
-    _check(hidden, weight, targets, chunk_tokens)
-    dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
+    head = as_head(head)
+    _check(hidden, head, targets, chunk_tokens)
+    dtype = head.wide_type(hidden)
     on_cpu = hidden.device.type == "cpu"
     chunk = chunk_tokens or (_CPU_CHUNK_TOKENS if on_cpu else _DEVICE_CHUNK_TOKENS)
     chunk = max(1, min(chunk, hidden.shape[0]))
     elements = _CPU_TILE_ELEMENTS if on_cpu else _DEVICE_TILE_ELEMENTS
-    slice_tokens = min(weight.shape[0], max(_MIN_SLICE_TOKENS, elements // chunk))
+    slice_tokens = min(head.size(hidden), max(_MIN_SLICE_TOKENS, elements // chunk))
     work = torch.empty(3, chunk * slice_tokens, dtype=dtype, device=hidden.device)
     parts = []
     for start in range(0, hidden.shape[0], chunk):
         rows = slice(start, start + chunk)
-        scores = _score_chunk(hidden[rows].to(dtype), weight, targets[rows], slice_tokens, work)
+        scores = _score_chunk(hidden[rows].to(dtype), head, targets[rows], slice_tokens, work)
         defined = scores.mean.isfinite()
         if not bool(defined.all()):
             raise UndefinedScoreError(start + int((~defined).nonzero()[0]))
@@ -123,7 +126,8 @@ def token_statistics(
     return _concatenate(parts, dtype, hidden.device)
 
 
-def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | None) -> None:
+def _check(hidden: Tensor, head: Head, targets: Tensor, chunk_tokens: int | None) -> None:
+    weight = hidden if head.weight is None else head.weight
     shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}"
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(f"hidden must be [N, D] and weight [V, D]: found {shapes}")
@@ -132,24 +136,24 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | 
         raise ValueError(f"targets must be [{hidden.shape[0]}] int64, found {found}")
     if chunk_tokens is not None and chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, found {chunk_tokens}")
-    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < weight.shape[0]:
-        raise ValueError(f"targets must lie in [0, {weight.shape[0]})")
+    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < head.size(hidden):
+        raise ValueError(f"targets must lie in [0, {head.size(hidden)})")
 
 
 def _score_chunk(
-    hidden: Tensor, weight: Tensor, targets: Tensor, slice_tokens: int, work: Tensor
+    hidden: Tensor, head: Head, targets: Tensor, slice_tokens: int, work: Tensor
 ) -> TokenScores:
     """Scores one chunk; rows without a distribution come back with a mean that is not finite."""
-    scores = _merge_slices(hidden, weight, targets, slice_tokens, work, masked=False)
+    scores = _merge_slices(hidden, head, targets, slice_tokens, work, masked=False)
     if not bool(scores.mean.isfinite().all()):
         # Logits of -inf need one more pass over each tile, which the common case is spared.
-        scores = _merge_slices(hidden, weight, targets, slice_tokens, work, masked=True)
+        scores = _merge_slices(hidden, head, targets, slice_tokens, work, masked=True)
     return scores
 
 
 def _merge_slices(
     hidden: Tensor,
-    weight: Tensor,
+    head: Head,
     targets: Tensor,
     slice_tokens: int,
     work: Tensor,
@@ -157,20 +161,33 @@ def _merge_slices(
     masked: bool,
 ) -> TokenScores:
     n = hidden.shape[0]
-    target_logit = (hidden * weight[targets].to(hidden.dtype)).sum(dim=-1, keepdim=True)  # [n, 1]
-    starts = range(0, weight.shape[0], slice_tokens)
+    target_logit = _target_logits(hidden, head, targets)
+    size = head.size(hidden)
+    starts = range(0, size, slice_tokens)
     order, bounds = _group_by_slice(targets, starts)
     slices = []
     for index, start in enumerate(starts):
-        rows = weight[start : start + slice_tokens].to(hidden.dtype)
-        width = rows.shape[0]
+        tokens = slice(start, min(start + slice_tokens, size))
+        width = tokens.stop - start
         logits, mass, product = (area[: n * width].view(n, width) for area in work)
-        torch.mm(hidden, rows.t(), out=logits)
+        if head.weight is None:
+            logits.copy_(hidden[:, tokens])
+        else:
+            torch.mm(hidden, head.weight[tokens].to(hidden.dtype).t(), out=logits)
+        head.finish_(logits, tokens)
         mine = order[bounds[index] : bounds[index + 1]]
         logits[mine, targets[mine] - start] = target_logit[mine, 0]
         slices.append(_slice_moments(logits, mass, product, target_logit, masked=masked))
     columns = (torch.cat(moment, dim=1) for moment in zip(*slices, strict=True))  # [n, J] each
     return _combine(target_logit, _SliceMoments(*columns))
+
+
+def _target_logits(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+    """Returns each true token's own logit, [n, 1]."""
+    if head.weight is None:
+        return hidden.gather(1, targets.unsqueeze(1))
+    own = (hidden * head.weight[targets].to(hidden.dtype)).sum(dim=-1)
+    return head.finish_(own, targets).unsqueeze(1)
 
 
 def _group_by_slice(targets: Tensor, starts: range) -> tuple[Tensor, list[int]]:

@@ -15,8 +15,8 @@ from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.losses import ForwardKL, KDLoss, Reduction
+from kdmodules.models.anatomy import require_window
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import require_window
 from kdmodules.models.modes import evaluation_mode
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings

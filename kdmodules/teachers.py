@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from common.errors import UserError
 from datamodules.batches import InstructionBatch, RecordEncoder
 from kdmodules.losses import HeadRows
+from kdmodules.models.anatomy import require_window
 from kdmodules.models.blueprint import Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import require_window
 from kdmodules.models.network import require_same_vocabulary
 
 
@@ -116,6 +116,7 @@ class Teachers:
                 source, self.weights.allow_pickle, dtype=self.weights.precision
             )
             lm = realise(blueprint, len(tokenizer), placement)
+            lm.require_parts("distilling a teacher")
             require_window(lm.model, max_tokens)
             models.append(lm.requires_grad_(False).eval())
         self.models = tuple(models)
@@ -144,4 +145,4 @@ class Teachers:
     @torch.no_grad()
     def rows(self, batch: InstructionBatch) -> tuple[HeadRows, ...]:
         """Returns what the objective needs of each teacher at the batch's scored tokens."""
-        return tuple(model(lambda lm: (lm.hidden(batch), lm.head_weight)) for model in self.models)
+        return tuple(model(lambda lm: (lm.hidden(batch), lm.head)) for model in self.models)

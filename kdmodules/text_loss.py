@@ -15,7 +15,7 @@ from datamodules.batches import InstructionBatch
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import WINDOW_BLOCKS, PlainTextBlocks, read_plain_text
 from kdmodules.losses import ForwardKL, Reduction, TeacherRows
-from kdmodules.models.causal_lm import CausalLM
+from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.responses import ResponseContext
 from kdmodules.token_means import naming_records, scored_tokens
 
@@ -107,7 +107,7 @@ class TextStep:
             ``loss``, ``(1 - kd_ratio) CE + kd_ratio KL(p||q)``, the only one with a gradient;
             ``text_cross_entropy``; and ``text_kd``, the KL, where ``kd_ratio`` is above 0.
         """
-        total = lm.head_weight.new_zeros(3, dtype=torch.float32)
+        total = torch.zeros(3, device=model_device(lm))
         for batch in self.parts:
             teachers = self.teacher_rows(batch) if self.kd_ratio > 0 else ()
             with naming_records(batch):

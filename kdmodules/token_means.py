@@ -83,7 +83,7 @@ def scored_tokens(
     """
     return KDStep(
         student_hidden=lm.hidden(batch),
-        student_weight=lm.head_weight,
+        student_weight=lm.padded_head,
         targets=batch.targets(),
         teachers=teachers,
         extras=batch.token_extras(),

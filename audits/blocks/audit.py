@@ -8,7 +8,6 @@ from torch import Tensor
 
 from audits.blocks.figures import evolution_figure, evolution_of, profile_figure
 from audits.blocks.profile import MeasuredSide, Profile
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.recording import record_signals
 from audits.blocks.rows import BlockScoreRows, BlockSide, profile_rows, scalars
 from audits.blocks.signals import BlockAccess, BlockSignal, RecordedSignal, RerunSignal
@@ -19,6 +18,7 @@ from audits.scoring.blind_baseline import BlindOptions
 from common.errors import UserError
 from common.keys import key
 from datamodules.batches import EncodedRecord
+from kdmodules.models.anatomy import transformer_blocks
 
 
 def audit_blocks(
@@ -43,9 +43,10 @@ def audit_blocks(
         Rows of results and scores, curves, and on rank 0 the figures.
 
     Raises:
-        UserError: If the model's blocks are unknown, or a signal reads records that there are none
+        UserError: If the model's parts are unknown, or a signal reads records that there are none
             of.
     """
+    context.model.lm.require_parts("an audit of blocks")
     n_blocks = len(transformer_blocks(context.model.lm.model))
     scores = BlockScoreRows(n_blocks)
     found = Measurements(scores=scores)

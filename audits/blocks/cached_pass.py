@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from audits.blocks.readout import mean_log_likelihood, predicting_rows
-from audits.blocks.recorder import BlockCall, transformer_blocks, watching
+from audits.blocks.recorder import BlockCall, watching
 from datamodules.batches import InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 _UNCHANGED: Mapping[int, nn.Module] = {}

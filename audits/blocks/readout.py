@@ -1,10 +1,10 @@
 """From the residual stream to a record's likelihood: final norm, head, mean over the response."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.batches import InstructionBatch
-from kdmodules.models import families
+from kdmodules.models.anatomy import head_inputs
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.scoring import UndefinedScoreError, token_statistics
 
@@ -12,21 +12,6 @@ from kdmodules.scoring import UndefinedScoreError, token_statistics
 def predicting_rows(states: Tensor, batch: InstructionBatch) -> Tensor:
     """Returns the rows [N, D] of states [B, T, D] that predict the batch's scored tokens."""
     return states[:, :-1][batch.response_mask[:, 1:]]
-
-
-def head_inputs(lm: CausalLM, stream: Tensor) -> Tensor:
-    """Returns what the head's weight is multiplied with, for rows of the residual stream.
-
-    Args:
-        lm: The model; its weights must be whole.
-        stream: [..., D] output of a block.
-
-    Returns:
-        [..., E], behind the final norm and, for OPT-350M, its output projection.
-    """
-    head = families.head(lm.model)
-    normed = families.final_norm(lm.model)(stream)
-    return head[:-1](normed) if isinstance(head, nn.Sequential) else normed
 
 
 def record_means(values: Tensor, batch: InstructionBatch) -> Tensor:
@@ -52,9 +37,8 @@ def mean_log_likelihood(lm: CausalLM, stream: Tensor, batch: InstructionBatch) -
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
     """
-    weight = lm.head_weight[: lm.vocabulary_size]
     try:
-        scores = token_statistics(head_inputs(lm, stream), weight, batch.targets())
+        scores = token_statistics(head_inputs(lm.model, stream), lm.head, batch.targets())
     except UndefinedScoreError as error:
         record = batch.record_ids[int(batch.record_index()[error.row])]
         raise FloatingPointError(f"record {record} cannot be scored: {error}") from error

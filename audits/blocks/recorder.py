@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from common.errors import UserError
-from kdmodules.models import families
+from kdmodules.models.anatomy import transformer_blocks
 
 
 @dataclass(frozen=True)
@@ -27,34 +28,16 @@ class BlockCall:
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """Calls a block in the same way with another input [B, T, D]; returns its output."""
-        return block(hidden, *self.args, **self.kwargs)
+        return stream_of(block(hidden, *self.args, **self.kwargs))
+
+
+def stream_of(output: Any) -> Tensor:
+    """Returns the hidden states among what a block returns: all of it, or the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 BlockHook = Callable[[int, BlockCall, Tensor], Tensor | None]
 """Is told the block's index (0 at the input side), its call and its output; may replace that."""
-
-
-def transformer_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """Returns a model's transformer blocks, input side first.
-
-    Raises:
-        UserError: If the model's structure is unknown, with the names that were looked for and the
-            two lines that make it known.
-    """
-    try:
-        families.final_norm(model)
-        return families.blocks(model)
-    except UserError as error:
-        looked_for = ", ".join(
-            f"{family.blocks} and {family.final_norm} ({family.name})"
-            for family in families.FAMILIES.values()
-        )
-        raise UserError(
-            f"{type(model).__name__} has no blocks that this audit knows; looked for {looked_for}. "
-            "Add to FAMILIES in kdmodules/models/families.py: Family(name=..., config_class=..., "
-            "model_class=..., trunk=..., adapter_targets=..., blocks='path.of.the.block.list', "
-            "final_norm='path.of.the.norm.behind.it')"
-        ) from error
 
 
 @contextmanager
@@ -74,16 +57,20 @@ def watching(model: PreTrainedModel, hook: BlockHook) -> Iterator[None]:
     """
     handles = []
 
-    def watch(index: int) -> Callable[..., Tensor | None]:
+    def watch(index: int) -> Callable[..., object]:
         def forward_hook(
-            block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
-        ) -> Tensor | None:
-            if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
+            block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: Any
+        ) -> object:
+            stream = stream_of(output)
+            if not args or not isinstance(args[0], Tensor) or not isinstance(stream, Tensor):
                 raise UserError(
                     f"block {index} ({type(block).__name__}) does not map one tensor to one: "
-                    "audits of blocks need the hidden states first in and alone out"
+                    "audits of blocks need the hidden states first in and first out"
                 )
-            return hook(index, BlockCall(args[0], args[1:], kwargs), output)
+            replaced = hook(index, BlockCall(args[0], args[1:], kwargs), stream)
+            if replaced is None or isinstance(output, Tensor):
+                return replaced
+            return (replaced, *output[1:])
 
         return forward_hook
 

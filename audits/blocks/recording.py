@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from audits.blocks.readout import predicting_rows
-from audits.blocks.recorder import BlockCall, transformer_blocks, watching
+from audits.blocks.recorder import BlockCall, watching
 from audits.blocks.signals.base import BlockStep, RecordedSignal
 from audits.scoring.batches import over_batches
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 

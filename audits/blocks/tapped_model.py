@@ -9,9 +9,9 @@ update anywhere behind its block, and what it adds to the last stream directly.
 import torch
 from torch import Tensor, nn
 
-from audits.blocks.recorder import BlockCall, transformer_blocks, watching
+from audits.blocks.recorder import BlockCall, watching
 from datamodules.batches import InstructionBatch
-from kdmodules.models import families
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 
@@ -63,10 +63,9 @@ class TappedModel(nn.Module):
             return self.summands(torch.stack(parts, dim=1)).sum(dim=1)
 
         with watching(lm.model, hook):
-            trunk = families.trunk(lm.model)
-            states = trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+            states = lm.run({"inputs_embeds": embeddings})
         targets = self._batch.targets()
         rows = states[:, :-1][self._batch.response_mask[:, 1:].expand(len(states), -1)]
-        logits = rows @ lm.head_weight[: lm.vocabulary_size].T
+        logits = lm.head.logits(rows)
         logp = logits.log_softmax(dim=-1).view(len(states), len(targets), -1)
         return logp.gather(2, targets.expand(len(states), -1)[..., None]).mean(dim=(1, 2))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audits.blocks.readout import head_inputs
 from kdmodules.losses import ForwardKL, KDStep
+from kdmodules.models.anatomy import head_inputs
 from kdmodules.models.causal_lm import CausalLM
 
 # Shares of the variance of a standardised coordinate.
@@ -100,13 +100,13 @@ def lens_divergence(lm: CausalLM, stream: Tensor, own: Tensor) -> Tensor:
     Raises:
         NonFiniteLossError: If a token's divergence is infinite or not a number.
     """
-    weight = lm.head_weight.detach()
+    head = lm.head.detach()
     step = KDStep(
-        student_hidden=head_inputs(lm, stream),
-        student_weight=weight,
+        student_hidden=head_inputs(lm.model, stream),
+        student_weight=head,
         # The cross-entropy has no weight here.
         targets=torch.zeros(len(stream), dtype=torch.int64, device=stream.device),
-        teachers=[(own, weight)],
+        teachers=[(own, head)],
         vocabulary_size=lm.vocabulary_size,
     )
     return ForwardKL()(step).total / len(stream)
@@ -132,7 +132,7 @@ def fit_translator(
     """
     frame = _Frame.of(fit)
     with torch.no_grad():
-        own, own_held_out = (head_inputs(lm, text.last) for text in (fit, held_out))
+        own, own_held_out = (head_inputs(lm.model, text.last) for text in (fit, held_out))
 
         def judged(weights: _Weights) -> tuple[float, _Weights]:
             seen = frame.translator(weights)(held_out.stream)

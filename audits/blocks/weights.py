@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from audits.blocks.recorder import transformer_blocks
 from audits.membership.signals.weights import named_weights
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 

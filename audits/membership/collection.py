@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -30,8 +31,8 @@ from common.errors import UserError
 from datamodules.batches import RecordEncoder
 from datamodules.records import InstructionRecord
 from datamodules.tokenizer import vocabulary_hash
+from kdmodules.models.anatomy import context_window
 from kdmodules.models.causal_lm import CausalLM, model_device
-from kdmodules.models.families import context_window
 
 Populations = Mapping[str, Records]
 Found = dict[Scored, StatisticsFile]
@@ -194,7 +195,7 @@ class Collector:
 
         return TextMaterial(
             encoder=encoder,
-            window=context_window(access.lm.model),
+            window=context_window(access.lm.model) or sys.maxsize,
             seed=access.seed,
             shots=lambda side: self.pool_records(side, "shots"),
             longest=longest,

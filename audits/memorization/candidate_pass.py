@@ -12,7 +12,6 @@ from transformers import DynamicCache
 from common.ranks import Ranks
 from datamodules.batches import EncodedRecord, length_buckets
 from kdmodules.models.causal_lm import CausalLM, model_device
-from kdmodules.models.families import trunk
 from kdmodules.scoring import UndefinedScoreError, token_statistics
 
 Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
@@ -118,9 +117,8 @@ def _batch_scores(lm: CausalLM, prefix: Sequence[int], tails: Sequence[Sequence[
 
     def compute(lm: CausalLM) -> dict[str, Tensor]:
         hidden = _tail_states(lm, torch.tensor([prefix[:-1]], device=device), inputs.to(device))
-        weight = lm.head_weight[: lm.vocabulary_size]
         rows = scored.to(device)
-        return {"logp": token_statistics(hidden[rows], weight, padded.to(device)[rows]).logp}
+        return {"logp": token_statistics(hidden[rows], lm.head, padded.to(device)[rows]).logp}
 
     logp = lm(compute)["logp"].double().cpu()
     sums = torch.zeros(len(tails), dtype=torch.float64)
@@ -137,16 +135,11 @@ def _tail_states(lm: CausalLM, prefix: Tensor, inputs: Tensor) -> Tensor:
         prefix: What comes before every row, [1, P]; may be empty.
         inputs: The rows, [B, T].
     """
-    model = trunk(lm.model)
     cache = DynamicCache(config=lm.model.config)
     length = prefix.shape[1]
     if length:
-        model(input_ids=prefix, past_key_values=cache, use_cache=True)
+        lm.run({"input_ids": prefix}, cache)
         cache.batch_repeat_interleave(len(inputs))
     positions = torch.arange(length, length + inputs.shape[1], device=inputs.device)
-    return model(
-        input_ids=inputs,
-        position_ids=positions.expand(len(inputs), -1),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    positions = positions.expand(len(inputs), -1)
+    return lm.run({"input_ids": inputs, "position_ids": positions}, cache)

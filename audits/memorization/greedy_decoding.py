@@ -102,7 +102,8 @@ def _read(
     for place in range(rounds):
         # A rank that is short reads its last batch again: sharded weights need every rank.
         batch = collate(chunks[min(place, len(chunks) - 1)], access.encoder.pad_id).to(device)
-        cache = DynamicCache(config=lm.model.config) if keep else None
+        # Of every position, whatever window a block looks back through: text may branch off there.
+        cache = DynamicCache() if keep else None
         found = force_batch(lm, batch, schemes, cache)
         if place < len(chunks):
             forced += found

@@ -120,7 +120,7 @@ def _write(
     ids = torch.tensor(padded, device=model.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     mask = torch.arange(width, device=model.device) >= width - lengths.unsqueeze(-1)
-    beyond = list(range(lm.vocabulary_size, len(lm.head_weight)))
+    beyond = list(range(lm.vocabulary_size, lm.model.get_output_embeddings().weight.shape[0]))
     config = GenerationConfig(
         max_new_tokens=decoding.tokens,
         min_new_tokens=decoding.min_new_tokens,

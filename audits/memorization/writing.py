@@ -101,11 +101,12 @@ def _write_group(
     device = parts[0].batch.input_ids.device
     given = torch.tensor([one.given for one in branches], device=device)
     width = max(one.given for one in branches)
-    kept = torch.arange(width, device=device) < given.unsqueeze(-1)  # [G, width]
+    # On the right edge, where new tokens follow: some blocks look back so many places, not tokens.
+    kept = torch.arange(width, device=device) >= width - given.unsqueeze(-1)  # [G, width]
     mask = torch.cat([kept.long(), torch.ones_like(given).unsqueeze(-1)], dim=1)
     cache = _gather_states(lm, parts, branches, width, width + steps)
     written = step_together(
-        [CachedModel(lm.model, mask, vocabulary.size, cache)],
+        [CachedModel(lm.model, mask, vocabulary.size, cache, not lm.in_parts)],
         torch.tensor([[one.token] for one in branches], device=device),
         [parts[one.part].batch.record_ids[one.row] for one in branches],
         _likeliest,
@@ -122,9 +123,12 @@ def _write_group(
 def _gather_states(
     lm: CausalLM, parts: Sequence[ReadBatch], branches: Sequence[Branch], width: int, room: int
 ) -> Cache:
-    """Returns the branches' keys and values, cut to a width, with room for more tokens."""
-    rows = [[one.row for one in branches if one.part == place] for place in range(len(parts))]
-    read = [(part.cache, chosen) for part, chosen in zip(parts, rows, strict=True) if chosen]
+    """Returns the branches' keys and values, ending at a width, with room for more tokens."""
+    read = [
+        (part.cache, [one for one in branches if one.part == place])
+        for place, part in enumerate(parts)
+    ]
+    read = [(cache, chosen) for cache, chosen in read if chosen]
     gathered = preallocated_cache(lm.model.config, room)
     for index in range(len(gathered.layers)):
         states = [(_attention_states(cache, index), chosen) for cache, chosen in read]
@@ -142,10 +146,10 @@ def _attention_states(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:
     return layer.keys, layer.values
 
 
-def _cut(states: Tensor, rows: Sequence[int], width: int) -> Tensor:
-    """Returns some rows of [B, H, T, D], cut or padded to ``width`` tokens."""
-    chosen = states[list(rows), :, :width]
-    return pad(chosen, (0, 0, 0, width - chosen.shape[2]))
+def _cut(states: Tensor, branches: Sequence[Branch], width: int) -> Tensor:
+    """Returns what branches keep of [B, H, T, D], ending at ``width``, [branches, H, width, D]."""
+    kept = [states[one.row, :, : one.given] for one in branches]
+    return torch.stack([pad(part, (0, 0, width - part.shape[1], 0)) for part in kept])
 
 
 def _likeliest(logits: list[Tensor], position: int) -> Tensor:

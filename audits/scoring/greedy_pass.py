@@ -57,15 +57,14 @@ def force_batch(
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
     """
-    weight = lm.head_weight[: lm.vocabulary_size]
-    hidden, targets = lm.hidden(batch, cache), batch.targets()
+    head, hidden, targets = lm.head, lm.hidden(batch, cache), batch.targets()
     if schemes:
         chunks = zip(hidden.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True)
-        parts = [_read_logits(part @ weight.T, true, schemes) for part, true in chunks]
+        parts = [_read_logits(head.logits(part), true, schemes) for part, true in chunks]
         top, best, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
     else:
         columns = []
-        top, best = likeliest_tokens(hidden, weight)
+        top, best = likeliest_tokens(hidden, head)
     finite = top.isfinite()
     if not bool(finite.all()):
         record_id = batch.record_ids[int(batch.record_index()[~finite][0])]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch.distributed.device_mesh import DeviceMesh
 
 from datamodules.batches import RecordEncoder
+from kdmodules.models.anatomy import require_window
 from kdmodules.models.blueprint import Blueprint, Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import require_window
 from kdmodules.models.network import source_tokenizer
 
 BASE = "base"

@@ -76,8 +76,7 @@ def scored_batches(
 
 def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
     def compute(lm: CausalLM) -> dict[str, Tensor]:
-        weight = lm.head_weight[: lm.vocabulary_size]
-        scores = token_statistics(lm.hidden(batch), weight, batch.targets())
+        scores = token_statistics(lm.hidden(batch), lm.head, batch.targets())
         return {column.name: getattr(scores, column.name) for column in fields(scores)}
 
     try:

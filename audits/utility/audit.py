@@ -1,5 +1,6 @@
 """The utility audit: what the model is still good for, beside what it gives away."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -16,8 +17,8 @@ from audits.utility.perplexity import perplexity
 from audits.utility.teacher_kl import teacher_divergences
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
+from kdmodules.models.anatomy import context_window
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import context_window
 from kdmodules.sampling.generation_batches import Vocabulary
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings, generate_responses
@@ -165,7 +166,7 @@ def _row(population: str, figure: Figure, params: dict[str, object]) -> ResultRo
 
 def _fitting_tokens(lm: CausalLM, encoded: Sequence[EncodedRecord]) -> int:
     """Returns the longest response's tokens, fewer where the longest prompt leaves no room."""
-    room = context_window(lm.model) - max(len(one.prompt_ids) for one in encoded)
+    room = (context_window(lm.model) or sys.maxsize) - max(len(one.prompt_ids) for one in encoded)
     return min(room, max(len(one.response_ids) for one in encoded))
 
 

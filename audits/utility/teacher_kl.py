@@ -10,10 +10,8 @@ from torch import Tensor
 from audits.scoring.batches import over_batches
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch
-from kdmodules.losses import ForwardKL, KDStep
+from kdmodules.losses import ForwardKL, HeadRows, KDStep
 from kdmodules.models.causal_lm import CausalLM
-
-Rows = tuple[Tensor, Tensor]
 
 
 def teacher_divergences(
@@ -47,22 +45,22 @@ def _batch_divergences(
 ) -> Tensor:
     """Returns the divergence of each record, [B], from within the student's root."""
 
-    def rows(lm: CausalLM) -> Rows:
-        return lm.hidden(batch), lm.head_weight
+    def rows(lm: CausalLM) -> HeadRows:
+        return lm.hidden(batch), lm.head
 
     taught = [teacher(rows) for teacher in teachers]
     lengths = batch.response_mask.sum(dim=1).tolist()
     objective = ForwardKL()
-    hidden, weight = rows(student)
+    hidden, head = rows(student)
     columns = [hidden, batch.targets(), *(states for states, _ in taught)]
     parts = zip(*(column.split(lengths) for column in columns), strict=True)
     sums = [
         objective(
             KDStep(
                 student_hidden=states,
-                student_weight=weight,
+                student_weight=head,
                 targets=targets,
-                teachers=[(one, head) for one, (_, head) in zip(theirs, taught, strict=True)],
+                teachers=[(one, own) for one, (_, own) in zip(theirs, taught, strict=True)],
                 vocabulary_size=student.vocabulary_size,
             )
         ).kd_sum

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kdmodules.losses.head_product import HeadProduct
+from kdmodules.losses.head_product import Gradients, HeadProduct
 from kdmodules.losses.step import LOGP_FLOOR, Chunk, KDStep, LossSums, NonFiniteLossError
 from kdmodules.losses.top_k_rows import TopKRows
+from kdmodules.models.head import as_head
 
 if TYPE_CHECKING:
     from kdmodules.losses.divergence import KDLoss
@@ -68,11 +69,10 @@ def reduce_step(objective: "KDLoss | None", step: KDStep) -> LossSums:
     """
     if step.reduction.kd_ratio > 0 and (objective is None or not step.teachers):
         raise ValueError("kd_ratio above 0 needs an objective and at least one teacher")
+    head = as_head(step.student_weight)
+    inputs = (step.student_hidden, head.weight, head.bias)
     recording = torch.is_grad_enabled()
-    wants = (
-        recording and step.student_hidden.requires_grad,
-        recording and step.student_weight.requires_grad,
-    )
+    wants = tuple(recording and part is not None and part.requires_grad for part in inputs)
     with torch.no_grad(), torch.autocast(step.student_hidden.device.type, enabled=False):
         done = _run_checked(objective, step, wants)
         per_token = done.loss_per_token()
@@ -80,17 +80,14 @@ def reduce_step(objective: "KDLoss | None", step: KDStep) -> LossSums:
         ce_sum = done.values[0].sum()
         sums = done.values[1:].sum(1)
     if any(wants):
-        attached = _Attach.apply(
-            step.student_hidden, step.student_weight, total, done.grad_hidden, done.grad_weight
-        )
-        total = cast(Tensor, attached)
+        total = cast(Tensor, _Attach.apply(*inputs, total, *done.gradients))
     names = () if objective is None else objective.terms
     terms = dict(zip(names, sums.unbind(), strict=False))
     return LossSums(total, ce_sum, sums.sum(), terms, step.n_tokens)
 
 
 def _run_checked(
-    objective: "KDLoss | None", step: KDStep, wants: tuple[bool, bool]
+    objective: "KDLoss | None", step: KDStep, wants: tuple[bool, ...]
 ) -> "_ChunkedPass":
     """Runs the fast pass, and the exact one over again where a value is not finite."""
     for exact in (False, True) if any(wants) else (True,):
@@ -107,9 +104,15 @@ class _Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, total: Tensor, *gradients: Tensor | None
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        total: Tensor,
+        *gradients: Tensor | None,
     ) -> Tensor:
-        ctx.gradients = list(zip(gradients, (hidden.dtype, weight.dtype), strict=True))
+        dtypes = (part if part is None else part.dtype for part in (hidden, weight, bias))
+        ctx.gradients = list(zip(gradients, dtypes, strict=True))
         return total.clone()
 
     @staticmethod
@@ -120,7 +123,7 @@ class _Attach(torch.autograd.Function):
             raise RuntimeError("the KD loss was differentiated before: it gives gradients once")
         ctx.gradients = None
         scaled = [None if g is None else g.mul_(grad_total).to(dtype) for g, dtype in gradients]
-        return (*scaled, None, None, None)
+        return (*scaled, *[None] * (1 + len(scaled)))
 
 
 class _ChunkedPass:
@@ -129,30 +132,34 @@ class _ChunkedPass:
     Attributes:
         values: [1 + terms, N] cross-entropy, then each term of the objective, each token by its
             weight.
-        grad_hidden: [N, Ds] gradient of the summed loss, or None where it is not wanted.
-        grad_weight: [V, Ds] the same of the head, zero in padded rows, or None.
+        gradients: Of the summed loss.
     """
 
     def __init__(
-        self, objective: "KDLoss | None", step: KDStep, wants: tuple[bool, bool], exact: bool
+        self, objective: "KDLoss | None", step: KDStep, wants: tuple[bool, ...], exact: bool
     ) -> None:
         self.objective = objective if step.reduction.kd_ratio > 0 else None
         self.step, self.options, self.exact = step, step.reduction, exact
-        hidden, weight = step.student_hidden, step.student_weight
-        wide = torch.promote_types(hidden.dtype, weight.dtype)
-        self.dtype = torch.float64 if wide == torch.float64 else torch.float32
+        hidden, head = step.student_hidden, as_head(step.student_weight)
+        self.dtype = head.wide_type(hidden)
         weights = step.token_weights
         self.token_weights = None if weights is None else weights.to(self.dtype)
-        self.student = HeadProduct(hidden, weight, step.n_valid, self.dtype)
+        self.student = HeadProduct(hidden, head, step.n_valid, self.dtype)
         taught = step.teachers if self.objective is not None else ()
         self.teachers = [
-            rows if isinstance(rows, TopKRows) else HeadProduct(*rows, step.n_valid, self.dtype)
+            rows
+            if isinstance(rows, TopKRows)
+            else HeadProduct(rows[0], as_head(rows[1]), step.n_valid, self.dtype)
             for rows in taught
         ]
         rows = 1 + (0 if self.objective is None else len(self.objective.terms))
         self.values = hidden.new_zeros(rows, step.n_tokens, dtype=self.dtype)
-        self.grad_hidden = torch.zeros_like(hidden, dtype=self.dtype) if wants[0] else None
-        self.grad_weight = torch.zeros_like(weight, dtype=self.dtype) if wants[1] else None
+        self.gradients = Gradients(
+            *(
+                torch.zeros_like(part, dtype=self.dtype) if wanted and part is not None else None
+                for part, wanted in zip((hidden, head.weight, head.bias), wants, strict=True)
+            )
+        )
         self.differentiable = any(wants)
         self.buffers: dict[str, Tensor] = {}
 
@@ -202,13 +209,13 @@ class _ChunkedPass:
             tile = slice(rows.start + part.start, rows.start + part.stop)
             self._add_tile(tile, logits[part], [teacher[part] for teacher in teachers])
         if self.differentiable:
-            weight = None if self.grad_weight is None else self.grad_weight[: self.step.n_valid]
-            self.student.pull_back(logits, rows, self.grad_hidden, weight)
+            self.student.pull_back(logits, rows, self.gradients)
 
     def _add_tile(self, rows: slice, logits: Tensor, teachers: Sequence[Tensor]) -> None:
         """Writes the values of some rows, and their gradient over the student's [n, V] logits."""
         logp = torch.log_softmax(logits, -1, out=self._buffer("student", len(logits)))
         targets = self.step.targets[rows].unsqueeze(1)
+        slope = self._cap_slope(logits)
         self.values[0, rows] = -logp.gather(1, targets).squeeze(1)
         grad = None
         if self.differentiable and (self.objective is None or self.options.ce_weight > 0):
@@ -225,7 +232,17 @@ class _ChunkedPass:
         if grad is not None:
             if self.token_weights is not None:
                 grad.mul_(self.token_weights[rows].unsqueeze(1))
+            if slope is not None:
+                grad.mul_(slope)
             logits.copy_(grad)
+
+    def _cap_slope(self, logits: Tensor) -> Tensor | None:
+        """[n, V] derivative of the student's soft cap, which gave these logits, where it counts."""
+        soft_cap = self.student.head.soft_cap
+        if soft_cap is None or not self.differentiable:
+            return None
+        slope = torch.div(logits, soft_cap, out=self._buffer("slope", len(logits)))
+        return slope.square_().neg_().add_(1)
 
     def _add_objective(
         self, objective: "KDLoss", rows: slice, logp: Tensor, teacher_logp: Tensor

@@ -10,12 +10,13 @@ from torch import Tensor
 from common.errors import UserError
 from common.options import require_at_least, require_positive, require_share
 from kdmodules.losses.top_k_rows import TopKRows
+from kdmodules.models.head import Head, as_head
 
 # Stands for -inf where a product with probability 0 must be 0; its exponential is exactly 0.
 LOGP_FLOOR = -1e30
 
-HeadRows = tuple[Tensor, Tensor]
-"""A teacher at a batch's scored tokens: hidden [N, Dt], head weight [V', Dt]."""
+HeadRows = tuple[Tensor, Head | Tensor]
+"""A teacher at a batch's scored tokens: hidden [N, Dt], its head or the weight alone [V', Dt]."""
 
 TeacherRows = Sequence[HeadRows | TopKRows]
 """Each teacher at a batch's scored tokens, or its likeliest tokens there."""
@@ -80,11 +81,12 @@ class KDStep:
     Attributes:
         student_hidden: [N, Ds] inputs of the student's head at the positions that predict a scored
             token.
-        student_weight: [V, Ds] the student's head; may be frozen, tied or bf16.
+        student_weight: The student's head, or its weight alone, [V, Ds]; may be frozen, tied or
+            bf16.
         targets: [N] int64 scored tokens, below `vocabulary_size`.
-        teachers: (hidden [N, Dt], weight [V', Dt]) of each teacher, or its likeliest tokens.
-            Several form an ensemble: their probabilities are averaged. None of them receives a
-            gradient.
+        teachers: (hidden [N, Dt], head or weight [V', Dt]) of each teacher, or its likeliest
+            tokens. Several form an ensemble: their probabilities are averaged. None of them
+            receives a gradient.
         extras: Named [N] tensors that a response source left for the objective.
         record_index: [N] int64 record of each scored token, or None; names a record in an error,
             and tells the sequences apart where the loss is normalised by them.
@@ -98,7 +100,7 @@ class KDStep:
     """
 
     student_hidden: Tensor
-    student_weight: Tensor
+    student_weight: Head | Tensor
     targets: Tensor
     teachers: TeacherRows = ()
     extras: Mapping[str, Tensor] = field(default_factory=dict)
@@ -123,7 +125,9 @@ class KDStep:
             if tensor.shape != (self.n_tokens,):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({self.n_tokens},)")
 
-    def _check_head(self, name: str, hidden: Tensor, weight: Tensor) -> None:
+    def _check_head(self, name: str, hidden: Tensor, head: Head | Tensor) -> None:
+        own = as_head(head)
+        weight = hidden if own.weight is None else own.weight
         if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
             shapes = f"{tuple(hidden.shape)} and {tuple(weight.shape)}"
             raise ValueError(
@@ -131,9 +135,10 @@ class KDStep:
             )
         if hidden.shape[0] != self.n_tokens:
             raise ValueError(f"{name}: {hidden.shape[0]} hidden rows for {self.n_tokens} tokens")
-        spare = weight.shape[0] - self.n_valid
+        spare = own.size(hidden) - self.n_valid
         if spare < 0 or (spare and self.vocabulary_size is None):
-            raise ValueError(f"{name}: head of {weight.shape[0]} rows for {self.n_valid} tokens")
+            rows = own.size(hidden)
+            raise ValueError(f"{name}: head of {rows} rows for {self.n_valid} tokens")
 
     def _check_top_k(self, name: str, rows: TopKRows) -> None:
         if (len(rows), rows.vocabulary_size) != (self.n_tokens, self.n_valid):
@@ -157,7 +162,7 @@ class KDStep:
     @property
     def n_valid(self) -> int:
         """Rows of a head that are tokens."""
-        return self.vocabulary_size or self.student_weight.shape[0]
+        return self.vocabulary_size or as_head(self.student_weight).size(self.student_hidden)
 
 
 @dataclass(frozen=True, slots=True)

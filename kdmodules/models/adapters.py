@@ -1,8 +1,7 @@
 """Low-rank adapters (LoRA) in a causal language model: injected, merged, written as PEFT's.
 
 LoRA (Hu et al. 2022, arXiv 2106.09685, equation 3) trains ``W + (alpha / r) B A`` with W frozen.
-PEFT holds the layers; the model keeps its Hugging Face class, so every path of
-``kdmodules.models.families`` still leads where it did.
+PEFT holds the layers; the model keeps its Hugging Face class, so its parts are where they were.
 """
 
 import copy
@@ -19,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError
 from common.options import require_at_least
-from kdmodules.models.families import blocks
+from kdmodules.models.anatomy import transformer_blocks
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -179,7 +178,7 @@ def _lora_config(model: PreTrainedModel, adapter: Adapter) -> "LoraConfig":
 
     projections = {
         name: module
-        for block in blocks(model)
+        for block in transformer_blocks(model)
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
     }

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -146,6 +148,9 @@ def realise(
     device = _device(placement.mesh)
     read = partial(_dealt_rows, whole, device) if files is None else partial(_own_rows, files)
     fill_shards(lm, read, device, placement.offload)
+    lm.compare_parts()
+    # The root's own weights stay whole after a pass.
+    cast(FSDPModule, lm).reshard()
     return lm
 
 

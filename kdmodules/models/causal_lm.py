@@ -1,16 +1,20 @@
 """A Hugging Face causal language model behind one forward entry."""
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import AutoModelForMaskedLM, Cache, PreTrainedConfig, PreTrainedModel
 
 from common.errors import UserError
 from datamodules.batches import InstructionBatch
-from kdmodules.models import families
+from kdmodules.models import anatomy
+from kdmodules.models.activations import fuse_activations
+from kdmodules.models.head import Head
 from kdmodules.models.modes import evaluation_mode
 
 Result = TypeVar("Result")
@@ -21,34 +25,64 @@ class CausalLM(nn.Module):
 
     Under fully sharded strategies the parameters of a module are whole only while its forward
     runs: the trunk and the head called apart, or ``generate`` on an inner module, meet sharded
-    weights. So a caller hands its whole computation to the root: ``lm(lambda lm: lm.hidden(batch)
-    @ lm.head_weight.T)``.
+    weights. So a caller hands its whole computation to the root: ``lm(lambda lm:
+    lm.head.logits(lm.hidden(batch)))``.
+
+    The model is taken apart as `kdmodules.models.anatomy` finds it, which is compared with its own
+    forward on a few tokens. Where they differ, or no parts are found, the model is run as a whole
+    and a warning says so: states are then logits, and the head passes them on.
 
     Args:
-        model: A GPT-2, OPT or LLaMA causal language model. Its activations are fused in place.
+        model: A causal language model of transformers. Its activations are fused in place.
         vocabulary_size: Number of valid tokens. Rows of the head beyond it are padding and get no
             probability; tokens beyond the head's rows have none either.
 
     Raises:
-        UserError: The model has no head.
+        UserError: The model predicts no next token of a text.
 
     Attributes:
         stepping: Whether a training step is running; see :meth:`in_step`.
+        difference: What keeps the model from being taken apart; None where nothing does.
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int) -> None:
         super().__init__()
-        families.family_of(model)
-        families.fuse_activations(model)
+        head = _require_head(model)
+        fuse_activations(model)
         self.model = model
-        head = model.get_output_embeddings()
-        if head is None:
-            raise UserError(
-                f"{type(model).__name__} has no head over the vocabulary: give a causal language "
-                "model, such as AutoModelForCausalLM loads"
-            )
         self.vocabulary_size = min(vocabulary_size, head.weight.shape[0])
         self.stepping = False
+        self.difference: str | None = None
+        if not any(parameter.is_meta for parameter in model.parameters()):
+            self.compare_parts()
+
+    def compare_parts(self) -> None:
+        """Compares the model's parts with its own forward and keeps what differs.
+
+        A model whose weights come later, shard by shard, is compared when they are there; that is
+        work for all ranks at once.
+        """
+        self.difference = self(lambda lm: anatomy.differing_part(lm.model, lm.vocabulary_size))
+        if self.difference is not None and not (dist.is_initialized() and dist.get_rank()):
+            sys.stderr.write(
+                f"warning: {self.difference}: it is run by its own forward, with logits at every "
+                "token, which takes more time and memory\n"
+            )
+
+    def require_parts(self, use: str) -> None:
+        """Refuses what needs the model's parts where they are not known.
+
+        Args:
+            use: What needs them, for the error.
+
+        Raises:
+            UserError: Naming what differs.
+        """
+        if self.difference is not None:
+            raise UserError(
+                f"{use} needs a model's trunk, blocks and head one by one, and {self.difference}: "
+                "membership and memorization audits run such a model as a whole"
+            )
 
     @contextmanager
     def in_step(self, dropout: bool) -> Iterator[None]:
@@ -88,12 +122,25 @@ class CausalLM(nn.Module):
         return self
 
     @property
-    def head_weight(self) -> Tensor:
-        """The head's weight, [V, D]; rows from ``vocabulary_size`` on are padding."""
-        return self.model.get_output_embeddings().weight
+    def in_parts(self) -> bool:
+        """Whether trunk and head are run one after the other."""
+        return self.difference is None
+
+    @property
+    def head(self) -> Head:
+        """The head of the valid tokens."""
+        return self.padded_head.rows(self.vocabulary_size)
+
+    @property
+    def padded_head(self) -> Head:
+        """The head with its rows of padding.
+
+        For what leaves them out itself: the gradient of a part of a weight is one more copy of it.
+        """
+        return anatomy.head_of(self.model) if self.in_parts else Head(None)
 
     def states(
-        self, input_ids: Tensor, attention_mask: Tensor, cache: DynamicCache | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, cache: Cache | None = None
     ) -> Tensor:
         """Returns the inputs of the head at every position, [B, T, D].
 
@@ -102,15 +149,23 @@ class CausalLM(nn.Module):
             attention_mask: 1 at real tokens, 0 at padding, [B, T]; padding on one side only.
             cache: Empty; takes the keys and values of all T positions.
         """
-        inputs: dict[str, Any] = {"input_ids": input_ids, "past_key_values": cache}
-        # A causal model never looks right, so padding on the right needs no mask, and without one
-        # scaled-dot-product attention takes its fast causal path.
-        if not bool(attention_mask[:, 0].all()):
-            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-            inputs |= {"attention_mask": attention_mask, "position_ids": positions}
-        return families.trunk(self.model)(**inputs, use_cache=cache is not None).last_hidden_state
+        return self.run(anatomy.padded_inputs(input_ids, attention_mask), cache)
 
-    def hidden(self, batch: InstructionBatch, cache: DynamicCache | None = None) -> Tensor:
+    def run(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
+        """Returns the inputs of the head, [B, T, D], for a forward's own arguments.
+
+        Args:
+            inputs: Token ids or embeddings and, where there are any, mask and position ids.
+            cache: Holds the tokens before these, if any; takes their keys and values.
+        """
+        given: dict[str, Any] = {**inputs, "use_cache": cache is not None}
+        if cache is not None:
+            given["past_key_values"] = cache
+        if self.in_parts:
+            return anatomy.run(self.model, given)
+        return anatomy.run(self.model, given, whole=True)[..., : self.vocabulary_size]
+
+    def hidden(self, batch: InstructionBatch, cache: Cache | None = None) -> Tensor:
         """Returns the inputs of the head at the positions that predict the scored targets, [N, D].
 
         Rows are ordered by record, then by position, as ``batch.targets()`` is.
@@ -121,6 +176,33 @@ class CausalLM(nn.Module):
         """
         states = self.states(batch.input_ids, batch.attention_mask, cache)
         return states[:, :-1][batch.response_mask[:, 1:]]
+
+
+def _require_head(model: PreTrainedModel) -> Any:
+    """Returns the module that maps hidden states to logits.
+
+    Raises:
+        UserError: The model has none, or does not read a text from left to right.
+    """
+    head = model.get_output_embeddings()
+    if getattr(model.config, "is_encoder_decoder", False):
+        fault = "is an encoder-decoder model"
+    elif head is None:
+        fault = "has no head over the vocabulary"
+    elif not model.can_generate() or _reads_both_ways(model.config):
+        fault = "is an encoder, which does not read a text from left to right"
+    else:
+        return head
+    raise UserError(
+        f"{type(model).__name__} {fault}: give a causal language model, such as "
+        "AutoModelForCausalLM loads"
+    )
+
+
+def _reads_both_ways(config: PreTrainedConfig) -> bool:
+    """Tells whether a model fills blanks, and was not made a decoder by its configuration."""
+    fills_blanks = type(config) in AutoModelForMaskedLM._model_mapping
+    return fills_blanks and not getattr(config, "is_decoder", False)
 
 
 def together(models: Sequence[CausalLM], compute: Callable[[], Result]) -> Result:

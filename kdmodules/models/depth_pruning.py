@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from common.errors import UserError
+from kdmodules.models.anatomy import blocks_path, transformer_blocks
 from kdmodules.models.architectures import new_model
-from kdmodules.models.families import blocks
 
 _NUMBERED = ("layer_idx", "layer_id", "layer_number")
 """How a module notes its own place, which pruning changes."""
@@ -33,7 +33,7 @@ def prune_depth(model: PreTrainedModel, stride: int) -> PreTrainedModel:
         UserError: If the stride is below 1 or larger than the depth, or if the architecture builds
             a block by its place in a way that its configuration does not list.
     """
-    depth = len(blocks(model))
+    depth = len(transformer_blocks(model))
     if not 1 <= stride <= depth:
         raise UserError(
             f"model.network.depth_stride is {stride} but the source has {depth} blocks: give a "
@@ -83,8 +83,8 @@ def pruned_config(config: PreTrainedConfig, stride: int) -> PreTrainedConfig:
 
 def _require_same_blocks(model: PreTrainedModel, pruned: PreTrainedModel, stride: int) -> None:
     """Refuses blocks that would compute something else at their new place."""
-    for index, block in enumerate(blocks(pruned)):
-        ours, theirs = _built_as(block), _built_as(blocks(model)[index * stride])
+    for index, block in enumerate(transformer_blocks(pruned)):
+        ours, theirs = _built_as(block), _built_as(transformer_blocks(model)[index * stride])
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 raise UserError(
@@ -107,8 +107,7 @@ def _built_as(block: nn.Module) -> dict[str, Any]:
 
 def _kept_tensors(model: PreTrainedModel, stride: int) -> dict[str, Tensor]:
     """Returns weights and buffers that stay, under the names that they have in the pruned model."""
-    listed = blocks(model)
-    prefix = next(name for name, module in model.named_modules() if module is listed) + "."
+    prefix = blocks_path(model) + "."
     kept = {}
     for name, value in {**dict(model.named_buffers()), **model.state_dict()}.items():
         if name.startswith(prefix):

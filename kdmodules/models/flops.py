@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from datamodules.batches import InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import blocks
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ModelCost:
     @classmethod
     def of(cls, lm: CausalLM) -> "ModelCost":
         """Returns the cost of a model; an adapter's matrices count with the trunk."""
-        config, stacked = lm.model.config, blocks(lm.model)
+        config, stacked = lm.model.config, transformer_blocks(lm.model)
         trunk = [parameter for parameter in stacked.parameters() if parameter.ndim > 1]
         trunk += _projections(lm.model)
         heads = int(config.num_attention_heads)

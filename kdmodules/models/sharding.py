@@ -15,8 +15,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import blocks
 
 ReadShard = Callable[[str, DTensor], Tensor]
 """From a parameter's name and its empty shard to the rows that this rank holds."""
@@ -39,7 +39,7 @@ def shard_language_model(lm: CausalLM, mesh: DeviceMesh | None, offload: bool = 
     flat = mesh._flatten("shards") if mesh.ndim > 1 else mesh
     pinned = mesh.device_type != "cpu"
     policy = CPUOffloadPolicy(pin_memory=pinned) if offload else OffloadPolicy()
-    for block in blocks(lm.model):
+    for block in transformer_blocks(lm.model):
         fully_shard(block, mesh=flat, offload_policy=policy)
     fully_shard(lm, mesh=flat, offload_policy=policy)
 

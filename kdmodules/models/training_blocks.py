@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import blocks
 from kdmodules.models.modes import evaluation_mode
 
 Forward = Callable[..., Any]
@@ -38,7 +38,7 @@ def prepare_blocks(
     """
     if not (recomputed or compiled):
         return
-    for block in blocks(lm.model):
+    for block in transformer_blocks(lm.model):
         plain = block.forward
         trained: Forward = torch.compile(plain, backend=backend) if compiled else plain
         if recomputed:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from common.errors import UserError
 from datamodules.batches import length_buckets
 from datamodules.encoding import EncodedRecord, RecordEncoder
+from kdmodules.models.anatomy import context_window
 from kdmodules.models.modes import evaluation_mode
 
 Response = TypeVar("Response")
@@ -153,7 +154,9 @@ def check_window(
     Raises:
         UserError: Naming the first such record.
     """
-    window = model.config.max_position_embeddings
+    window = context_window(model)
+    if window is None:
+        return
     for prompt, record_id in zip(prompts, record_ids, strict=True):
         if len(prompt) + max_new_tokens > window:
             raise UserError(

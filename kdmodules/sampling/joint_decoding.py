@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from kdmodules.models import families
+from kdmodules.models import anatomy
 from kdmodules.sampling.generation_batches import (
     Vocabulary,
     check_window,
@@ -35,31 +35,44 @@ class CachedModel:
             the zeros are.
         vocabulary_size: Valid tokens.
         cache: Keys and values of tokens that were read already, with room for those to come.
+        whole: Run its own forward, where its parts are not known.
     """
 
     def __init__(
-        self, model: PreTrainedModel, mask: Tensor, vocabulary_size: int, cache: Cache
+        self,
+        model: PreTrainedModel,
+        mask: Tensor,
+        vocabulary_size: int,
+        cache: Cache,
+        whole: bool = False,
     ) -> None:
         self.model = model
         self.mask = mask
-        self.head_weight = model.get_output_embeddings().weight[:vocabulary_size]
+        self.vocabulary_size = vocabulary_size
+        self.head = anatomy.head_of(model, whole).rows(vocabulary_size)
         self.cache = cache
 
     def next_logits(self, ids: Tensor) -> Tensor:
         """Read the next tokens, [B, T], and return the logits after them, float32 [B, V]."""
         # Padding is masked, so its position only has to be a valid one.
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        states = families.trunk(self.model)(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        # With the vocabulary first, a product with so few rows takes two thirds of the time on CPU.
-        logits = (self.head_weight @ states.t()).t()
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": self.mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        states = anatomy.run(self.model, inputs, whole=self.head.weight is None)[:, -1]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
-        return logits.float()
+        return self._logits(states)[:, : self.vocabulary_size].float()
+
+    def _logits(self, states: Tensor) -> Tensor:
+        weight = self.head.weight
+        if weight is None or weight.dtype != self.head.wide_type(states):
+            return self.head.logits(states)
+        # With the vocabulary first, a product with so few rows takes two thirds of the time on CPU.
+        return self.head.finish_((weight @ states.t()).t())
 
 
 def log_mixture(logits: Sequence[Tensor], shares: Sequence[float], temperature: float) -> Tensor:

@@ -19,6 +19,7 @@ from datamodules.batches import EncodedRecord, InstructionBatch, collate, length
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.losses import HeadRows
 from kdmodules.models.causal_lm import model_device
+from kdmodules.models.head import Head, as_head
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.responses.rewriting import records_of
 from kdmodules.teacher_cache.cached import CachedTeachers, stored_columns
@@ -133,17 +134,26 @@ class CacheJob:
                 write_tensors(unfinished, file, columns)
                 spans |= _spans(file, batch)
         if context.rank == 0 and self.cache.kind == "full":
-            for index, (_, head) in enumerate(rows):
-                kept = head[: context.student.vocabulary_size].float()
-                write_tensors(unfinished, f"head-{index}", {f"head-{index}": kept})
+            for index, head in enumerate(self._heads(rows)):
+                for name, part in (("head", head.weight), ("bias", head.bias)):
+                    if part is not None:
+                        write_tensors(
+                            unfinished, f"{name}-{index}", {f"{name}-{index}": part.float()}
+                        )
         every = context.gather([spans])
         if context.rank == 0:
             about = {
                 "sources": list(self.teachers.sources),
                 "vocabulary_size": context.student.vocabulary_size,
+                "soft_caps": [head.soft_cap for head in self._heads(rows)],
+                "biases": [head.bias is not None for head in self._heads(rows)],
             }
             finish(unfinished, path, dict(ChainMap(*every)), about)
         context.gather([None])
+
+    def _heads(self, rows: Sequence[HeadRows]) -> list[Head]:
+        """Returns the teachers' heads of the student's tokens."""
+        return [as_head(head).rows(self.context.student.vocabulary_size) for _, head in rows]
 
     def _ask(self, batch: InstructionBatch) -> tuple[HeadRows, ...]:
         # In float32 whatever the run trains in: the store of every run is the same.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from kdmodules.losses import HeadRows, TeacherRows, TopKRows
+from kdmodules.models.head import Head, as_head
 from kdmodules.teacher_cache.identity import row_hashes
 from kdmodules.teacher_cache.settings import TeacherCache
 from kdmodules.teacher_cache.store import Store
@@ -35,9 +36,15 @@ class CachedTeachers:
         self.vocabulary_size = int(self.store.about["vocabulary_size"])
         self._device = device
         self._hidden = [name for name in self.store.columns if name.startswith("hidden-")]
-        self._heads = [
-            self.store.array(f"head-{index}").to(device) for index in range(len(self._hidden))
-        ]
+        self._heads = [self._head(index) for index in range(len(self._hidden))]
+
+    def _head(self, index: int) -> Head:
+        def part(name: str) -> Tensor:
+            return self.store.array(f"{name}-{index}").to(self._device)
+
+        about = self.store.about
+        bias = part("bias") if about["biases"][index] else None
+        return Head(part("head"), bias, about["soft_caps"][index])
 
     def rows(self, batch: InstructionBatch) -> TeacherRows:
         """Returns what the objective needs of each teacher at the batch's scored tokens.
@@ -73,7 +80,7 @@ def stored_columns(
 
     Args:
         cache: What is to be kept.
-        teachers: (hidden [N, Dt], head weight [V', Dt]) of each.
+        teachers: (hidden [N, Dt], head or its weight [V', Dt]) of each.
         vocabulary_size: V; rows of a head from there on are padding.
 
     Returns:
@@ -85,17 +92,18 @@ def stored_columns(
             for index, (hidden, _) in enumerate(teachers)
         }
     ((hidden, head),) = teachers
-    kept = _likeliest(hidden, head[:vocabulary_size], cache.k)
+    kept = _likeliest(hidden, as_head(head).rows(vocabulary_size), cache.k)
     return {"logp": kept.logp, "ids": kept.ids.int(), "tail": kept.tail.unsqueeze(1)}
 
 
-def _likeliest(hidden: Tensor, head: Tensor, k: int) -> TopKRows:
+def _likeliest(hidden: Tensor, head: Head, k: int) -> TopKRows:
     """Keeps the k likeliest tokens, some rows at a time: logits of all would not fit."""
-    size = max(1, _CHUNK_BYTES // (4 * len(head)))
-    parts = [TopKRows.of(part.float() @ head.float().T, k) for part in hidden.split(size)]
+    n_tokens = head.size(hidden)
+    rows = hidden.split(max(1, _CHUNK_BYTES // (4 * n_tokens)))
+    parts = [TopKRows.of(head.logits(part), k) for part in rows]
     return TopKRows(
         torch.cat([part.logp for part in parts]),
         torch.cat([part.ids for part in parts]),
         torch.cat([part.tail for part in parts]),
-        len(head),
+        n_tokens,
     )

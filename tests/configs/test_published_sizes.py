@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kdmodules.models import families
+from kdmodules.models import anatomy
 from kdmodules.models.adapters import Adapter, add_adapter
 from kdmodules.models.architectures import config_class, new_model
 from kdmodules.models.depth_pruning import prune_depth
@@ -56,11 +56,11 @@ def test_size_and_parts(fragment: str) -> None:
     model = build(fragment)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert round(model.num_parameters() / 1e6) == millions
-    assert len(families.blocks(model)) == n_blocks
-    assert families.context_window(model) == window
+    assert len(anatomy.transformer_blocks(model)) == n_blocks
+    assert anatomy.context_window(model) == window
 
     states = torch.empty(1, 3, width, device="meta")
-    logits = families.head(model)(families.final_norm(model)(states))
+    logits = anatomy.head_of(model).logits(anatomy.head_inputs(model, states))
     assert logits.shape == (1, 3, model.config.vocab_size)
 
 
@@ -111,9 +111,10 @@ def test_opt_350m_alone_has_no_final_norm_and_a_projection() -> None:
     models = {name: build(name) for name in PUBLISHED if name.startswith("opt-")}
     for name, model in models.items():
         odd = name == "opt-350m"
-        assert isinstance(families.final_norm(model), nn.Identity) == odd, name
-        head = families.head(model)
-        assert isinstance(head, nn.Sequential) == odd, name
-        if isinstance(head, nn.Sequential):
-            assert head[0].weight.shape == (512, 1024)
-            assert head[1].weight is model.get_input_embeddings().weight
+        assert isinstance(anatomy.final_norm(model), nn.Identity) == odd, name
+        width = model.config.hidden_size
+        inputs = anatomy.head_inputs(model, torch.empty(1, width, device="meta"))
+        assert (inputs.shape[1] != width) == odd, name
+        if odd:
+            assert (width, inputs.shape[1]) == (1024, 512)
+            assert anatomy.head_of(model).weight is model.get_input_embeddings().weight

@@ -111,4 +111,4 @@ def _check_offload(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 def _logits(lm: CausalLM) -> Tensor:
     lm.eval()
     with torch.no_grad():
-        return lm(lambda lm: lm.states(IDS, MASK) @ lm.head_weight.T)
+        return lm(lambda lm: lm.head.logits(lm.states(IDS, MASK)))

@@ -14,7 +14,7 @@ from callbacks.run import ReferenceModels
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import PolicyGradient, Reduction
 from kdmodules.models.adapters import Adapter
-from kdmodules.models.families import blocks
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.responses import TeacherMixedRollouts
@@ -141,11 +141,11 @@ def test_a_step_that_fails_leaves_the_modes_as_they_were(
         # One part differs from the others, as after somebody froze it.
         raise RuntimeError("broken")
 
-    student.on_train_start = lambda: blocks(student.language_model.model)[0].eval()
+    student.on_train_start = lambda: transformer_blocks(student.language_model.model)[0].eval()
     student.loss_sums = broken
     with pytest.raises(RuntimeError, match="broken"):
         make_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(student, data)
-    first, second = blocks(student.language_model.model)
+    first, second = transformer_blocks(student.language_model.model)
     assert (modes(first), modes(second)) == ({False}, {True})
     assert student.language_model.training
     assert not student.language_model.stepping

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import ForwardKL, PolicyGradient, Reduction
-from kdmodules.models.families import blocks
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.responses import (
     AdaptiveReplay,
     DatasetResponses,
@@ -116,7 +116,7 @@ def held_shares(teachers: Teachers) -> list[float]:
     weights = [
         weight
         for model in teachers.models
-        for block in blocks(model.model)
+        for block in transformer_blocks(model.model)
         for weight in block.parameters()
     ]
     return [

@@ -183,7 +183,7 @@ def test_parts_that_are_recomputed_change_nothing(
     def rows(batch: InstructionBatch) -> TeacherRows:
         asked.append(len(batch.record_ids))
         with torch.no_grad():
-            return ((teacher.hidden(batch), teacher.head_weight),)
+            return ((teacher.hidden(batch), teacher.padded_head),)
 
     blocks = torch.randint(0, 300, (6, 12), generator=torch.Generator().manual_seed(0))
     found = []

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import Reading
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.blocks.weights import weights_by_block
 from audits.membership.signals.weight_noise import WeightNoise, noise_sizes, weight_noise
@@ -30,6 +29,7 @@ from audits.membership.signals.weight_shards import (
 from audits.membership.signals.weights import full_precision
 from audits.scoring.batches import over_batches
 from datamodules.batches import EncodedRecord, InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 

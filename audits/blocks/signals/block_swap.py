@@ -18,7 +18,6 @@ from torch import Tensor
 
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import Figure, MeasuredSide, Params, Profile, Reading, profile_of
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals.base import BlockAccess, RerunSignal
 from audits.membership.signals.weights import full_precision, named_weights
 from audits.scoring.batches import over_batches
@@ -26,6 +25,7 @@ from audits.statistics import holm, paired_difference
 from audits.statistics.estimates import Clusters
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
 
 _DIRECTIONS = ("donor_into_model", "model_into_donor")

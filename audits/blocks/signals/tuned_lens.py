@@ -17,7 +17,6 @@ from torch import Tensor
 
 from audits.blocks.development import development_streams
 from audits.blocks.profile import Figure, MeasuredSide, Profile
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals.base import BlockAccess, BlockStep
 from audits.blocks.signals.logit_lens import LogitLens
 from audits.blocks.translators import FittedTranslator, LensText, fit_translator
@@ -25,6 +24,7 @@ from audits.membership.signals.weights import differentiable, full_precision
 from common.errors import UserError
 from common.keys import numpy_generator, torch_generator
 from datamodules.batches import EncodedRecord
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM, model_device
 
 _HELD_OUT_SHARE = 5  # one record in so many

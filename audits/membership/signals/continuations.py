@@ -1,5 +1,6 @@
 """How much of a response's second half the model writes by itself after the first half."""
 
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from audits.scoring.model_access import ModelAccess
 from audits.scoring.rouge import WordTokenizer
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from datamodules.batches import EncodedRecord
-from kdmodules.models.families import context_window
+from kdmodules.models.anatomy import context_window
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import SamplingSettings
 
@@ -58,7 +59,7 @@ class ContinuationOverlap(RecordSignal):
         rounds = continuation_rounds(
             _sizes(access, encoded),
             access.batch_size * access.ranks.world_size,
-            context_window(access.lm.model),
+            context_window(access.lm.model) or sys.maxsize,
         )
         overlap = torch.full((len(encoded), self.samples), torch.nan, dtype=torch.float64)
         with access.progress(self.label, len(rounds) * self.samples) as advance:

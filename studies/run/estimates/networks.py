@@ -18,9 +18,9 @@ from common.errors import UserError
 from datamodules.instruction import TRAINED, InstructionDataModule
 from datamodules.tokenizer import load_tokenizer
 from kdmodules.models.adapters import Adapter, add_adapter
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.architectures import config_class, new_model, require_causal
 from kdmodules.models.depth_pruning import pruned_config
-from kdmodules.models.families import blocks
 from studies.plan.settings import Settings, default_of
 
 __all__ = ["Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
@@ -119,7 +119,8 @@ def _figures(spec: NetworkSpec) -> Figures:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"no {spec.family} network has such a configuration: {reason}") from error
     parameters = list(model.parameters())
-    each = [sum(weight.numel() for weight in block.parameters()) for block in blocks(model)]
+    blocks = transformer_blocks(model)
+    each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
     total = sum(weight.numel() for weight in parameters)
     return Figures(
         parameters=total,

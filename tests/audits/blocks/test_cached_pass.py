@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.recorder import transformer_blocks
 from datamodules.records import InstructionRecord
+from kdmodules.models.anatomy import transformer_blocks
 from tests.audits.blocks.conftest import (
     access_of,
     batch_of,

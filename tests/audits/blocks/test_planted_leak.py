@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from audits.blocks.profile import Figure, Profile
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.rows import title
 from audits.blocks.signals import BlockMoPe, BlockSwap, LogitLens, TunedLens
 from audits.scoring.model_access import ModelAccess
 from audits.statistics.delong import logit_interval
 from benchmarks.block_localisation import Planted, areas, plant, profiles, signals, train
+from kdmodules.models.anatomy import transformer_blocks
 
 TRAINED, N_BLOCKS, N_RECORDS = 1, 3, 32
 NULL = logit_interval(0.5, 2 * N_RECORDS / (12 * N_RECORDS**2), N_RECORDS, 0.01)

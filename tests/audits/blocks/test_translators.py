@@ -7,12 +7,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from audits.blocks.development import development_streams
-from audits.blocks.readout import head_inputs
 from audits.blocks.translators import LensText, Translator, fit_translator, lens_divergence
 from common.keys import torch_generator
 from datamodules.records import InstructionRecord
 from kdmodules.losses import NonFiniteLossError
-from kdmodules.models import families
+from kdmodules.models.anatomy import final_norm, head_inputs
 from kdmodules.models.causal_lm import CausalLM
 from tests.audits.blocks.conftest import access_of, record, tiny
 
@@ -32,10 +31,11 @@ def random_records(n: int, seed: int = 0, first: int = 0) -> Records:
 
 def plain_divergence(lm: CausalLM, stream: Tensor, last: Tensor) -> Tensor:
     """Mean KL(model || lens), token by token, by the model's own norm and head."""
-    norm, head = families.final_norm(lm.model), families.head(lm.model)
+    head = lm.model.get_output_embeddings()
     found = []
     for one, own in zip(stream, last, strict=True):
-        q, p = (head(norm(row))[: lm.vocabulary_size].log_softmax(-1) for row in (one, own))
+        rows = (head(head_inputs(lm.model, row)) for row in (one, own))
+        q, p = (row[: lm.vocabulary_size].log_softmax(-1) for row in rows)
         found.append((p.exp() * (p - q)).sum())
     return torch.stack(found).mean()
 
@@ -64,7 +64,7 @@ def test_divergence_and_gradient_equal_a_loop_over_tokens(
     width = text.stream.shape[1]
     found, expected = [], []
     for divergence, values in (
-        (lambda seen: lens_divergence(lm, seen, head_inputs(lm, text.last).detach()), found),
+        (lambda seen: lens_divergence(lm, seen, head_inputs(lm.model, text.last).detach()), found),
         (lambda seen: plain_divergence(lm, seen, text.last), expected),
     ):
         translator = random_translator(width, torch.float64)
@@ -115,7 +115,7 @@ def test_without_descent_the_best_regression_is_kept(tokenizer: Tokenizer) -> No
 def test_descent_lowers_the_divergence_further(tokenizer: Tokenizer) -> None:
     model = tiny("gpt2", tokenizer)
     with torch.no_grad():
-        families.final_norm(model).weight *= 30  # predictions as sharp as a trained model's
+        final_norm(model).weight *= 30  # predictions as sharp as a trained model's
     lm = access_of(model, tokenizer).lm
     text = text_of(lm, tokenizer, random_records(40))
     none, some = (fit_translator(lm, text, text, n, torch_generator(0)) for n in (0, 4))

@@ -23,6 +23,7 @@ from tests.audits.memorization.slow_reference import (
     with_frequent_end,
 )
 from tests.kdmodules.conftest import TINY
+from tests.kdmodules.tiny_decoders import tiny_decoder
 from tests.processes import start_ranks
 
 PREFIXES = (0, 10)
@@ -74,6 +75,22 @@ def test_shortcuts_equal_generation_on_1000_records(tokenizer: PreTrainedTokeniz
 def test_families_and_batches(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access(family, tokenizer, batch_size=5)
     check_all(access, half_learnt_records(access, 24, 40, seed=1))
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "phi"])
+def test_windows_and_soft_caps(kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Text branches off behind more tokens than a block looks back through."""
+    model = tiny_decoder(kind, len(tokenizer))
+    access = with_frequent_end(access_of(model, tokenizer, batch_size=5))
+    check_all(access, half_learnt_records(access, 12, 20, seed=1))
+
+
+def test_a_model_that_is_run_as_a_whole(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny_decoder("qwen3", len(tokenizer))
+    model.lm_head.register_forward_hook(lambda _m, _a, logits: 2 * logits.sin())
+    access = access_of(model, tokenizer, batch_size=5)
+    assert not access.lm.in_parts
+    check_all(access, half_learnt_records(access, 12, 20, seed=1))
 
 
 def test_equal_logits_choose_the_lowest_id_as_generation_does(

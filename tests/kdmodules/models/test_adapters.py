@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from common.errors import UserError
 from kdmodules.losses import ForwardKL, KDStep
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter, merge_adapter, save_adapter
+from kdmodules.models.anatomy import blocks_path, transformer_blocks, trunk
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
-from kdmodules.models.families import FAMILIES, blocks, trunk
 from kdmodules.models.network import Network, build_network, load_model, require_same_vocabulary
 from kdmodules.optimization import OptimizerSettings, build_optimizer
 from tests.kdmodules.conftest import TINY
@@ -74,7 +74,7 @@ def test_only_the_adapter_trains_and_starts_at_nothing(
     assert type(model) is type(plain)
     assert torch.equal(logits(model.eval()), logits(plain))
     found = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    path = FAMILIES[family].blocks
+    path = blocks_path(plain)
     parts = {"gpt2": ["attn.c_attn"], "opt": ["self_attn.q_proj", "self_attn.v_proj"]}
     assert found == {
         f"{path}.{block}.{part}.lora_{side}.default.weight"
@@ -82,7 +82,7 @@ def test_only_the_adapter_trains_and_starts_at_nothing(
         for part in parts.get(family, parts["opt"])
         for side in "AB"
     }
-    assert len(blocks(model)) == 2
+    assert len(transformer_blocks(model)) == 2
     states = trunk(model)(input_ids=tokens()).last_hidden_state
     torch.testing.assert_close(states @ model.get_output_embeddings().weight.T, logits(plain))
 
@@ -248,12 +248,12 @@ def test_a_distillation_step_moves_adapters_alone(
         )
         return ForwardKL()(step).total
 
-    assert not lm.head_weight.requires_grad
-    value = loss(lm.head_weight)
+    assert not lm.padded_head.weight.requires_grad
+    value = loss(lm.padded_head.weight)
     # Backward reaches the hidden states and not the head.
     assert [edge[0] is None for edge in value.grad_fn.next_functions[:2]] == [False, True]
     value.backward()
-    free = lm.head_weight.detach().clone().requires_grad_()
+    free = lm.padded_head.weight.detach().clone().requires_grad_()
     torch.testing.assert_close(loss(free), value)
     optimizer.step()
     for name, parameter in student.named_parameters():

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from callbacks.weights import whole_model
 from common.errors import UserError
 from kdmodules.models.adapters import Adapter, adapter_of, merge_adapter, save_adapter
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.blueprint import realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.models.depth_pruning import prune_depth
-from kdmodules.models.families import blocks
 from kdmodules.models.flops import ModelCost, PassSize
 from kdmodules.models.network import Network, build_network, load_model
 from kdmodules.models.weight_files import find_weight_files
@@ -67,7 +67,7 @@ def test_a_source_is_what_it_is(
 def test_from_scratch_an_architecture_needs_its_name(tokenizer: PreTrainedTokenizerFast) -> None:
     model = build_network(Network("qwen3", None, KINDS["qwen3"]), tokenizer, seed=1)
     assert (model.config.model_type, model.config.vocab_size) == ("qwen3", len(tokenizer))
-    assert len(blocks(model)) == 4
+    assert len(transformer_blocks(model)) == 4
     for network, told in (
         (Network(config=KINDS["qwen3"]), "name the architecture as model.network.family"),
         (Network("qwen", None, KINDS["qwen3"]), "no causal language model of that type"),
@@ -96,7 +96,7 @@ def test_half_the_blocks_compute_what_they_did(kind: str) -> None:
     assert pruned.config.layer_types == mixed[::2]
     skipping = copy.deepcopy(source)
     for index in (1, 3):
-        blocks(skipping)[index] = Skip()
+        transformer_blocks(skipping)[index] = Skip()
     assert torch.equal(logits(pruned), logits(skipping))
     assert not torch.allclose(logits(pruned), logits(source), atol=1e-3)
     assert type(pruned.config).from_dict(pruned.config.to_dict()).layer_types == mixed[::2]

@@ -7,9 +7,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from common.errors import UserError
 from datamodules.batches import EncodedRecord, collate
-from kdmodules.models import families
+from kdmodules.models import anatomy
 from kdmodules.models.causal_lm import CausalLM
 
 RECORDS = [
@@ -34,28 +33,23 @@ def test_rows_are_the_models_own_predictions(family_model: PreTrainedModel, side
     lm = CausalLM(family_model, 300)
     batch = collate(RECORDS, pad_id=0, padding_side=side)
     with torch.no_grad():
-        logits = lm(lambda m: m.hidden(batch) @ m.head_weight.T)
+        logits = lm(lambda m: m.head.logits(m.hidden(batch)))
     found = logits.double().log_softmax(-1).gather(1, batch.targets()[:, None])[:, 0]
     expected = torch.cat([alone(family_model, record) for record in RECORDS])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_places_of_each_family(family_model: PreTrainedModel) -> None:
-    assert len(families.blocks(family_model)) == 2
-    ids = torch.tensor([[1, 2, 3]])
+    blocks = anatomy.transformer_blocks(family_model)
+    assert len(blocks) == 2
     captured = []
-    norm = families.final_norm(family_model)
-    module = norm if any(True for _ in norm.parameters()) else families.blocks(family_model)[-1]
-    handle = module.register_forward_hook(lambda _m, _a, out: captured.append(out))
+    handle = blocks[-1].register_forward_hook(lambda _m, _a, out: captured.append(out))
     with torch.no_grad():
-        logits = family_model(ids).logits
-    handle.remove()
-    states = captured[0][0] if isinstance(captured[0], tuple) else captured[0]
-    with torch.no_grad():
-        torch.testing.assert_close(
-            families.head(family_model)(norm(states) if module is not norm else states), logits
-        )
-    assert families.context_window(family_model) == 128
+        logits = family_model(torch.tensor([[1, 2, 3]])).logits
+        handle.remove()
+        states = anatomy.head_inputs(family_model, captured[0])
+        torch.testing.assert_close(family_model.get_output_embeddings()(states), logits)
+    assert anatomy.context_window(family_model) == 128
 
 
 def test_published_gelu_is_fused_and_stays_itself(tmp_path: Path) -> None:
@@ -92,9 +86,3 @@ def test_published_gelu_is_fused_and_stays_itself(tmp_path: Path) -> None:
     assert kept[0] - kept[1] == 2 * 3 * 32 * 256 * 8, "three tensors [T, 4 D] less in each block"
     fused.model.save_pretrained(tmp_path)
     assert GPT2Config.from_pretrained(tmp_path).activation_function == "gelu_new"
-
-
-def test_unknown_structure_is_refused(family_model: PreTrainedModel) -> None:
-    family_model.config.model_type = "mamba"
-    with pytest.raises(UserError, match=r"'mamba'.*gpt2, opt, llama.*FAMILIES"):
-        CausalLM(family_model, 300)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from common.errors import UserError
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.checkpoints import METADATA_KEY, WEIGHTS_PREFIX, checkpoint_metadata
 from kdmodules.models.depth_pruning import prune_depth
-from kdmodules.models.families import blocks
 from kdmodules.models.network import Network, build_network
 from tests.kdmodules.conftest import TINY
 
@@ -46,13 +46,17 @@ def test_logits_are_those_of_the_source_without_the_other_blocks(
 ) -> None:
     source = deep(family, tokenizer)
     skipping = copy.deepcopy(source)
-    listed = blocks(skipping)
+    listed = transformer_blocks(skipping)
     for index in range(len(listed)):
         if index % stride:
             listed[index] = Skip()
     pruned = prune_depth(source, stride)
     assert not any(tensor.is_meta for tensor in (*pruned.parameters(), *pruned.buffers()))
-    assert len(blocks(pruned)) == getattr(pruned.config, DEPTH[family]) == {2: 3, 3: 2}[stride]
+    assert (
+        len(transformer_blocks(pruned))
+        == getattr(pruned.config, DEPTH[family])
+        == {2: 3, 3: 2}[stride]
+    )
     with torch.no_grad():
         expected = skipping(tokens(), use_cache=False).logits
         assert not torch.allclose(expected, source(tokens(), use_cache=False).logits, atol=1e-3)

@@ -23,7 +23,7 @@ def batch_of(vocabulary: int) -> InstructionBatch:
 
 def counted(lm: CausalLM, batch: InstructionBatch, *, backward: bool) -> int:
     with FlopCounterMode(display=False) as counter:
-        loss = lm(lambda lm: lm.hidden(batch) @ lm.head_weight.T).sum()
+        loss = lm(lambda lm: lm.padded_head.logits(lm.hidden(batch))).sum()
         if backward:
             loss.backward()
     return counter.get_total_flops()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.causal_lm import CausalLM
-from kdmodules.models.families import blocks
 from kdmodules.models.network import Network, build_network
 from kdmodules.models.training_blocks import prepare_blocks
 from tests.kdmodules.conftest import TINY
@@ -85,9 +85,9 @@ def test_compiled_blocks_train_and_plain_ones_evaluate(
     prepare_blocks(model, recomputed=True, compiled=True, backend=backend)
     assert list(model.state_dict()) == names
     hooked: list[int] = []
-    handle = blocks(model.model)[0].register_forward_hook(lambda *_: hooked.append(1))
+    handle = transformer_blocks(model.model)[0].register_forward_hook(lambda *_: hooked.append(1))
     again, compiled, _ = step(model)
-    assert len(ran) >= len(blocks(model.model))
+    assert len(ran) >= len(transformer_blocks(model.model))
     assert hooked == [1]
     torch.testing.assert_close(again, loss)
     for name, gradient in gradients.items():

@@ -153,9 +153,9 @@ def test_unshifted_labels_distil_the_stop_and_not_the_first_token(
     sums = ForwardKL()(
         KDStep(
             student_hidden=lm.hidden(batch),
-            student_weight=lm.head_weight,
+            student_weight=lm.padded_head,
             targets=batch.targets(),
-            teachers=((teacher.hidden(batch), teacher.head_weight),),
+            teachers=((teacher.hidden(batch), teacher.padded_head),),
             vocabulary_size=lm.vocabulary_size,
         )
     )

@@ -236,9 +236,9 @@ def test_the_objective_takes_them(make_context: MakeContext) -> None:
     sums = PolicyGradient()(
         KDStep(
             student_hidden=lm.hidden(batch),
-            student_weight=lm.head_weight,
+            student_weight=lm.padded_head,
             targets=batch.targets(),
-            teachers=((teacher.hidden(batch), teacher.head_weight),),
+            teachers=((teacher.hidden(batch), teacher.padded_head),),
             extras=batch.token_extras(),
             vocabulary_size=lm.vocabulary_size,
         )

@@ -30,9 +30,9 @@ def log_probabilities(hidden: Tensor, head: Tensor) -> Tensor:
 @torch.no_grad()
 def assert_rows(cached: CachedTeachers, teachers: GivenTeachers, batch: InstructionBatch) -> None:
     """The same log-probabilities as the teacher's to 1e-6, at every scored token."""
-    ((hidden, head),) = cached.rows(batch)
+    ((hidden, (head, _, _)),) = cached.rows(batch)
     (lm,) = teachers.given
-    expected = log_probabilities(lm.hidden(batch), lm.head_weight)
+    expected = log_probabilities(lm.hidden(batch), lm.head.weight)
     torch.testing.assert_close(log_probabilities(hidden, head), expected, atol=1e-6, rtol=0)
 
 
@@ -48,7 +48,7 @@ def test_rows_are_the_teachers_in_any_batch(make_job: MakeJob) -> None:
         ([records[0], records[6]], "left"),
     ):
         assert_rows(cached, teachers, collate(chosen, pad_id=1, padding_side=side))
-    ((hidden, head),) = cached.rows(collate([filler], pad_id=1))
+    ((hidden, (head, _, _)),) = cached.rows(collate([filler], pad_id=1))
     assert hidden.shape == (0, head.shape[1])
     again, idle = make_job()
     assert_rows(again.open(), teachers, collate(records, pad_id=1))
@@ -191,7 +191,7 @@ def test_ranks_share_the_work(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 def test_half_precision_keeps_its_bound(make_job: MakeJob, tmp_path: Path) -> None:
     job, teachers = make_job(TeacherCache(str(tmp_path), dtype="bfloat16"))
     cached, batch = job.open(), collate(every_record(job), pad_id=1)
-    ((hidden, head),) = cached.rows(batch)
+    ((hidden, (head, _, _)),) = cached.rows(batch)
     (lm,) = teachers.given
     exact = lm.hidden(batch)
     assert hidden.dtype == torch.bfloat16
@@ -212,7 +212,7 @@ def test_the_likeliest_tokens_are_kept(
     cached, batch = job.open(), collate(every_record(job), pad_id=1)
     (rows,) = cached.rows(batch)
     (lm,) = teachers.given
-    exact = log_probabilities(lm.hidden(batch), lm.head_weight)
+    exact = log_probabilities(lm.hidden(batch), lm.head.weight)
     kept, _ = exact.sort(dim=-1, descending=True)
     torch.testing.assert_close(rows.logp.double(), kept[:, :7], atol=1e-6, rtol=0)
     torch.testing.assert_close(exact.gather(1, rows.ids), kept[:, :7], atol=1e-6, rtol=0)

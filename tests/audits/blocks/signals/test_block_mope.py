@@ -9,7 +9,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from audits.blocks.cached_pass import CachedPass
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals import (
     Attribution,
     BlockAccess,
@@ -21,7 +20,7 @@ from audits.membership.signals import WeightNoise
 from audits.membership.signals.weight_noise import weight_noise
 from common.errors import UserError
 from datamodules.records import InstructionRecord
-from kdmodules.models import families
+from kdmodules.models.anatomy import blocks_path, transformer_blocks
 from kdmodules.models.sharding import shard_language_model
 from tests.audits.blocks.conftest import (
     batch_of,
@@ -53,7 +52,7 @@ def test_equals_whole_passes_of_disturbed_copies(
     with unchanged(any_model):
         found = measured(signal, access, few_records)
     batch = batch_of(access.model, few_records)
-    prefix = families.family_of(any_model).blocks
+    prefix = blocks_path(any_model)
 
     def losses(block: int, draw: int, sign: int) -> Tensor:
         lm = copy.deepcopy(access.model.lm)
@@ -100,7 +99,7 @@ def test_noise_on_all_blocks_and_the_rest_is_that_of_the_whole_models_mope(
         WeightNoise(3, 0.3, relative=True, antithetic=True).measure(access.model, encoded)
     still, disturbed = whole[0], whole[1:]
     assert len(by_block) == 2 * len(disturbed) == 12
-    prefix = families.family_of(any_model).blocks
+    prefix = blocks_path(any_model)
     for state, own in enumerate(disturbed):
         for block in range(2):
             alone = by_block[block * 6 + state]

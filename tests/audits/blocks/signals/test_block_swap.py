@@ -9,12 +9,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from audits.blocks.profile import Figure, MeasuredSide, Profile
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.signals import BlockSwap
 from audits.scoring.references import ReferenceModel
 from audits.statistics import auroc, paired_difference
 from common.errors import UserError
 from datamodules.records import InstructionRecord
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.network import Network, build_network
 from tests.audits.blocks.conftest import (
     access_of,

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from audits.blocks.recorder import BlockCall, transformer_blocks, watching
+from audits.blocks.recorder import BlockCall, watching
 from audits.blocks.signals import Attribution, BlockAccess, BlockGradNorm, RerunSignal
 from audits.blocks.signals.attribution import conductance
 from audits.blocks.tapped_model import TappedModel
 from common.errors import UserError
 from datamodules.batches import InstructionBatch, collate
 from datamodules.records import InstructionRecord
-from kdmodules.models import families
+from kdmodules.models.anatomy import transformer_blocks, trunk
 from kdmodules.models.causal_lm import CausalLM
 from tests.audits.blocks.conftest import (
     batch_of,
@@ -121,7 +121,7 @@ def test_the_tapped_model_is_the_model(
     tapped = TappedModel(access.lm, batch)
     found = tapped(tapped.embeddings.expand(3, -1, -1)).detach()
     torch.testing.assert_close(found, plain_log_likelihoods(access.lm, batch).expand(3))
-    assert families.trunk(any_model) not in list(tapped.modules())
+    assert trunk(any_model) not in list(tapped.modules())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from audits.blocks.signals import HiddenProbe, LogitLens, RecordedSignal, Residu
 from audits.scoring.model_access import ModelAccess
 from common.errors import UserError
 from datamodules.records import InstructionRecord
-from kdmodules.models import families
+from kdmodules.models.anatomy import head_inputs
 from kdmodules.models.sharding import shard_language_model
 from tests.audits.blocks.conftest import (
     access_of,
@@ -56,11 +56,11 @@ def test_everything_equals_a_loop_over_records(
     access = access_of(any_model.double(), tokenizer)
     with unchanged(any_model):
         lens, norms, hidden = recorded(access, few_records)
-    norm, head = families.final_norm(any_model), families.head(any_model)
+    head = any_model.get_output_embeddings()
     for row, one in enumerate(few_records):
         found, rows, targets = streams(access, one)
         for block, (entered, left) in enumerate(zip(found, found[1:], strict=False)):
-            logp = head(norm(left))[0, rows, : len(tokenizer)].log_softmax(-1)
+            logp = head(head_inputs(any_model, left))[0, rows, : len(tokenizer)].log_softmax(-1)
             expected = logp.gather(1, targets[:, None]).mean()
             torch.testing.assert_close(lens[row, block, 0], expected)
             states, before = left[0, rows], entered[0, rows]

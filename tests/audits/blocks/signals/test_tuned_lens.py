@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 
 from audits.blocks.audit import _development as development_of
 from audits.blocks.profile import MeasuredSide
-from audits.blocks.recorder import transformer_blocks
 from audits.blocks.recording import record_signals
 from audits.blocks.signals import BlockAccess, LogitLens, TunedLens
 from audits.scoring.model_access import ModelAccess
 from common.errors import UserError
 from common.ranks import Item, Ranks
 from datamodules.batches import EncodedRecord
+from kdmodules.models.anatomy import transformer_blocks
 from kdmodules.models.network import Network, build_network
 from kdmodules.models.sharding import shard_language_model
 from tests.audits.blocks.conftest import (
