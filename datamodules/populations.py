@@ -74,6 +74,10 @@ class Populations(ABC):
             name: a population's name; an unknown one is an error that lists the known ones.
         """
 
+    def has(self, name: str) -> bool:
+        """Whether there is a population of that name, with records in it or not."""
+        return True
+
     def opposed_to(self, population: str) -> str:
         """Name of the population whose records are the non-members of another."""
         return self.opposed.get(population, "held_out")

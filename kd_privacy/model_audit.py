@@ -276,7 +276,7 @@ def _measure(
         "membership": audit_membership(context, attacks, None, DEFAULT_FPRS, blind, named=True)
     }
     if metrics:
-        found["memorization"] = audit_memorization(context, metrics, None, baselines=[])
+        found["memorization"] = audit_memorization(context, metrics, None, baselines=None)
     if signals:
         found["blocks"] = audit_blocks(context, signals, None, blind)
     found[KNOWN_TEXT] = Measurements(results=guess_rows(context))

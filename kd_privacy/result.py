@@ -17,6 +17,7 @@ from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
 from audits.membership.score_rows import ScoreRows
+from audits.memorization.rows import NEVER_MISSING, NEVER_MISSING_TEXT
 from audits.model_card.markdown import Row, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
 from audits.results import SCHEMAS, table_from_rows, write_table
@@ -168,6 +169,8 @@ class Audit:
                 names = missing.setdefault(str(row["metric"]), [])
                 names.append(f"{row['name']}{options_text(row)}")
         notes = list(self.warnings)
+        if any(row["metric"] == NEVER_MISSING for row in self._rows()):
+            notes.append(NEVER_MISSING_TEXT)
         if skipped:
             notes.append(f"{skipped} record(s) have no response that could be scored")
         return notes + [

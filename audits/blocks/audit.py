@@ -87,11 +87,15 @@ def audit_blocks(
 def check_blocks(
     context: AuditContext, signals: Sequence[BlockSignal], populations: Sequence[str] | None
 ) -> None:
-    """Refuses, before anything is trained, signals without the text that they are fitted on.
+    """Refuses, before any forward pass, populations that are not there and signals without the text
+    that they are fitted on.
 
     Raises:
-        UserError: If there is none that is not audited, or none that no model met.
+        UserError: If there is no such population, no text that is not audited, or none that no
+            model met.
     """
+    for name in _named(_pairs(context, populations)):
+        context.population(name)
     if any(signal.needs_development for signal in signals):
         _development(context, signals, _pairs(context, populations))
     if any(signal.needs_never for signal in signals):
