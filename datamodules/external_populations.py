@@ -62,6 +62,11 @@ class ExternalPopulations(Populations):
         self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
         self._populations = dict(zip(("external", "held_out", "never"), sides, strict=False))
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the populations, members first."""
+        return list(self._populations)
+
     def has(self, name: str) -> bool:
         """Whether records were given under that name."""
         return name in self._populations

@@ -135,6 +135,10 @@ class Populations(ABC):
         """
         return [self._cluster_of[record.content] for record in records]
 
+    def forget_tokens(self) -> None:
+        """Forgets the token ids of all records, for the tokenizer of another model."""
+        self._tokens = {}
+
     def tokens(self, name: str, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
         """Token ids of those records that have a response, computed once per name."""
         if name not in self._tokens:

@@ -275,6 +275,7 @@ def test_what_is_printed_and_saved_holds_no_record(
     content = page.read_text(encoding="utf-8")
     assert content.count("<svg") == 1
     assert sorted(one.name for one in page.parent.iterdir()) == [
+        "audit.json",
         "index.html",
         "results.parquet",
         "scores.parquet",
