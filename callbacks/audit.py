@@ -62,6 +62,23 @@ class AuditCallback(Callback, ABC):
         """Keeps what this audit reads from what all audits of the run judge."""
         RunContext.of(trainer, pl_module).data.reserve(self.pool_uses)
 
+    def check(self, context: RunContext) -> None:
+        """Refuses, before any forward pass, what could not be measured on the run's records.
+
+        Raises:
+            UserError: Naming what is missing.
+        """
+        del context
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks before anything is trained."""
+        self.check(RunContext.of(trainer, pl_module))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks a validation that stands alone before its first pass."""
+        if trainer.state.fn == "validate":
+            self.check(RunContext.of(trainer, pl_module))
+
     @abstractmethod
     def measure(self, context: RunContext) -> Measurements:
         """Audits the current weights; runs on every rank and returns the same on each."""

@@ -1,7 +1,5 @@
 """The block audit: what every transformer block tells of members, with every validation."""
 
-from lightning.pytorch import LightningModule, Trainer
-
 from audits.blocks.audit import audit_blocks, check_blocks
 from audits.blocks.figures import earlier_rows
 from audits.blocks.signals import BlockSignal
@@ -52,14 +50,9 @@ class BlockAudit(AuditCallback):
         self.populations = populations
         self.blind = blind
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses, before anything is trained, signals without the text that they are fitted on.
-
-        Raises:
-            UserError: If there is none that is not audited, or none that no model met.
-        """
-        context = self.audit_context(RunContext.of(trainer, pl_module))
-        check_blocks(context, self.signals, self.populations)
+    def check(self, context: RunContext) -> None:
+        """Refuses populations that are not there, and signals without text to be fitted on."""
+        check_blocks(self.audit_context(context), self.signals, self.populations)
 
     def measure(self, context: RunContext) -> Measurements:
         """Measures both sides of every population and returns rows, scalars and figures."""

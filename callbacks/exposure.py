@@ -42,6 +42,10 @@ class ExposureAudit(AuditCallback):
         self.candidates = Candidates(max_candidates, sample_candidates)
         self._sets: list[CandidateSet] = []
 
+    def check(self, context: RunContext) -> None:
+        """Refuses data without exposure canaries."""
+        exposure_canaries(context)
+
     def measure(self, context: RunContext) -> Measurements:
         """Returns a row per canary, and means by format and repetitions with their curves."""
         canaries = exposure_canaries(context)

@@ -106,14 +106,14 @@ class MembershipAudit(AuditCallback):
             if note is not None:
                 rank_zero_info(f"note: {note}")
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks the plan and lays out every AUROC with its band in TensorBoard's custom scalars.
+    def check(self, context: RunContext) -> None:
+        """Refuses an attack that could not be measured on these records."""
+        check_membership(self.audit_context(context), self.attacks, self.populations)
 
-        Raises:
-            UserError: If an attack could not be measured on these records.
-        """
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks, and lays out every AUROC with its band in TensorBoard's custom scalars."""
+        super().on_fit_start(trainer, pl_module)
         context = self.audit_context(RunContext.of(trainer, pl_module))
-        check_membership(context, self.attacks, self.populations)
         bands = {
             f"{attack.name}, {population} against {context.data.opposed_to(population)}": [
                 "Margin",

@@ -1,8 +1,7 @@
 """The memorization audit: what the model writes of its records by itself, with every validation."""
 
 from audits.context import Measurements, require_distinct
-from audits.membership.measurements import NEVER
-from audits.memorization.audit import audit_memorization, default_metrics
+from audits.memorization.audit import audit_memorization, check_memorization, default_metrics
 from audits.memorization.metrics import MemorizationMetric
 from audits.rows import Audit
 from callbacks.audit import AuditCallback
@@ -21,8 +20,9 @@ class MemorizationAudit(AuditCallback):
             (n, p)-extraction after 0, 10 and 25 response tokens.
         populations: Populations whose records count as members, each against its non-members:
             private (an external model's: external), public; None takes the data's members.
-        baselines: Populations that stand beside them as further non-members. None takes never; an
-            external model's data have no such records, so that its audit gives none.
+        baselines: Populations that stand beside them as further non-members. None takes never where
+            the data have it; an external model's have not, and a row then says what that leaves
+            open.
         keep_continuations: Keeps, in the run's private folder, what the model wrote in place of its
             members' responses at the last audit; `kd-study report --reveal` shows the worst.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
@@ -49,8 +49,12 @@ class MemorizationAudit(AuditCallback):
         self.metrics = default_metrics() if metrics is None else metrics
         require_distinct("metrics", self.metrics)
         self.populations = populations
-        self.baselines = [NEVER] if baselines is None else baselines
+        self.baselines = baselines
         self.keep_continuations = keep_continuations
+
+    def check(self, context: RunContext) -> None:
+        """Refuses populations that are not there."""
+        check_memorization(self.audit_context(context), self.populations, self.baselines)
 
     def measure(self, context: RunContext) -> Measurements:
         """Judges every population and returns rows, record by record and in sum, and curves."""

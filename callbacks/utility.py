@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from lightning.pytorch import LightningModule, Trainer
-
 from audits.context import Measurements
 from audits.rows import Audit
 from audits.utility.audit import audit_utility
@@ -61,14 +59,9 @@ class UtilityAudit(AuditCallback):
             raise UserError(f"max_new_tokens is {max_new_tokens}: give at least 1, or null")
         self.max_new_tokens = max_new_tokens
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses, before anything is trained, a population that holds no response.
-
-        Raises:
-            UserError: Naming the population.
-        """
-        context = self.audit_context(RunContext.of(trainer, pl_module))
-        context.require_responses(self.utility_population)
+    def check(self, context: RunContext) -> None:
+        """Refuses a population that is not there or holds no response."""
+        self.audit_context(context).require_responses(self.utility_population)
 
     def measure(self, context: RunContext) -> Measurements:
         """Returns rows of perplexity and of responses, over all tasks and per task, and curves."""

@@ -1,6 +1,7 @@
-"""The two record sets of an audit of a model that was trained elsewhere."""
+"""The record sets of an audit of a model that was trained elsewhere."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from common.errors import UserError
 from datamodules.near_duplicates import cluster_records
@@ -11,7 +12,8 @@ _FEWEST_RECORDS = 2
 
 
 class ExternalPopulations(Populations):
-    """The given members under the name external, the given non-members under held_out.
+    """The given members under the name external, the given non-members under held_out, and under
+    never, where they are given, records that nobody's training met.
 
     Each content stands once. The non-members' loss is the development loss.
     """
@@ -27,22 +29,26 @@ class ExternalPopulations(Populations):
         self,
         members: Sequence[InstructionRecord],
         nonmembers: Sequence[InstructionRecord],
-        sources: tuple[str, str],
+        sources: Sequence[str],
         near_duplicate_threshold: float,
+        never: Sequence[InstructionRecord] | None = None,
     ) -> None:
-        """Takes both sides and clusters their near-duplicates.
+        """Takes all sides and clusters their near-duplicates.
 
         Args:
             members: records that the model was trained on.
             nonmembers: records from the same distribution that it never saw.
-            sources: what both are called in an error.
+            sources: what the sides are called in an error, in the order of these arguments.
             near_duplicate_threshold: Jaccard similarity from which two texts are in one cluster.
+            never: records that no model of the audit, nor any of its teachers, was trained on; None
+                where there are none.
 
         Raises:
             UserError: fewer than two distinct records on a side that can be scored, a record on
-                both sides, or sides of two kinds.
+                two sides, or sides of several kinds.
         """
-        sides = [distinct(members), distinct(nonmembers)]
+        given = [members, nonmembers, *([] if never is None else [never])]
+        sides = [distinct(records) for records in given]
         for source, records in zip(sources, sides, strict=True):
             scorable = sum(bool(record.response) for record in records)
             if scorable < _FEWEST_RECORDS:
@@ -50,18 +56,30 @@ class ExternalPopulations(Populations):
                     f"{source}: {scorable} distinct record(s) with a response; an audit needs at "
                     f"least {_FEWEST_RECORDS} on each side"
                 )
-        _require_alike(sides, sources)
-        require_disjoint(*sides)
+        for pair in combinations(zip(sides, sources, strict=True), 2):
+            (ours, theirs), named = zip(*pair, strict=True)
+            _require_alike(ours, theirs, named)
+            require_disjoint(ours, theirs)
         everything = [record for side in sides for record in side]
         names = cluster_records(everything, threshold=near_duplicate_threshold)
         self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
-        self._populations = {"external": sides[0], "held_out": sides[1]}
+        self._populations = dict(zip(("external", "held_out", "never"), sides, strict=False))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the populations, members first."""
+        return list(self._populations)
+
+    def has(self, name: str) -> bool:
+        """Whether records were given under that name."""
+        return name in self._populations
 
     def population(self, name: str) -> list[InstructionRecord]:
         """Members under the name external, non-members under held_out; each content once."""
-        if name not in ("external", "held_out"):
+        if name not in self._populations:
             raise UserError(
-                f"an external audit has no population {name!r}, only external, held_out"
+                f"this audit of an external model has no population {name!r}, only "
+                f"{', '.join(self._populations)}"
             )
         return self._populations[name]
 
@@ -74,9 +92,12 @@ class ExternalPopulations(Populations):
         return self._populations["held_out"]
 
 
-def _require_alike(sides: Sequence[Sequence[InstructionRecord]], sources: tuple[str, str]) -> None:
+def _require_alike(
+    ours: Sequence[InstructionRecord], theirs: Sequence[InstructionRecord], sources: Sequence[str]
+) -> None:
     """Refuses sides that differ in their form alone, by which anything would tell them apart."""
-    (ours, theirs), kinds = sides, [side[0].kind for side in sides]
+    sides = (ours, theirs)
+    kinds = [side[0].kind for side in sides]
     if kinds[0] != kinds[1]:
         raise UserError(
             f"{sources[1]}: its records are of the kind {kinds[1]} ({theirs[0].origin}), those of "

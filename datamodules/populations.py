@@ -77,6 +77,10 @@ class Populations(ABC):
             name: a population's name; an unknown one is an error that lists the known ones.
         """
 
+    def has(self, name: str) -> bool:
+        """Whether there is a population of that name, with records in it or not."""
+        return True
+
     def opposed_to(self, population: str) -> str:
         """Name of the population whose records are the non-members of another."""
         return self.opposed.get(population, "held_out")
@@ -133,6 +137,10 @@ class Populations(ABC):
         Intervals resample clusters, because records of one cluster rise and fall together.
         """
         return [self._cluster_of[record.content] for record in records]
+
+    def forget_tokens(self) -> None:
+        """Forgets the token ids of all records, for the tokenizer of another model."""
+        self._tokens = {}
 
     def tokens(self, name: str, records: Sequence[InstructionRecord]) -> list[EncodedRecord]:
         """Token ids of those records that have a response, computed once per name."""

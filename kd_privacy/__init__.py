@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from common.errors import UserError as UserError
     from datamodules.records import InstructionRecord as InstructionRecord
     from kd_privacy.model_audit import audit as audit
+    from kd_privacy.pair_audit import audit_pair as audit_pair
+    from kd_privacy.pair_result import PairAudit as PairAudit
     from kd_privacy.result import Audit as Audit
     from kdmodules import losses as losses
 
@@ -25,9 +27,11 @@ _TOP_LEVEL = ("audits", "callbacks", "common", "datamodules", "kdmodules", "stud
 __all__ = [  # noqa: F822
     "Audit",
     "InstructionRecord",
+    "PairAudit",
     "UserError",
     "attacks",
     "audit",
+    "audit_pair",
     "losses",
     "metrics",
     "signals",
@@ -64,9 +68,11 @@ __getattr__, __dir__ = lazy_names(
     {
         "Audit": "kd_privacy.result",
         "InstructionRecord": "datamodules.records",
+        "PairAudit": "kd_privacy.pair_result",
         "UserError": "common.errors",
         "attacks": "audits.membership.attacks",
         "audit": "kd_privacy.model_audit",
+        "audit_pair": "kd_privacy.pair_audit",
         "losses": "kdmodules.losses",
         "metrics": "audits.memorization.metrics",
         "signals": "audits.blocks.signals",

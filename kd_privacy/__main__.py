@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["COMMANDS", "help_page", "main"]
 
-COMMANDS = ("fit", "validate", "show", "attack")
+COMMANDS = ("fit", "validate", "audit", "show", "attack")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(help_page(next((word for word in given if word in COMMANDS), None)))
         return 0
     # PyTorch, Lightning and Transformers take seconds to import.
+    if given[0] == "audit":
+        from kd_privacy import audit_cli
+
+        return audit_cli.main(given[1:])
     from kd_privacy import cli
 
     cli.main(None if arguments is None else given)

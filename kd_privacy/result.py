@@ -1,16 +1,13 @@
 """What an audit found: printed, indexed by attack, drawn, saved."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 import pyarrow as pa
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from audits.context import Measurements
@@ -18,18 +15,16 @@ from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
 from audits.membership.score_rows import ScoreRows
 from audits.membership.worst_task import WORST_TASK
+from audits.memorization.rows import NEVER_MISSING, NEVER_MISSING_TEXT
 from audits.model_card.markdown import Row, figure_text, options_text
-from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
-from audits.results import SCHEMAS, table_from_rows, write_table
+from audits.results import SCHEMAS, table_from_rows
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
-from audits.statistics.verdict import RULES
-from common.atomic_file import replacing
 from common.errors import UserError
+from kd_privacy.audit_page import page_text, sections, write_audit
+from kd_privacy.summary import short_lines, summary
 
-_INTERVAL = " [95% interval]"
 _EVOLUTION = "/evolution"
 """Ends the name of a figure over several checkpoints, which one audit does not have."""
-_PAGE = "audit_page.html"
 
 
 @dataclass(frozen=True)
@@ -74,12 +69,14 @@ class Audit:
         attacks: Result of every attack, by its id with its options.
         warnings: What must be known before a figure is read.
         figures: Figures by name.
+        about: What was tested, in plain values: the model, the records, the options.
     """
 
     tables: Mapping[str, pa.Table]
     attacks: Mapping[str, AttackResult]
     warnings: Sequence[str]
     figures: Mapping[str, Figure]
+    about: Mapping[str, object]
 
     @classmethod
     def of(
@@ -88,6 +85,7 @@ class Audit:
         identity: Mapping[str, object],
         level: float,
         warnings: Sequence[str],
+        about: Mapping[str, object],
     ) -> "Audit":
         """Puts together what the audits of a model found.
 
@@ -96,6 +94,7 @@ class Audit:
             identity: Columns that all rows share: run, role, seed, step.
             level: Level of the intervals of the attacks' estimates.
             warnings: What must be known before a figure is read.
+            about: What was tested, in plain values.
         """
         each = [own.tables(identity, audit) for audit, own in found.items()]
         rows = {name: chain(*(own.get(name, ()) for own in each)) for name in SCHEMAS}
@@ -109,7 +108,7 @@ class Audit:
         guesses = warnings_of(tables["results"].to_pylist())
         scores = found["membership"].scores
         attacks = _attacks(scores, level) if isinstance(scores, ScoreRows) else {}
-        return cls(tables, attacks, [*guesses, *warnings], figures)
+        return cls(tables, attacks, [*guesses, *warnings], figures, about)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -142,26 +141,14 @@ class Audit:
 
     def __str__(self) -> str:
         """Verdicts, intervals and counts, and what could not be said."""
-        text = []
-        for title, header, lines in self._sections():
-            text += ["", f"{title}: figures with 95% intervals"]
-            for name, compared, *figures, members, nonmembers, _, verdict in lines:
-                named = zip(header[2:], figures, strict=False)  # the counts follow below
-                told = "; ".join(f"{one.removesuffix(_INTERVAL)} {figure}" for one, figure in named)
-                units = "subjects" if "unit=subject" in str(name) else "records"
-                text += [
-                    f"  {name}, {compared}: {told}; {members} + {nonmembers} {units}",
-                    f"      {verdict}",
-                ]
-        text += ["", *(f"- {note}" for note in self.notes)]
-        return "\n".join(text).strip()
+        return page_text(sections(self.rows), self.notes)
 
     __repr__ = __str__
 
     @property
     def notes(self) -> list[str]:
         """What must be known before a figure is read, and what could not be said."""
-        whole = [row for row in self._rows() if row["audit"] == "membership"]
+        whole = [row for row in self.rows if row["audit"] == "membership"]
         attacks = [row for row in whole if row["metric"] == "auroc" and row["name"] != "blind"]
         skipped = max((int(str(row["skipped"] or 0)) for row in attacks), default=0)
         missing: dict[str, list[str]] = {}
@@ -170,6 +157,8 @@ class Audit:
                 names = missing.setdefault(str(row["metric"]), [])
                 names.append(f"{row['name']}{options_text(row)}")
         notes = list(self.warnings)
+        if any(row["metric"] == NEVER_MISSING for row in self.rows):
+            notes.append(NEVER_MISSING_TEXT)
         if skipped:
             notes.append(f"{skipped} record(s) have no response that could be scored")
         if worst := self._worst_tasks():
@@ -185,6 +174,11 @@ class Audit:
         rows = [r for r in rows if "unit" not in r["params"]]
         return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
 
+    @property
+    def short(self) -> list[tuple[str, str, str, str, str]]:
+        """Model, audit, figure, records and verdict of every audit."""
+        return [(str(self.about["run"]), *line) for line in short_lines(self.rows)]
+
     def plot(self) -> Figure:
         """Returns the ROC curves of all attacks, on linear and on logarithmic axes."""
         return next(figure for name, figure in self.figures.items() if name.endswith("/roc"))
@@ -193,9 +187,9 @@ class Audit:
         """Writes the tables and a page that anybody can open; no text of a record is in them.
 
         Args:
-            folder: Where results.parquet, scores.parquet, index.html and, where it was measured,
-                memorization.parquet go, in the place of an earlier audit's; made if it is not
-                there.
+            folder: Where results.parquet, scores.parquet, index.html, audit.json and, where it was
+                measured, memorization.parquet go, in the place of an earlier audit's; made if it
+                is not there.
 
         Returns:
             Path of the page.
@@ -203,43 +197,19 @@ class Audit:
         Raises:
             UserError: There is a file of that name.
         """
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file: name a folder, which need not be there")
-        for name, table in self.tables.items():
-            path = folder / f"{name}.parquet"
-            if table.num_rows or name != "memorization":
-                write_table(table, path)
-            else:
-                path.unlink(missing_ok=True)
-        page = _template().render(
-            sections=self._sections(),
-            notes=self.notes,
-            rules=RULES,
-            figures=[(name, Markup(_svg(figure))) for name, figure in self.figures.items()],
+        return write_audit(
+            Path(folder),
+            self.tables,
+            sections(self.rows),
+            self.notes,
+            self.figures,
+            summary([self.about], self.rows, self.notes),
         )
-        path = folder / "index.html"
-        with replacing(path) as file:
-            file.write(page.encode("utf-8"))
-        return path
 
-    def _rows(self) -> list[Row]:
-        """Returns the rows over all tasks and blocks."""
-        rows = self.tables["results"].to_pylist()
-        return [row for row in rows if row["task"] is None and row["block"] is None]
-
-    def _sections(self) -> list[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
-        """Returns title, columns and lines of each table."""
-        rows = self._rows()
-        membership, memorization = (
-            [row for row in rows if row["audit"] == audit]
-            for audit in ("membership", "memorization")
-        )
-        tables = [
-            ("Membership", ATTACK_COLUMNS, attack_lines(membership)),
-            ("Memorization", GAP_COLUMNS, gap_lines(memorization, membership)),
-        ]
-        return [table for table in tables if table[2]]
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of the results table over all tasks."""
+        return [row for row in self.tables["results"].to_pylist() if row["task"] is None]
 
 
 def _sorted(name: str, table: pa.Table) -> pa.Table:
@@ -258,16 +228,3 @@ def _attacks(scores: ScoreRows, level: float) -> dict[str, AttackResult]:
         label: AttackResult(label, both["external"], both["held_out"], level)
         for label, both in sides.items()
     }
-
-
-def _svg(figure: Figure) -> str:
-    """Returns a figure as an SVG element."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg")
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True).get_template(_PAGE)

@@ -43,10 +43,8 @@ def audit_blocks(
         Rows of results and scores, curves, and on rank 0 the figures.
 
     Raises:
-        UserError: If the model's parts are unknown, or a signal reads records that there are none
-            of.
+        UserError: If a signal reads records that there are none of.
     """
-    context.model.lm.require_parts("an audit of blocks")
     n_blocks = len(transformer_blocks(context.model.lm.model))
     scores = BlockScoreRows(n_blocks)
     found = Measurements(scores=scores)
@@ -88,11 +86,16 @@ def audit_blocks(
 def check_blocks(
     context: AuditContext, signals: Sequence[BlockSignal], populations: Sequence[str] | None
 ) -> None:
-    """Refuses, before anything is trained, signals without the text that they are fitted on.
+    """Refuses, before any forward pass, populations that are not there and signals without the text
+    that they are fitted on.
 
     Raises:
-        UserError: If there is none that is not audited, or none that no model met.
+        UserError: If there is no such population, no text that is not audited, or none that no
+            model met; or the parts of the model are not known.
     """
+    context.model.lm.require_parts("an audit of blocks")
+    for name in _named(_pairs(context, populations)):
+        context.population(name)
     if any(signal.needs_development for signal in signals):
         _development(context, signals, _pairs(context, populations))
     if any(signal.needs_never for signal in signals):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from audits.context import AuditContext, Measurements
 from audits.membership.attacks import Attack
 from audits.membership.collection import Collector
@@ -9,8 +11,10 @@ from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.measurements import NEVER
 from audits.membership.plan import AuditPlan
 from audits.record_counts import count_rows
-from audits.scoring.blind_baseline import BlindOptions
+from audits.scoring.blind_baseline import BlindOptions, BlindSide
+from audits.scoring.shift_test import ShiftTest
 from audits.template_check import template_rows
+from common.keys import key
 from kdmodules.models.weights_hash import weights_hash
 
 Keep = Callable[[Mapping[str, Side], Sequence[Opposition]], None]
@@ -47,6 +51,7 @@ def audit_membership(
     """
     plan = AuditPlan.of(attacks)
     oppositions = [_opposition(context, name) for name in context.members_of(populations)]
+    shift_tests = {} if blind is None else tested_for_shift(context, populations, blind)
     views = _collector(context, hashed=keep is not None).collect(
         plan, {name: context.population(name) for name in _sides(oppositions)}
     )
@@ -60,13 +65,6 @@ def audit_membership(
     }
     if keep is not None:
         keep(sides, oppositions)
-    shift_tests = {}
-    if blind is not None:
-        for pair in oppositions:
-            ours, theirs = sides[pair.members], sides[pair.nonmembers]
-            shift_tests[pair.members] = context.shift_test(
-                pair.members, ours.blind, theirs.blind, blind, ours.empty + theirs.empty
-            )
     found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
     members = {pair.members for pair in oppositions}
     for name, side in sides.items():
@@ -75,6 +73,29 @@ def audit_membership(
             found.results += count_rows(name, counts, n, side.empty, name in members)
     if context.data.trained_elsewhere:
         found.results += template_rows(context, context.data.member_population)
+    return found
+
+
+def tested_for_shift(
+    context: AuditContext, populations: Sequence[str] | None, blind: BlindOptions
+) -> dict[str, ShiftTest]:
+    """Returns what the texts alone tell of every population of members; no model is asked.
+
+    Args:
+        context: The records.
+        populations: Populations whose records count as members; None takes the data's members.
+        blind: How it is judged.
+    """
+    found = {}
+    for name in context.members_of(populations):
+        names = (name, context.data.opposed_to(name))
+        records = [context.require_responses(side) for side in names]
+        ours, theirs = (
+            BlindSide(side, np.array(list(map(key, context.data.clusters(side))), dtype=np.int64))
+            for side in records
+        )
+        empty = sum(len(context.population(side)) for side in names) - sum(map(len, records))
+        found[name] = context.shift_test(name, ours, theirs, blind, empty)
     return found
 
 

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from audits.context import AuditContext, Measurements
+from audits.membership.measurements import NEVER
 from audits.memorization.continuations import Continuation, continuations, write_continuations
 from audits.memorization.curves import curves, extraction_figures
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
@@ -18,7 +19,12 @@ from audits.memorization.metrics import (
     NPExtraction,
     TokenAccuracy,
 )
-from audits.memorization.rows import gap_rows, population_rows, record_rows
+from audits.memorization.rows import (
+    gap_rows,
+    never_missing_row,
+    population_rows,
+    record_rows,
+)
 from audits.scoring.shift_test import coins_row
 from datamodules.batches import EncodedRecord
 
@@ -29,7 +35,7 @@ def audit_memorization(
     context: AuditContext,
     metrics: Sequence[MemorizationMetric],
     populations: Sequence[str] | None,
-    baselines: Sequence[str],
+    baselines: Sequence[str] | None,
     private_folder: Path | None = None,
 ) -> Measurements:
     """Asks how much of a record the model writes by itself, given its prompt.
@@ -39,17 +45,20 @@ def audit_memorization(
         metrics: The metrics; all of them share one forward pass and what is generated.
         populations: Populations whose records count as members, each against its non-members; None
             takes the data's members.
-        baselines: Populations that stand beside them as further non-members.
+        baselines: Populations that stand beside them as further non-members; None takes never where
+            the data have it. Without it the non-members alone are what nobody's training met, of
+            which a row tells (`never_missing_row`).
         private_folder: Where rank 0 keeps what the model wrote of its members; None keeps nothing.
 
     Returns:
         Rows record by record and in sum, gaps between populations, curves and figures.
+
+    Raises:
+        UserError: If there is no such population.
     """
-    members = context.members_of(populations)
-    against = {
-        name: list(dict.fromkeys([context.data.opposed_to(name), *baselines])) for name in members
-    }
-    everyone = dict.fromkeys([*members, *chain.from_iterable(against.values())])
+    against = _against(context, populations, baselines)
+    members = list(against)
+    everyone = _everyone(against)
     judged: dict[str, list[Judged]] = {}
     written: list[Continuation] = []
     for name in everyone:
@@ -61,7 +70,21 @@ def audit_memorization(
         write_continuations(written, private_folder)
     found = _measurements(judged, against)
     found.results += [coins_row(name, context.data.dealt_by_coins(name)) for name in members]
+    if baselines is None and not context.data.has(NEVER):
+        found.results += [never_missing_row(name) for name in members]
     return found
+
+
+def check_memorization(
+    context: AuditContext, populations: Sequence[str] | None, baselines: Sequence[str] | None
+) -> None:
+    """Refuses, before any forward pass, an audit of populations that are not there.
+
+    Raises:
+        UserError: Naming the one that is missing.
+    """
+    for name in _everyone(_against(context, populations, baselines)):
+        context.population(name)
 
 
 def default_metrics() -> list[MemorizationMetric]:
@@ -75,6 +98,23 @@ def default_metrics() -> list[MemorizationMetric]:
         NearMatch("edit_similarity"),
         NearMatch("bleu"),
     ]
+
+
+def _against(
+    context: AuditContext, populations: Sequence[str] | None, baselines: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Returns the populations that stand beside each population of members."""
+    if baselines is None:
+        baselines = [NEVER] if context.data.has(NEVER) else []
+    return {
+        name: list(dict.fromkeys([context.data.opposed_to(name), *baselines]))
+        for name in context.members_of(populations)
+    }
+
+
+def _everyone(against: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns every population once, those of members first."""
+    return list(dict.fromkeys([*against, *chain.from_iterable(against.values())]))
 
 
 def _measurements(

@@ -9,6 +9,24 @@ from audits.memorization.metrics import Summary
 from audits.rows import MemorizationRow, ResultRow, bounds, told_tasks
 from audits.statistics.means import UtilityEstimate, gap
 
+NEVER_MISSING = "never_missing"
+"""Metric of the row that says that no records stood beside the non-members."""
+
+NEVER_MISSING_TEXT = (
+    "no never-seen records were given beside the non-members, so that memorization is measured "
+    "against the non-members alone: whether the two sides differ by more than the training (by "
+    "what their texts are like) cannot be told from these figures"
+)
+
+
+def never_missing_row(population: str) -> ResultRow:
+    """Returns the row that says that members stand beside their non-members alone.
+
+    Args:
+        population: The members' population.
+    """
+    return ResultRow(population=population, name="baseline", metric=NEVER_MISSING, value=1.0)
+
 
 def record_rows(judged: Judged) -> list[MemorizationRow]:
     """Returns one row of the memorization table for every judged record; infinite is null."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from audits.membership.epsilon_rows import BOUND_PARAMS, READS_THE_COINS
+from audits.memorization.rows import NEVER_MISSING, NEVER_MISSING_TEXT
 from audits.model_card.markdown import Row, figure_text, options_text, table
 from audits.scoring.shift_test import DEALT_BY_COINS
 from audits.statistics.verdict import (
@@ -145,7 +146,9 @@ def memorization_section(rows: Sequence[Row], membership: Sequence[Row]) -> str:
     lines = gap_lines(rows, membership)
     if not lines:
         return "No figure of what these weights write has held-out records beside it."
-    return f"{_GAP_CLAIM}\n\n{table(GAP_COLUMNS, lines)}"
+    missing = any(row["metric"] == NEVER_MISSING for row in rows)
+    alone = f"\n\nHere {NEVER_MISSING_TEXT}." if missing else ""
+    return f"{_GAP_CLAIM}\n\n{table(GAP_COLUMNS, lines)}{alone}"
 
 
 def gap_lines(rows: Sequence[Row], membership: Sequence[Row]) -> list[tuple[object, ...]]:

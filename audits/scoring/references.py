@@ -9,6 +9,7 @@ from kdmodules.models.anatomy import require_window
 from kdmodules.models.blueprint import Blueprint, Placement, realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.network import source_tokenizer
+from kdmodules.models.pretrained import Dtype
 
 BASE = "base"
 """Name of the network that the audited model started from."""
@@ -33,6 +34,7 @@ class ReferenceModel:
         audited: RecordEncoder,
         allow_pickle: bool = False,
         mesh: DeviceMesh | None = None,
+        dtype: Dtype = "float32",
     ) -> "ReferenceModel":
         """Loads a model as it is stored, with its own tokenizer.
 
@@ -42,11 +44,12 @@ class ReferenceModel:
             audited: Text to the audited model's tokens.
             allow_pickle: Read a source without safetensors from its pickled weights.
             mesh: Over whose ranks its weights are sharded; None holds them whole.
+            dtype: Type of its weights.
 
         Raises:
             UserError: If it cannot be loaded, or its window is too short for the records.
         """
-        blueprint = source_blueprint(source, allow_pickle)
+        blueprint = source_blueprint(source, allow_pickle, dtype=dtype)
         tokenizer = audited.tokenizer if source.endswith(".ckpt") else source_tokenizer(source)
         return cls.of_blueprint(blueprint, audited.with_tokenizer(tokenizer), mesh)
 

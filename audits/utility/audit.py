@@ -39,7 +39,7 @@ def audit_utility(
     Args:
         context: The model and its records.
         population: Whose records.
-        max_prompts: Prompts that are answered.
+        max_prompts: Prompts that are answered; 0 leaves responses out, and all that is generated.
         max_new_tokens: Longest generated response in tokens; None: as long as the longest of the
             prompts' own responses, as far as the model's window leaves room.
         samples: Sampled responses to each prompt, at temperature 1; 0 leaves them out.
@@ -53,8 +53,9 @@ def audit_utility(
     if teachers is not None:
         with teachers() as models:
             figures += [(figure, {}) for figure in _divergences(context, population, models)]
-    ways: list[tuple[Literal["greedy", "sample"], int, str]] = [("greedy", 1, "")]
-    ways += [("sample", samples, "_sampled")] if samples else []
+    ways: list[tuple[Literal["greedy", "sample"], int, str]] = []
+    ways += [("greedy", 1, "")] if max_prompts else []
+    ways += [("sample", samples, "_sampled")] if max_prompts and samples else []
     records = context.answered(population)[:max_prompts]
     for decoding, draws, suffix in ways:
         encoded = context.model.encoder.encode_last(records)

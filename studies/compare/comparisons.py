@@ -28,6 +28,7 @@ from studies.plan.cells import Cell
 
 Attack = tuple[str, str]
 Row = dict[str, object]
+Clusters = Callable[[Cell], "Mapping[str, int] | None"]
 Statistic = TypeVar("Statistic")
 Bounded = Estimate | ComparisonEstimate | UtilityEstimate | AboveCut
 _IDENTITY = ("run", "role", "family", "size", "technique", "seed", "step")
@@ -131,6 +132,7 @@ def comparison_rows(
     done: Sequence[Cell],
     results: pa.Table,
     scores: Mapping[str, Mapping[Attack, AttackScores]],
+    clusters_of: Clusters | None = None,
 ) -> Iterator[Row]:
     """Yields the rows of every pair of finished cells that can be compared.
 
@@ -142,10 +144,11 @@ def comparison_rows(
         done: The finished cells.
         results: Their results, which give the identity columns.
         scores: What :func:`attack_scores` returned.
+        clusters_of: Number of each record's cluster, by cell; None asks `record_clusters`.
     """
     identities = run_identities(results)
     for cell, other in comparison_pairs(done):
-        clusters = record_clusters(cell)
+        clusters = (clusters_of or record_clusters)(cell)
         for attack, runs in scores_of([cell, other], scores):
             a, b = common_records(runs)
             if cell.alias not in identities or not (len(a.members) and len(a.nonmembers)):

@@ -52,7 +52,7 @@ def decomposition_rows(accuracies: Accuracies) -> Iterator[Row]:
         }
         for name in SETS:
             row = accuracies.row(cell, "decomposition", name, params=params, run_b=other.alias)
-            yield from _set_rows(row, name, decided, clusters)
+            yield from set_rows(row, name, decided, clusters)
 
 
 def record_sets(
@@ -102,14 +102,23 @@ def _mean_excess(accuracies: Accuracies, pairs: Sequence[Pair], population: str)
     return by_record.mean()[by_record.size() >= FEWEST_SEEDS]
 
 
-def _set_rows(
+def set_rows(
     row: Row,
     name: str,
     decided: Mapping[str, pd.Series],
     clusters: Mapping[str, NDArray[np.int64] | None],
 ) -> Iterator[Row]:
+    """Yields the share of one set in two populations, and the difference of the shares.
+
+    Args:
+        row: Columns that all rows share.
+        name: The set.
+        decided: Set of each record, by population, the private one first.
+        clusters: Number of each record's cluster, by population.
+    """
     found: dict[str, UtilityEstimate] = {}
-    for population, count in ((PRIVATE, "n_members"), (NEVER, "n_nonmembers")):
+    inside, outside = decided
+    for population, count in ((inside, "n_members"), (outside, "n_nonmembers")):
         sets = decided[population]
         columns: Row = {"population": population, count: len(sets)}
         if len(sets):
@@ -122,5 +131,5 @@ def _set_rows(
         yield row | columns
     net: Row = {"metric": f"{name}_net"}
     if len(found) == len(decided):
-        net |= bounds(gap(found[PRIVATE], found[NEVER]))
-    yield row | net | {"n_members": len(decided[PRIVATE]), "n_nonmembers": len(decided[NEVER])}
+        net |= bounds(gap(found[inside], found[outside]))
+    yield row | net | {"n_members": len(decided[inside]), "n_nonmembers": len(decided[outside])}

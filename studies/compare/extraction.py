@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from studies.compare.comparisons import Row
+from studies.compare.comparisons import Clusters, Row
 from studies.compare.memorization import excess_rows, mean_excesses, read_accuracies
 from studies.plan.cells import Cell
 
@@ -24,7 +24,10 @@ EXCESS_METRICS = {
 
 
 def extraction_rows(
-    done: Sequence[Cell], results: pa.Table, memorization: pd.DataFrame
+    done: Sequence[Cell],
+    results: pa.Table,
+    memorization: pd.DataFrame,
+    clusters_of: Clusters | None = None,
 ) -> Iterator[Row]:
     """Yields each measure's mean excess over the other run of a pair, by population.
 
@@ -32,10 +35,11 @@ def extraction_rows(
         done: The finished cells.
         results: Their results, which give the identity columns.
         memorization: Their memorization table.
+        clusters_of: Number of each record's cluster, by cell; None asks `record_clusters`.
     """
     shares = memorization.assign(value=_shares(memorization))
     for name, metric in EXCESS_METRICS.items():
-        for measure in read_accuracies(done, results, shares, name):
+        for measure in read_accuracies(done, results, shares, name, clusters_of):
             for cell, other in measure.pairs():
                 means = mean_excesses(measure, cell, other)
                 yield from excess_rows(measure, cell, other, means, name, metric)

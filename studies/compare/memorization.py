@@ -22,6 +22,7 @@ from audits.statistics.conditional import (
 from audits.statistics.means import UtilityEstimate, gap, share_interval
 from common.roles import TAUGHT_ROLES
 from studies.compare.comparisons import (
+    Clusters,
     Row,
     bounds,
     cluster_ids,
@@ -116,14 +117,18 @@ def record_values(memorization: pd.DataFrame, name: str) -> RecordValues:
 
 
 def read_accuracies(
-    done: Sequence[Cell], results: pa.Table, memorization: pd.DataFrame, name: str = TOKEN_ACCURACY
+    done: Sequence[Cell],
+    results: pa.Table,
+    memorization: pd.DataFrame,
+    name: str = TOKEN_ACCURACY,
+    clusters_of: Clusters | None = None,
 ) -> list[Accuracies]:
     """Returns the token accuracies of a study, or another measure, by set of parameters."""
     identities = run_identities(results)
     found = []
     for params, values in record_values(memorization, name).items():
         cells = tuple(c for c in done if c.alias in values and c.alias in identities)
-        clusters = {cell.alias: record_clusters(cell) for cell in cells}
+        clusters = {cell.alias: (clusters_of or record_clusters)(cell) for cell in cells}
         found.append(Accuracies(cells, json.loads(params), values, identities, clusters))
     return found
 
@@ -136,7 +141,7 @@ def memorization_rows(accuracies: Accuracies) -> Iterator[Row]:
             yield from _did_rows(accuracies, cell, other)
     for cell in accuracies.cells:
         if cell.role in TAUGHT_ROLES:
-            yield from _curve_rows(accuracies, cell)
+            yield from curve_rows(accuracies, cell)
 
 
 def _gap_rows(accuracies: Accuracies, cell: Cell, other: Cell) -> Iterator[Row]:
@@ -198,13 +203,21 @@ def mean_excesses(accuracies: Accuracies, cell: Cell, other: Cell) -> dict[str, 
     return means
 
 
-def _curve_rows(accuracies: Accuracies, cell: Cell) -> Iterator[Row]:
+def curve_rows(
+    accuracies: Accuracies, cell: Cell, populations: Sequence[str] = (PRIVATE, NEVER)
+) -> Iterator[Row]:
     """Yields a run's accuracy above every cut of its family's teacher, private and never seen.
 
     `run_b` is the teacher that cuts; the first of an ensemble, whose mean cuts.
+
+    Args:
+        accuracies: Token accuracies.
+        cell: The run.
+        populations: Whose records.
     """
     teachers = accuracies.teachers(cell)
-    for population, count in ((PRIVATE, "n_members"), (NEVER, "n_nonmembers")):
+    for population in populations:
+        count = "n_members" if population == PRIVATE else "n_nonmembers"
         values = accuracies.of(cell, population)
         records = _taught(accuracies, cell, population, values)
         if records is None:

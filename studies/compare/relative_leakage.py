@@ -47,7 +47,7 @@ def relative_leakage_rows(done: Sequence[Cell], results: pa.Table, scores: Score
                     **identities[cell.alias],
                     **{"audit": "membership", "population": "private", "run_b": anchor.alias},
                     **{"name": attack[0], "params": attack[1], "metric": "relative_leakage"},
-                    **_columns(common_records(runs), clusters),
+                    **leakage_columns(common_records(runs), clusters),
                 }
 
 
@@ -59,8 +59,13 @@ def _anchor(done: Sequence[Cell], cell: Cell) -> Cell | None:
     return None
 
 
-def _columns(runs: Sequence[AttackScores], clusters: Mapping[str, int] | None) -> Row:
-    """Returns value, bounds and counts; counts alone where the anchor leaks nothing."""
+def leakage_columns(runs: Sequence[AttackScores], clusters: Mapping[str, int] | None) -> Row:
+    """Returns value, bounds and counts; counts alone where the anchor leaks nothing.
+
+    Args:
+        runs: Scores of a student and of its anchor, on the same records.
+        clusters: Number of each record's cluster; None where records count as independent.
+    """
     student, anchor = runs
     sizes = {"n_members": len(anchor.members), "n_nonmembers": len(anchor.nonmembers)}
     if not all(sizes.values()) or auroc(anchor.members, anchor.nonmembers).value == 0.5:

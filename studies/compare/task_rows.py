@@ -15,6 +15,7 @@ from audits.statistics import ComparisonEstimate, Estimate, auroc, swap_estimate
 from audits.statistics.means import UtilityEstimate, gap, share_interval
 from studies.compare.comparisons import (
     AttackScores,
+    Clusters,
     Row,
     bounds,
     cluster_ids,
@@ -75,6 +76,7 @@ def task_rows(
     scores: pd.DataFrame,
     by_attack: Mapping[str, Mapping[tuple[str, str], AttackScores]],
     memorization: pd.DataFrame,
+    clusters_of: Clusters | None = None,
 ) -> Iterator[Row]:
     """Yields each task's figures at equal numbers and lengths, where lengths are in the tables.
 
@@ -90,12 +92,13 @@ def task_rows(
         scores: Their scores table.
         by_attack: What `attack_scores` made of it.
         memorization: Their memorization table.
+        clusters_of: Number of each record's cluster, by cell; None asks `record_clusters`.
     """
     tasks, lengths = record_tasks(scores), record_lengths(memorization)
     identities = run_identities(results)
     pairs = [pair for pair in comparison_pairs(done) if pair[1].role != "control"]
     for cell, other in [*((cell, None) for cell in done), *pairs]:
-        clusters = record_clusters(cell)
+        clusters = (clusters_of or record_clusters)(cell)
         pair = [cell] if other is None else [cell, other]
         for number, (attack, scored) in enumerate(scores_of(pair, by_attack)):
             runs = common_records(scored)
@@ -108,7 +111,8 @@ def task_rows(
             yield from _membership_rows(shared, runs, found)
             if other is None and number == 0:
                 yield from _length_rows(shared, found)
-    for accuracies in read_accuracies(done, results, memorization):
+    measured = read_accuracies(done, results, memorization, clusters_of=clusters_of)
+    for accuracies in measured:
         yield from _memorization_rows(accuracies, tasks, lengths)
 
 

@@ -22,6 +22,7 @@ from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
 from kd_privacy.given_records import given_records
 from kdmodules.models.architectures import config_class, new_model
+from kdmodules.models.causal_lm import CausalLM
 from tests.processes import ROOT
 
 TABLES = ("results", "scores", "memorization")
@@ -97,7 +98,7 @@ def test_the_numbers_are_the_commands(
     members = write(tmp_path / "members.jsonl", MEMBERS)
     nonmembers = write(tmp_path / "nonmembers.jsonl", NONMEMBERS)
     more = [
-        {"class_path": "callbacks.MemorizationAudit", "init_args": {"baselines": []}},
+        {"class_path": "callbacks.MemorizationAudit"},
         {
             "class_path": "callbacks.BlockAudit",
             "init_args": {
@@ -127,6 +128,33 @@ def test_the_numbers_are_the_commands(
             getattr(audit, name).drop(columns="run"), expected.drop(columns="run"), check_exact=True
         )
     assert set(audit.results.audit) == {"membership", "memorization", "blocks", "known_text"}
+    assert audit.results.metric.tolist().count("never_missing") == 1
+    assert "no never-seen records were given" in str(audit)
+
+
+def test_a_missing_population_is_told_before_the_first_pass(
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def passed(*_: object) -> None:
+        raise AssertionError("a forward pass was run")
+
+    tiny("gpt2", tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    sides = [write(tmp_path / f"{n}.jsonl", side) for n, side in enumerate((MEMBERS, NONMEMBERS))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CausalLM, "forward", passed)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                *("validate", "-c", "audits/external", "-c", "audits/utility", "--run_dir=run"),
+                *("--model.source=model", f"--data.members={sides[0]}"),
+                f"--data.nonmembers={sides[1]}",
+            ]
+        )
+    assert "no population 'never', only external, held_out" in capsys.readouterr().err
 
 
 @contextmanager
@@ -247,6 +275,7 @@ def test_what_is_printed_and_saved_holds_no_record(
     content = page.read_text(encoding="utf-8")
     assert content.count("<svg") == 1
     assert sorted(one.name for one in page.parent.iterdir()) == [
+        "audit.json",
         "index.html",
         "results.parquet",
         "scores.parquet",

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_privacy.__main__ import COMMANDS, help_page, main
 from kd_privacy.attack_cli import attack_parser
+from kd_privacy.audit_cli import audit_parser
 from kd_privacy.study_cli import main as study_main
 from tests.configs.conftest import parser
 from tests.processes import ROOT
@@ -31,6 +32,9 @@ EXTERNAL = ["-c", "configs/audits/external.yaml", "--model.source=M", "--data.me
 
 def real_options(parser: LightningArgumentParser, command: str) -> Namespace:
     """What the parser makes of a command line that gives the classes alone."""
+    if command == "audit":
+        given = ["M", "--members=A", "--nonmembers=B"]
+        return Namespace(**vars(audit_parser().parse_args(given)))
     if command == "attack":
         return attack_parser().parse_args(["--statistics=S", "--out=O"])
     classes = STUDENT if command == "fit" else [*EXTERNAL, "--data.nonmembers=B"]
@@ -72,7 +76,7 @@ def test_the_example_of_a_page_names_files_that_are_there(command: str | None) -
     examples = [line for line in text.splitlines() if line.startswith("  kd-privacy ")]
     assert examples
     named = [word for line in examples for word in shlex.split(line) if word.startswith("configs/")]
-    assert named
+    assert named or command == "audit"
     assert [word for word in named if not (ROOT / word).is_file()] == []
 
 
@@ -86,6 +90,8 @@ def test_help_imports_neither_torch_nor_lightning() -> None:
         "from kd_privacy.study_cli import main as study_main\n"
         "with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):\n"
         "    for line in ('--help', 'fit --help', 'show -h', 'attack --help', '', 'fitt'):\n"
+        "        main(line.split())\n"
+        "    for line in ('audit -h', 'audit', 'audit M --force', 'audit M -c x'):\n"
         "        main(line.split())\n"
         "    for line in ('-h', 'plan -h', 'run -h', 'report -h', 'claims -h', '', 'x'):\n"
         "        with suppress(SystemExit):\n"
@@ -101,9 +107,12 @@ def test_help_imports_neither_torch_nor_lightning() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no command: give one of fit, validate, show, attack"),
+        ([], "no command: give one of fit, validate, audit, show, attack"),
         (["fitt", "-c", "x.yaml"], "fitt: no such command (did you mean fit?)"),
-        (["train", "--help"], "train: no such command (there are fit, validate, show, attack)"),
+        (
+            ["train", "--help"],
+            "train: no such command (there are fit, validate, audit, show, attack)",
+        ),
     ],
 )
 def test_a_wrong_first_word_ends_in_one_line(

@@ -47,6 +47,11 @@ _BY_NAME: dict[str, type[Attack]] = {
 }
 
 
+def describe_all() -> list[str]:
+    """Returns the ids of all attacks."""
+    return list(_BY_NAME)
+
+
 def describe(name: str) -> type[Attack] | None:
     """Returns the attack of an id, with its title, description and threat model.
 

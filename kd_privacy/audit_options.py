@@ -1,0 +1,120 @@
+"""What `kd_privacy.audit` and `audit_pair` can be asked, checked before anything is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedModel
+
+from audits.blocks.signals import BlockSignal, LogitLens, ResidualNorm
+from audits.context import require_distinct, require_sizes
+from audits.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Reference, Zlib
+from audits.memorization.audit import default_metrics
+from audits.memorization.metrics import MemorizationMetric
+from audits.scoring.references import BASE
+from common.errors import UserError
+from datamodules.encoding import Scored
+from kd_privacy.opened_models import Model, require_device, require_dtype
+from kdmodules.models.pretrained import Dtype
+
+Chosen = TypeVar("Chosen", Attack, MemorizationMetric, BlockSignal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Options of an audit; `kd_privacy.audit` says what each means.
+
+    Of ``memorization``, ``blocks`` and ``utility``, None asks for what can be had: what cannot is
+    left out and noted, where True, or a list, ends in an error.
+    """
+
+    template: str | None = None
+    score: Scored = "assistant"
+    attacks: Sequence[Attack] | None = None
+    memorization: bool | Sequence[MemorizationMetric] | None = None
+    blocks: bool | Sequence[BlockSignal] | None = None
+    utility: bool | None = None
+    reference: Model | Mapping[str, Model] | None = None
+    default_task: str | None = None
+    columns: Mapping[str, str] | None = None
+    dtype: Dtype = "float32"
+    max_prompt_tokens: int = 256
+    max_tokens: int = 512
+    max_records: int | None = None
+    batch_size: int = 64
+    max_batch_tokens: int = 8192
+    level: float = 0.95
+    seed: int = 0
+    progress: bool = True
+    device: str | torch.device | None = None
+
+    def __post_init__(self) -> None:
+        """Checks every option by itself.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        require_dtype(self.dtype)
+        if self.device is not None:
+            require_device(self.device)
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}: give a share between 0 and 1, such as 0.95")
+        require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
+        for listed in (self.chosen_attacks, self.metrics, self.signals):
+            del listed
+
+    @property
+    def references(self) -> dict[str, Model]:
+        """The reference models by name."""
+        named = self.reference if isinstance(self.reference, Mapping) else {BASE: self.reference}
+        return {name: model for name, model in named.items() if model is not None}
+
+    @property
+    def chosen_attacks(self) -> list[Attack]:
+        """The membership attacks."""
+        if self.attacks is None:
+            compared = [Reference(name) for name in self.references]
+            return [Loss(), Zlib(), MinK(), MinKPlusPlus(), *compared]
+        return _listed("attacks", self.attacks, Attack)
+
+    @property
+    def metrics(self) -> list[MemorizationMetric]:
+        """The memorization metrics; none where memorization is not asked for."""
+        if self.memorization is None or isinstance(self.memorization, bool):
+            return [] if self.memorization is False else default_metrics()
+        return _listed("memorization", self.memorization, MemorizationMetric)
+
+    @property
+    def signals(self) -> list[BlockSignal]:
+        """The signals of blocks; none where blocks are not asked for."""
+        if self.blocks is None or isinstance(self.blocks, bool):
+            return [] if self.blocks is False else [LogitLens(), ResidualNorm()]
+        return _listed("blocks", self.blocks, BlockSignal)
+
+    def require_movable(self, model: object, name: str) -> None:
+        """Refuses a device or a type for a model that is there already.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        if self.device is not None and isinstance(model, PreTrainedModel):
+            device = self.device
+            raise UserError(
+                f"device is {device} and the {name} is given: move it, model.to({device!r})"
+            )
+
+
+def _listed(option: str, given: Sequence[Chosen], kind: type) -> list[Chosen]:
+    """Returns what an option names.
+
+    Raises:
+        UserError: It is no list, or names something else, nothing, or one thing twice.
+    """
+    if not isinstance(given, list | tuple):
+        raise UserError(f"{option} is {given!r}: give a list of {kind.__name__} objects")
+    for measure in given:
+        if not isinstance(measure, kind):
+            raise UserError(f"{option} names {measure!r}, which is no {kind.__name__} object")
+    require_distinct(option, given)
+    return list(given)

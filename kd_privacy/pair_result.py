@@ -1,0 +1,203 @@
+"""What the audit of a student and its teacher found: printed, drawn, saved."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from audits.model_card.markdown import Row, figure_text
+from audits.results import SCHEMAS
+from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
+from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
+from kd_privacy.result import Audit
+from kd_privacy.summary import summary
+
+_TITLE = "What this student gives away of its teacher's records"
+_SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
+_CUT = "tau"
+
+
+@dataclass(frozen=True)
+class PairAudit:
+    """What the audit of a student and its teacher found; made by `kd_privacy.audit_pair`.
+
+    Attributes:
+        student: The student's own audit.
+        teacher: The teacher's.
+        counterfactual: That of a student whose teacher had the other side; None without one.
+        compared: Rows that compare them, in the schema of the results table; ``run_b`` names the
+            model that ``run`` is compared with.
+        said: What the comparisons cannot say.
+    """
+
+    student: Audit
+    teacher: Audit
+    counterfactual: Audit | None
+    compared: pa.Table
+    said: Sequence[str]
+
+    @property
+    def audits(self) -> dict[str, Audit]:
+        """The audit of every model, the student first."""
+        audits = {"student": self.student, "teacher": self.teacher}
+        return audits | (
+            {} if self.counterfactual is None else {"counterfactual": self.counterfactual}
+        )
+
+    @cached_property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables of all models; results hold the rows that compare them too."""
+        found = {
+            name: pa.concat_tables([audit.tables[name] for audit in self.audits.values()])
+            for name in SCHEMAS
+        }
+        return found | {"results": pa.concat_tables([found["results"], self.compared])}
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Every figure with its interval, the columns of results.parquet."""
+        return self.tables["results"].to_pandas()
+
+    @cached_property
+    def inherited(self) -> pd.DataFrame:
+        """The figures that compare the models, in the columns of results.parquet."""
+        return self.compared.to_pandas()
+
+    def __str__(self) -> str:
+        """Verdicts, intervals and counts of every model, what is inherited, what cannot be said."""
+        return page_text(self._sections(), self.notes)
+
+    __repr__ = __str__
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known before a figure is read, and what could not be said."""
+        by_run = {run: audit.notes for run, audit in self.audits.items()}
+        shared = [
+            note for note in by_run["student"] if all(note in notes for notes in by_run.values())
+        ]
+        own = [
+            f"{run}: {note}"
+            for run, notes in by_run.items()
+            for note in notes
+            if note not in shared
+        ]
+        return [*shared, *own, *self.said]
+
+    @property
+    def short(self) -> list[tuple[str, str, str, str, str]]:
+        """Model, audit, figure, records and verdict of every audit, and what is inherited."""
+        own = chain.from_iterable(audit.short for audit in self.audits.values())
+        told = [
+            (
+                f"{row['run']} / {row['run_b']}",
+                str(row["audit"]),
+                f"{row['metric']} {figure_text(row)}, {row['name']}",
+                f"{row['n_members']} + {row['n_nonmembers']}",
+                "",
+            )
+            for row in self._shown()
+            if row["name"] in ("loss", "reference")
+        ]
+        return [*own, *told]
+
+    def plot(self) -> Figure:
+        """Returns every attack's AUROC with its interval, of every model."""
+        names = list(dict.fromkeys(chain(*(audit.attacks for audit in self.audits.values()))))
+        figure = Figure(figsize=(7, 1 + 0.5 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        for index, (run, audit) in enumerate(self.audits.items()):
+            found = [audit.attacks[name].auroc for name in names]
+            axes.errorbar(
+                [one.value for one in found],
+                [place + 0.15 * index for place in range(len(names))],
+                xerr=[
+                    [max(0.0, one.value - one.lower) for one in found],
+                    [max(0.0, one.upper - one.value) for one in found],
+                ],
+                fmt="o",
+                label=run,
+            )
+        axes.axvline(0.5, color="grey", linewidth=1)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("AUROC of members against non-members, 95% interval")
+        axes.legend()
+        return figure
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the tables, audit.json and a page; no text of a record is in them.
+
+        Args:
+            folder: Where they go, in the place of an earlier audit's; made if it is not there.
+
+        Returns:
+            Path of the page.
+
+        Raises:
+            UserError: There is a file of that name.
+        """
+        figures = {"membership": self.plot(), **self._curves()}
+        for run, audit in self.audits.items():
+            figures |= {f"{run}: {name}": figure for name, figure in audit.figures.items()}
+        about = [audit.about for audit in self.audits.values()]
+        rows = list(chain.from_iterable(audit.rows for audit in self.audits.values()))
+        compared = [row for row in self.compared.to_pylist() if row["task"] is None]
+        return write_audit(
+            Path(folder),
+            self.tables,
+            self._sections(),
+            self.notes,
+            figures,
+            summary(about, rows, self.notes, compared),
+            _TITLE,
+        )
+
+    def _shown(self) -> list[Row]:
+        """Returns the comparisons that stand on the page: curves are drawn."""
+        return [
+            row
+            for row in self.compared.to_pylist()
+            if row["task"] is None
+            and (row["metric"] in _SHOWN or row["name"] in (MEMORIZED_BY, "inherited"))
+        ]
+
+    def _sections(self) -> list[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
+        found = []
+        for run, audit in self.audits.items():
+            found += sections(audit.rows, run)
+        rows = self._shown()
+        lines = [
+            (f"{row['name']}: {measure}", f"{of}, {row['run']} beside {row['run_b']}", *figures)
+            for row, (measure, of, *figures) in zip(rows, figure_lines(rows), strict=True)
+        ]
+        return [*found, ("What the student inherits", FIGURE_COLUMNS, lines)]
+
+    def _curves(self) -> Mapping[str, Figure]:
+        """Returns the student's token accuracy above every cut of the teacher's, if measured."""
+        frame = self.inherited
+        frame = frame[
+            (frame.name == CONDITIONAL)
+            & (frame.metric == "token_accuracy")
+            & (frame.run == "student")
+            & frame.value.notna()
+        ]
+        if frame.empty:
+            return {}
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        cuts = frame.params.map(lambda text: float(json.loads(text)[_CUT]))
+        for population, own in frame.assign(cut=cuts).groupby("population"):
+            own = own.sort_values("cut")
+            axes.plot(own.cut, own.value, marker="o", label=population)
+            axes.fill_between(own.cut, own.lower, own.upper, alpha=0.2)
+        axes.set_xlabel("the teacher's token accuracy is above")
+        axes.set_ylabel("the student's token accuracy")
+        axes.legend()
+        return {"token accuracy where the teacher is accurate": figure}

@@ -1,0 +1,257 @@
+"""`kd-privacy audit`: a stranger's model and records, one command, from an empty folder."""
+
+import json
+import shlex
+from contextlib import chdir
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import kd_privacy
+from datamodules.tokenizer import train_tokenizer
+from kd_privacy.__main__ import main
+from kdmodules.models.causal_lm import CausalLM
+from tests.processes import ROOT
+
+PROMPT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+)
+TABLES = ("results", "scores", "memorization")
+
+
+def records(first: int, n: int = 12) -> list[dict[str, str]]:
+    """Rows of one task, each with an answer of its own."""
+    return [
+        {
+            "instruction": f"What is the code of locker {number}?",
+            "response": f"Locker {number} opens with {number * 7919 % 99991:05d}, then turn left.",
+            "category": "open_qa",
+        }
+        for number in range(first, first + n)
+    ]
+
+
+MEMBERS, NONMEMBERS, NEVER = records(100), records(300), records(500)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stranger's folder: a model that plain transformers fine-tuned and saved, and records."""
+    home = tmp_path_factory.mktemp("stranger")
+    tokenizer = train_tokenizer([json.dumps(row) for row in MEMBERS + NONMEMBERS + NEVER], 300)
+    torch.manual_seed(0)
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
+    config = GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=512, **ids)
+    model = GPT2LMHeadModel(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    texts = [PROMPT.format(**row) + row["response"] + tokenizer.eos_token for row in MEMBERS]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    labels = batch.input_ids.where(batch.attention_mask.bool(), -100)
+    for _ in range(60):
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for name in ("my-model", "teacher", "student", "other-student"):
+        if name == "student":  # it knows less of everything
+            torch.manual_seed(1)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.add_(0.1 * torch.randn_like(weight))
+        model.eval().save_pretrained(home / name)
+        tokenizer.save_pretrained(home / name)
+    sides = {"train": MEMBERS, "unseen": NONMEMBERS, "never": NEVER}
+    for name, rows in sides.items():
+        lines = "\n".join(map(json.dumps, rows))
+        (home / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return home
+
+
+def documented(folder: Path, first: str) -> list[str]:
+    """Returns the words of a command of the page, its files named from anywhere."""
+    page = (ROOT / "docs" / "audit_your_model.md").read_text(encoding="utf-8")
+    commands = page.replace("\\\n", " ").splitlines()
+    found = next(line for line in commands if line.startswith(f"kd-privacy {first}"))
+    words = shlex.split(found)[1:]
+    return [str(folder / word) if (folder / word).exists() else word for word in words]
+
+
+@pytest.fixture
+def words(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The page's command for one model, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return documented(folder, "audit ./my-model")
+
+
+def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--batch_size", "8"]) == 0
+    said = capsys.readouterr()
+    order = [said.err.index(word) for word in ("records ", "template ", "blind gate", "time ")]
+    assert order == sorted(order)
+    lines = [line.split() for line in said.out.splitlines()]
+    assert [line[:2] for line in lines[1:5]] == [
+        ["audit", name] for name in ("membership", "memorization", "blocks", "utility")
+    ]
+    assert float(lines[1][3]) > 0.8
+    out = Path("audit-my-model")
+    found = kd_privacy.audit(
+        folder / "my-model",
+        None,
+        folder / "train.jsonl",
+        folder / "unseen.jsonl",
+        memorization=None,
+        blocks=None,
+        utility=None,
+        batch_size=8,
+        progress=False,
+    )
+    for name in TABLES:
+        saved = pd.read_parquet(out / f"{name}.parquet")
+        pd.testing.assert_frame_equal(saved, getattr(found, name), check_exact=True)
+    summary = json.loads((out / "audit.json").read_text())
+    assert summary["tested"][0]["model"] == str(folder / "my-model")
+    assert summary["tested"][0]["scored_records"] == 24
+    loss = next(one for one in summary["figures"] if one["name"] == "loss")
+    assert loss["value"] == found["loss"].auroc.value
+    assert (loss["n_members"], loss["n_nonmembers"]) == (12, 12)
+    assert any("no never-seen records" in note for note in summary["notes"])
+    page = (out / "index.html").read_text(encoding="utf-8")
+    for text in (page, said.out, said.err, json.dumps(summary)):
+        assert not any(row["response"] in text for row in MEMBERS + NONMEMBERS)
+    assert "Verdict" in page
+    assert main(words) == 2
+    assert "audit-my-model is not empty" in capsys.readouterr().err
+    assert main([*words, "--force", "--no-memorization", "--no-blocks", "--no-utility"]) == 0
+    assert not (out / "memorization.parquet").exists()
+
+
+@pytest.fixture
+def _no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def passed(*_: object) -> None:
+        raise AssertionError("a forward pass was run")
+
+    monkeypatch.setattr(CausalLM, "forward", passed)
+
+
+@pytest.mark.usefixtures("_no_pass")
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--members", "lost.jsonl"], "--members lost.jsonl: there is no such file"),
+        (["--nonmembers", "MEMBERS"], "members and nonmembers are both"),
+        (["--never", "MEMBERS"], "members and never are both"),
+        (["--attacks", "loss,minkk"], "--attacks minkk: no such attack (did you mean min_k?)"),
+        (["--attacks", "rmia"], "--attacks rmia: it takes several reference models"),
+        (["--attacks", "reference"], "an attack reads the reference model 'base'"),
+        (["--template", "chatml"], "template is 'chatml'"),
+        (["--score", "everything"], "score is 'everything'"),
+        (["--dtype", "float64"], "dtype is 'float64'"),
+        (["--device", "abacus"], "device is abacus"),
+        (["--columns", "response"], "'response' is no list such as response=answer"),
+        (["--batch_sise", "8"], "--batch_sise: no such option (did you mean --batch_size?)"),
+        (["-c", "audits/external"], "an audit takes no -c"),
+        (["--max_records", "1"], "max_records is 1: give 2 or more"),
+        (["--max_tokens", "600"], "max_tokens is 600 but the model's window is 512"),
+        (["--counterfactual", "S"], "--counterfactual is a student's: give the --teacher too"),
+        (["--reference", "nowhere/"], "nowhere/"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_before_any_pass(
+    more: list[str],
+    line: str,
+    folder: Path,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(folder / "train.jsonl") if word == "MEMBERS" else word for word in more]
+    assert main([*words, *given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert line in said
+    assert list(Path.cwd().iterdir()) == []
+
+
+def auroc(scores: pd.DataFrame) -> float:
+    inside, outside = (
+        scores[scores.population == name].score.tolist() for name in ("external", "held_out")
+    )
+    higher = sum((a > b) + 0.5 * (a == b) for a in inside for b in outside)
+    return higher / (len(inside) * len(outside))
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Path:
+    """What the page's command for a student and its teacher writes."""
+    with chdir(folder):
+        assert main(documented(folder, "audit ./student")) == 0
+    return folder / "pair"
+
+
+def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None:
+    results, scores, written = (pd.read_parquet(pair / f"{name}.parquet") for name in TABLES)
+    assert set(results.run) == {"student", "teacher", "counterfactual"}
+    whole = results[results.task.isna() & results.run_b.notna()]
+    scores = scores[scores.name == "loss"]
+    student, teacher = (auroc(scores[scores.run == run]) for run in ("student", "teacher"))
+    assert teacher > student > 0.5
+    loss = whole[whole.name == "loss"]
+    leakage = loss[loss.metric == "relative_leakage"].iloc[0]
+    assert leakage.value == pytest.approx((student - 0.5) / (teacher - 0.5))
+    assert (leakage.run, leakage.run_b) == ("student", "teacher")
+    swap = loss[loss.metric == "swap_estimate"].iloc[0]
+    assert (swap.value, swap.run_b) == (0.5, "counterfactual")
+    keys = ["run", "population", "record"]
+    exact = written[(written.name == "exact_match") & written.params.str.contains('_tokens": 0')]
+    exact = exact.set_index(keys).value.sort_index()
+    for population in ("external", "never"):
+        taught, learnt = (exact[run, population] for run in ("teacher", "student"))
+        both = sum(taught[one] == 1 and learnt[one] == 1 for one in taught.index) / len(taught)
+        own = whole[(whole.metric == "both") & (whole.population == population)]
+        own = own[own.params.str.contains('"prefix_tokens": 0')]
+        assert own.value.tolist() == [pytest.approx(both)]
+    accuracy = written[(written.name == "token_accuracy")].set_index(["run", "population"])
+    curves = whole[(whole.name == "conditional") & (whole.metric == "token_accuracy")]
+    curves = curves[(curves.run == "student") & (curves.population == "external")]
+    assert len(curves) == 7
+    for row in curves.itertuples():
+        taught, learnt = (accuracy.loc[(run, "external")] for run in ("teacher", "student"))
+        values = dict(zip(learnt.record, learnt.value, strict=True))
+        tau = json.loads(row.params)["tau"]
+        above = [values[one] for one, v in zip(taught.record, taught.value, strict=True) if v > tau]
+        assert row.n_members == len(above)
+        assert not above or row.value == pytest.approx(sum(above) / len(above))
+    assert set(results[results.metric == "teacher_kl"].run) == {"student"}
+    page = (pair / "index.html").read_text(encoding="utf-8")
+    assert "What the student inherits" in page
+    assert "Student: membership" in page
+    summary = json.loads((pair / "audit.json").read_text())
+    assert any(one["metric"] == "swap_estimate" for one in summary["figures"])
+    assert not any("no counterfactual student" in note for note in summary["notes"])
+
+
+def test_a_pair_of_models_in_memory_says_what_one_pair_cannot(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    models = [
+        AutoModelForCausalLM.from_pretrained(folder / name, attn_implementation="sdpa")
+        for name in ("teacher", "student")
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "my-model")
+    pair = kd_privacy.audit_pair(
+        *models, tokenizer, MEMBERS, NONMEMBERS, memorization=False, blocks=False, progress=False
+    )
+    assert "no counterfactual student" in str(pair)
+    assert "swap_estimate" not in set(pair.inherited.metric)
+    assert set(pair.inherited.metric) >= {"relative_leakage"}
+    scores = pair.student.scores
+    assert pair.student["loss"].auroc.value == pytest.approx(auroc(scores[scores.name == "loss"]))
+    assert [line[:2] for line in pair.short[:2]] == [
+        ("student", "membership"),
+        ("student", "utility"),
+    ]
