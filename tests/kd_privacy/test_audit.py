@@ -126,7 +126,8 @@ def test_the_numbers_are_the_commands(
         pd.testing.assert_frame_equal(
             getattr(audit, name).drop(columns="run"), expected.drop(columns="run"), check_exact=True
         )
-    assert set(audit.results.audit) == {"membership", "memorization", "blocks", "known_text"}
+    audits = {"membership", "memorization", "blocks", "known_text", "records", "template"}
+    assert set(audit.results.audit) == audits
 
 
 @contextmanager
@@ -315,7 +316,7 @@ def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"template": "chatml"}, "template is 'chatml'"),
+        ({"template": "chatml"}, "template 'chatml': there is no such file"),
         ({"score": "everything"}, "score is 'everything'"),
         ({"level": 95}, "level is 95"),
         ({"max_records": -1}, "max_records is -1: give 2 or more"),
