@@ -57,8 +57,8 @@ class ExternalPopulations(Populations):
                     f"least {_FEWEST_RECORDS} on each side"
                 )
         for pair in combinations(zip(sides, sources, strict=True), 2):
-            (ours, theirs), named = zip(*pair, strict=True)
-            _require_alike(ours, theirs, named)
+            (ours, one), (theirs, other) = pair
+            _require_alike(ours, theirs, (one, other))
             require_disjoint(ours, theirs)
         everything = [record for side in sides for record in side]
         names = cluster_records(everything, threshold=near_duplicate_threshold)

@@ -127,7 +127,8 @@ def test_the_numbers_are_the_commands(
         pd.testing.assert_frame_equal(
             getattr(audit, name).drop(columns="run"), expected.drop(columns="run"), check_exact=True
         )
-    assert set(audit.results.audit) == {"membership", "memorization", "blocks", "known_text"}
+    audits = {"membership", "memorization", "blocks", "known_text", "records", "template"}
+    assert set(audit.results.audit) == audits
     assert audit.results.metric.tolist().count("never_missing") == 1
     assert "no never-seen records were given" in str(audit)
 
@@ -145,7 +146,7 @@ def test_a_missing_population_is_told_before_the_first_pass(
     tokenizer.save_pretrained(tmp_path / "model")
     sides = [write(tmp_path / f"{n}.jsonl", side) for n, side in enumerate((MEMBERS, NONMEMBERS))]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(CausalLM, "forward", passed)
+    monkeypatch.setattr(CausalLM, "hidden", passed)
     with pytest.raises(SystemExit):
         main(
             [
@@ -344,7 +345,7 @@ def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"template": "chatml"}, "template is 'chatml'"),
+        ({"template": "chatml"}, "template 'chatml': there is no such file"),
         ({"score": "everything"}, "score is 'everything'"),
         ({"level": 95}, "level is 95"),
         ({"max_records": -1}, "max_records is -1: give 2 or more"),

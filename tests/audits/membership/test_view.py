@@ -55,8 +55,9 @@ def test_a_stored_view_has_the_records_whole(case: Case, tmp_path: Path) -> None
     turns = ({"role": "user", "content": None, "tool_calls": [{"a": 1}]}, {"role": "assistant"})
     chat, first = Chat(turns, ({"name": "t"},)), case.view.records[0]
     one = replace(first, kind=RecordKind.chat, chat=chat, subject="s")
-    view = AuditView([one, *case.view.records[1:]], {})
+    view = AuditView([one, *case.view.records[1:]], {}, scored_text=lambda record: record.id * 2)
     names = [record.id for record in view.records]
     save_view(view, names, tmp_path)
     again, clusters = load_view(tmp_path, replace(AuditPlan.of([]), measurements=()))
     assert (list(again.records), clusters) == (list(view.records), names)
+    assert [again.scored_text(record) for record in again.records] == [name * 2 for name in names]
