@@ -31,7 +31,10 @@ class Family:
     final_norm: str
 
 
-_LIKE_LLAMA = ("llama", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "smollm3", "mistral")
+_LIKE_LLAMA = (
+    *("llama", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "smollm3", "mistral"),
+    *("phi3", "olmo2", "granite", "cohere", "stablelm"),
+)
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -40,6 +43,8 @@ FAMILIES: dict[str, Family] = {
         *(Family(name, "model", "model.layers", "model.norm") for name in _LIKE_LLAMA),
         Family("gpt_neox", "gpt_neox", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
         Family("gpt_neo", "transformer", "transformer.h", "transformer.ln_f"),
+        Family("falcon", "transformer", "transformer.h", "transformer.ln_f"),
+        Family("phi", "model", "model.layers", "model.final_layernorm"),
     )
 }
 
