@@ -65,19 +65,23 @@ def pruned_config(config: PreTrainedConfig, stride: int) -> PreTrainedConfig:
     """
     depth = config.num_hidden_layers
     cut = copy.deepcopy(config)
-    for name, value in vars(config).items():
-        each = isinstance(value, list | tuple) and len(value) == depth > 1
-        if each and not name.endswith("token_id"):
-            setattr(cut, name, list(value[::stride]))
+    each = {
+        name: list(value[::stride])
+        for name, value in vars(config).items()
+        if isinstance(value, list | tuple) and len(value) == depth > 1
+        if not name.endswith("token_id")
+    }
+    for name, entries in each.items():
+        setattr(cut, name, entries)
     # GPT-2's configuration knows its n_layer by this name too.
     cut.num_hidden_layers = len(range(0, depth, stride))
-    try:
-        type(cut).from_dict(cut.to_dict())
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"model.network.depth_stride is {stride}, but the configuration of a "
-            f"{config.model_type} model cannot be cut: {' '.join(str(error).split())[:200]}"
-        ) from error
+    again = type(cut).from_dict(cut.to_dict())
+    for name, entries in each.items():
+        if list(getattr(again, name)) != entries:
+            raise UserError(
+                f"model.network.depth_stride is {stride}, but the configuration of a "
+                f"{config.model_type} model cannot be cut: its {name} would not be kept"
+            )
     return cut
 
 

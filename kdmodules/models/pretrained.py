@@ -1,12 +1,14 @@
 """A model as transformers stores it: a folder, a hub name or a GGUF file, loaded strictly."""
 
 import pickle
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+import torch.distributed as dist
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -31,7 +33,7 @@ DeviceMap = str | Mapping[str, str | int]
 
 _UNREADABLE = (
     *(OSError, ValueError, RuntimeError, ImportError, KeyError),
-    *(SafetensorError, pickle.UnpicklingError),
+    *(SafetensorError, pickle.UnpicklingError, struct.error),
 )
 
 
@@ -110,10 +112,12 @@ def _dequantised(place: Place) -> dict[str, Any]:
         return {}
     from transformers import GgufConfig
 
-    rank_zero_warn(
-        f"{file} is a GGUF file: its weights were quantised, and are loaded dequantised, which "
-        "takes the room of whole weights and does not give back what was rounded away"
-    )
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        sys.stderr.write(
+            f"warning: {file} is a GGUF file: its weights were quantised, and are loaded "
+            "dequantised, which takes the room of whole weights and does not give back what was "
+            "rounded away\n"
+        )
     return {"quantization_config": GgufConfig(dequantize=True)}
 
 

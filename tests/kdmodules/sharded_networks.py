@@ -18,6 +18,7 @@ from kdmodules.models.network import Network, build_network
 from kdmodules.models.sharding import whole_weights
 from kdmodules.models.weight_files import WeightFiles
 from tests.kdmodules.conftest import TINY
+from tests.kdmodules.models.architectures import saved
 
 # Rows that two ranks cannot share evenly.
 ODD = {"gpt2": {"n_positions": 127}, "opt": {"ffn_dim": 63}, "llama": {"intermediate_size": 63}}
@@ -27,7 +28,10 @@ MASK = torch.ones_like(IDS).index_fill(1, torch.tensor([0, 1]), 0)
 
 
 def networks(folder: Path) -> dict[str, Network]:
-    """Tied heads (GPT-2), projected embeddings (OPT) and rotary buffers (LLaMA), from anywhere."""
+    """Tied heads (GPT-2), projected embeddings (OPT) and rotary buffers (LLaMA), from anywhere.
+
+    A Qwen3 in bfloat16, and one whose files hold each expert apart, which rank 0 deals.
+    """
     found = {}
     for family, config in CONFIGS.items():
         stored = str(folder / family)
@@ -36,6 +40,8 @@ def networks(folder: Path) -> dict[str, Network]:
         found[f"{family} adapter"] = Network(family, stored, adapter=Adapter())
         found[f"{family} pruned"] = Network(family, stored, depth_stride=2)
         found[f"{family} checkpoint"] = Network(family, f"{stored}.ckpt")
+    found["qwen3 files"] = Network(source=str(folder / "qwen3"), dtype="bfloat16")
+    found["qwen3_moe dealt"] = Network(source=str(folder / "qwen3_moe"))
     return found
 
 
@@ -48,6 +54,8 @@ def write_networks(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         weights = {WEIGHTS_PREFIX + name: value for name, value in model.state_dict().items()}
         metadata = checkpoint_metadata(model, tokenizer)
         torch.save({"state_dict": weights, METADATA_KEY: metadata}, folder / f"{family}.ckpt")
+    for kind in ("qwen3", "qwen3_moe"):
+        saved(kind, tokenizer, folder / kind, intermediate_size=63)
 
 
 def check_networks(

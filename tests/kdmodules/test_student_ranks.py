@@ -185,7 +185,7 @@ def test_two_ranks_fill_the_buffer_of_one(ranks: list[dict[str, Any]]) -> None:
 def test_every_kind_of_source_is_sharded_to_the_bit(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks[1:]:
         found = rank["networks"]
-        assert len(found) == 15
+        assert len(found) == 17
         for name, (read_from_files, largest_read) in found.items():
             assert read_from_files == name.endswith("files"), name
             # Half of the largest weight, and nothing larger, is in host memory beside the shard.

@@ -20,6 +20,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "gemma3_text": {**WIDE, "head_dim": 8, "sliding_window": 4, "layer_types": None},
     "smollm3": {**WIDE, "no_rope_layers": [1, 0, 0, 1]},
     "gpt_neox": {**WIDE, "num_key_value_heads": None},
+    **{kind: WIDE for kind in ("qwen2", "phi3", "phi", "olmo2", "granite", "cohere", "stablelm")},
+    "mistral": {**WIDE, "head_dim": 8, "sliding_window": 4},
+    "falcon": {**WIDE, "num_kv_heads": 2, "new_decoder_architecture": True},
+    "gpt_neo": {
+        **{"num_layers": 4, "hidden_size": 32, "num_heads": 4, "max_position_embeddings": 128},
+        **{"attention_types": [[["global", "local"], 2]], "window_size": 4},
+    },
+    "llama": {
+        **WIDE,
+        "rope_parameters": {
+            **{"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0},
+            **{"high_freq_factor": 4.0, "original_max_position_embeddings": 16},
+        },
+    },
 }
 TOKENS = torch.arange(24).reshape(2, 12) * 7 % 300
 

@@ -33,8 +33,13 @@ from tests.kdmodules.models.architectures import (
     saved,
 )
 
+SLOWLY = [
+    pytest.param(kind, marks=() if kind in ("qwen3", "gemma2", "qwen3_moe") else pytest.mark.slow)
+    for kind in KINDS
+]
 
-@pytest.mark.parametrize("kind", ["qwen3", "gemma2", "qwen3_moe"])
+
+@pytest.mark.parametrize("kind", SLOWLY)
 def test_a_source_is_what_it_is(
     kind: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -44,7 +49,7 @@ def test_a_source_is_what_it_is(
     assert ours.training
     assert same_weights(ours, theirs)
     assert torch.equal(logits(ours), logits(theirs))
-    if kind == "qwen3_moe":  # its files hold one tensor for each expert
+    if kind in ("qwen3_moe", "gpt_neox"):  # transformers converts what their files hold
         assert find_weight_files(str(tmp_path / "model"), {}) is None
     else:
         files = find_weight_files(str(tmp_path / "model"), {})
@@ -60,8 +65,8 @@ def test_a_source_is_what_it_is(
     whole_model(ours, ours.state_dict()).save_pretrained(tmp_path / "export")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
     assert torch.equal(logits(again), logits(theirs))
-    with pytest.raises(UserError, match=f"is a {kind} model, model.network.family says llama"):
-        build_network(Network("llama", str(tmp_path / "model")), tokenizer, seed=0)
+    with pytest.raises(UserError, match=f"is a {kind} model, model.network.family says opt"):
+        build_network(Network("opt", str(tmp_path / "model")), tokenizer, seed=0)
 
 
 def test_from_scratch_an_architecture_needs_its_name(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -86,6 +91,13 @@ class Skip(nn.Module):
         return hidden
 
 
+class SkipInPair(nn.Module):
+    """The same where a block returns a pair."""
+
+    def forward(self, hidden: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
+        return hidden, None
+
+
 @pytest.mark.parametrize("kind", ["qwen3", "gemma3_text", "smollm3"])
 def test_half_the_blocks_compute_what_they_did(kind: str) -> None:
     """Kinds of blocks follow them to their new places; the own loop of a model finds them there."""
@@ -100,6 +112,33 @@ def test_half_the_blocks_compute_what_they_did(kind: str) -> None:
     assert torch.equal(logits(pruned), logits(skipping))
     assert not torch.allclose(logits(pruned), logits(source), atol=1e-3)
     assert type(pruned.config).from_dict(pruned.config.to_dict()).layer_types == mixed[::2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_is_halved_and_adapted(
+    kind: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    source = saved(kind, tokenizer, tmp_path)
+    halved = Network(source=str(tmp_path), depth_stride=2, adapter=Adapter(r=2))
+    model = build_network(halved, tokenizer, seed=0)
+    skipping = copy.deepcopy(source)
+    for index in range(len(blocks(skipping))):
+        if index % 2:
+            blocks(skipping)[index] = SkipInPair() if kind in ("falcon", "gpt_neo") else Skip()
+    torch.testing.assert_close(logits(model), logits(skipping))
+    adapted = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(adapted) in (2 * len(blocks(model)), 4 * len(blocks(model)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    expected = logits(model)
+    merged = merge_adapter(model)
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+    merged.save_pretrained(tmp_path / "half")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "half")
+    assert torch.equal(logits(again), logits(merged))
 
 
 def test_blocks_that_their_place_makes_are_not_moved() -> None:
