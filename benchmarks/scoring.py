@@ -1,10 +1,11 @@
 """Records per second of the membership pass, against its floor and against others' ways of working.
 
 `python -m benchmarks.scoring` writes `benchmarks/results/scoring.json` and prints its tables.
-Models are GPT-2-shaped with random weights. In every round each way runs once, in turn, in one
-process; a ratio is the median over rounds of the ratio within a round, so only ratios are to be
-quoted. Tokenisation is outside all timings. The slow ways run on records spread evenly over the
-lengths, and every way's scores are compared with ours before anything is timed.
+Models have random weights: two of GPT-2's shape, one of Qwen 3's with its 151,936 tokens, one of
+Gemma 2's with its soft cap (`--size all` takes all four). In every round each way runs once, in
+turn, in one process; a ratio is the median over rounds of the ratio within a round, so only ratios
+are to be quoted. Tokenisation is outside all timings. The slow ways run on records spread evenly
+over the lengths, and every way's scores are compared with ours before anything is timed.
 """
 
 import argparse
@@ -16,12 +17,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from benchmarks import scoring_ways as ways
 from benchmarks.scoring_ways import Workload
@@ -29,14 +36,26 @@ from datamodules.batches import RecordEncoder, collate, length_buckets
 from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
+from kdmodules.models.attention import attention_implementation
 from kdmodules.models.causal_lm import CausalLM
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 DOLLY = SHARED / "dolly" / "databricks-dolly-12k.jsonl"
 GPT2_TOKENIZER = SHARED / "tokenizers" / "gpt2"
 RESULTS = Path(__file__).parent / "results" / "scoring.json"
-SHAPES = {"small": (6, 256, 4), "base": (12, 768, 12)}
-VOCABULARY = 50_257
+_GPT2 = {"vocab_size": 50_257, "n_positions": 1024}
+_GROUPED = {
+    **{"num_hidden_layers": 6, "hidden_size": 512, "intermediate_size": 1536, "head_dim": 64},
+    **{"num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 1024},
+    "tie_word_embeddings": True,
+}
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "small": ("gpt2", {**_GPT2, "n_layer": 6, "n_embd": 256, "n_head": 4}),
+    "base": ("gpt2", {**_GPT2, "n_layer": 12, "n_embd": 768, "n_head": 12}),
+    "qwen3": ("qwen3", {**_GROUPED, "vocab_size": 151_936}),
+    "gemma2": ("gemma2", {**_GROUPED, "vocab_size": 256_000, "final_logit_softcapping": 30.0}),
+}
+"""Model type and configuration by name."""
 FLOOR, FOUR, ALL = "floor", "four attacks", "likelihood attacks + reference"
 PUBLISHED, MIMIR = "published way", "one document at a time"
 
@@ -68,14 +87,20 @@ class Way:
     run: Callable[[], object]
 
 
+def build_config(size: str) -> PreTrainedConfig:
+    """The configuration of a model."""
+    model_type, options = SHAPES[size]
+    return AutoConfig.for_model(model_type, **options)
+
+
 def build_model(size: str, seed: int) -> CausalLM:
-    """A GPT-2-shaped model with random weights, in evaluation mode."""
-    n_layer, n_embd, n_head = SHAPES[size]
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_positions=1024
-    )
+    """A model with random weights, in evaluation mode."""
+    config = build_config(size)
     torch.manual_seed(seed)
-    return CausalLM(GPT2LMHeadModel(config).eval(), VOCABULARY)
+    model = AutoModelForCausalLM.from_config(
+        config, attn_implementation=attention_implementation(config)
+    )
+    return CausalLM(model.eval(), config.vocab_size)
 
 
 def load_records(source: str | None, n_records: int) -> list[InstructionRecord]:
@@ -176,8 +201,11 @@ def verdicts(seconds: dict[str, list[float]]) -> list[dict[str, object]]:
 
 def render(size: str, seconds: dict[str, list[float]], console: Console) -> None:
     """Prints the table of one model and the targets."""
-    layers, width, _ = SHAPES[size]
-    table = Table(title=f"Membership scoring, GPT-2 {layers} x {width}, vocabulary {VOCABULARY:,}")
+    config = build_config(size)
+    table = Table(
+        title=f"Membership scoring, {config.model_type} {config.num_hidden_layers} x "
+        f"{config.hidden_size}, vocabulary {config.vocab_size:,}"
+    )
     for heading in ("way", "records/s", "x floor", "x four attacks"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for name, times in seconds.items():
@@ -219,7 +247,12 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--size", choices=[*SHAPES, "both"], default="both", help="model (default: both)")
+    add(
+        "--size",
+        choices=[*SHAPES, "both", "all"],
+        default="both",
+        help="model; both are GPT-2's (default: both)",
+    )
     add(
         "--records",
         default=str(DOLLY) if DOLLY.is_file() else None,
@@ -258,7 +291,8 @@ def main() -> None:
     records = load_records(arguments.records, arguments.n_records)
     tokenizer = load_or_train_tokenizer(arguments.tokenizer, records)
     work = build_workload(records, tokenizer, arguments.batch_size)
-    sizes = list(SHAPES) if arguments.size == "both" else [arguments.size]
+    several = {"both": ["small", "base"], "all": list(SHAPES)}
+    sizes = several.get(arguments.size, [arguments.size])
     measured: dict[str, dict[str, list[float]]] = {}
     for size in sizes:
         console.log(f"model {size}: {len(work.records)} records, checking that all ways agree")
