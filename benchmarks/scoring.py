@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import transformers
+from kdmodules.models.attention import attention_implementation
 from rich.console import Console
 from rich.table import Table
 from transformers import (
@@ -36,7 +37,6 @@ from datamodules.batches import RecordEncoder, collate, length_buckets
 from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
-from kdmodules.models.attention import attention_implementation
 from kdmodules.models.causal_lm import CausalLM
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"

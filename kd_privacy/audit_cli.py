@@ -47,14 +47,15 @@ def audit_parser() -> argparse.ArgumentParser:
     parser.add_argument("model")
     for name in ("members", "nonmembers"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("teacher", "counterfactual", "never", "template", "reference", "tokenizer"):
+    for name in (
+        *("teacher", "counterfactual", "never", "template", "reference", "tokenizer"),
+        *("default_task", "adapter_base", "device", "device_map"),
+    ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--score", default="assistant")
     parser.add_argument("--attacks", type=_listed)
     parser.add_argument("--columns", type=_renamed)
-    parser.add_argument("--default_task")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device")
     for name, default in (
         ("batch_size", 64),
         ("max_records", None),

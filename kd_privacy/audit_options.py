@@ -15,8 +15,8 @@ from audits.memorization.metrics import MemorizationMetric
 from audits.scoring.references import BASE
 from common.errors import UserError
 from datamodules.encoding import Scored
-from kd_privacy.opened_models import Model, require_device, require_dtype
-from kdmodules.models.pretrained import Dtype
+from kd_privacy.opened_models import Loading, Model, require_device, require_dtype
+from kdmodules.models.pretrained import DeviceMap, Dtype
 
 Chosen = TypeVar("Chosen", Attack, MemorizationMetric, BlockSignal)
 
@@ -47,7 +47,9 @@ class AuditOptions:
     level: float = 0.95
     seed: int = 0
     progress: bool = True
+    adapter_base: str | None = None
     device: str | torch.device | None = None
+    device_map: DeviceMap | None = None
 
     def __post_init__(self) -> None:
         """Checks every option by itself.
@@ -58,11 +60,23 @@ class AuditOptions:
         require_dtype(self.dtype)
         if self.device is not None:
             require_device(self.device)
+        if self.device is not None and self.device_map is not None:
+            raise UserError("device and device_map both say where a model goes: give one of them")
         if not 0 < self.level < 1:
             raise UserError(f"level is {self.level}: give a share between 0 and 1, such as 0.95")
         require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
         for listed in (self.chosen_attacks, self.metrics, self.signals):
             del listed
+
+    @property
+    def loading(self) -> Loading:
+        """How models that are named by their source are loaded."""
+        return Loading(
+            dtype=self.dtype,
+            adapter_base=self.adapter_base,
+            device=self.device,
+            device_map=self.device_map,
+        )
 
     @property
     def references(self) -> dict[str, Model]:

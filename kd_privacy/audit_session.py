@@ -93,7 +93,7 @@ class AuditSession:
         Raises:
             UserError: No tokenizer, or no such template.
         """
-        found = tokenizer_of(model, tokenizer)
+        found = tokenizer_of(model, tokenizer, self.options.adapter_base)
         records = [record for name in self.data.names for record in self.data.population(name)]
         return RecordEncoder(
             found,
@@ -129,7 +129,7 @@ class AuditSession:
         """
         options = self.options
         load = self.load(encoder)
-        lm = self._stack.enter_context(opened(model, encoder, options.dtype, options.device))
+        lm = self._stack.enter_context(opened(model, encoder, options.loading))
         data = copy(self.data)
         data.forget_tokens()
         data.encoder = encoder
@@ -167,8 +167,8 @@ class AuditSession:
                 f"an attack reads the reference model {name!r}; reference names {known}"
             )
         if name not in self._references:
-            place = (self.options.dtype, model_device(lm))
-            opened_one = opened_reference(references[name], encoder, *place)
+            place = replace(self.options.loading, device=model_device(lm))
+            opened_one = opened_reference(references[name], encoder, place)
             self._references[name] = self._stack.enter_context(opened_one)
         found = self._references[name]
         handed_over = isinstance(references[name], PreTrainedModel)

@@ -14,7 +14,7 @@ from kd_privacy.audit_session import AuditSession
 from kd_privacy.given_records import Records
 from kd_privacy.opened_models import Model, Tokenizer
 from kd_privacy.result import Audit
-from kdmodules.models.pretrained import Dtype
+from kdmodules.models.pretrained import DeviceMap, Dtype
 
 
 def audit(
@@ -43,6 +43,8 @@ def audit(
     seed: int = 0,
     progress: bool = True,
     device: str | torch.device | None = None,
+    adapter_base: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> Audit:
     """Measures how well the members of a model's training data can be told from other records.
 
@@ -85,6 +87,9 @@ def audit(
         progress: Whether to say on standard error what is done, and how long it may take.
         device: Where a model that is named by its source is loaded; None takes an accelerator where
             there is one.
+        adapter_base: Base of a LoRA adapter, in place of the one that its folder names.
+        device_map: Which devices hold which modules of a model larger than one, as accelerate takes
+            it, such as ``auto``.
 
     Returns:
         Verdicts, estimates and tables.
@@ -113,6 +118,8 @@ def audit(
         seed=seed,
         progress=progress,
         device=device,
+        adapter_base=adapter_base,
+        device_map=device_map,
     )
     options.require_movable(model, "model")
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -18,13 +19,23 @@ from kdmodules.models.blueprint import realise, source_blueprint
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.modes import evaluation_mode
 from kdmodules.models.network import source_tokenizer
-from kdmodules.models.pretrained import Dtype
+from kdmodules.models.pretrained import DeviceMap, Dtype
 
 Model = PreTrainedModel | str | Path
 """A transformers model, or what `--model.source` takes: a folder or a hub name."""
 
 Tokenizer = PreTrainedTokenizerBase | str | Path
 """A tokenizer, or where it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a model that is named by its source is loaded; `kd_privacy.audit` says what each means."""
+
+    dtype: Dtype = "float32"
+    adapter_base: str | None = None
+    device: str | torch.device | None = None
+    device_map: DeviceMap | None = None
 
 
 def require_dtype(dtype: str) -> None:
@@ -54,7 +65,9 @@ def name_of(model: object, otherwise: str) -> str:
     return str(model) if isinstance(model, str | Path) else otherwise
 
 
-def tokenizer_of(model: Model, tokenizer: Tokenizer | None) -> PreTrainedTokenizerBase:
+def tokenizer_of(
+    model: Model, tokenizer: Tokenizer | None, adapter_base: str | None = None
+) -> PreTrainedTokenizerBase:
     """Returns a tokenizer that was given, is named, or lies beside a model's files.
 
     Raises:
@@ -64,20 +77,19 @@ def tokenizer_of(model: Model, tokenizer: Tokenizer | None) -> PreTrainedTokeniz
         return tokenizer
     if tokenizer is None and isinstance(model, PreTrainedModel):
         raise UserError("tokenizer is None: give the tokenizer of the audited model")
-    return source_tokenizer(str(model)) if tokenizer is None else load_tokenizer(str(tokenizer))
+    if tokenizer is None:
+        return source_tokenizer(str(model), adapter_base)
+    return load_tokenizer(str(tokenizer))
 
 
 @contextmanager
-def opened(
-    model: Model, encoder: RecordEncoder, dtype: Dtype, device: str | torch.device | None
-) -> Iterator[CausalLM]:
+def opened(model: Model, encoder: RecordEncoder, loading: Loading) -> Iterator[CausalLM]:
     """Yields a model ready to be scored; one that was handed over is then put back as it was.
 
     Args:
         model: The model, or where it is.
         encoder: Text to its tokens.
-        dtype: Type of the weights of a model that is named.
-        device: Where one that is named goes; None takes an accelerator where there is one.
+        loading: Of a model that is named.
 
     Raises:
         UserError: If it is no causal language model, cannot be loaded, or its window is too short.
@@ -90,28 +102,35 @@ def opened(
         raise UserError(
             f"model is a {type(model).__name__}: give a transformers model, a folder or a hub name"
         )
-    lm = realise(source_blueprint(str(model), dtype=dtype), len(encoder.tokenizer)).eval()
-    yield _fitting(lm.to(device or torch.accelerator.current_accelerator() or "cpu"), encoder)
+    blueprint = source_blueprint(
+        str(model),
+        dtype=loading.dtype,
+        adapter_base=loading.adapter_base,
+        device_map=loading.device_map,
+    )
+    lm = realise(blueprint, len(encoder.tokenizer)).eval()
+    if loading.device_map is None:
+        lm.to(loading.device or torch.accelerator.current_accelerator() or "cpu")
+    yield _fitting(lm, encoder)
 
 
 @contextmanager
 def opened_reference(
-    model: Model, encoder: RecordEncoder, dtype: Dtype, device: torch.device
+    model: Model, encoder: RecordEncoder, loading: Loading
 ) -> Iterator[ReferenceModel]:
     """Yields a reference model; one that was handed over reads the audited model's tokens.
 
     Args:
         model: The model, or where it is.
         encoder: Text to the audited model's tokens.
-        dtype: Type of the weights of a model that is named.
-        device: Where the audited model is.
+        loading: Of a model that is named; its device is the audited model's.
     """
     if isinstance(model, str | Path):
-        reference = ReferenceModel.of_source(str(model), encoder, dtype=dtype)
-        reference.lm.requires_grad_(False).eval().to(device)
+        reference = ReferenceModel.of_source(str(model), encoder, dtype=loading.dtype)
+        reference.lm.requires_grad_(False).eval().to(loading.device)
         yield reference
         return
-    with opened(model, encoder, dtype, None) as lm:
+    with opened(model, encoder, Loading()) as lm:
         yield ReferenceModel(lm, encoder)
 
 

@@ -21,7 +21,7 @@ from kd_privacy.inheritance import inheritance_rows, record_key
 from kd_privacy.opened_models import Model, Tokenizer
 from kd_privacy.pair_result import PairAudit
 from kd_privacy.result import Audit
-from kdmodules.models.pretrained import Dtype
+from kdmodules.models.pretrained import DeviceMap, Dtype
 
 _ALONE = (
     "no counterfactual student (of a teacher that had the non-members for members) was given: what "
@@ -72,6 +72,8 @@ def audit_pair(
     seed: int = 0,
     progress: bool = True,
     device: str | torch.device | None = None,
+    adapter_base: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> PairAudit:
     """Measures what a student gives away of the records that its teacher was trained on.
 
@@ -110,6 +112,9 @@ def audit_pair(
         seed: Seed of everything random.
         progress: Whether to say on standard error what is done, and how long it may take.
         device: Where models that are named by their source are loaded.
+        adapter_base: Base of a LoRA adapter, in place of the one that its folder names.
+        device_map: Which devices hold which modules of a model larger than one, as accelerate takes
+            it, such as ``auto``.
 
     Returns:
         The audit of every model, and what compares them.
@@ -138,6 +143,8 @@ def audit_pair(
         seed=seed,
         progress=progress,
         device=device,
+        adapter_base=adapter_base,
+        device_map=device_map,
     )
     models = {"teacher": teacher, "student": student}
     models |= {} if counterfactual is None else {"counterfactual": counterfactual}
