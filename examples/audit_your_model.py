@@ -25,9 +25,11 @@ def main() -> None:
     if options.model is None:
         members, nonmembers = generate_records(60, seed=1), generate_records(60, seed=2)
         model, tokenizer = tiny_model(members)
-        audit = kd_privacy.audit(model, tokenizer, members, nonmembers)
+        audit = kd_privacy.audit(model, tokenizer, members, nonmembers, template="alpaca")
     else:
-        audit = kd_privacy.audit(options.model, None, options.members, options.nonmembers)
+        audit = kd_privacy.audit(
+            options.model, None, options.members, options.nonmembers, template=options.template
+        )
     print(audit)
     print(audit["loss"].auroc)
     print(f"The page: {audit.save(options.out)}")
@@ -66,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", help="folder or hub name; without it a tiny model is made here")
     parser.add_argument("--members", help="records that the model was trained on")
     parser.add_argument("--nonmembers", help="records of the same kind that it never saw")
+    parser.add_argument("--template", help="chat, alpaca, none or a Jinja file")
     parser.add_argument("--out", default="report", help="folder for the tables and the page")
     options = parser.parse_args()
     if options.model is not None and not (options.members and options.nonmembers):

@@ -30,7 +30,7 @@ Tokenizer = PreTrainedTokenizerBase | str | Path
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How a model that is named by its source is loaded; `kd_privacy.audit` says what each means."""
+    """How a model that is named by its source is loaded, as `kd_privacy.audit` says."""
 
     dtype: Dtype = "float32"
     adapter_base: str | None = None

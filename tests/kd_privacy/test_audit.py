@@ -119,7 +119,7 @@ def test_the_numbers_are_the_commands(
         ]
     )
     audit = kd_privacy.audit(
-        model, tokenizer, MEMBERS, NONMEMBERS, memorization=True, blocks=True, progress=False
+        model, tokenizer, MEMBERS, NONMEMBERS, memorization=True, blocks=True, template="alpaca", progress=False
     )
     for name in TABLES:
         expected = pd.read_parquet(tmp_path / "run" / f"{name}.parquet")
@@ -213,7 +213,7 @@ def test_a_model_that_was_handed_over_is_as_it_was(
             blocks=[signals.HiddenProbe(), signals.BlockMoPe()],
             reference=other,
             max_records=12,
-            progress=False,
+            template="alpaca", progress=False,
         )
     assert audit["grad_norm"].members.scores.shape == (11,)
     assert audit["mope"].auroc.n_nonmembers == 11
@@ -224,12 +224,12 @@ def test_a_model_is_as_it_was_after_an_error(
 ) -> None:
     nn.init.constant_(used.transformer.ln_f.bias, float("inf"))
     with pytest.raises(FloatingPointError, match="cannot be scored"), unchanged(used):
-        kd_privacy.audit(used, tokenizer, MEMBERS, NONMEMBERS, progress=False)
+        kd_privacy.audit(used, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False)
 
 
 def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast) -> None:
     model = tiny("gpt2", tokenizer).to(torch.bfloat16)
-    audit = kd_privacy.audit(model, tokenizer, MEMBERS, NONMEMBERS, progress=False)
+    audit = kd_privacy.audit(model, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False)
     assert any("the model computes in bfloat16" in warning for warning in audit.warnings)
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
@@ -237,7 +237,7 @@ def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast
 @pytest.fixture(scope="module")
 def audited(tokenizer: PreTrainedTokenizerFast) -> "kd_privacy.Audit":
     return kd_privacy.audit(
-        tiny("gpt2", tokenizer), tokenizer, MEMBERS, NONMEMBERS, level=0.9, progress=False
+        tiny("gpt2", tokenizer), tokenizer, MEMBERS, NONMEMBERS, level=0.9, template="alpaca", progress=False
     )
 
 
@@ -371,6 +371,7 @@ def test_options_that_cannot_be_audited_are_named(
         "members": MEMBERS,
         "nonmembers": NONMEMBERS,
         "progress": False,
+        "template": "alpaca",
     }
     with pytest.raises(kd_privacy.UserError, match=line):
         kd_privacy.audit(**{**given, **options})
@@ -385,7 +386,7 @@ def test_an_unknown_reference_is_named(tokenizer: PreTrainedTokenizerFast) -> No
             MEMBERS,
             NONMEMBERS,
             attacks=[kd_privacy.attacks.Reference()],
-            progress=False,
+            template="alpaca", progress=False,
         )
 
 
@@ -394,8 +395,8 @@ def test_an_unknown_reference_is_named(tokenizer: PreTrainedTokenizerFast) -> No
 def test_a_model_on_a_gpu_gives_the_same_scores(tokenizer: PreTrainedTokenizerFast) -> None:
     model = tiny("gpt2", tokenizer)
     given = (tokenizer, MEMBERS, NONMEMBERS)
-    on_cpu = kd_privacy.audit(model, *given, progress=False).scores
-    on_gpu = kd_privacy.audit(model.cuda(), *given, blocks=True, progress=False).scores
+    on_cpu = kd_privacy.audit(model, *given, template="alpaca", progress=False).scores
+    on_gpu = kd_privacy.audit(model.cuda(), *given, blocks=True, template="alpaca", progress=False).scores
     on_gpu = on_gpu[on_gpu.block.isna()].reset_index(drop=True)
     keys = ["population", "name", "record"]
     pairs = on_cpu.merge(on_gpu, on=keys)

@@ -108,7 +108,7 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
         blocks=None,
         utility=None,
         batch_size=8,
-        progress=False,
+        template="alpaca", progress=False,
     )
     for name in TABLES:
         saved = pd.read_parquet(out / f"{name}.parquet")
@@ -244,7 +244,7 @@ def test_a_pair_of_models_in_memory_says_what_one_pair_cannot(folder: Path) -> N
     ]
     tokenizer = AutoTokenizer.from_pretrained(folder / "my-model")
     pair = kd_privacy.audit_pair(
-        *models, tokenizer, MEMBERS, NONMEMBERS, memorization=False, blocks=False, progress=False
+        *models, tokenizer, MEMBERS, NONMEMBERS, memorization=False, blocks=False, template="alpaca", progress=False
     )
     assert "no counterfactual student" in str(pair)
     assert "swap_estimate" not in set(pair.inherited.metric)

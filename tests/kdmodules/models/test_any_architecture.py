@@ -123,12 +123,14 @@ def test_every_architecture_is_halved_and_adapted(
     halved = Network(source=str(tmp_path), depth_stride=2, adapter=Adapter(r=2))
     model = build_network(halved, tokenizer, seed=0)
     skipping = copy.deepcopy(source)
-    for index in range(len(blocks(skipping))):
+    for index in range(len(transformer_blocks(skipping))):
         if index % 2:
-            blocks(skipping)[index] = SkipInPair() if kind in ("falcon", "gpt_neo") else Skip()
+            transformer_blocks(skipping)[index] = (
+                SkipInPair() if kind in ("falcon", "gpt_neo") else Skip()
+            )
     torch.testing.assert_close(logits(model), logits(skipping))
     adapted = [name for name, p in model.named_parameters() if p.requires_grad]
-    assert len(adapted) in (2 * len(blocks(model)), 4 * len(blocks(model)))
+    assert len(adapted) in (2 * len(transformer_blocks(model)), 4 * len(transformer_blocks(model)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
