@@ -103,18 +103,17 @@ def layout_of(row: Row, origin: str, named: Collection[str] = ()) -> Layout:
         UserError: It has the fields of no layout whole, or none of any.
     """
     layouts = sorted(LAYOUTS, key=lambda one: set(named).isdisjoint(chain(*one.fields)))
-    missing = {
-        layout: [n for n in layout.fields if all(row.get(name) is None for name in n)]
-        for layout in layouts
-    }
-    for layout, lacks in missing.items():
-        if not lacks:
+    lacking: tuple[str, ...] = ()
+    for layout in layouts:
+        missing = [n for n in layout.fields if all(row.get(name) is None for name in n)]
+        if not missing:
             return layout
+        if len(missing) < len(layout.fields):
+            lacking = lacking or missing[0]
     known = ", ".join(map(str, row)) or "none"
-    for layout, lacks in missing.items():
-        if len(lacks) < len(layout.fields):
-            lacking = " or ".join(map(repr, lacks[0]))
-            raise UserError(f"{origin}: missing field {lacking}; it has {known}")
+    if lacking:
+        names = " or ".join(map(repr, lacking))
+        raise UserError(f"{origin}: missing field {names}; it has {known}")
     raise UserError(
         f"{origin}: has the fields {known}; a record has one of these groups: "
         f"{'; '.join(map(str, LAYOUTS))} (`columns` renames fields)"

@@ -148,8 +148,9 @@ class Audit:
             for name, compared, *figures, members, nonmembers, _, verdict in lines:
                 named = zip(header[2:], figures, strict=False)  # the counts follow below
                 told = "; ".join(f"{one.removesuffix(_INTERVAL)} {figure}" for one, figure in named)
+                units = "subjects" if "unit=subject" in str(name) else "records"
                 text += [
-                    f"  {name}, {compared}: {told}; {members} + {nonmembers} records",
+                    f"  {name}, {compared}: {told}; {members} + {nonmembers} {units}",
                     f"      {verdict}",
                 ]
         text += ["", *(f"- {note}" for note in self.notes)]
@@ -181,6 +182,7 @@ class Audit:
     def _worst_tasks(self) -> list[str]:
         """Returns each attack's worst task with its AUROC."""
         rows = [r for r in self.tables["results"].to_pylist() if r["metric"] == WORST_TASK]
+        rows = [r for r in rows if "unit" not in r["params"]]
         return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
 
     def plot(self) -> Figure:

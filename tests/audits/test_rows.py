@@ -5,7 +5,7 @@ import math
 import pytest
 
 from audits.results import table_from_rows
-from audits.rows import Audit, ResultRow, bounds, tagged
+from audits.rows import Audit, ResultRow, bounds, tagged, told_tasks
 from audits.statistics.means import UtilityEstimate
 
 RUN = {"run": "r", "role": "student", "step": 7, "audit": Audit.exposure}
@@ -51,3 +51,10 @@ def test_bounds_hold_what_was_measured() -> None:
     }
     row = ResultRow(name="loss", metric="auroc", value=0.5, upper=0.75)
     assert tagged("a", row) == {"a": 0.5, "a/upper": 0.75}
+
+
+def test_a_task_is_told_where_each_side_has_two_records_of_it() -> None:
+    ours, theirs = ["b", "b", "", "", "own name", "own name", "a"], ["", "b", "b", "b", "own name"]
+    assert told_tasks(ours, theirs) == ["b"]
+    assert told_tasks(ours) == ["b", "own name"]
+    assert told_tasks([""], [""]) == []

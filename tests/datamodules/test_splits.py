@@ -54,6 +54,28 @@ def test_every_record_once_whole_clusters_and_shares():
     assert {p.coin for p in placements if p.split == "public"} == {None}
 
 
+def test_one_coin_decides_on_all_records_of_a_subject_and_what_is_alike_to_them(tmp_path: Path):
+    """Subjects of three records each; every tenth pair of records shares a passage besides."""
+    records = [
+        replace(record, subject=f"person {i % 200}", task=["own name", ""][i % 2])
+        for i, record in enumerate(RECORDS)
+    ]
+    for options in (SplitOptions(), SplitOptions(shadow=3), SplitOptions(private_parts=2)):
+        placements = split_records(records, options)
+        sides = defaultdict(set)
+        for p in placements:
+            sides[p.record.subject].add((p.cluster, p.split, p.role, p.coin, p.part))
+        assert all(len(side) == 1 for side in sides.values())
+        # The passages join some of the 200 subjects: i with i + 1 where 20 divides i.
+        assert len(set.union(*sides.values())) == 190
+    coins = {next(iter(side))[3] for side in sides.values()}
+    assert coins == {0, 1, None}
+    rows = read_manifest(write_manifest(placements, tmp_path))
+    by_hash = {row.subject: p.record.subject for row, p in zip(rows, placements, strict=True)}
+    assert len(by_hash) == len(set(by_hash.values())) == 200
+    assert not any("person" in str(row.subject) for row in rows)
+
+
 def test_tasks_keep_their_shares():
     placements = split_records(RECORDS, SplitOptions())
     overall = Counter(r.task for r in RECORDS)

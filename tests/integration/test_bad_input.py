@@ -44,10 +44,10 @@ def data(tmp_path: Path) -> Callable[[list[object]], list[str]]:
         ("{not json", "records.jsonl:3"),
         ({"instruction": "Why?"}, "records.jsonl:3"),
         (record(2, response=""), "records.jsonl:3"),
-        (record(2, category="poetry"), "'poetry'"),
+        ({"text": "It rains."}, "records.jsonl:3"),
         (record(2, response=7), "records.jsonl:3"),
     ],
-    ids=["invalid JSON", "missing field", "empty response", "unknown category", "no string"],
+    ids=["invalid JSON", "missing field", "empty response", "another kind", "no string"],
 )
 def test_bad_records_name_their_line(
     third: object, expected: str, data: Callable[[list[object]], list[str]], refused: Refused

@@ -123,6 +123,17 @@ def test_an_infinite_equivalent_epsilon_is_no_missing_one(
     assert found["epsilon_equivalent_at_fpr_0.01"] is None
 
 
+def test_records_without_a_task_stand_under_none() -> None:
+    sides = [
+        replace(scored(name, 0, 20, seed), tasks=[""] * 14 + ["own name"] * 5 + ["rare"])
+        for name, seed in (("private", 1), ("held_out", 2))
+    ]
+    assert {row.task for row in attack_rows("loss", {}, *sides)} == {None, "own name"}
+    rows = ScoreRows()
+    rows.add("loss", {}, sides[0])
+    assert [row["task"] for row in rows] == [None] * 14 + ["own name"] * 5 + ["rare"]
+
+
 def test_what_is_not_measurable_is_null() -> None:
     rows = attack_rows(
         "loss", {}, scored("private", 1, 30, 1), scored("held_out", 0, 30, 2), [0.01]
