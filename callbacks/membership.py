@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.context import Measurements, require_distinct
 from audits.membership.attacks import Attack
@@ -102,9 +102,11 @@ class MembershipAudit(AuditCallback):
     def _tell(self, found: Measurements) -> None:
         """Says once what must be known of the records' tokens."""
         self._told = True
-        for note in (counts_note(found.results), template_warning(found.results)):
-            if note is not None:
-                rank_zero_info(f"note: {note}")
+        note, warning = counts_note(found.results), template_warning(found.results)
+        if note is not None:
+            rank_zero_info(f"note: {note}")
+        if warning is not None:
+            rank_zero_warn(warning)
 
     def check(self, context: RunContext) -> None:
         """Refuses an attack that could not be measured on these records."""

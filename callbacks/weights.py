@@ -21,6 +21,7 @@ from kdmodules.models.adapters import adapter_of, add_adapter, merge_adapter, sa
 from kdmodules.models.continued_adapter import adapter_folder
 from kdmodules.models.network import Network
 from kdmodules.models.sharding import whole_weights
+from kdmodules.sampling.generation_batches import Vocabulary
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-privacy")
 
@@ -57,7 +58,12 @@ class ModelExport(Callback):
             raise TypeError("only a run on an InstructionDataModule trains anything to export")
         model = context.module.language_model.model
         adapter = adapter_of(model)
-        whole_model(model, weights).save_pretrained(folder)
+        exported = whole_model(model, weights)
+        valid = context.module.language_model.vocabulary_size
+        ends = Vocabulary.of(valid, data.encoder, model).ends
+        if len(ends) > 1:
+            exported.generation_config.eos_token_id = ends
+        exported.save_pretrained(folder)
         if adapter is not None:
             save_adapter(model, weights, folder / "adapter", _adapter_base(context.module.network))
         data.tokenizer.save_pretrained(folder)

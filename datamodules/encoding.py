@@ -212,15 +212,24 @@ class RecordEncoder:
             turn_text(one) for one in record.chat.messages if one["role"] == "assistant"
         )
 
-    def _rewritten(self, record: InstructionRecord, text: str) -> InstructionRecord:
-        if record.chat is None:
-            return replace(record, response=text)
-        *before, last = record.chat.messages
+    def require_rewritable(self, record: InstructionRecord) -> None:
+        """Refuses a record with several scored turns, of which another response replaces one.
+
+        Raises:
+            UserError: with the record's place.
+        """
+        before = () if record.chat is None else record.chat.messages[:-1]
         if self.score != "last" and any(one["role"] == "assistant" for one in before):
             raise UserError(
                 f"{record.origin}: an attack that rewrites the response cannot rewrite several "
                 "scored turns: give --data.score last"
             )
+
+    def _rewritten(self, record: InstructionRecord, text: str) -> InstructionRecord:
+        if record.chat is None:
+            return replace(record, response=text)
+        self.require_rewritable(record)
+        *before, last = record.chat.messages
         messages = (*before, {**last, "content": text})
         return replace(record, response=text, chat=replace(record.chat, messages=messages))
 

@@ -74,9 +74,11 @@ class Collector:
 
         Raises:
             UserError: If a pool use that an attack reads has no records, or none that fits into the
-                model's window, or a reference is named after a world that the split does not have.
+                model's window, or a response that one rewrites is not all that is scored, or a
+                reference is named after a world that the split does not have.
         """
         kept = _answered(populations)
+        self._require_rewritable(plan, kept)
         material = self._material(self.access, kept)
         for request in plan.scored(AUDITED):
             request.text.facts(material)
@@ -97,6 +99,7 @@ class Collector:
             FloatingPointError: Naming the record for which a model's output is not a number.
         """
         kept = _answered(populations)
+        self._require_rewritable(plan, kept)
         passes: dict[str, Found] = {name: {} for name in kept}
         for model in plan.models:
             self._score_all(plan, model, kept, passes)
@@ -114,6 +117,12 @@ class Collector:
             )
             for name, records in kept.items()
         }
+
+    def _require_rewritable(self, plan: AuditPlan, populations: Populations) -> None:
+        if any(request.text.rewrites for model in plan.models for request in plan.scored(model)):
+            for records in populations.values():
+                for record in records:
+                    self.access.encoder.require_rewritable(record)
 
     def _score_all(
         self,

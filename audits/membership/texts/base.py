@@ -41,9 +41,11 @@ class TextVariant(ABC):
 
     Attributes:
         pool_uses: Uses of pool records that the text is made of (``shots``).
+        rewrites: Whether the response is another one than the record's.
     """
 
     pool_uses: ClassVar[frozenset[str]] = frozenset()
+    rewrites: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -81,6 +83,8 @@ class Original(TextVariant):
 @dataclass(frozen=True)
 class RewrittenResponse(TextVariant):
     """The record's own prompt, and its response written anew."""
+
+    rewrites: ClassVar[bool] = True
 
     def encode(self, records: Records, material: TextMaterial) -> list[EncodedRecord]:
         """Returns the tokens of each record's prompt and of its new response."""

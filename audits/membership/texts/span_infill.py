@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from audits.membership.texts.base import TextMaterial, TextVariant
 from audits.membership.texts.masked_lm import MaskedLM, load_masked_lm
@@ -26,6 +27,8 @@ class SpanInfill(TextVariant):
         share: Share of spans that are rewritten, in (0, 1].
         span_words: Words of a span.
     """
+
+    rewrites: ClassVar[bool] = True
 
     copy: int
     model: str
