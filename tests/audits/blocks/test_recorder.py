@@ -84,6 +84,7 @@ def test_an_unknown_structure_is_refused_with_the_recipe() -> None:
         intermediate_size=32,
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config)
+    model.config.model_type = "of a kind of its own"
     with pytest.raises(UserError) as refused:
         transformer_blocks(model)
     text = str(refused.value)
