@@ -10,9 +10,11 @@ from audits.memorization.writing import Branch, ReadBatch, write_branches
 from audits.scoring.batches import run_batches
 from audits.scoring.greedy_pass import ForcedResponse, force_batch
 from audits.scoring.model_access import ModelAccess
+from common.errors import UserError
 from datamodules.batches import EncodedRecord, collate
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.sampling.generation_batches import largest_of_ranks
+from kdmodules.sampling.preallocated_cache import keeps_every_token
 from kdmodules.sampling.sampler import SamplingSettings
 
 Requests = Callable[[EncodedRecord], Sequence[Request]]
@@ -43,10 +45,16 @@ def continue_greedily(
 
     Raises:
         FloatingPointError: Naming the record whose distribution is not a number.
-        UserError: The same, met while generating.
+        UserError: The same, met while generating; or the model cannot go on from the middle of a
+            text that it has read.
     """
     read = encoded if read_tokens is None else [_cut(one, read_tokens(one)) for one in encoded]
     writes = any(requests(record) for record in encoded)
+    if writes and not keeps_every_token(access.lm.model.config):
+        raise UserError(
+            f"{type(access.lm.model).__name__} keeps a running state in place of its tokens' keys "
+            "and values, which no text can branch off from: leave memorization out"
+        )
     encoder = access.encoder
 
     def text(ids: Sequence[int]) -> str:

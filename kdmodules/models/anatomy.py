@@ -199,10 +199,12 @@ def differing_part(model: PreTrainedModel, vocabulary_size: int) -> str | None:
     width = max(_PROBE_LENGTHS)
     embeddings = cast(nn.Embedding, model.get_input_embeddings())
     size = min(vocabulary_size, embeddings.weight.shape[0])
-    ids = torch.randint(size, (len(_PROBE_LENGTHS), width), generator=generator).to(device)
+    shape = (len(_PROBE_LENGTHS), width)
+    ids = torch.randint(size, shape, generator=generator, device="cpu").to(device)
     lengths = torch.tensor(_PROBE_LENGTHS, device=device).unsqueeze(1)
     right = (torch.arange(width, device=device) < lengths).long()
-    with evaluation_mode(model):
+    # A caller may have set another device, or half precision, for new tensors.
+    with evaluation_mode(model), torch.device(device):
         for mask in (right, right.flip(1)):
             part = _differing(model, stacked[-1], padded_inputs(ids, mask), mask.bool())
             if part is not None:

@@ -5,8 +5,8 @@ and nothing else is moved; what attention is shown is a view of the rows written
 """
 
 from torch import Tensor
-from transformers import Cache, PreTrainedConfig
-from transformers.cache_utils import CacheLayerMixin
+from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 
 class PreallocatedLayer(CacheLayerMixin):
@@ -70,11 +70,23 @@ class PreallocatedLayer(CacheLayerMixin):
 
 
 def preallocated_cache(config: PreTrainedConfig, capacity: int) -> Cache:
-    """Returns an empty cache with room for ``capacity`` tokens a row, for any of our families.
+    """Returns an empty cache with room for ``capacity`` tokens a row.
+
+    Where a block looks back through a window alone, all is kept nevertheless, and the mask hides
+    what lies before the window. A model with blocks that keep a running state has transformers'
+    own cache.
 
     Args:
-        config: The model's. All its blocks attend to everything before them.
+        config: The model's.
         capacity: Tokens a row, padding included.
     """
-    blocks = config.get_text_config(decoder=True).num_hidden_layers
-    return Cache(layers=[PreallocatedLayer(capacity) for _ in range(blocks)])
+    own = DynamicCache(config=config)
+    if not keeps_every_token(config):
+        return own
+    return Cache(layers=[PreallocatedLayer(capacity) for _ in own.layers])
+
+
+def keeps_every_token(config: PreTrainedConfig) -> bool:
+    """Tells whether every block attends to keys and values, and none keeps a running state."""
+    layers = DynamicCache(config=config).layers
+    return all(isinstance(layer, DynamicLayer) for layer in layers)

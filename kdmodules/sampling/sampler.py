@@ -88,7 +88,7 @@ def generate(
     """Decode one batch of prompts.
 
     Args:
-        model: A GPT-2, OPT or LLaMA causal language model; its modes are restored afterwards, and
+        model: A causal language model; its modes are restored afterwards, and
             its own generation defaults (penalties, bans, minimum lengths) do not apply.
         prompts: Token ids of each prompt.
         record_ids: The prompts' records: names in errors, and keys of the random numbers.

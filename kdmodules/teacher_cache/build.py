@@ -28,7 +28,7 @@ from kdmodules.teacher_cache.settings import TeacherCache
 from kdmodules.teacher_cache.store import INDEX, Span, begin, finish, write_tensors
 from kdmodules.teachers import Teachers
 
-_FORMAT = 2
+_FORMAT = 3
 _BATCH_RECORDS = 64
 _BATCH_TOKENS = 8192
 

@@ -49,7 +49,8 @@ def train(
     def spy(batch: InstructionBatch, text: None) -> Mapping[str, torch.Tensor]:
         sums = loss_sums(batch, text)
         types["sums"] |= {value.dtype for value in sums.values() if value.is_floating_point()}
-        types["teacher"] |= {part.dtype for pair in student.teachers.rows(batch) for part in pair}
+        for hidden, head in student.teachers.rows(batch):
+            types["teacher"] |= {hidden.dtype, head.weight.dtype}
         return sums
 
     student.loss_sums = spy

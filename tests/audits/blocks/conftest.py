@@ -25,17 +25,22 @@ from tests.audits.membership.signals.conftest import (
     silent,
 )
 from tests.kdmodules.conftest import TINY
+from tests.kdmodules.tiny_decoders import tiny_decoder
 
 __all__ = ["Planted", "access_of", "planted", "record", "silent"]
 
-KINDS = (*sorted(TINY), "lora", "checkpointed")
+KINDS = (*sorted(TINY), "lora", "checkpointed", "falcon")
 
 
 @pytest.fixture(params=KINDS)
 def any_model(
     request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """Every family (OPT's embeddings projected, GPT-2's tied), an adapter, checkpointing."""
+    """Every family (OPT's embeddings projected, GPT-2's tied), an adapter, checkpointing, and one
+    that is discovered, whose blocks return tuples.
+    """
+    if request.param == "falcon":
+        return tiny_decoder("falcon", len(tokenizer))
     model = tiny(request.param if request.param in TINY else "gpt2", tokenizer)
     if request.param == "lora":
         add_adapter(model, Adapter(r=2, alpha=4), seed=0)

@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed as dist
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from audits.memorization.audit import default_metrics
 from audits.memorization.greedy_continuation import GreedyContinuation, Request, real_tokens
 from audits.memorization.greedy_decoding import continue_greedily
 from audits.memorization.judging import judge
 from audits.memorization.metrics import ExactMatch, ExtractionStrength, TokenAccuracy
+from common.errors import UserError
 from common.ranks import Ranks
 from datamodules.encoding import EncodedRecord
 from kdmodules.models.network import Network, build_network
@@ -91,6 +97,14 @@ def test_a_model_that_is_run_as_a_whole(tokenizer: PreTrainedTokenizerFast) -> N
     access = access_of(model, tokenizer, batch_size=5)
     assert not access.lm.in_parts
     check_all(access, half_learnt_records(access, 12, 20, seed=1))
+
+
+def test_a_running_state_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1)
+    access = access_of(MambaForCausalLM(config), tokenizer)
+    record = EncodedRecord("a", "", (1, 2), (3, 4), False, False)
+    with pytest.raises(UserError, match="MambaForCausalLM keeps a running state"):
+        continue_greedily(access, [record], requests)
 
 
 def test_equal_logits_choose_the_lowest_id_as_generation_does(

@@ -1,5 +1,8 @@
 """Every decoder is scored, trained and watched as its own forward computes."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,13 +18,17 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from audits.blocks.audit import audit_blocks
 from audits.blocks.recorder import watching
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from kdmodules.losses import ForwardKL, KDStep, Reduction
 from kdmodules.models import anatomy
 from kdmodules.models.causal_lm import CausalLM
+from kdmodules.responses import DatasetResponses
 from kdmodules.scoring import token_statistics
+from kdmodules.teachers import Teachers
+from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
 from tests.kdmodules.tiny_decoders import DECODERS, tiny_decoder
 
 SIZE = 97
@@ -206,3 +213,19 @@ def test_what_is_no_causal_language_model_is_refused(model: PreTrainedModel, rea
         CausalLM(model, 40)
     assert str(refused.value).startswith(type(model).__name__)
     assert "\n" not in str(refused.value)
+
+
+def test_training_distilling_and_blocks_need_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(tmp_path)
+    source = write_teacher(tmp_path, data)
+    monkeypatch.setattr(anatomy, "differing_part", lambda model, size: "it differs in its head")
+    with pytest.raises(UserError, match=r"^training needs .* it differs in its head"):
+        make_trainer(tmp_path, max_steps=1).fit(make_student(source, DatasetResponses()), data)
+    teachers = Teachers([source])
+    with pytest.raises(UserError, match=r"^distilling a teacher needs .* it differs in its head"):
+        teachers.load(data.tokenizer, 64, None, torch.device("cpu"))
+    access = SimpleNamespace(lm=CausalLM(tiny_decoder("qwen3"), VALID))
+    with pytest.raises(UserError, match=r"^an audit of blocks needs .* it differs in its head"):
+        audit_blocks(SimpleNamespace(model=access), [], None, None)

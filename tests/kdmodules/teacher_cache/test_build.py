@@ -221,3 +221,22 @@ def test_the_likeliest_tokens_are_kept(
     wide, _ = make_job(TeacherCache(str(tmp_path), kind="top_k", k=300))
     with pytest.raises(UserError, match="k is 300 of 300 tokens"):
         wide.open()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["full", "top_k"])
+def test_bias_and_soft_cap_are_kept(make_job: MakeJob, tmp_path: Path, kind: str) -> None:
+    job, teachers = make_job(TeacherCache(str(tmp_path), kind=kind, k=7))
+    (lm,) = teachers.given
+    lm.model.lm_head.bias = torch.nn.Parameter(torch.linspace(-1, 1, lm.vocabulary_size))
+    lm.model.config.final_logit_softcapping = 0.5
+    cached, batch = job.open(), collate(every_record(job), pad_id=1)
+    (rows,) = cached.rows(batch)
+    logits = lm.model.lm_head(lm.hidden(batch)).double()
+    exact = (0.5 * (logits / 0.5).tanh()).log_softmax(-1)
+    if kind == "full":
+        hidden, head = rows
+        found = head.logits(hidden).double().log_softmax(-1)
+    else:
+        found, exact = rows.logp.double(), exact.gather(1, rows.ids)
+    torch.testing.assert_close(found, exact, atol=1e-6, rtol=0)
