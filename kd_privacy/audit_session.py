@@ -39,7 +39,7 @@ from kd_privacy.opened_models import (
     opened_reference,
     tokenizer_of,
 )
-from kd_privacy.record_forms import Load, chosen_template
+from kd_privacy.record_forms import Load, chosen_template, template_name
 from kd_privacy.result import Audit
 from kdmodules.models.causal_lm import CausalLM, model_device
 
@@ -200,7 +200,7 @@ class AuditSession:
         for audited in models:
             say(audited.run, model_line(audited))
         say("records", self.records_line(models[0].load))
-        template = self.options.template or "alpaca"
+        template = template_name(self.options.template)
         say("template", f"{template}; scored are the tokens of the {self.options.score}")
         for audited in models:
             for note in audited.notes:

@@ -10,7 +10,7 @@ from datamodules.tokenizer import altered_text_warning, vocabulary_hash
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.model_warnings import model_warnings
 from kd_privacy.opened_models import name_of
-from kd_privacy.record_forms import Load
+from kd_privacy.record_forms import Load, template_name
 from kdmodules.models.causal_lm import CausalLM, model_device
 
 
@@ -66,7 +66,7 @@ class AuditedModel:
             "dtype": dtype_of(self.context.model.lm),
             "device": str(model_device(model)),
             **sources,
-            "template": options.template or "alpaca",
+            "template": template_name(options.template),
             "score": options.score,
             "seed": options.seed,
             "attacks": [attack.name for attack in options.chosen_attacks],

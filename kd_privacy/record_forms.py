@@ -54,6 +54,11 @@ def chosen_template(
     return ALPACA
 
 
+def template_name(name: str | None) -> str:
+    """Returns what `chosen_template` chose, in a word."""
+    return name or "alpaca"
+
+
 @dataclass(frozen=True)
 class Load:
     """What the tokens of some records come to.

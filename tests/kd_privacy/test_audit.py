@@ -266,6 +266,7 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "15 + 15 records" in text
     assert "- 2 record(s) have no response that could be scored" in text
     assert "- this model knows nothing of the text" in text
+    assert [alarm[:18] for alarm in audited.alarms] == ["this model knows n"]
     assert "the model computes in" not in text
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "memorization.parquet").write_bytes(b"of an earlier audit")
