@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel
 
 from audits.blocks.audit import audit_blocks, check_blocks
-from audits.blocks.recorder import transformer_blocks
 from audits.context import AuditContext, Measurements, SharedWork
 from audits.development_loss import guess_rows
 from audits.known_text import AUDIT as KNOWN_TEXT
@@ -174,13 +173,9 @@ class AuditSession:
         return replace(found, encoder=encoder) if handed_over else found
 
     def _checks(self, context: AuditContext) -> Mapping[str, Callable[[], object]]:
-        def blocks() -> None:
-            transformer_blocks(context.model.lm.model)
-            check_blocks(context, self.options.signals, None)
-
         return {
             AuditName.memorization: lambda: check_memorization(context, None, None),
-            AuditName.blocks: blocks,
+            AuditName.blocks: lambda: check_blocks(context, self.options.signals, None),
             AuditName.utility: lambda: context.require_responses(self._utility_population),
         }
 

@@ -87,13 +87,14 @@ def audit_blocks(
 def check_blocks(
     context: AuditContext, signals: Sequence[BlockSignal], populations: Sequence[str] | None
 ) -> None:
-    """Refuses, before any forward pass, populations that are not there and signals without the text
-    that they are fitted on.
+    """Refuses, before any forward pass, blocks that are not known, populations that are not there,
+    and signals without the text that they are fitted on.
 
     Raises:
-        UserError: If there is no such population, no text that is not audited, or none that no
-            model met.
+        UserError: If the model's blocks are unknown, there is no such population, no text that is
+            not audited, or none that no model met.
     """
+    transformer_blocks(context.model.lm.model)
     for name in _named(_pairs(context, populations)):
         context.population(name)
     if any(signal.needs_development for signal in signals):
