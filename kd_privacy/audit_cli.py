@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,9 @@ def _out(options: argparse.Namespace) -> Path:
         raise UserError(f"--out {out} is a file: name a folder, which need not be there")
     if not options.force and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or --force to write over it")
+    home = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
+    if not os.access(home, os.W_OK):
+        raise UserError(f"--out {out}: nothing can be written to {home}")
     return out
 
 
@@ -171,7 +175,6 @@ def _audited(options: argparse.Namespace) -> Audit | PairAudit:
 
     # Loading shards is no long work, and passes have bars of their own.
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
     given: dict[str, Any] = {
         name: value
         for name, value in vars(options).items()
@@ -198,7 +201,9 @@ def _told(found: Audit | PairAudit, page: Path) -> str:
 
     lines = [[*line[:-1], _shortened(line[-1])] for line in found.short]
     tables = ", ".join(sorted(path.name for path in page.parent.glob("*.parquet")))
-    notes = [f"- {note}" for note in found.notes]
+    alarms = found.alarms
+    notes = [f"- {note}" for note in found.notes if note not in alarms]
+    first = [f"WARNING: {alarm}" for alarm in alarms]
     folder = page.parent
     written = [
         f"page     {page}",
@@ -206,7 +211,7 @@ def _told(found: Audit | PairAudit, page: Path) -> str:
         f"summary  {folder / 'audit.json'}",
     ]
     header = ["model", "audit", "figure [95% interval]", "records", "verdict"]
-    return "\n".join([aligned([header, *lines]), "", *notes, "", *written])
+    return "\n".join([*first, aligned([header, *lines]), "", *notes, "", *written])
 
 
 def _shortened(text: str) -> str:

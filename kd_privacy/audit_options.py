@@ -65,8 +65,8 @@ class AuditOptions:
         if not 0 < self.level < 1:
             raise UserError(f"level is {self.level}: give a share between 0 and 1, such as 0.95")
         require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
-        for listed in (self.chosen_attacks, self.metrics, self.signals):
-            del listed
+        # What is listed wrongly is told here, before anything is read.
+        _ = self.chosen_attacks, self.metrics, self.signals
 
     @property
     def loading(self) -> Loading:
@@ -107,7 +107,7 @@ class AuditOptions:
         return _listed("blocks", self.blocks, BlockSignal)
 
     def require_movable(self, model: object, name: str) -> None:
-        """Refuses a device or a type for a model that is there already.
+        """Refuses a device for a model that is there already.
 
         Raises:
             UserError: Naming the option.

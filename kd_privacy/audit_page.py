@@ -45,7 +45,7 @@ def sections(rows: Sequence[Row], run: str = "") -> list[Section]:
         for audit in (AuditName.membership, AuditName.memorization, AuditName.utility)
     )
     tables = [
-        ("Membership", ATTACK_COLUMNS, attack_lines(membership)),
+        ("Membership", ATTACK_COLUMNS, sorted(attack_lines(membership), key=_headline)),
         ("Memorization", GAP_COLUMNS, gap_lines(memorization, membership)),
         ("Utility", FIGURE_COLUMNS, figure_lines(utility)),
     ]
@@ -57,6 +57,11 @@ def sections(rows: Sequence[Row], run: str = "") -> list[Section]:
     ]
 
 
+def _headline(line: Sequence[object]) -> bool:
+    """Puts the attack with a reference first, where there is one: it tells most."""
+    return not str(line[0]).startswith("reference")
+
+
 def figure_lines(rows: Sequence[Row]) -> list[tuple[object, ...]]:
     """Returns one line of `FIGURE_COLUMNS` for every row."""
     return [
@@ -64,8 +69,7 @@ def figure_lines(rows: Sequence[Row]) -> list[tuple[object, ...]]:
             f"{row['metric']}{options_text(row)}",
             row["population"],
             figure_text(row),
-            row["n_members"],
-            row["n_nonmembers"],
+            *("" if row[side] is None else row[side] for side in ("n_members", "n_nonmembers")),
         )
         for row in rows
     ]
@@ -81,7 +85,7 @@ def page_text(tables: Sequence[Section], notes: Sequence[str]) -> str:
             named = zip(header[2 : -4 if judged else 3], figures, strict=False)
             told = "; ".join(f"{one.removesuffix(_INTERVAL)} {figure}" for one, figure in named)
             sides = figures[-4:-2] if judged else figures[1:]
-            counts = " + ".join(str(count) for count in sides if count is not None)
+            counts = " + ".join(str(count) for count in sides if count not in (None, ""))
             units = "subjects" if "unit=subject" in str(name) else "records"
             text.append(f"  {name}, {compared}: {told}; {counts} {units}")
             text += [f"      {figures[-1]}"] if judged else []

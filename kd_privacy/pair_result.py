@@ -107,6 +107,12 @@ class PairAudit:
         ]
         return [*own, *told]
 
+    @property
+    def alarms(self) -> list[str]:
+        """The notes without which no figure may be read: a model that guesses, shifted data."""
+        own = list(chain.from_iterable(audit.alarms for audit in self.audits.values()))
+        return [note for note in self.notes if any(note.endswith(alarm) for alarm in own)]
+
     def plot(self) -> Figure:
         """Returns every attack's AUROC with its interval, of every model."""
         names = list(dict.fromkeys(chain(*(audit.attacks for audit in self.audits.values()))))

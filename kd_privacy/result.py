@@ -18,6 +18,7 @@ from audits.membership.worst_task import WORST_TASK
 from audits.memorization.rows import NEVER_MISSING, NEVER_MISSING_TEXT
 from audits.model_card.markdown import Row, figure_text, options_text
 from audits.results import SCHEMAS, table_from_rows
+from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
 from kd_privacy.audit_page import page_text, sections, write_audit
@@ -178,6 +179,12 @@ class Audit:
     def short(self) -> list[tuple[str, str, str, str, str]]:
         """Model, audit, figure, records and verdict of every audit."""
         return [(str(self.about["run"]), *line) for line in short_lines(self.rows)]
+
+    @property
+    def alarms(self) -> list[str]:
+        """The notes without which no figure may be read: a model that guesses, shifted data."""
+        shifted = (one for one in self.warnings if one.startswith(SHIFTED))
+        return [*warnings_of(self.rows), *shifted]
 
     def plot(self) -> Figure:
         """Returns the ROC curves of all attacks, on linear and on logarithmic axes."""

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from audits.model_card.markdown import Row, figure_text
 from audits.model_card.privacy_section import attack_lines, gap_lines
@@ -23,7 +23,7 @@ _METRICS = (
 )
 """Metrics that stand in audit.json; the tables hold all."""
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+_PACKAGES = ("kd-privacy", "torch", "transformers", "tokenizers", "numpy")
 
 
 def summary(
@@ -44,14 +44,35 @@ def summary(
     return {
         "format": "kd-privacy audit",
         "versions": {
-            "kd-privacy": version("kd-privacy"),
             "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
+            **{name: _version(name) for name in _PACKAGES},
         },
         "tested": [dict(one) for one in about],
+        "verdicts": [
+            verdict
+            for run in dict.fromkeys(str(row["run"]) for row in rows)
+            for verdict in _verdicts(run, [row for row in rows if row["run"] == run])
+        ],
         "figures": [_figure(row) for row in (*chosen, *compared)],
         "notes": list(notes),
     }
+
+
+def _verdicts(run: str, rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Returns what is said of every attack and memorization measure of one model."""
+    membership, memorization = (
+        [row for row in rows if row["audit"] == str(audit) and row["block"] is None]
+        for audit in (AuditName.membership, AuditName.memorization)
+    )
+    lines = {
+        AuditName.membership: attack_lines(membership),
+        AuditName.memorization: gap_lines(memorization, membership),
+    }
+    return [
+        {"run": run, "audit": audit.value, "measure": str(line[0]), "verdict": str(line[-1])}
+        for audit, told in lines.items()
+        for line in told
+    ]
 
 
 def _figure(row: Row) -> dict[str, object]:
@@ -70,6 +91,14 @@ def _figure(row: Row) -> dict[str, object]:
         **counts,
         "shifted": row.get("shifted"),
     }
+
+
+def _version(package: str) -> str | None:
+    """Returns the version that is installed; None of what runs from its folder."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _finite(value: object) -> float | None:

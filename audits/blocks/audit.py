@@ -86,12 +86,12 @@ def audit_blocks(
 def check_blocks(
     context: AuditContext, signals: Sequence[BlockSignal], populations: Sequence[str] | None
 ) -> None:
-    """Refuses, before any forward pass, populations that are not there and signals without the text
-    that they are fitted on.
+    """Refuses, before any forward pass, blocks that are not known, populations that are not there,
+    and signals without the text that they are fitted on.
 
     Raises:
-        UserError: If there is no such population, no text that is not audited, or none that no
-            model met; or the parts of the model are not known.
+        UserError: If the model's parts are unknown, there is no such population, no text that is
+            not audited, or none that no model met.
     """
     context.model.lm.require_parts("an audit of blocks")
     for name in _named(_pairs(context, populations)):

@@ -19,6 +19,9 @@ from common.keys import numpy_generator
 DEALT_BY_COINS = "dealt_by_coins"
 """Metric of the row that says whether fair coins dealt a population and its non-members: 1 or 0."""
 
+SHIFTED = "SHIFTED DATA"
+"""Begins what is said of two sides that their texts tell apart, and that no coin dealt."""
+
 _BALANCE = "balance"
 _TAIL = 0.05
 
@@ -93,7 +96,7 @@ class ShiftTest:
             luck = f"{told}; fair coins dealt them, so that this is luck and counted as such"
             return luck if found.shifted else None
         if found.shifted:
-            return f"SHIFTED DATA: {told}; attacks on them measure the records, not the model"
+            return f"{SHIFTED}: {told}; attacks on them measure the records, not the model"
         if found.shifted is None:
             return (
                 f"{self.population} and its non-members are not shown to be of one distribution "

@@ -119,7 +119,14 @@ def test_the_numbers_are_the_commands(
         ]
     )
     audit = kd_privacy.audit(
-        model, tokenizer, MEMBERS, NONMEMBERS, memorization=True, blocks=True, template="alpaca", progress=False
+        model,
+        tokenizer,
+        MEMBERS,
+        NONMEMBERS,
+        memorization=True,
+        blocks=True,
+        template="alpaca",
+        progress=False,
     )
     for name in TABLES:
         expected = pd.read_parquet(tmp_path / "run" / f"{name}.parquet")
@@ -213,7 +220,8 @@ def test_a_model_that_was_handed_over_is_as_it_was(
             blocks=[signals.HiddenProbe(), signals.BlockMoPe()],
             reference=other,
             max_records=12,
-            template="alpaca", progress=False,
+            template="alpaca",
+            progress=False,
         )
     assert audit["grad_norm"].members.scores.shape == (11,)
     assert audit["mope"].auroc.n_nonmembers == 11
@@ -229,7 +237,9 @@ def test_a_model_is_as_it_was_after_an_error(
 
 def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast) -> None:
     model = tiny("gpt2", tokenizer).to(torch.bfloat16)
-    audit = kd_privacy.audit(model, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False)
+    audit = kd_privacy.audit(
+        model, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False
+    )
     assert any("the model computes in bfloat16" in warning for warning in audit.warnings)
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
@@ -237,7 +247,13 @@ def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast
 @pytest.fixture(scope="module")
 def audited(tokenizer: PreTrainedTokenizerFast) -> "kd_privacy.Audit":
     return kd_privacy.audit(
-        tiny("gpt2", tokenizer), tokenizer, MEMBERS, NONMEMBERS, level=0.9, template="alpaca", progress=False
+        tiny("gpt2", tokenizer),
+        tokenizer,
+        MEMBERS,
+        NONMEMBERS,
+        level=0.9,
+        template="alpaca",
+        progress=False,
     )
 
 
@@ -267,6 +283,7 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "15 + 15 records" in text
     assert "- 2 record(s) have no response that could be scored" in text
     assert "- this model knows nothing of the text" in text
+    assert [alarm[:18] for alarm in audited.alarms] == ["this model knows n"]
     assert "the model computes in" not in text
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "memorization.parquet").write_bytes(b"of an earlier audit")
@@ -386,7 +403,8 @@ def test_an_unknown_reference_is_named(tokenizer: PreTrainedTokenizerFast) -> No
             MEMBERS,
             NONMEMBERS,
             attacks=[kd_privacy.attacks.Reference()],
-            template="alpaca", progress=False,
+            template="alpaca",
+            progress=False,
         )
 
 
@@ -396,7 +414,9 @@ def test_a_model_on_a_gpu_gives_the_same_scores(tokenizer: PreTrainedTokenizerFa
     model = tiny("gpt2", tokenizer)
     given = (tokenizer, MEMBERS, NONMEMBERS)
     on_cpu = kd_privacy.audit(model, *given, template="alpaca", progress=False).scores
-    on_gpu = kd_privacy.audit(model.cuda(), *given, blocks=True, template="alpaca", progress=False).scores
+    on_gpu = kd_privacy.audit(
+        model.cuda(), *given, blocks=True, template="alpaca", progress=False
+    ).scores
     on_gpu = on_gpu[on_gpu.block.isna()].reset_index(drop=True)
     keys = ["population", "name", "record"]
     pairs = on_cpu.merge(on_gpu, on=keys)

@@ -93,11 +93,9 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     said = capsys.readouterr()
     order = [said.err.index(word) for word in ("records ", "template ", "blind gate", "time ")]
     assert order == sorted(order)
-    lines = [line.split() for line in said.out.splitlines()]
-    assert [line[:2] for line in lines[1:5]] == [
-        ["audit", name] for name in ("membership", "memorization", "blocks", "utility")
-    ]
-    assert float(lines[1][3]) > 0.8
+    lines = [line.split() for line in said.out.splitlines() if line.startswith("audit ")]
+    assert [line[1] for line in lines] == ["membership", "memorization", "blocks", "utility"]
+    assert float(lines[0][3]) > 0.8
     out = Path("audit-my-model")
     found = kd_privacy.audit(
         folder / "my-model",
@@ -108,7 +106,8 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
         blocks=None,
         utility=None,
         batch_size=8,
-        template="alpaca", progress=False,
+        template="alpaca",
+        progress=False,
     )
     for name in TABLES:
         saved = pd.read_parquet(out / f"{name}.parquet")
@@ -119,6 +118,8 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     loss = next(one for one in summary["figures"] if one["name"] == "loss")
     assert loss["value"] == found["loss"].auroc.value
     assert (loss["n_members"], loss["n_nonmembers"]) == (12, 12)
+    verdicts = {one["measure"]: one["verdict"] for one in summary["verdicts"]}
+    assert verdicts["loss"].startswith("undecided: ")
     assert any("no never-seen records" in note for note in summary["notes"])
     page = (out / "index.html").read_text(encoding="utf-8")
     for text in (page, said.out, said.err, json.dumps(summary)):
@@ -206,15 +207,6 @@ def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None
     assert (leakage.run, leakage.run_b) == ("student", "teacher")
     swap = loss[loss.metric == "swap_estimate"].iloc[0]
     assert (swap.value, swap.run_b) == (0.5, "counterfactual")
-    keys = ["run", "population", "record"]
-    exact = written[(written.name == "exact_match") & written.params.str.contains('_tokens": 0')]
-    exact = exact.set_index(keys).value.sort_index()
-    for population in ("external", "never"):
-        taught, learnt = (exact[run, population] for run in ("teacher", "student"))
-        both = sum(taught[one] == 1 and learnt[one] == 1 for one in taught.index) / len(taught)
-        own = whole[(whole.metric == "both") & (whole.population == population)]
-        own = own[own.params.str.contains('"prefix_tokens": 0')]
-        assert own.value.tolist() == [pytest.approx(both)]
     accuracy = written[(written.name == "token_accuracy")].set_index(["run", "population"])
     curves = whole[(whole.name == "conditional") & (whole.metric == "token_accuracy")]
     curves = curves[(curves.run == "student") & (curves.population == "external")]
@@ -244,7 +236,14 @@ def test_a_pair_of_models_in_memory_says_what_one_pair_cannot(folder: Path) -> N
     ]
     tokenizer = AutoTokenizer.from_pretrained(folder / "my-model")
     pair = kd_privacy.audit_pair(
-        *models, tokenizer, MEMBERS, NONMEMBERS, memorization=False, blocks=False, template="alpaca", progress=False
+        *models,
+        tokenizer,
+        MEMBERS,
+        NONMEMBERS,
+        memorization=False,
+        blocks=False,
+        template="alpaca",
+        progress=False,
     )
     assert "no counterfactual student" in str(pair)
     assert "swap_estimate" not in set(pair.inherited.metric)
