@@ -39,7 +39,7 @@ from kd_privacy.opened_models import (
     opened_reference,
     tokenizer_of,
 )
-from kd_privacy.record_forms import Load
+from kd_privacy.record_load import Load
 from kd_privacy.result import Audit
 from kdmodules.models.causal_lm import CausalLM, model_device
 

@@ -14,7 +14,7 @@ from datamodules.tokenizer import altered_text_warning, vocabulary_hash
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.model_warnings import model_warnings
 from kd_privacy.opened_models import name_of
-from kd_privacy.record_forms import Load, template_name
+from kd_privacy.record_load import Load
 from kdmodules.models.causal_lm import CausalLM, model_device
 
 
