@@ -90,7 +90,7 @@ def template_warning(rows: Iterable[Mapping[str, object]]) -> str | None:
     return (
         f"under the template {name} the members' answers cost the model {own - saved:.3f} nats a "
         f"byte, under {given} {own:.3f}: the wrong template hides leakage, so ask with which one "
-        f"it was trained, or give --data.template {name}"
+        f"it was trained, or give the template {name}"
     )
 
 

@@ -82,10 +82,10 @@ class RecordEncoder:
                 f"tokenizer {tokenizer.name_or_path!r} has no eos token to end responses with"
             )
         if score not in ("assistant", "last", "all"):
-            raise UserError(f"data.score is {score!r}: choose assistant, last or all")
+            raise UserError(f"score is {score!r}: choose assistant, last or all")
         if special_tokens_in_text not in (None, "split", "parse"):
             raise UserError(
-                f"data.special_tokens_in_text is {special_tokens_in_text!r}: choose split or parse"
+                f"special_tokens_in_text is {special_tokens_in_text!r}: choose split or parse"
             )
         self.tokenizer = tokenizer
         self.template = template
@@ -222,7 +222,7 @@ class RecordEncoder:
         if self.score != "last" and any(one["role"] == "assistant" for one in before):
             raise UserError(
                 f"{record.origin}: an attack that rewrites the response cannot rewrite several "
-                "scored turns: give --data.score last"
+                "scored turns: give the score last"
             )
 
     def _rewritten(self, record: InstructionRecord, text: str) -> InstructionRecord:

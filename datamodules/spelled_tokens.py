@@ -56,6 +56,6 @@ def places_of(
     if text != rendered.text:
         raise UserError(
             f"{record.origin}: the template {template.name} reads the special token {tokens[0]!r} "
-            "in this record's words: give --data.special_tokens_in_text parse"
+            "in this record's words: give special_tokens_in_text parse"
         )
     return spans

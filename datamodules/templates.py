@@ -92,13 +92,12 @@ def require_kind(template: Template, record: InstructionRecord) -> None:
     kind, name = record.kind, template_name(template)
     if kind == RecordKind.chat and not isinstance(template, ChatTemplate):
         raise UserError(
-            f"{record.origin}: chat messages do not fit the template {name}: give --data.template "
+            f"{record.origin}: chat messages do not fit the template {name}: give the template "
             "chat, or a Jinja file"
         )
     if kind == RecordKind.text and not isinstance(template, PlainTemplate):
         raise UserError(
-            f"{record.origin}: a text has no prompt for the template {name}: give --data.template "
-            "none"
+            f"{record.origin}: a text has no prompt for the template {name}: give the template none"
         )
 
 
@@ -129,7 +128,7 @@ def _chat(tools: bool, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template (a base model's has "
-            "none): give --data.template FILE.jinja, the one that the model was trained with"
+            "none): give the template as a Jinja file, the one that the model was trained with"
         )
     source = tokenizer.get_chat_template(tools=[{}] if tools else None)
     return ChatTemplate.of("chat", source, tokenizer)
@@ -162,6 +161,7 @@ def _default(records: Iterable[InstructionRecord], tokenizer: PreTrainedTokenize
         known["chat"] = _chat(False, tokenizer)
     looks = "; ".join(f"{name}: {whole_text(one, EXAMPLE)!r}" for name, one in known.items())
     raise UserError(
-        "data.template is missing: say how the model was trained to read these records, as "
-        f"--data.template alpaca, chat, none or FILE.jinja; the built-in example is under {looks}"
+        "template is missing (--template of kd-privacy audit, else --data.template): say how the model "
+        "was trained to read these records, alpaca, chat, none or a Jinja file; the built-in example is "
+        f"under {looks}"
     )

@@ -128,7 +128,7 @@ def test_what_is_asked_of_the_last_turn_alone(
         # The memorization audit asks for the last turn, whose end is no word.
         words = tokenizer(row["messages"][-1]["content"], add_special_tokens=False)["input_ids"]
         assert lengths[row["id"]] == len(words)
-    with pytest.raises(UserError, match=r"jsonl:1: an attack that rewrites .* give --data.score"):
+    with pytest.raises(UserError, match=r"jsonl:1: an attack that rewrites .* give the score"):
         kd_privacy.audit(network(tokenizer), tokenizer, *sides, attacks=[Lowercase()], **options)
     last = kd_privacy.audit(
         network(tokenizer), tokenizer, *sides, attacks=[Lowercase()], score="last", **options
@@ -171,7 +171,7 @@ def test_a_wrong_template_is_told_of_and_counts_are_rows(
         for template in ("alpaca", "chat")
     }
     (warning,) = [one for one in found["alpaca"].warnings if "template" in one]
-    assert warning.endswith("or give --data.template chat")
+    assert warning.endswith("or give the template chat")
     assert not [one for one in found["chat"].warnings if "template" in one]
     table = found["chat"].results
     rows_of = table[table["audit"] == "template"]

@@ -273,7 +273,7 @@ def test_a_trained_tokenizer_reads_what_the_template_writes(tmp_path: Path) -> N
 
 def test_rewriting_needs_one_scored_turn() -> None:
     tokenizer = chat_tokenizer(models.CHATML)
-    with pytest.raises(UserError, match="give --data.score last"):
+    with pytest.raises(UserError, match="give the score last"):
         encoder(tokenizer, HELLO).encode_rewritten([HELLO], ["blue"])
     last = encoder(tokenizer, HELLO, score="last")
     (found,) = last.encode_rewritten([HELLO], ["blue"])

@@ -136,7 +136,7 @@ def _no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def passed(*_: object) -> None:
         raise AssertionError("a forward pass was run")
 
-    monkeypatch.setattr(CausalLM, "forward", passed)
+    monkeypatch.setattr(CausalLM, "hidden", passed)
 
 
 @pytest.mark.usefixtures("_no_pass")
@@ -149,7 +149,7 @@ def _no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--attacks", "loss,minkk"], "--attacks minkk: no such attack (did you mean min_k?)"),
         (["--attacks", "rmia"], "--attacks rmia: it takes several reference models"),
         (["--attacks", "reference"], "an attack reads the reference model 'base'"),
-        (["--template", "chatml"], "template is 'chatml'"),
+        (["--template", "chatml"], "template 'chatml': there is no such file"),
         (["--score", "everything"], "score is 'everything'"),
         (["--dtype", "float64"], "dtype is 'float64'"),
         (["--device", "abacus"], "device is abacus"),
