@@ -161,7 +161,7 @@ def _default(records: Iterable[InstructionRecord], tokenizer: PreTrainedTokenize
         known["chat"] = _chat(False, tokenizer)
     looks = "; ".join(f"{name}: {whole_text(one, EXAMPLE)!r}" for name, one in known.items())
     raise UserError(
-        "template is missing (--template of kd-privacy audit, else --data.template): say how the model "
-        "was trained to read these records, alpaca, chat, none or a Jinja file; the built-in example is "
-        f"under {looks}"
+        "template is missing (--template of kd-privacy audit, else --data.template): say how the "
+        "model was trained to read these records, alpaca, chat, none or a Jinja file; the built-in "
+        f"example is under {looks}"
     )
