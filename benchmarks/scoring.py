@@ -21,12 +21,10 @@ from typing import Any
 
 import torch
 import transformers
-from kdmodules.models.attention import attention_implementation
 from rich.console import Console
 from rich.table import Table
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
@@ -37,6 +35,7 @@ from datamodules.batches import RecordEncoder, collate, length_buckets
 from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import load_tokenizer, train_tokenizer
+from kdmodules.models.architectures import new_model
 from kdmodules.models.causal_lm import CausalLM
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -97,10 +96,7 @@ def build_model(size: str, seed: int) -> CausalLM:
     """A model with random weights, in evaluation mode."""
     config = build_config(size)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        config, attn_implementation=attention_implementation(config)
-    )
-    return CausalLM(model.eval(), config.vocab_size)
+    return CausalLM(new_model(config).eval(), config.vocab_size)
 
 
 def load_records(source: str | None, n_records: int) -> list[InstructionRecord]:

@@ -11,6 +11,9 @@ import rouge_score.rouge_scorer
 import sklearn.feature_extraction.text
 import tensorboard.plugins.hparams.plugin_data_pb2
 import torch.utils.tensorboard.summary
+import transformers.models.gpt2.modeling_gpt2
+import transformers.models.llama.modeling_llama
+import transformers.models.opt.modeling_opt
 
 from kd_privacy.cli import main
 
@@ -24,4 +27,5 @@ __all__ = [
     "sklearn",
     "tensorboard",
     "torch",
+    "transformers",
 ]

@@ -47,6 +47,9 @@ def adapter_folder_of(source: str) -> Path | None:
     if source.endswith((".ckpt", ".gguf")):
         return None
     place = place_of(source)
+    # A model in the hub's cache is told from an adapter without a network.
+    if any(_file(place, name, cached_only=True) is not None for name in _MODEL_FILES):
+        return None
     config = _file(place, _CONFIG_FILE)
     if config is None or any(_file(place, name) is not None for name in _MODEL_FILES):
         return None
@@ -66,8 +69,14 @@ def has_tokenizer(source: str) -> bool:
     return any(_file(place, name) is not None for name in TOKENIZER_FILES)
 
 
-def _file(place: Place, name: str) -> Path | None:
-    """Returns a file of a source; None where it has none, or cannot be had."""
+def _file(place: Place, name: str, cached_only: bool = False) -> Path | None:
+    """Returns a file of a source; None where it has none, or cannot be had.
+
+    Args:
+        place: Folder or hub name.
+        name: The file's.
+        cached_only: Whether the hub itself is not asked.
+    """
     if place.is_folder:
         file = Path(place.name) / name
         return file if file.is_file() else None
@@ -76,7 +85,11 @@ def _file(place: Place, name: str) -> Path | None:
     options: dict[str, Any] = {k: v for k, v in place.options.items() if k != "trust_remote_code"}
     try:
         cached = cached_file(
-            place.name, name, _raise_exceptions_for_missing_entries=False, **options
+            place.name,
+            name,
+            local_files_only=cached_only,
+            _raise_exceptions_for_missing_entries=False,
+            **options,
         )
     except (OSError, ValueError):
         # The way that loads a whole model fails as well, and says what is wrong.

@@ -46,7 +46,7 @@ FOLDERS = {
         *("memorization_last", "utility_quick"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
-    "data": {"builtin", "canaries", "dolly", "openwebtext", "published_batch"},
+    "data": {"builtin", "canaries", "dolly", "openwebtext", "published_batch", "records"},
     "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "objectives": {
         *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),

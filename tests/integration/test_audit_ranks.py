@@ -62,7 +62,8 @@ def test_two_processes_give_the_rows_of_one(
     expected, found = (table(run, "results") for run in (alone, two))
     pd.testing.assert_frame_equal(expected, found, atol=1e-4, rtol=1e-4)
     # The toy teacher has learnt next to nothing, which is told.
-    assert set(expected.audit) == {"membership", "memorization", "released", "known_text"}
+    audits = {"membership", "memorization", "released", "known_text", "records"}
+    assert set(expected.audit) == audits
     likelihoods = [rows[rows.audit == "membership"] for rows in (expected, found)]
     assert len(likelihoods[0]) > 20
     pd.testing.assert_frame_equal(*likelihoods, atol=1e-5, rtol=0)

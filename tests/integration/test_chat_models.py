@@ -26,7 +26,7 @@ TRAINING = [
     "--data.max_prompt_tokens=160",
     "--data.max_tokens=256",
 ]
-AUDITS = ["membership", "memorization_last", "blocks_quick"]
+AUDITS = ["membership", "memorization_last", "blocks"]
 
 
 def conversations(n: int) -> list[dict[str, object]]:
@@ -89,7 +89,7 @@ def teacher(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(base, run_dir, "teacher", f"--model.network.source={base / 'model'}")
 
 
-@pytest.mark.parametrize("technique", ["kd", "gkd"])
+@pytest.mark.parametrize("technique", ["kd", pytest.param("gkd", marks=pytest.mark.slow)])
 def test_a_half_depth_student_of_a_qwen3_teacher_on_chats(
     technique: str, base: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ def shouting(records: Sequence[InstructionRecord]) -> list[InstructionRecord]:
     return [replace(one, response=one.response.upper()) for one in records]
 
 
+@pytest.mark.slow
 def test_a_shift_that_all_models_have_met_fools_private_against_held_out_alone(
     encoder: RecordEncoder,
 ) -> None:

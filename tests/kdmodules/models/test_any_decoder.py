@@ -18,7 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from audits.blocks.audit import audit_blocks
+from audits.blocks.audit import check_blocks
 from audits.blocks.recorder import watching
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate
@@ -228,4 +228,4 @@ def test_training_distilling_and_blocks_need_the_parts(
         teachers.load(data.tokenizer, 64, None, torch.device("cpu"))
     access = SimpleNamespace(lm=CausalLM(tiny_decoder("qwen3"), VALID))
     with pytest.raises(UserError, match=r"^an audit of blocks needs .* it differs in its head"):
-        audit_blocks(SimpleNamespace(model=access), [], None, None)
+        check_blocks(SimpleNamespace(model=access), [], None)

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from transformers.utils import cached_file
 
 from common.errors import UserError
 from datamodules.batches import FILLER_ID, collate
+from kdmodules.models import adapter_files
 from kdmodules.models.adapters import Adapter, add_adapter, save_adapter
 from kdmodules.models.network import load_model
 from kdmodules.teacher_cache import identity
@@ -77,8 +77,13 @@ def test_checkpoints_and_hub_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     snapshot = hub / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
-    look_up = partial(cached_file, cache_dir=tmp_path / "hub", local_files_only=True)
-    monkeypatch.setattr(identity, "cached_file", look_up)
+
+    def look_up(*names: str, **options: object) -> str | None:
+        own = {"cache_dir": tmp_path / "hub", "local_files_only": True}
+        return cached_file(*names, **{**options, **own})
+
+    for module in (identity, adapter_files):
+        monkeypatch.setattr(module, "cached_file", look_up)
     assert source_hash("gpt2") == f"gpt2@{commit}"
     (hub / "refs" / "v1").write_text(commit)
     (snapshot / "half").mkdir()

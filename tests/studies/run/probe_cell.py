@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd_privacy.cli import main as fit
+from kd_privacy.preloaded import main as fit
 
 # What takes long to import: a server whose module leaves it to the cells saves them nothing.
 NEEDED = (
