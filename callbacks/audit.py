@@ -2,7 +2,7 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -206,3 +206,14 @@ def progress(trainer: Trainer, description: str, total: int) -> Iterator[Callabl
     finally:
         display.remove_task(task)
         bar.refresh()
+
+
+def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Keeps the last audit of each kind: a later fragment replaces an earlier one's audit.
+
+    Two audits of one kind would write the same part of the results table.
+    """
+    last = {one.audit: one for one in callbacks if isinstance(one, AuditCallback)}
+    return [
+        one for one in callbacks if not isinstance(one, AuditCallback) or last[one.audit] is one
+    ]

@@ -12,3 +12,10 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """Returns the first line of another library's message, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def mistake_behind(error: BaseException | None) -> UserError | None:
+    """Returns the user's mistake behind an error: libraries wrap what is raised within."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

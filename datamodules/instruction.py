@@ -2,22 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch.trainer.states import TrainerFn
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
-from common.keys import key
 from common.options import require_at_least
-from datamodules.batches import EncodedRecord
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.manifest import write_manifest
-from datamodules.order import RecordLoader, TrainingOrder
 from datamodules.populations import distinct, require_disjoint
-from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
@@ -25,6 +19,7 @@ from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.templates import chosen_template, whole_text
 from datamodules.tokenizer import SMALLEST_VOCABULARY, load_tokenizer, train_tokenizer
+from datamodules.training_module import TrainingDataModule
 from datamodules.worlds import World, canaries_of
 
 TRAINED = "trained"
@@ -33,7 +28,7 @@ CANARY_MANIFEST_NAME = "canaries.jsonl"
 _DEFAULT_SPLITS = SplitOptions()
 
 
-class InstructionDataModule(RecordDataModule):
+class InstructionDataModule(TrainingDataModule):
     """Splits a source of instruction records and serves them to training and audits.
 
     Everything expensive happens once in `setup` and is the same on every rank: reading,
@@ -239,50 +234,6 @@ class InstructionDataModule(RecordDataModule):
         """The development split."""
         return self.split("development")
 
-    def train_dataloader(self) -> RecordLoader:
-        """Batches of the split that the module names in `training_split`, keyed by epoch."""
-        order = self._order()
-        fit_loop = self.attached_trainer.fit_loop
-        return RecordLoader(
-            self._training_tokens(),
-            plan=order.micro_batches,
-            n_batches=len(order),
-            start=lambda: fit_loop.batch_idx + 1,
-            pad_id=self.pad_id,
-            num_workers=self.num_workers,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """What fixes the order of batches, so that a resume can tell whether it goes on in it."""
-        order = self._order()
-        return {
-            "training records": key(*order.record_ids),
-            "batch_size": order.batch_size,
-            "accumulate_grad_batches": order.accumulate,
-            "seed": order.seed,
-            "group_by_length": self.group_by_length,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compares the order of the checkpoint with this run's.
-
-        Raises:
-            UserError: a fit that would go on in another order than it began with.
-        """
-        if self.attached_trainer.state.fn != TrainerFn.FITTING:
-            return
-        now = self.state_dict()
-        changed = [
-            f"{name} (was {state[name]}, is {now[name]})"
-            for name in now
-            if now[name] != state[name]
-        ]
-        if changed:
-            raise UserError(
-                f"the checkpoint's batches came in another order: {', '.join(changed)}; resume "
-                "with the options it was written with, or begin anew without --ckpt_path"
-            )
-
     def describe(self) -> list[SplitSummary]:
         """Counts of every split that has records; of cut records where it is served in batches."""
         return [
@@ -318,21 +269,3 @@ class InstructionDataModule(RecordDataModule):
         template = chosen_template(self.template, records, train_tokenizer([], SMALLEST_VOCABULARY))
         texts = [whole_text(template, record) for record in self.split("public")]
         return train_tokenizer(texts, self.vocabulary)
-
-    def _training_tokens(self) -> list[EncodedRecord]:
-        split = self.attached_trainer.lightning_module.training_split
-        if not isinstance(split, str):
-            raise TypeError(f"training_split must name a split, found {type(split).__name__}")
-        return self.tokens(split, self.training_records(split))
-
-    def _order(self) -> TrainingOrder:
-        encoded, trainer = self._training_tokens(), self.attached_trainer
-        return TrainingOrder(
-            record_ids=[record.record_id for record in encoded],
-            batch_size=self.batch_size,
-            accumulate=trainer.accumulate_grad_batches,
-            world_size=trainer.world_size,
-            rank=trainer.global_rank,
-            seed=self.seed,
-            lengths=[len(record) for record in encoded] if self.group_by_length else None,
-        )

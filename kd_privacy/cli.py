@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import callbacks
 import datamodules
 import kdmodules
-from callbacks.audit import AuditCallback, RunTables
+from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import KnownText, MechanismRecord
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
@@ -28,7 +28,7 @@ from callbacks.saved_config import (
 )
 from callbacks.schedule import AuditRhythm, FinalValidation
 from callbacks.weights import ModelExport, RecoveryCheckpoint
-from common.errors import UserError
+from common.errors import UserError, mistake_behind
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
 from kd_privacy.show_cli import COMMAND as SHOW
@@ -237,27 +237,9 @@ def require_trained(config: Namespace) -> None:
         )
 
 
-def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Keeps the last audit of each kind: a later fragment replaces an earlier one's audit.
-
-    Two audits of one kind would write the same part of the results table.
-    """
-    last = {one.audit: one for one in callbacks if isinstance(one, AuditCallback)}
-    return [
-        one for one in callbacks if not isinstance(one, AuditCallback) or last[one.audit] is one
-    ]
-
-
 def private_folder(run_dir: str) -> str:
     """Returns the folder of a run that may hold what the private records reveal."""
     return str(Path(run_dir) / "private")
-
-
-def mistake_behind(error: BaseException | None) -> UserError | None:
-    """Returns the user's mistake behind an error: jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _launches_processes() -> bool:
