@@ -291,7 +291,14 @@ def representatives(cells: list[Cell]) -> list[Cell]:
     return chosen
 
 
-@pytest.mark.parametrize("study", names("studies"))
+@pytest.mark.parametrize(
+    "study",
+    # The published pairs and the crosses have many commands to parse.
+    [
+        pytest.param(study, marks=[pytest.mark.slow] * (not study.startswith("quickstart")))
+        for study in names("studies")
+    ],
+)
 def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> None:
     checked = read_study(f"configs/studies/{study}.yaml")
     assert checked.name == study

@@ -51,7 +51,8 @@ def alone(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Audits on whole copies of the model: tests/integration/test_ranks.py.
-@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_give_the_rows_of_one(
     strategy: str, alone: Path, teacher: Path, tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ def test_the_run_ends_with_the_error_of_the_rank(
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("fsdp2", "ddp"),
+        pytest.param("fsdp2", "ddp", marks=pytest.mark.slow),
         pytest.param("ddp", "", marks=pytest.mark.slow),
         pytest.param("", "fsdp2", marks=pytest.mark.slow),
     ],

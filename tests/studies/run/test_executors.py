@@ -64,6 +64,7 @@ def ray() -> Iterator[ModuleType]:
     module.shutdown()
 
 
+@pytest.mark.slow
 def test_ray_gives_the_local_tables_although_a_worker_is_killed(
     tables: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch, ray: ModuleType
 ) -> None:

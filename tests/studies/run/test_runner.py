@@ -152,7 +152,9 @@ def test_a_cell_that_writes_no_results_has_failed(
 
 
 @pytest.mark.parametrize(
-    ("killable", "forked"), [(False, False), (True, True)], indirect=["killable"]
+    ("killable", "forked"),
+    [pytest.param(False, False, marks=pytest.mark.slow), (True, True)],
+    indirect=["killable"],
 )
 def test_the_runner_killed_and_run_again_gives_the_same_tables(
     tables: Path,

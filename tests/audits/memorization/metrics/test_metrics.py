@@ -159,7 +159,9 @@ def test_no_more_is_read_than_needed(
 
 
 @pytest.mark.filterwarnings("ignore:.*overlaps.*:UserWarning")
-@pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=[pytest.mark.slow] * (f != "llama")) for f in sorted(TINY)]
+)
 def test_equals_token_by_token_generation(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access(family, tokenizer, batch_size=7)
     records = half_learnt_records(access, 20, 20, seed=5)
