@@ -69,6 +69,7 @@ def test_a_cluster_on_both_sides_or_an_empty_side_has_no_bound() -> None:
         assert [row.get("value") for row in rows] == [None, None]
 
 
+@pytest.mark.slow
 def test_the_largest_of_ten_looks_is_rarely_above_the_truth() -> None:
     """At most 5% once the looks are paid for; about 20% where they are not."""
     draws = 120

@@ -130,6 +130,7 @@ def test_the_p_value_is_the_share_of_secrets_at_least_as_likely() -> None:
     assert sorted(p_values) == pytest.approx(np.arange(1, 51) / 50)
 
 
+@pytest.mark.slow
 def test_heavy_tails_keep_the_level_where_the_bits_are_an_approximation() -> None:
     """Log-likelihoods that are t with 4 degrees of freedom have a heavier tail than a skew-normal:
     the bits of a secret in that tail say too much, and the test does not read them.

@@ -66,6 +66,7 @@ def check_all(access: ModelAccess, records: Sequence[EncodedRecord]) -> list[Gre
     return continued
 
 
+@pytest.mark.slow
 def test_shortcuts_equal_generation_on_1000_records(tokenizer: PreTrainedTokenizerFast) -> None:
     access = tiny_access("gpt2", tokenizer)
     records = half_learnt_records(access, 1000, 30, seed=0)

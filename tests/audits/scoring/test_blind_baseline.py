@@ -261,6 +261,7 @@ def verdicts(records: Sequence[InstructionRecord], splits: int) -> list[BlindVer
     return found
 
 
+@pytest.mark.slow
 def test_p_values_of_null_splits_are_not_small(pool: list[InstructionRecord]) -> None:
     found = verdicts(pool, 12)
     assert sum(one.shifted is True for one in found) <= 1

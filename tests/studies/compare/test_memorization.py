@@ -164,6 +164,7 @@ def test_one_seed_decides_no_record(one_seed: Written) -> None:
     assert (sets[sets.metric == "inherited_net"].n_members == 0).all()
 
 
+@pytest.mark.slow
 def test_three_seeds_find_the_planted_records(
     five_replicates: Written, planted: ModuleType
 ) -> None:
