@@ -30,12 +30,18 @@ def places_of(
         pattern: matches special tokens.
 
     Raises:
-        UserError: the template reads these words and writes other ones for them.
+        UserError: the template reads these words and writes other ones for them, or the record
+            holds the character that marks them.
     """
     if not isinstance(template, ChatTemplate):
         return [match.span() for match in pattern.finditer(rendered.text)]
     if not any(map(pattern.search, spelled(record))):
         return []
+    if _MARK in rendered.text:
+        raise UserError(
+            f"{record.origin}: it spells a special token and holds U+E000, by which such words are "
+            "found again: remove that character, or give special_tokens_in_text parse"
+        )
     tokens: list[str] = []
 
     def marked(match: re.Match[str]) -> str:

@@ -3,20 +3,18 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from torch import nn
 from transformers import GPT2Config, GPT2Model, PreTrainedModel, PreTrainedTokenizerFast
 
 import kd_privacy
 from audits.results import SCHEMAS
-from datamodules.records import InstructionRecord
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
@@ -61,7 +59,6 @@ def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
 
 
 MEMBERS, NONMEMBERS = rows(1), rows(2)
-OWN = InstructionRecord("mine", "Say it.", "", "It.", "open_qa", "here")
 
 
 @pytest.fixture(scope="module")
@@ -334,32 +331,6 @@ def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "line"),
-    [
-        (
-            [[{"role": "user", "content": "Hello"}]],
-            r"members\[0\]: message 1 of 'messages'",
-        ),
-        ([{"role": "user", "content": "Hello"}], r"members\[0\] is one message"),
-        (["Once upon a time", MEMBERS[1]], r"members\[1\]: has the fields instruction"),
-        ([MEMBERS[1], 3], r"members\[1\] is a int"),
-        ([{"instruction": "Say it."}], r"members\[0\]: missing field 'response' or 'output'"),
-        (DatasetDict({"train": Dataset.from_list(MEMBERS)}), "members holds the splits train"),
-        ({"instruction": []}, "members is a dict"),
-        (pd.DataFrame(MEMBERS), "members is a DataFrame: give a path"),
-        (
-            [replace(OWN, response=text) for text in ("It.", "That.")],
-            "id 'mine' already names another record",
-        ),
-        ([], "members: holds no record"),
-    ],
-)
-def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None:
-    with pytest.raises(kd_privacy.UserError, match=line):
-        given_records(records, "members")
-
-
-@pytest.mark.parametrize(
     ("options", "line"),
     [
         ({"template": "chatml"}, "template 'chatml': there is no such file"),
@@ -423,9 +394,3 @@ def test_a_model_on_a_gpu_gives_the_same_scores(tokenizer: PreTrainedTokenizerFa
     assert len(pairs) == len(on_cpu) == 4 * 30
     assert pairs.score_x.to_numpy() == pytest.approx(pairs.score_y.to_numpy(), rel=1e-4, abs=1e-5)
     assert next(model.parameters()).is_cuda
-
-
-def test_a_record_of_ones_own_making_is_taken_as_it_is() -> None:
-    assert given_records([OWN], "members") == [OWN]
-    # As in a file, white space is no response: scored, it would give its side away.
-    assert given_records([replace(OWN, response=" ")], "members")[0].response == ""

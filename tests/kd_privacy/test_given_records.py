@@ -1,11 +1,14 @@
 """Records of every kind as a caller of `kd_privacy.audit` may give them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
+from common.errors import UserError
 from datamodules.records import InstructionRecord, RecordKind
 from kd_privacy.given_records import given_records
 
@@ -14,6 +17,8 @@ CHATS = [
     for n in range(3)
 ]
 TEXTS = ["first text", "second text"]
+MEMBERS = [{"instruction": f"ask {n}", "response": f"answer {n}"} for n in range(3)]
+OWN = InstructionRecord("mine", "Say it.", "", "It.", "open_qa", "here")
 
 
 def told(records: list[InstructionRecord]) -> list[tuple[object, ...]]:
@@ -35,3 +40,35 @@ def test_messages_and_texts_are_the_same_in_every_form(
         assert told(given_records(form, "members")) == told(read)
     other = Dataset.from_list(rows).rename_column(field, "own")
     assert told(given_records(other, "members", columns={field: "own"})) == told(read)
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        (
+            [[{"role": "user", "content": "Hello"}]],
+            r"members\[0\]: message 1 of 'messages'",
+        ),
+        ([{"role": "user", "content": "Hello"}], r"members\[0\] is one message"),
+        (["Once upon a time", MEMBERS[1]], r"members\[1\]: has the fields instruction"),
+        ([MEMBERS[1], 3], r"members\[1\] is a int"),
+        ([{"instruction": "Say it."}], r"members\[0\]: missing field 'response' or 'output'"),
+        (DatasetDict({"train": Dataset.from_list(MEMBERS)}), "members holds the splits train"),
+        ({"instruction": []}, "members is a dict"),
+        (pd.DataFrame(MEMBERS), "members is a DataFrame: give a path"),
+        (
+            [replace(OWN, response=text) for text in ("It.", "That.")],
+            "id 'mine' already names another record",
+        ),
+        ([], "members: holds no record"),
+    ],
+)
+def test_what_is_no_instruction_row_is_named(records: object, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        given_records(records, "members")
+
+
+def test_a_record_of_ones_own_making_is_taken_as_it_is() -> None:
+    assert given_records([OWN], "members") == [OWN]
+    # As in a file, white space is no response: scored, it would give its side away.
+    assert given_records([replace(OWN, response=" ")], "members")[0].response == ""
