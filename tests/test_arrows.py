@@ -32,6 +32,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "utility",
         "known_text",
         "mechanism",
+        "answer",
         "model_card",
     ),
     "callbacks": (),

@@ -1,0 +1,65 @@
+"""The answer on one model says what its rows say, by an attack that no result chooses."""
+
+from collections.abc import Iterator
+
+from audits.answer import model_answer
+
+_COUNTS = {"n_members": 200, "n_nonmembers": 200, "shifted": False}
+
+
+def _row(audit: str, name: str, metric: str, *ends: float | None, **more: object) -> dict:
+    value, lower, upper = (*ends, None, None, None)[:3]
+    return {
+        **{"audit": audit, "name": name, "metric": metric, "population": "private"},
+        **{"value": value, "lower": lower, "upper": upper, "params": "{}", **_COUNTS, **more},
+    }
+
+
+def _rows() -> Iterator[dict]:
+    base = '{"reference": "base"}'
+    yield _row("membership", "loss", "auroc", 0.9, 0.85, 0.93)
+    yield _row("membership", "reference", "auroc", 0.52, 0.46, 0.58, params=base)
+    yield _row("membership", "reference", "tpr_at_fpr_0.1", 0.12, 0.08, 0.19, params=base)
+    yield _row("membership", "reference", "tpr_at_fpr_0.01", params=base, n_nonmembers=40)
+    yield _row("membership", "any_attack", "max_t", 9.0, p_value=0.001, params='{"largest":"loss"}')
+    yield _row("membership", "reference", "auroc", 0.7, 0.6, 0.8, task="summarization", params=base)
+    against = '{"against": "held_out"}'
+    yield _row(
+        "memorization", "token_accuracy", "token_accuracy_gap", 0.2, 0.1, 0.3, params=against
+    )
+    yield _row("records", "encoding", "prompts_cut", 3.0)
+    yield _row("records", "encoding", "responses_cut", 4.0)
+    yield _row("utility", "perplexity", "perplexity", 12.0, 11.0, 13.0, population="never")
+
+
+def test_the_headline_is_the_reference_attack_though_another_finds_more() -> None:
+    answer = model_answer(list(_rows()), label="Student", run="s", role="student")
+    assert answer.membership is not None
+    assert answer.membership.verdict is not None
+    assert answer.membership.figure.text == "0.520 [0.460, 0.580]"
+    assert answer.membership.title == "Reference (reference base)"
+    assert answer.membership.verdict.word == "nothing shown"
+    assert [found.text for found in answer.found] == [
+        "12 of 100 [8, 19]",
+        "not measurable with 40 non-members",
+    ]
+    assert answer.cautions == (
+        "some attack tells members from non-members (p = 0.001 over all attacks together, most by "
+        "Loss), though the headline attack shows no leak",
+    )
+
+
+def test_memorization_utility_and_counts() -> None:
+    answer = model_answer(list(_rows()), label="Student", run="s", role="student")
+    assert answer.memorization is not None
+    assert answer.memorization.verdict is not None
+    assert (answer.memorization.figure.value, answer.memorization.verdict.word) == (0.2, "leaks")
+    assert answer.utility is not None
+    assert answer.utility.figure.value == 12.0
+    assert (answer.cut, answer.shipped) == (7, True)
+
+
+def test_a_run_without_audits_says_nothing() -> None:
+    answer = model_answer([], label="Control", run="c", role="control")
+    assert (answer.membership, answer.memorization, answer.found) == (None, None, ())
+    assert not answer.shipped
