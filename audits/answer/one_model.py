@@ -11,6 +11,7 @@ from audits.membership.worst_task import WORST_TASK
 from audits.record_counts import AUDIT as RECORDS
 from audits.rows import Audit
 from audits.scoring.references import BASE
+from common.roles import COUNTERFACTUAL_ROLES
 
 FALSE_PER_100 = (10.0, 1.0)
 """False accusations among 100 records that were never met, at which findings are told."""
@@ -55,7 +56,11 @@ def model_answer(
         utility=_utility(own[Audit.utility]),
         skipped=max((int(str(row.get("skipped") or 0)) for row in by_record), default=0),
         cut=_cut(whole),
-        cautions=(*warnings_of(whole), *_passed_over(own[Audit.membership], best)),
+        cautions=(
+            *warnings_of(whole),
+            *([] if role in COUNTERFACTUAL_ROLES else _below_chance(best)),
+            *_passed_over(own[Audit.membership], best),
+        ),
         shipped=role in _ROLES_SHIPPED,
     )
 
@@ -140,6 +145,18 @@ def _cut(rows: Sequence[Row]) -> int:
     cut = ("prompts_cut", "responses_cut")
     counts = [row["value"] for row in rows if row["audit"] == RECORDS and row["metric"] in cut]
     return round(sum(float(str(count)) for count in counts if count is not None))
+
+
+def _below_chance(best: Judged | None) -> list[str]:
+    """Returns what an AUROC below 0.5 means, whatever verdict the texts allow."""
+    figure = None if best is None else Figure.of_row(best.row)
+    if figure is None or figure.upper is None or figure.upper >= 0.5:
+        return []
+    return [
+        f"AUROC {figure.text} lies below 0.5, so that non-members look like members: either the "
+        "two were exchanged, or the model was trained on the non-members, or the attack's "
+        "reference is a wrong one"
+    ]
 
 
 def _passed_over(rows: Sequence[Row], best: Judged | None) -> list[str]:
