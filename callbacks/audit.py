@@ -2,13 +2,11 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -16,6 +14,7 @@ from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
+from callbacks.progress import progress
 from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
 
@@ -174,38 +173,6 @@ def _tell(shift_test: ShiftTest) -> None:
 
 
 _SHARED_WORK: "weakref.WeakKeyDictionary[Trainer, SharedWork]" = weakref.WeakKeyDictionary()
-
-
-@contextmanager
-def progress(trainer: Trainer, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a named bar while the block runs.
-
-    The bar is a task of the trainer's own rich display, since a terminal holds one at a time.
-
-    Args:
-        trainer: Whose display is used; without a rich display nothing is shown.
-        description: What runs, such as "membership: scoring private".
-        total: Steps until the end.
-
-    Yields:
-        A function to call after every step.
-    """
-    bar = trainer.progress_bar_callback
-    if not isinstance(bar, RichProgressBar) or bar.is_disabled or bar.progress is None:
-        yield lambda: None
-        return
-    display = bar.progress
-    task = display.add_task(f"[{bar.theme.description}]{description}", total=total)
-
-    def advance() -> None:
-        display.update(task, advance=1)
-        bar.refresh()
-
-    try:
-        yield advance
-    finally:
-        display.remove_task(task)
-        bar.refresh()
 
 
 def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:
