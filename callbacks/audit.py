@@ -1,5 +1,6 @@
 """The shell of every audit: when it runs, on which records, over which ranks, and where rows go."""
 
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from audits.answer.console import console_lines
+from audits.answer.one_run import run_answer
 from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
@@ -149,7 +152,7 @@ class AuditCallback(Callback, ABC):
 
 
 class RunTables(Callback):
-    """Merges a run's parts into its three tables at the end of a fit or of a validation."""
+    """Merges a run's parts into its three tables at the end, and tells what they answer."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merges after a fit."""
@@ -164,7 +167,22 @@ class RunTables(Callback):
     def _merge(trainer: Trainer) -> None:
         if trainer.is_global_zero:
             merge_parts(run_folder(trainer))
+            sys.stdout.write("\n".join(last_lines(trainer)) + "\n")
         trainer.strategy.barrier("tables")
+
+
+def last_lines(trainer: Trainer) -> list[str]:
+    """Returns what the audits of a run's last weights say, in at most twenty lines."""
+    folder = run_folder(trainer)
+    answer = run_answer(folder)
+    if answer is None:
+        return [
+            f"no audit ran: {folder} says nothing of what this model gives away; add one, such as "
+            "-c configs/audits/membership.yaml"
+        ]
+    logs = next((one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)), "")
+    curves = {"curves": f"tensorboard --logdir {logs}"} if logs else {}
+    return console_lines(answer, {"tables": str(folder), **curves})
 
 
 def _tell(shift_test: ShiftTest) -> None:

@@ -15,7 +15,7 @@ from audits.answer import Answer, ModelAnswer, Statement
 from audits.answer import Figure as Told
 from audits.answer.one_model import attack_title
 from audits.answer.sentence import general_advice, plain_sentence, untested
-from audits.model_card.markdown import Row, figure_text
+from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
@@ -123,23 +123,6 @@ class PairAudit:
             if row["metric"] == "swap_estimate" and _same_attack(row, told.membership):
                 told = replace(told, swap=Told.of_row(row))
         return told
-
-    @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit, and what is inherited."""
-        own = chain.from_iterable(audit.short for audit in self.audits.values())
-        told = [
-            (
-                f"{row['run']} / {row['run_b']}",
-                str(row["audit"]),
-                f"{row['metric']} {figure_text(row)}, {row['name']}",
-                f"{row['n_members']} + {row['n_nonmembers']}",
-                "",
-            )
-            for row in self._shown()
-            if row["name"] in ("loss", "reference")
-        ]
-        return [*own, *told]
 
     @property
     def alarms(self) -> list[str]:

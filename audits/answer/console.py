@@ -28,7 +28,11 @@ def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) 
     Returns:
         At most `LINES` lines without control characters.
     """
-    models = [one for one in answer.models if one.role not in COUNTERFACTUAL_ROLES]
+    models = [
+        one
+        for one in answer.models
+        if one.role not in COUNTERFACTUAL_ROLES or len(answer.models) == 1
+    ]
     head = _wrapped(answer.question, width, 1) + _wrapped(answer.sentence, width, 2)
     foot = _counts(models) + _wrapped(_caution(answer, models), width, 2, "caution: ")
     place = max(map(len, paths), default=0)
@@ -54,7 +58,12 @@ def _one(model: ModelAnswer, width: int) -> list[str]:
     if model.worst_group is not None:
         task, figure = model.worst_group
         told.append(("worst task", f"{task}, AUROC {figure.text}, {figure.count_text}"))
-    told += [("memorization", _memorization(model.memorization)), ("utility", _utility(model))]
+    told.append(("memorization", _memorization(model.memorization)))
+    if model.blocks is not None:
+        own = model.blocks
+        text = f"AUROC {own.lowest:.3f} to {own.highest:.3f} over {own.n_blocks} blocks"
+        told.append(("blocks", f"{text}, {own.signal}"))
+    told.append(("utility", _utility(model)))
     place = max(len(audit) for audit, _ in told)
     lines = []
     for audit, text in told:
@@ -229,6 +238,18 @@ def _caution(answer: Answer, models: Sequence[ModelAnswer]) -> str:
     if len(models) == 1:
         own = list(models[0].cautions)
     return answer.caution or next(iter(own), "")
+
+
+def verdict_text(model: ModelAnswer) -> str:
+    """Returns verdict and AUROC of a model in a few words; empty where it was not audited.
+
+    >>> verdict_text(ModelAnswer("Student", "s", "student"))
+    ''
+    """
+    told = model.membership
+    if told is None:
+        return ""
+    return f"{_word(told)}, AUROC {_estimate(told.figure, '.2f')}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

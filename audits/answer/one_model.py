@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from audits.answer.answer import Figure, Found, ModelAnswer, Statement
+from audits.answer.answer import BlockRange, Figure, Found, ModelAnswer, Statement
 from audits.answer.judging import Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.known_text import warnings_of
 from audits.membership.any_leak import MAX_T
@@ -53,6 +53,7 @@ def model_answer(
         found=() if best is None else _found(best),
         memorization=_memorization(gaps, baseline),
         worst_group=None if best is None else _worst_group(rows, best),
+        blocks=_blocks(rows),
         utility=_utility(own[Audit.utility]),
         skipped=max((int(str(row.get("skipped") or 0)) for row in by_record), default=0),
         cut=_cut(whole),
@@ -127,6 +128,19 @@ def _worst_group(rows: Sequence[Row], best: Judged) -> tuple[str, Figure] | None
         same = row["name"] == best.row["name"] and params_of(row) == params_of(best.row)
         if row["metric"] == WORST_TASK and same and row.get("value") is not None:
             return str(row["task"]), Figure.of_row(row)
+    return None
+
+
+def _blocks(rows: Sequence[Row]) -> BlockRange | None:
+    """Returns the range over blocks of the first signal in the table."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row["audit"] == str(Audit.blocks) and row["metric"] == "auroc":
+            if row["block"] is not None and row["value"] is not None:
+                own = found.setdefault((str(row["name"]), str(row["params"])), [])
+                own.append(float(str(row["value"])))
+    for (signal, _), values in found.items():
+        return BlockRange(signal, min(values), max(values), len(values))
     return None
 
 
