@@ -310,8 +310,7 @@ def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
         reveal=options.reveal,
         console=Console() if options.full else None,
     )
-    paths = {"page": str(page), "tables": str(out / "report" / "tables")}
-    paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
+    paths = {"page": str(page), "curves": f"tensorboard --logdir {link_curves(plan, out)}"}
     _print(ending(plan, out, paths, out_of_date=bool(changed)))
     return 0
 
