@@ -241,8 +241,8 @@ def _counts(models: Sequence[ModelAnswer]) -> list[str]:
     if not models:
         return []
     skipped, cut = (max(getattr(one, name) for one in models) for name in ("skipped", "cut"))
-    most = " at most" if len(models) > 1 else ""
-    return [f"records{_COLUMN}{skipped} could not be scored, {cut} are not read whole{most}"]
+    most = "of a model at most " if len(models) > 1 else ""
+    return [f"records{_COLUMN}{most}{skipped} could not be scored, {cut} are not read whole"]
 
 
 def _caution(answer: Answer, models: Sequence[ModelAnswer]) -> str:
