@@ -234,7 +234,7 @@ class Audit:
             Path(folder),
             self.tables,
             sections(self.rows),
-            self.notes,
+            self.answer,
             self.figures,
             summary([self.about], self.rows, self.notes),
         )

@@ -53,7 +53,7 @@ def model_answer(
         memorization=_memorization(gaps, baseline),
         worst_group=None if best is None else _worst_group(rows, best),
         utility=_utility(own[Audit.utility]),
-        skipped=max((int(str(row.get("skipped") or 0)) for row in by_record), default=0),
+        skipped=max((int(float(str(row.get("skipped") or 0))) for row in by_record), default=0),
         cut=_cut(whole),
         cautions=(*warnings_of(whole), *_passed_over(own[Audit.membership], best)),
         shipped=role in _ROLES_SHIPPED,
