@@ -168,7 +168,7 @@ def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure
         ]
     }
     groups |= {
-        title: [parts.Section(f"drawn-{number}", "Drawn", own, True)]
+        title: [parts.Section(f"drawn-{number}", title, own, True)]
         for number, (title, own) in enumerate(drawn.items())
     }
     levels = dict.fromkeys(answer.notes, "note") | {answer.caution: "caution"}
@@ -176,7 +176,7 @@ def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure
         title=_TITLES[answer.kind],
         about="Privacy audit",
         answer=answer,
-        notices=[parts.Notice(level, note, "") for note, level in levels.items() if note],
+        notices=[parts.Notice(level, "", note) for note, level in levels.items() if note],
         groups=groups,
     )
 
@@ -193,7 +193,9 @@ def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[object]])
 
 
 def _spoken(name: str) -> str:
-    return name.replace("/", ", ").replace("_", " ").replace("roc", "ROC curves")
+    """Returns a figure's name in words, without options, which stand in it."""
+    parts = [part for part in name.split("/") if "=" not in part]
+    return ", ".join(parts).replace("_", " ").replace("roc", "ROC curves")
 
 
 def _svg(figure: Figure) -> str:

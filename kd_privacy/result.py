@@ -199,7 +199,8 @@ class Audit:
             role: What it is among the models that are told of: external, student, teacher.
         """
         rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
-        return model_answer(rows, label=run.capitalize(), run=run, role=role)
+        label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
+        return model_answer(rows, label=label, run=run, role=role)
 
     @property
     def short(self) -> list[tuple[str, str, str, str, str]]:

@@ -22,7 +22,7 @@ def definitions() -> dict[str, str]:
     'records of the same pool that it did not'
     """
     text = next(path for path in _PLACES if path.is_dir()) / "glossary.md"
-    found = {}
+    found: dict[str, str] = {}
     for words, meaning in _ROW.findall(text.read_text(encoding="utf-8")):
         names = [re.sub(r" \(.*\)", "", name).replace("_", " ") for name in words.split(", ")]
         told = _LINKS.sub("", meaning)

@@ -15,7 +15,8 @@ Makers = Sequence[Callable[[StudyData], Section]]
 _NAMES = {
     "How sure is this?": "sure",
     "Risk and utility": "utility risk_utility objectives",
-    "Where the risk is": "tasks worst_records memorization disagreement blocks probes",
+    "Where the risk is": "tasks exposed_records worst_records memorization disagreement blocks "
+    "probes",
     "During training": "training",
     "By attacker": "leaks attacks roc inherited",
     "The paper’s five findings": "findings published",
