@@ -22,7 +22,6 @@ from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
 from kd_privacy.summary import summary
 
-_TITLE = "What this student gives away of its teacher's records"
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
 _CUT = "tau"
 
@@ -176,10 +175,9 @@ class PairAudit:
             Path(folder),
             self.tables,
             self._sections(),
-            self.notes,
+            self.answer,
             figures,
             summary(about, rows, self.notes, compared),
-            _TITLE,
         )
 
     def _shown(self) -> list[Row]:

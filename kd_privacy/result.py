@@ -192,7 +192,8 @@ class Audit:
             role: What it is among the models that are told of: external, student, teacher.
         """
         rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
-        return model_answer(rows, label=run.capitalize(), run=run, role=role)
+        label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
+        return model_answer(rows, label=label, run=run, role=role)
 
     @property
     def alarms(self) -> list[str]:
@@ -222,7 +223,7 @@ class Audit:
             Path(folder),
             self.tables,
             sections(self.rows),
-            self.notes,
+            self.answer,
             self.figures,
             summary([self.about], self.rows, self.notes),
         )

@@ -147,10 +147,19 @@ def _why(models: Sequence[ModelAnswer]) -> str:
     statement = models[0].membership
     if statement is None or statement.verdict is None:
         return ""
-    reason = statement.verdict.why.split(";")[0]
     if statement.verdict.word == "nothing shown":
+        reason = statement.verdict.why.split(";")[0]
         return f"with {statement.figure.count_text} {reason}"
-    return reason if statement.verdict.word == "undecided" else ""
+    return _UNJUDGED.get(statement.verdict.why.partition(", and ")[2].split(";")[0], "")
+
+
+_UNJUDGED = {
+    "the texts alone tell the record sets apart": "the texts alone tell the two record sets apart, "
+    "and an attack may measure them in place of the model",
+    "the texts are not shown to be of one distribution": "nobody knows whether the two record sets "
+    "are alike, and an attack may measure that in place of the model",
+}
+"""Reasons of `audits.statistics.verdict`, in plain words."""
 
 
 def _subject(models: Sequence[ModelAnswer], shipped: Sequence[ModelAnswer]) -> tuple[str, bool]:

@@ -85,8 +85,9 @@ class ShiftTest:
         """What a reader must know first; None where nothing is wrong."""
         found = self.verdict
         counts = f"n = {found.n_members} + {found.n_nonmembers}"
+        who = "members" if self.population == "external" else f"{self.population} records"
         told = (
-            f"a classifier that sees only the text tells {self.population} from its non-members "
+            f"a classifier that sees only the text tells {who} from non-members "
             f"(AUROC {found.auroc:.3f}, p = {found.p_value:.3g}, {counts})"
         )
         if self.dealt_by_coins:
@@ -96,7 +97,7 @@ class ShiftTest:
             return f"{SHIFTED}: {told}; attacks on them measure the records, not the model"
         if found.shifted is None:
             return (
-                f"{self.population} and its non-members are not shown to be of one distribution "
+                f"{who} and non-members are not shown to be of one distribution "
                 f"({counts}); about {found.needed} records a side would show it"
             )
         return None
