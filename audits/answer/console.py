@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from audits.answer.answer import VERDICT_NAMES, Answer, Figure, Found, ModelAnswer, Statement
+from audits.rows import Audit
 from common.roles import COUNTERFACTUAL_ROLES
 from common.wording import estimate_text
 
@@ -239,6 +240,10 @@ def _gravity(model: ModelAnswer) -> tuple[bool, int, float]:
 def _word(told: Statement | None) -> str:
     if told is None or told.verdict is None:
         return "not audited" if told is None else "no verdict"
+    upper = told.figure.upper
+    if told.verdict.word == "undecided" and told.audit == Audit.membership and upper is not None:
+        # Whatever the texts tell, an AUROC of 0.1 is not passed over.
+        return f"{VERDICT_NAMES['reversed']}?" if upper < 0.5 else VERDICT_NAMES["undecided"]
     return VERDICT_NAMES[told.verdict.word]
 
 
