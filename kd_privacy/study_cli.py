@@ -222,6 +222,7 @@ def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
 def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from kd_privacy.study_ending import cell_verdict, ending
     from studies.compare.tables import write_study_tables
     from studies.run.curves import link_curves
     from studies.run.estimates import Forecast, TimeModel
@@ -234,11 +235,9 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     cells = plan.cells if shard is None else shard.cells(plan)
     forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
     curves = link_curves(plan, out)
-    with Progress(plan, console, forecast) as progress:
+    with Progress(plan, console, forecast, cell_verdict) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
     if write_study_tables(plan, out):
-        from kd_privacy.study_ending import ending
-
         page = f"kd-study report {options.file} --run_dir {out} writes it"
         _print(ending(plan, out, {"page": page, "curves": f"tensorboard --logdir {curves}"}))
     else:

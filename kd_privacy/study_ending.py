@@ -1,12 +1,22 @@
-"""What `kd-study run` and `kd-study report` end with: the study's answer, and where the rest is."""
+"""What `kd-study` tells as cells end, and at its end: the study's answer, and where the rest is."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from audits.answer.console import console_lines
-from studies.plan.cells import Plan
+from audits.answer.console import console_lines, verdict_text
+from audits.answer.one_run import run_model
+from studies.plan.cells import Cell, Plan
 from studies.report.answer import study_answer
 from studies.report.study_data import read_study_data
+
+_TOLD = ("teacher", "student", "control")
+"""Roles of cells whose verdict is told when they end; of others an AUROC would mislead."""
+
+
+def cell_verdict(cell: Cell) -> str:
+    """Returns what the membership audit of a cell says; empty where there is nothing to tell."""
+    model = run_model(Path(cell.run_dir)) if cell.role in _TOLD else None
+    return "" if model is None else verdict_text(model)
 
 
 def ending(

@@ -1,7 +1,7 @@
 """What a study's runner shows: a live table on a terminal, one plain line per event elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "duration_text", "rough_duration"]
 
 _FORECAST_SECONDS = 1.0
-_TOLD_ROLES = ("teacher", "student", "control")
 
 _STYLES = {
     "pending": "dim",
@@ -68,11 +67,19 @@ class Progress:
         plan: The cells to show.
         console: Where to; a live table if it is a terminal.
         forecast: Expects how long the rest will take; None shows no such time.
+        verdict: What is told of a cell that has just ended; empty for nothing.
     """
 
-    def __init__(self, plan: Plan, console: Console, forecast: "Forecast | None" = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        console: Console,
+        forecast: "Forecast | None" = None,
+        verdict: Callable[[Cell], str] = lambda cell: "",
+    ) -> None:
         self.console = console
         self.forecast = forecast
+        self.verdict = verdict
         self.time_left = ""
         self.forecast_at = 0.0
         self.cells = plan.cells
@@ -114,7 +121,7 @@ class Progress:
         if self.forecast is not None:
             self.forecast.ended(cell, seconds)
         left = self._time_left()
-        self.told[cell.id] = told = _verdict(cell)
+        self.told[cell.id] = told = self.verdict(cell)
         parts = (duration_text(seconds), told, left)
         self._event(cell, "done", "; ".join(part for part in parts if part))
 
@@ -180,15 +187,3 @@ class Progress:
             told = self.told.get(cell.id, "")
             table.add_row(cell.alias, f"[{_STYLES[state]}]{state}[/]", shown, Text(told))
         return table
-
-
-def _verdict(cell: Cell) -> str:
-    """Returns what the membership audit of a teacher, a student or a control says, if one ran."""
-    if cell.role not in _TOLD_ROLES:
-        return ""
-    # Attacks import PyTorch, which takes seconds; cells run meanwhile.
-    from audits.answer.console import verdict_text
-    from audits.answer.one_run import run_model
-
-    model = run_model(Path(cell.run_dir))
-    return "" if model is None else verdict_text(model)
