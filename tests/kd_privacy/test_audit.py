@@ -309,8 +309,8 @@ def test_what_is_printed_and_saved_holds_no_record(
 def test_the_code_of_the_readme_runs_as_it_stands(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2]
-    code = section.partition("```python")[2].partition("```")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("```python")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     names = {"members": MEMBERS, "nonmembers": NONMEMBERS}
     exec(code, {"model": tiny("llama", tokenizer), "tokenizer": tokenizer, **names})
