@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from collections.abc import Mapping
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +61,25 @@ def test_the_pure_functions_are_reached() -> None:
     expected = (teacher.exp() * (teacher - student)).sum(dim=-1)
     assert torch.allclose(losses.ForwardKL().per_token(student, teacher), expected, atol=1e-6)
     assert attacks.MinK(0.1).params == {"k": 0.1}
+
+
+def test_the_demos_installation_has_what_is_imported() -> None:
+    """Test runner, browser driver and linters are no part of it; Ray is for who asks for it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = {re.split(r"[\[>=<]", need)[0].lower() for need in project["dependencies"]}
+    installed |= {"markupsafe", "pydantic-core"}  # with jinja2 and pydantic
+    imports = re.compile(
+        r"^ *(?:from (?=[\w.]+ import )|import (?=[\w.]+(?: as \w+)?$))(\w+)", re.MULTILINE
+    )
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    imported = {name for path in files for name in imports.findall(path.read_text("utf-8"))}
+    homes = packages_distributions()
+    beyond = {
+        name
+        for name in imported - {*PACKAGES, *sys.stdlib_module_names}
+        if not {home.lower().replace("_", "-") for home in homes.get(name, ())} & installed
+    }
+    assert beyond == {"ray"}
 
 
 @pytest.mark.parametrize("hiding", ["callbacks/__init__.py", "common.py"])
