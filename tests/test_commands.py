@@ -1,6 +1,7 @@
 """Commands of README and docs: each is one that the parsers take as it stands.
 
-`tests/kd_privacy/` runs those of docs/audit_your_model.md and the code of README on tiny models.
+What is cheap runs, on tiny models: here and in `tests/kd_privacy/test_audit_command.py` what
+docs/audit_your_model.md has, in `tests/kd_privacy/test_audit.py` the code of README.
 """
 
 import re
@@ -16,14 +17,16 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from common.errors import UserError
 from kd_privacy import study_cli
+from kd_privacy.__main__ import main
 from kd_privacy.attack_cli import attack_parser
 from kd_privacy.audit_cli import audit_parser
 from studies.plan.study_file import read_study
 from tests.configs.conftest import parser
+from tests.kd_privacy.test_audit_command import folder
 from tests.processes import ROOT
 from tests.test_docs import PAGES
 
-__all__ = ["parser"]
+__all__ = ["folder", "parser"]
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(kd-(?:privacy|study) [a-z][^`]* [^`]+|make [a-z][\w-]*)`")
@@ -145,3 +148,19 @@ def test_the_command_of_the_readme_is_the_one_that_is_run() -> None:
     readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in names)
     (line,) = re.findall(r"^kd-privacy audit .*$", readme, re.MULTILINE)
     assert f"\n{line}\n" in page
+
+
+@pytest.mark.slow
+def test_what_the_page_of_audits_shows_runs_as_it_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    text = (ROOT / "docs/audit_your_model.md").read_text(encoding="utf-8")
+    shown = next(words for words in commands(text) if words[1] == "show")
+    assert main(shown[1:]) == 0
+    assert "⟦Locker 100 opens with" in capsys.readouterr().out
+    code = next(block for language, block in FENCED.findall(text) if language == "python")
+    exec(code, {})
+    assert "swap_estimate" not in (said := capsys.readouterr().out)  # no counterfactual
+    assert "relative_leakage" in said
+    assert Path("pair-report/index.html").is_file()
