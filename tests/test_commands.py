@@ -35,14 +35,11 @@ NOT_OURS = ("cd", "export", "ray", "RUN=$(echo")
 WHOLE_RUN = ["base/teacher", "-c", "data/builtin", "-c", "families/gpt2-mini"]
 STAND_INS = {"FILE": ["configs/studies/quickstart.yaml"], "$RUN/config.yaml": WHOLE_RUN}
 """What a reader has to fill in, or has after another command: here what is there."""
-SHOWN = re.compile(r"^\S+  (pending|done)\b")
-"""A block that shows what a command prints."""
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yields the words of each command of a page, without what the shell does around it."""
-    fenced = [block for language, block in FENCED.findall(text) if not language]
-    blocks = [block for block in fenced if not SHOWN.match(block)]
+    blocks = [block for language, block in FENCED.findall(text) if not language]
     prose = FENCED.sub("", text)
     for block in (*blocks, *(" ".join(found.split()) for found in INLINE.findall(prose))):
         for line in SHELL.split(block.replace("\\\n", " ")):
@@ -71,7 +68,7 @@ class Checked:
 
     def __call__(self, words: Sequence[str]) -> None:
         program, *rest = words
-        assert program in self.programs, f"{program}: what is to become of this command?"
+        assert program in self.programs, f"{program}: no command; what one prints is ```text"
         self.programs[program](rest)
 
     def launched(self, words: list[str]) -> None:
