@@ -188,8 +188,9 @@ def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[object]])
         [TableCell("not counted" if value is None else str(value)) for value in line]
         for line in lines
     ]
+    frame = pd.DataFrame([list(line) for line in lines], columns=list(header))
     columns = [Column(name, lambda _: TableCell(""), numeric=False) for name in header]
-    return PageTable(title.lower(), title, columns, cells, pd.DataFrame(lines, columns=header))
+    return PageTable(title.lower(), title, columns, cells, frame)
 
 
 def _spoken(name: str) -> str:

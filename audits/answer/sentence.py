@@ -153,7 +153,7 @@ def _count(number: int) -> str:
 def _strength(shipped: Sequence[ModelAnswer]) -> list[str]:
     """Returns how often an attacker is right about a pair of records, by role."""
     leaking = [model for model in shipped if _word(model) == "leaks"]
-    parts = []
+    parts: list[str] = []
     for role in dict.fromkeys(model.role for model in leaking):
         values = [_share(model) for model in leaking if model.role == role]
         shown = (

@@ -299,7 +299,9 @@ def test_what_is_printed_and_saved_holds_no_record(
     with pytest.raises(kd_privacy.UserError, match="index.html is a file: name a folder"):
         audited.save(page)
     content = page.read_text(encoding="utf-8")
-    assert content.count("<svg") == 1
+    assert content.count('class="picture"') == 1
+    assert content.count('class="bar') == 1
+    assert answer.sentence.partition(". ")[0] in content
     assert sorted(one.name for one in page.parent.iterdir()) == [
         "audit.json",
         "index.html",
