@@ -6,7 +6,6 @@ is given a record, and the folder that a data file lies in is left out of its na
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath, PureWindowsPath
 
 import yaml
 
@@ -14,6 +13,7 @@ from audits.known_text import warnings_of
 from audits.mechanism import mechanism_of, note, shown_technique
 from audits.model_card.markdown import Row, cell, figure_text, line, options_text, table
 from audits.model_card.privacy_section import memorization_section, privacy_section
+from common.wording import public_name
 from kdmodules.models.adapters import Adapter
 
 
@@ -97,7 +97,7 @@ def _front_matter(identity: Mapping[str, str | int | None], base_model: str | No
         "tags": tags,
     }
     if base_model is not None:
-        fields["base_model"] = line(_public_name(base_model))
+        fields["base_model"] = line(public_name(base_model))
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
 
 
@@ -132,7 +132,7 @@ def _data(data: DataDescription, identity: Mapping[str, str | int | None]) -> st
             "these weights."
         )
     facts: list[tuple[object, ...]] = [
-        ("source", _public_name(data.source)),
+        ("source", public_name(data.source)),
         ("fitted on", data.split),
         ("split protocol", data.protocol),
     ]
@@ -173,11 +173,3 @@ def _last_rows(rows: Sequence[Row], audit: str) -> list[Row]:
 
 def _step(row: Row) -> int:
     return int(str(row["step"]))
-
-
-def _public_name(source: str) -> str:
-    """Return a hub name as it is, and of an absolute path its last part alone."""
-    for path in (PurePath(source), PureWindowsPath(source)):
-        if path.is_absolute() or source.startswith(("~", "..")):
-            return path.name
-    return source
