@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,10 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from audits.answer import Answer, ModelAnswer, Statement
+from audits.answer import Figure as Told
+from audits.answer.one_model import attack_title
+from audits.answer.sentence import general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row, figure_text
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
@@ -89,6 +93,36 @@ class PairAudit:
             if note not in shared
         ]
         return [*shared, *own, *self.said]
+
+    @property
+    def answer(self) -> Answer:
+        """What is told first: student and teacher, what the student has from it, what to do."""
+        models = [self._told_with_swap(), self.teacher.model_answer("teacher")]
+        if self.counterfactual is not None:
+            models.append(self.counterfactual.model_answer("counterfactual"))
+        return Answer(
+            kind="pair",
+            question="Does this student give its teacher's training records away?",
+            sentence=plain_sentence(models),
+            models=models,
+            caution=next(iter([*self.alarms, *self.notes]), ""),
+            advice=list(general_advice(models)),
+            untested=untested({row["audit"] for row in self.student.rows}),
+            notes=self.notes,
+        )
+
+    def _told_with_swap(self) -> ModelAnswer:
+        """Returns what is said of the student, beside a counterfactual where there is one."""
+        told = self.student.model_answer("student")
+        utility = self.teacher.model_answer("teacher").utility
+        if utility is not None:
+            told = replace(told, utility_beside=("teacher", utility.figure))
+        for row in self.compared.to_pylist():
+            if row["run"] != "student" or row["run_b"] != "counterfactual" or row["task"]:
+                continue
+            if row["metric"] == "swap_estimate" and _same_attack(row, told.membership):
+                told = replace(told, swap=Told.of_row(row))
+        return told
 
     @property
     def short(self) -> list[tuple[str, str, str, str, str]]:
@@ -207,3 +241,7 @@ class PairAudit:
         axes.set_ylabel("the student's token accuracy")
         axes.legend()
         return {"token accuracy where the teacher is accurate": figure}
+
+
+def _same_attack(row: Row, membership: Statement | None) -> bool:
+    return membership is not None and attack_title(row) == membership.title

@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from audits.answer import Answer, ModelAnswer, model_answer
+from audits.answer.sentence import general_advice, plain_sentence, untested
 from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
@@ -174,6 +176,30 @@ class Audit:
         rows = [r for r in self.tables["results"].to_pylist() if r["metric"] == WORST_TASK]
         rows = [r for r in rows if "unit" not in r["params"]]
         return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
+
+    @property
+    def answer(self) -> Answer:
+        """What is told first of this model: verdict, figures, caution, what to do."""
+        model = self.model_answer("external")
+        return Answer(
+            kind="model",
+            question="Does this model give away which records it was trained on?",
+            sentence=plain_sentence([model]),
+            models=[model],
+            caution=next(iter([*self.alarms, *self.notes]), ""),
+            advice=list(general_advice([model])),
+            untested=untested({row["audit"] for row in self.rows}),
+            notes=self.notes,
+        )
+
+    def model_answer(self, role: str) -> ModelAnswer:
+        """Returns what is said of the model.
+
+        Args:
+            role: What it is among the models that are told of: external, student, teacher.
+        """
+        rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
+        return model_answer(rows, label=run.capitalize(), run=run, role=role)
 
     @property
     def short(self) -> list[tuple[str, str, str, str, str]]:

@@ -47,10 +47,11 @@ class Figure:
 
     @classmethod
     def of_row(cls, row: Mapping[str, object]) -> "Figure":
-        """Reads a row of the results table."""
+        """Reads a row of the results table, or one that stands for its `replicates`."""
         value, lower, upper = (_number(row.get(name)) for name in ("value", "lower", "upper"))
         members, nonmembers = (_count(row.get(name)) for name in ("n_members", "n_nonmembers"))
-        return cls(str(row["metric"]), value, lower, upper, members, nonmembers)
+        replicates = _count(row.get("replicates")) or 1
+        return cls(str(row["metric"]), value, lower, upper, members, nonmembers, replicates)
 
     @property
     def text(self) -> str:

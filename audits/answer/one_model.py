@@ -15,7 +15,7 @@ from audits.scoring.references import BASE
 FALSE_PER_100 = (10.0, 1.0)
 """False accusations among 100 records that were never met, at which findings are told."""
 
-_UTILITY = ("perplexity", "rouge_l", "teacher_kl")
+_UTILITY = ("perplexity", "rouge_l_f1", "teacher_kl")
 _ROLES_SHIPPED = ("student", "teacher", "direct", "external")
 _LEVEL = 0.05
 

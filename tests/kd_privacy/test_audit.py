@@ -282,6 +282,17 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "- this model knows nothing of the text" in text
     assert [alarm[:18] for alarm in audited.alarms] == ["this model knows n"]
     assert "the model computes in" not in text
+    answer = audited.answer
+    (told,) = answer.models
+    assert told.membership is not None
+    assert told.membership.figure.value == audited["loss"].auroc.value
+    assert answer.caution.startswith("this model knows nothing of the text")
+    assert [one.partition(":")[0] for one in answer.untested] == [
+        "memorization",
+        "blocks",
+        "utility",
+    ]
+    assert "cannot be judged" in answer.sentence
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "memorization.parquet").write_bytes(b"of an earlier audit")
     page = audited.save(tmp_path / "report")

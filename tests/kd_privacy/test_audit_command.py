@@ -254,3 +254,10 @@ def test_a_pair_of_models_in_memory_says_what_one_pair_cannot(folder: Path) -> N
         ("student", "membership"),
         ("student", "utility"),
     ]
+    student, teacher = pair.answer.models
+    assert student.membership is not None
+    assert student.membership.figure.value == pair.student["loss"].auroc.value
+    assert teacher.utility is not None
+    assert student.utility_beside is not None
+    assert student.utility_beside == ("teacher", teacher.utility.figure)
+    assert student.swap is None

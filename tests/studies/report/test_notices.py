@@ -72,7 +72,7 @@ def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
     unknown = replace(data, results=pd.concat([rows, blind]))
     texts = {found.title: found for found in notices(unknown, out_of_date=False)}
     note = texts["Shift between the record sets: not excluded"]
-    assert (note.level, "697 records a side" in note.text) == ("note", True)
+    assert (note.level, "697 records a side" in note.text) == ("caution", True)
     clear = replace(data, results=rows.assign(shifted=False))
     assert not any("Shift" in one.title for one in notices(clear, out_of_date=False))
     shifted = replace(data, results=rows.assign(shifted=True))
