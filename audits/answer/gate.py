@@ -20,6 +20,27 @@ EXAMPLE = "membership/loss.tpr_at_fpr_0.01.lower > 0.05"
 FAILED = 3
 """Exit status of a command some line of whose gate does not let the model pass."""
 
+MEASURED: Mapping[Audit, str] = {
+    Audit.membership: "auroc auroc_difference balanced_accuracy dealt_by_coins epsilon_lower "
+    "epsilon_equivalent_at_fpr_0.01 epsilon_equivalent_at_fpr_0.1 max_t near_duplicates "
+    "prompt_length_auroc records_needed relative_leakage reliability response_length_auroc "
+    "swap_estimate task_distance tpr_at_fpr_0.01 tpr_at_fpr_0.1 tpr_certified_at_fpr_0.01 "
+    "upper_bound",
+    Audit.memorization: "both both_net dealt_by_coins did exact_match_rate exact_match_rate_excess "
+    "exact_match_rate_gap extraction_probability extraction_probability_excess "
+    "extraction_probability_gap extraction_rate extraction_rate_gap extraction_strength "
+    "extraction_strength_excess extraction_strength_gap near_match_rate near_match_rate_gap "
+    "neither neither_net similarity similarity_excess similarity_gap student_only "
+    "student_only_net teacher_only teacher_only_net token_accuracy token_accuracy_excess "
+    "token_accuracy_gap token_accuracy_gap_excess top_overlap top_overlap_ceiling_membership "
+    "top_overlap_ceiling_memorization top_overlap_chance",
+    Audit.blocks: "auroc equal_blocks_wald max_minus_min max_minus_min_corrected near_duplicates "
+    "prompt_length_auroc records_needed response_length_auroc task_distance upper_bound",
+    Audit.utility: "perplexity teacher_kl",
+}
+"""Metrics of `kd-privacy audit`; some attacks have further ones that tell of themselves."""
+
+_NO_ATTACKS = ("any_attack", "blind", "balance", "inherited")
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -118,6 +139,36 @@ def require_named(text: str, kind: str, name: str, known: Collection[str]) -> No
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise UserError(f"{text!r}: no {kind} is named {name} ({hint})")
+
+
+def require_measurable(
+    conditions: Sequence[Condition],
+    models: Collection[str],
+    attacks: Collection[str],
+    left_out: Collection[str],
+) -> None:
+    """Refuses, before any model is loaded, lines that no audit of a command can answer.
+
+    Args:
+        conditions: The gate.
+        models: Names of the models that are audited.
+        attacks: Ids of the membership attacks that run.
+        left_out: Audits that do not.
+
+    Raises:
+        UserError: With the nearest name.
+    """
+    for one in conditions:
+        if one.audit in left_out:
+            raise UserError(f"{one.text!r}: {one.audit} is left out of this audit")
+        if one.model is not None:
+            require_named(one.text, "model", one.model, models)
+        if one.audit == Audit.membership and one.attack is not None:
+            name = one.attack.partition(" (")[0]
+            require_named(one.text, "attack", name, [*attacks, *_NO_ATTACKS])
+        known = MEASURED.get(one.audit, "").split()
+        if difflib.get_close_matches(one.metric, known, n=1):
+            require_named(one.text, "metric", one.metric, known)
 
 
 def failures(
