@@ -65,7 +65,6 @@ class MembershipAudit(AuditCallback):
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
         self.save_statistics = save_statistics
-        self._planned = False
         self._told = False
 
     @property
@@ -75,9 +74,6 @@ class MembershipAudit(AuditCallback):
 
     def measure(self, context: RunContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
-        if not self._planned:
-            rank_zero_info(AuditPlan.of(self.attacks).text())
-            self._planned = True
         keep = None
         if self.save_statistics:
             folder = private_folder(context.trainer) / "statistics" / f"step={context.step}"

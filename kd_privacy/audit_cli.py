@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["audit_parser", "main"]
 
 _OF_THE_COMMAND = ("model", "teacher", "counterfactual", "tokenizer", "fail_if", "out", "force")
-_TOLD = 72
-"""Characters of a verdict in the last table; the page has all of it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -228,23 +226,10 @@ def _audited(options: argparse.Namespace) -> Audit | PairAudit:
 
 
 def _told(found: Audit | PairAudit, page: Path) -> str:
-    """Returns the short table, what must be known, and where the rest is."""
-    from kd_privacy.summary import aligned
+    """Returns the answer, and where the rest is."""
+    from audits.answer.console import console_lines
 
-    lines = [[*line[:-1], _shortened(line[-1])] for line in found.short]
-    tables = ", ".join(sorted(path.name for path in page.parent.glob("*.parquet")))
-    alarms = found.alarms
-    notes = [f"- {note}" for note in found.notes if note not in alarms]
-    first = [f"WARNING: {alarm}" for alarm in alarms]
     folder = page.parent
-    written = [
-        f"page     {page}",
-        f"tables   {folder} ({tables})",
-        f"summary  {folder / 'audit.json'}",
-    ]
-    header = ["model", "audit", "figure [95% interval]", "records", "verdict"]
-    return "\n".join([*first, aligned([header, *lines]), "", *notes, "", *written])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _TOLD else f"{text[:_TOLD].rpartition(' ')[0]} ..."
+    tables = ", ".join(sorted(path.name for path in folder.glob("*.parquet")))
+    paths = {"page": str(page), "summary": str(folder / "audit.json")}
+    return "\n".join(console_lines(found.answer, {**paths, "tables": f"{folder} ({tables})"}))

@@ -17,7 +17,7 @@ from audits.answer.gate import conditions_of, failures
 from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title
 from audits.answer.sentence import general_advice, plain_sentence, untested
-from audits.model_card.markdown import Row, figure_text
+from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
@@ -138,23 +138,6 @@ class PairAudit:
         return failures(
             conditions_of(lines), self.rows, {run: run for run in self.audits}, {"student"}
         )
-
-    @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit, and what is inherited."""
-        own = chain.from_iterable(audit.short for audit in self.audits.values())
-        told = [
-            (
-                f"{row['run']} / {row['run_b']}",
-                str(row["audit"]),
-                f"{row['metric']} {figure_text(row)}, {row['name']}",
-                f"{row['n_members']} + {row['n_nonmembers']}",
-                "",
-            )
-            for row in self._shown()
-            if row["name"] in ("loss", "reference")
-        ]
-        return [*own, *told]
 
     @property
     def alarms(self) -> list[str]:

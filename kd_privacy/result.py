@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from audits.answer import Answer, ModelAnswer, model_answer
 from audits.answer.gate import conditions_of, failures
 from audits.answer.machine import audit_json
-from audits.answer.sentence import general_advice, plain_sentence, untested
+from audits.answer.sentence import single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
@@ -26,7 +26,6 @@ from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
 from kd_privacy.audit_page import page_text, sections, write_audit
-from kd_privacy.summary import short_lines
 
 _EVOLUTION = "/evolution"
 """Ends the name of a figure over several checkpoints, which one audit does not have."""
@@ -182,16 +181,9 @@ class Audit:
     @property
     def answer(self) -> Answer:
         """What is told first of this model: verdict, figures, caution, what to do."""
-        model = self.model_answer("external")
-        return Answer(
-            kind="model",
-            question="Does this model give away which records it was trained on?",
-            sentence=plain_sentence([model]),
-            models=[model],
-            caution=next(iter([*self.alarms, *self.notes]), ""),
-            advice=list(general_advice([model])),
-            untested=untested({row["audit"] for row in self.rows}),
-            notes=self.notes,
+        told = [*self.alarms, *(note for note in self.notes if note not in self.alarms)]
+        return single_answer(
+            self.model_answer("external"), {row["audit"] for row in self.rows}, told
         )
 
     def model_answer(self, role: str) -> ModelAnswer:
@@ -218,11 +210,6 @@ class Audit:
         """
         run = str(self.about["run"])
         return failures(conditions_of(lines), self.rows, {run: run}, {run})
-
-    @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit."""
-        return [(str(self.about["run"]), *line) for line in short_lines(self.rows)]
 
     @property
     def alarms(self) -> list[str]:
