@@ -14,6 +14,9 @@ from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.models.weights_hash import weights_hash
 from kdmodules.teacher_cache.identity import source_hash
 
+SIDES = ("members", "nonmembers", "never")
+"""What records are to the model under audit: trained on, set against those, met by nobody."""
+
 
 def described_run(
     identity: Mapping[str, object],
@@ -100,9 +103,9 @@ def record_sets(
         limit: Most records of one, the first ones.
     """
     members = populations.member_population
-    sides = {members: "members", populations.opposed_to(members): "nonmembers", "never": "never"}
+    names = (members, populations.opposed_to(members), "never")
     found: list[dict[str, object]] = []
-    for name, side in sides.items():
+    for side, name in zip(SIDES, names, strict=True):
         records = populations.population(name)[:limit] if populations.has(name) else []
         if records:
             found.append(

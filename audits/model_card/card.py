@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import yaml
 
+from audits.answer import Answer
 from audits.known_text import warnings_of
 from audits.mechanism import mechanism_of, note, shown_technique
 from audits.model_card.markdown import Row, cell, figure_text, line, options_text, table
 from audits.model_card.privacy_section import memorization_section, privacy_section
+from audits.model_card.summary_section import model_index, summary_section
 from common.wording import public_name
 from kdmodules.models.adapters import Adapter
 
@@ -43,6 +45,7 @@ def model_card(
     data: DataDescription,
     base_model: str | None = None,
     adapter: Adapter | None = None,
+    answer: Answer | None = None,
 ) -> str:
     """Return the text of a model card: YAML front matter, then Markdown.
 
@@ -54,6 +57,7 @@ def model_card(
         data: The training data's description.
         base_model: Hub name or folder of the weights that training started from.
         adapter: What was trained, its targets named; None where it was every weight.
+        answer: What its audits say first; None where none ran.
 
     Raises:
         ValueError: If `identity` has no `run`.
@@ -73,9 +77,10 @@ def model_card(
             "what of it ran": note([mechanism]),
         }
     sections = [
-        _front_matter(identity, base_model),
+        _front_matter(identity, base_model, answer),
         f"# {cell(name)}",
         *(f"**Warning: {one}.**" for one in warnings_of(rows)),
+        *([] if answer is None else [summary_section(answer)]),
         _introduction(identity, adapter),
         table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
         "## Training data\n\n" + _data(data, identity),
@@ -87,7 +92,9 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(identity: Mapping[str, str | int | None], base_model: str | None) -> str:
+def _front_matter(
+    identity: Mapping[str, str | int | None], base_model: str | None, answer: Answer | None
+) -> str:
     tags = ["kd-privacy", "knowledge-distillation", "membership-inference"]
     # On one line each: a value with a line of dashes would end the front matter.
     tags += [line(identity[key]) for key in ("technique", "role") if identity.get(key)]
@@ -98,6 +105,8 @@ def _front_matter(identity: Mapping[str, str | int | None], base_model: str | No
     }
     if base_model is not None:
         fields["base_model"] = line(public_name(base_model))
+    if answer is not None and (index := model_index(answer, line(identity["run"]))):
+        fields["model-index"] = index
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
 
 

@@ -6,7 +6,6 @@ import shlex
 from contextlib import chdir
 from pathlib import Path
 
-import jsonschema
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +17,7 @@ from audits.answer.gate import MEASURED
 from datamodules.tokenizer import train_tokenizer
 from kd_privacy.__main__ import main
 from kdmodules.models.causal_lm import CausalLM
+from tests.audit_schema import valid_audit
 from tests.processes import ROOT
 
 PROMPT = (
@@ -72,13 +72,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = "\n".join(map(json.dumps, rows))
         (home / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     return home
-
-
-def validator() -> jsonschema.Draft202012Validator:
-    """The published schema, itself checked."""
-    schema = json.loads((ROOT / "docs" / "audit.schema.json").read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
 
 
 def files_hash(folder: Path) -> str:
@@ -143,8 +136,7 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     for name in TABLES:
         saved = pd.read_parquet(out / f"{name}.parquet")
         pd.testing.assert_frame_equal(saved, getattr(found, name), check_exact=True)
-    summary = json.loads((out / "audit.json").read_text())
-    validator().validate(summary)
+    summary = valid_audit(out / "audit.json")
     (tested,) = summary["tested"]
     assert tested["model"]["weights"] == {"of": "files", "hash": files_hash(folder / "my-model")}
     assert [(one["side"], one["source"], one["records"]) for one in tested["records"]] == [
@@ -291,8 +283,7 @@ def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None
     page = (pair / "index.html").read_text(encoding="utf-8")
     assert "What the student inherits" in page
     assert "Student: membership" in page
-    summary = json.loads((pair / "audit.json").read_text())
-    validator().validate(summary)
+    summary = valid_audit(pair / "audit.json")
     assert [one["run"] for one in summary["models"]] == ["student", "teacher", "counterfactual"]
     measured = {audit: names.split() for audit, names in MEASURED.items()}
     shown = results[results.task.isna() & results.audit.isin(measured)]
