@@ -183,7 +183,10 @@ def last_lines(trainer: Trainer) -> list[str]:
             f"no audit ran: {folder} says nothing of what this model gives away; add one, such as "
             "-c configs/audits/membership.yaml"
         ]
-    logs = next((one.log_dir for one in trainer.loggers if isinstance(one, TensorBoardLogger)), "")
+    logs = next(
+        (one.log_dir.rstrip("/") for one in trainer.loggers if isinstance(one, TensorBoardLogger)),
+        "",
+    )
     curves = {"curves": f"tensorboard --logdir {logs}"} if logs else {}
     return console_lines(answer, {"tables": str(folder), **curves})
 

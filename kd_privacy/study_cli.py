@@ -2,7 +2,7 @@
 
 plan    print the cells of a study, their commands, what is done, and what each will take
 run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
-report  write one self-contained HTML page, its tables and charts, and print the main table
+report  write one self-contained HTML page, its tables and charts, and print the answer
 claims  print the verdict on each of the five claims, and what it rests on
 """
 
@@ -87,7 +87,7 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
         raise UserError(f"--{next(iter(overrides))}: {kind} no options of kd-privacy")
     if options.command == "claims":
         return _claims(study, out, options.json)
-    return _report(study, out, options.reveal)
+    return _report(study, out, options)
 
 
 def _checked_plan(
@@ -128,6 +128,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
                 "--reveal",
                 action="store_true",
                 help="also write OUT/private/report.html, which shows private records in words",
+            )
+            command.add_argument(
+                "--full", action="store_true", help="also print the table of every attack"
             )
             continue
         if name == "claims":
@@ -220,6 +223,7 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from studies.compare.tables import write_study_tables
+    from studies.run.curves import link_curves
     from studies.run.estimates import Forecast, TimeModel
     from studies.run.progress import Progress
     from studies.run.runner import Shard, run_plan
@@ -229,11 +233,21 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     executor = _executor(plan, options)
     cells = plan.cells if shard is None else shard.cells(plan)
     forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
+    curves = link_curves(plan, out)
     with Progress(plan, console, forecast) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
-    done = write_study_tables(plan, out)
-    console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
+    if write_study_tables(plan, out):
+        from kd_privacy.study_ending import ending
+
+        page = f"kd-study report {options.file} --run_dir {out} writes it"
+        _print(ending(plan, out, {"page": page, "curves": f"tensorboard --logdir {curves}"}))
+    else:
+        _print([f"none of {len(plan.cells)} cells is done"])
     return 0 if complete else 1
+
+
+def _print(lines: Sequence[str]) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
@@ -278,19 +292,27 @@ def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
     return 0
 
 
-def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from kd_privacy.study_ending import ending
     from studies.plan.planner import make_plan
     from studies.report import write_report
+    from studies.run.curves import link_curves
 
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
-    console = Console()
-    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal, console=console)
-    console.print(f"page: {page}", markup=False, soft_wrap=True)
-    console.print(f"curves: tensorboard --logdir {out}", markup=False, soft_wrap=True)
+    page = write_report(
+        plan,
+        out,
+        out_of_date=bool(changed),
+        reveal=options.reveal,
+        console=Console() if options.full else None,
+    )
+    paths = {"page": str(page), "tables": str(out / "report" / "tables")}
+    paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
+    _print(ending(plan, out, paths, out_of_date=bool(changed)))
     return 0
 
 

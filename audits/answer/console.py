@@ -34,7 +34,9 @@ def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) 
         if one.role not in COUNTERFACTUAL_ROLES or len(answer.models) == 1
     ]
     head = _wrapped(answer.question, width, 1) + _wrapped(answer.sentence, width, 2)
-    foot = _counts(models) + _wrapped(_caution(answer, models), width, 2, "caution: ")
+    foot = _counts(models) + _wrapped(
+        _caution(answer, models), width, 2 if len(models) > 1 else 3, "caution: "
+    )
     place = max(map(len, paths), default=0)
     foot += [
         f"{name:<{place}}{_COLUMN}{_plain(path)}" for name, path in list(paths.items())[:_PATHS]
