@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.answer.console import console_lines
+from audits.answer.machine import FILE_NAME
 from audits.answer.one_run import run_answer
 from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
@@ -188,7 +189,8 @@ def last_lines(trainer: Trainer) -> list[str]:
         "",
     )
     curves = {"curves": f"tensorboard --logdir {logs}"} if logs else {}
-    return console_lines(answer, {"tables": str(folder), **curves})
+    paths = {"tables": str(folder), "summary": str(folder / FILE_NAME), **curves}
+    return console_lines(answer, paths)
 
 
 def _tell(shift_test: ShiftTest) -> None:

@@ -132,6 +132,14 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             command.add_argument(
                 "--full", action="store_true", help="also print the table of every attack"
             )
+            command.add_argument(
+                "--fail_if",
+                action="append",
+                default=[],
+                metavar="LINE",
+                help="end with status 3 where LINE, or one of a file of lines, holds of a student, "
+                "such as 'membership/loss.tpr_at_fpr_0.01.lower > 0.05'; may be given again",
+            )
             continue
         if name == "claims":
             command.add_argument("--json", action="store_true", help="print JSON")
@@ -295,11 +303,16 @@ def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
 def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from audits.answer.gate import conditions_of
+    from kd_privacy.audit_cli import gate_status
     from kd_privacy.study_ending import ending
     from studies.plan.planner import make_plan
     from studies.report import write_report
+    from studies.report.machine import study_failures
+    from studies.report.study_data import read_study_data
     from studies.run.curves import link_curves
 
+    gate = conditions_of(options.fail_if)
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
@@ -310,10 +323,12 @@ def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
         reveal=options.reveal,
         console=Console() if options.full else None,
     )
-    paths = {"page": str(page), "tables": str(out / "report" / "tables")}
+    report = out / "report"
+    paths = {"page": str(page), "summary": str(report / "audit.json")}
+    paths["tables"] = str(report / "tables")
     paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
     _print(ending(plan, out, paths, out_of_date=bool(changed)))
-    return 0
+    return gate_status(study_failures(read_study_data(plan, out), gate)) if gate else 0
 
 
 if __name__ == "__main__":

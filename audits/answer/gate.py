@@ -58,7 +58,7 @@ class Condition:
 
     Attributes:
         text: The line.
-        model: A model's run or label; None, those that are shipped.
+        model: A model's run or label, in either case; None, those that are shipped.
         audit: The audit.
         attack: Id of an attack, metric or signal, with its options as ``min_k (k=0.2)`` where it
             has been run with several; None, the one that the answer is told by.
@@ -195,7 +195,8 @@ def _failures(
     if condition.model is None:
         runs = [run for run in labels if run in shipped]
     else:
-        runs = [run for run, label in labels.items() if condition.model in (run, label)]
+        meant = condition.model.casefold()
+        runs = [run for run, label in labels.items() if meant in (run.casefold(), label.casefold())]
     if not runs:
         names = ", ".join(dict.fromkeys(labels.values()))
         yield f"{condition.text}: there is no such model; there are {names}"

@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -92,6 +93,7 @@ def _model(model: ModelAnswer) -> dict[str, object]:
         "swap": None if model.swap is None else _figure(model.swap),
         "memorization": _statement(model.memorization),
         "worst_group": None if worst is None else {"task": worst[0], "figure": _figure(worst[1])},
+        "blocks": None if model.blocks is None else asdict(model.blocks),
         "utility": _statement(model.utility),
         "utility_beside": None
         if beside is None

@@ -15,10 +15,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from audits.answer.machine import FILE_NAME
 from common.atomic_file import replacing
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
+from studies.report.answer import study_answer
 from studies.report.exports import latex, write_charts
+from studies.report.machine import study_json
 from studies.report.notices import notices
 from studies.report.parts import Notice, Section
 from studies.report.sections import SECTIONS
@@ -39,7 +42,8 @@ def write_report(
     reveal: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Writes `OUT/report/index.html`, tables (CSV, LaTeX) and charts (SVG, PNG) of what is done.
+    """Writes `OUT/report/index.html`, audit.json, tables (CSV, LaTeX) and charts (SVG, PNG) of what
+    is done.
 
     Args:
         plan: The plan that the last run used.
@@ -64,6 +68,7 @@ def write_report(
         write_charts(section.charts, folder / "figures")
     page = folder / "index.html"
     _write_text(page, _render(data.plan, sections, told))
+    _write_text(folder / FILE_NAME, study_json(data, study_answer(data, out_of_date=out_of_date)))
     if console is not None:
         _print_main_table(data, console)
     if not reveal:

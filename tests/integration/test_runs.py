@@ -100,7 +100,7 @@ def test_a_run_s_answer_is_the_same_for_machines_in_its_card_and_in_its_table(
         (model,) = answer["models"]
         assert model["membership"]["figure"]["value"] == auroc
         (tested,) = answer["tested"]
-        assert (tested["run"], tested["dealt_by_coins"]) == (rows.run.iloc[0], True)
+        assert (tested["role"], tested["dealt_by_coins"]) == (rows.role.iloc[0], True)
         assert tested["model"]["weights"]["of"] == "parameters"
         hashes.add(tested["model"]["weights"]["hash"])
         sides = {one["side"]: one["records"] for one in tested["records"]}

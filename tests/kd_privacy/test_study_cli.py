@@ -50,8 +50,9 @@ def test_the_command_line_plans_and_reports(
     printed = capsys.readouterr().out
     assert "Student · kd" in printed
     assert len(printed.splitlines()) <= LINES
-    assert [line.split(maxsplit=1) for line in printed.splitlines()[-4:]] == [
+    assert [line.split(maxsplit=1) for line in printed.splitlines()[-5:]] == [
         ["page", f"{OUT}/report/index.html"],
+        ["summary", f"{OUT}/report/audit.json"],
         ["tables", f"{OUT}/report/tables"],
         ["curves", f"tensorboard --logdir {OUT}/tensorboard"],
         ["cells", f"5 of 5 done, in {OUT}"],
@@ -59,7 +60,11 @@ def test_the_command_line_plans_and_reports(
     links = {link.name: link.resolve() for link in (OUT / "tensorboard").iterdir()}
     assert links == {cell.alias: Path(cell.run_dir).resolve() for cell in finished.cells}
     (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
-    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    gate = ["--fail_if", "membership/loss.auroc.value > 0.5"]
+    assert main(["report", study, "--run_dir", str(OUT), *gate]) == 3
+    failed = capsys.readouterr().err
+    assert failed.startswith(f"failed: {gate[1]}: of Student · kd it is 0.")
+    assert failed.count("\n") == 1
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
 
 
@@ -149,6 +154,10 @@ def test_a_plan_says_what_its_cells_will_take(
         (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
         (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
         (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
+        (
+            ["report", "configs/studies/small.yaml", "--fail_if", "loss > 1"],
+            "'loss > 1' is no file",
+        ),
         (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )
