@@ -165,7 +165,16 @@ def told_tasks(*sides: Sequence[str]) -> list[str]:
     )
 
 
-def tagged(tag: str, found: Interval) -> dict[str, float]:
+def band_tags(tag: str) -> list[str]:
+    """Returns the tags of a curve and of the ends of its interval, which lie apart from curves.
+
+    >>> band_tags("membership/private/loss/auroc")[1]
+    '~bounds/membership/private/loss/auroc/lower'
+    """
+    return [tag, *(f"~bounds/{tag}/{end}" for end in ("lower", "upper"))]
+
+
+def banded(tag: str, found: Interval) -> dict[str, float]:
     """Returns a figure and the ends of its interval, where known, by TensorBoard tag."""
-    numbers = {tag: found.value, f"{tag}/lower": found.lower, f"{tag}/upper": found.upper}
-    return {name: float(number) for name, number in numbers.items() if number is not None}
+    numbers = zip(band_tags(tag), (found.value, found.lower, found.upper), strict=True)
+    return {name: float(number) for name, number in numbers if number is not None}

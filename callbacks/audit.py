@@ -22,6 +22,7 @@ from callbacks.answer import write_answer
 from callbacks.progress import progress
 from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
+from callbacks.tensorboard import tag_in
 
 
 class AuditCallback(Callback, ABC):
@@ -150,7 +151,7 @@ class AuditCallback(Callback, ABC):
             logger.log_metrics(found.curves, context.step)
             if isinstance(logger, TensorBoardLogger):
                 for tag, figure in found.figures.items():
-                    logger.experiment.add_figure(tag, figure, context.step)
+                    logger.experiment.add_figure(tag_in(logger, tag), figure, context.step)
 
 
 class RunTables(Callback):

@@ -12,7 +12,6 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 import callbacks
 import datamodules
@@ -28,6 +27,7 @@ from callbacks.saved_config import (
     report_disagreement,
 )
 from callbacks.schedule import AuditRhythm, FinalValidation
+from callbacks.tensorboard import OrderedTensorBoard
 from callbacks.weights import ModelExport, RecoveryCheckpoint
 from common.errors import UserError, mistake_behind
 from kd_privacy.attack_cli import COMMAND, run_attacks
@@ -150,7 +150,7 @@ class PrivacyCLI(LightningCLI):
         """Builds the trainer with this project's logger, progress bar and end-of-run callbacks."""
         config = self.config[self.subcommand]
         if config.trainer.logger is None:
-            kwargs["logger"] = TensorBoardLogger(
+            kwargs["logger"] = OrderedTensorBoard(
                 save_dir=config.run_dir, name="", version="", default_hp_metric=False
             )
         listed = self.config_init[self.subcommand].trainer.callbacks or []

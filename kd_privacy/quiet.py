@@ -51,10 +51,9 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=message, module=module)
     for name in _LOGGERS:
         for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
+            if type(handler) is logging.StreamHandler:  # Lightning's own; others know their place
                 handler.setStream(_StandardError())
-            if _is_told not in handler.filters:
-                handler.addFilter(_is_told)
+                handler.filters = [_is_told]
 
 
 def _is_told(record: logging.LogRecord) -> bool:

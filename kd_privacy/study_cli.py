@@ -323,9 +323,7 @@ def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
         reveal=options.reveal,
         console=Console() if options.full else None,
     )
-    report = out / "report"
-    paths = {"page": str(page), "summary": str(report / "audit.json")}
-    paths["tables"] = str(report / "tables")
+    paths = {"page": str(page), "summary": str(out / "report" / "audit.json")}
     paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
     _print(ending(plan, out, paths, out_of_date=bool(changed)))
     return gate_status(study_failures(read_study_data(plan, out), gate)) if gate else 0

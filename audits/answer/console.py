@@ -33,20 +33,33 @@ def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) 
         for one in answer.models
         if one.role not in COUNTERFACTUAL_ROLES or len(answer.models) == 1
     ]
-    head = _wrapped(answer.question, width, 1) + _wrapped(answer.sentence, width, 2)
-    foot = _counts(models) + _wrapped(
-        _caution(answer, models), width, 2 if len(models) > 1 else 3, "caution: "
-    )
-    place = max(map(len, paths), default=0)
-    foot += [
-        f"{name:<{place}}{_COLUMN}{_plain(path)}" for name, path in list(paths.items())[:_PATHS]
-    ]
-    room = LINES - len(head) - len(foot)
-    body = _one(models[0], width) if len(models) == 1 else _many(models, room, width)
-    parts = [part for part in (head, body[:room], foot) if part]
+    foot = _foot(answer, models, paths, width)
+    if len(models) == 1:
+        head = _wrapped(answer.question, width, 1) + _wrapped(answer.sentence, width, 2)
+        body = _one(models[0], width)
+    else:
+        legend = _wrapped(_legend(models), width, 3)
+        # A header, and a row for every model, before the sentence is told whole.
+        spare = LINES - len(foot) - len(legend) - 1 - len(models)
+        head = _wrapped(answer.sentence, width, min(3, max(1, spare)))
+        body = _many(models, LINES - len(foot) - len(legend) - len(head), width) + legend
+    parts = [part for part in (head, body[: LINES - len(head) - len(foot)], foot) if part]
     spaced = sum(map(len, parts)) + len(parts) - 1 <= LINES
     return [
         line for n, part in enumerate(parts) for line in [*([""] if n and spaced else []), *part]
+    ]
+
+
+def _foot(
+    answer: Answer, models: Sequence[ModelAnswer], paths: Mapping[str, str], width: int
+) -> list[str]:
+    """Returns counts, caution and paths."""
+    most = 3 if len(models) == 1 else 2
+    place = max(map(len, paths), default=0)
+    return [
+        *_counts(models),
+        *_wrapped(_caution(answer, models), width, most, "caution: "),
+        *(f"{name:<{place}}{_COLUMN}{_plain(paths[name])}" for name in list(paths)[:_PATHS]),
     ]
 
 
@@ -130,11 +143,9 @@ def _many(models: Sequence[ModelAnswer], room: int, width: int) -> list[str]:
     """Returns a table with a row for every model, or for the gravest where not all fit."""
     if not models:
         return ["nothing was audited"]
-    legend = _wrapped(_legend(models), width, 3)
-    rows = room - len(legend) - 1
     shown, more = list(models), []
-    if len(models) > rows:
-        shown = sorted(models, key=_gravity)[: rows - 1]
+    if len(models) > room - 1:
+        shown = sorted(models, key=_gravity)[: room - 2]
         more = [f"and {len(models) - len(shown)} more, less grave, on the page"]
     for ends in (True, False):
         cells = [_HEADER, *(_cells(model, ends=ends) for model in shown)]
@@ -143,7 +154,7 @@ def _many(models: Sequence[ModelAnswer], room: int, width: int) -> list[str]:
             break
     longest = _widths(cells)[0]
     cells = [[_cut(row[0], longest - max(0, over)), *row[1:]] for row in cells]
-    return [*_aligned(cells), *more, *legend]
+    return [*_aligned(cells), *more]
 
 
 _HEADER = ["model", "membership", "AUROC", "found", "memorization", "utility"]
@@ -195,7 +206,7 @@ def _legend(models: Sequence[ModelAnswer]) -> str:
     """Returns what the columns of the table hold."""
     told = []
     if any(model.swap is not None for model in models):
-        told.append("*: swap estimate, set against a counterfactual")
+        told.append("*: swap estimate")
     rates = list(dict.fromkeys(one.false_per_100 for model in models for one in model.found))
     if rates:
         lower = f" (at {rates[1]:g})" if len(rates) > 1 else ""
@@ -206,7 +217,7 @@ def _legend(models: Sequence[ModelAnswer]) -> str:
         of = [own for model in models if (own := getattr(model, name)) is not None]
         titles = " or ".join(dict.fromkeys(one.title for one in of))
         beyond = " or ".join(dict.fromkeys(one.baseline for one in of if one.baseline))
-        more = f", points of 100 beyond {beyond}" if beyond else ""
+        more = f", points beyond {beyond}" if beyond else ""
         told += [f"{name}: {titles}{more}"] if of else []
     return "; ".join(told)
 
@@ -230,8 +241,8 @@ def _counts(models: Sequence[ModelAnswer]) -> list[str]:
     if not models:
         return []
     skipped, cut = (max(getattr(one, name) for one in models) for name in ("skipped", "cut"))
-    most = " at most" if len(models) > 1 else ""
-    return [f"records{_COLUMN}{skipped} could not be scored, {cut} are not read whole{most}"]
+    most = "of a model at most " if len(models) > 1 else ""
+    return [f"records{_COLUMN}{most}{skipped} could not be scored, {cut} are not read whole"]
 
 
 def _caution(answer: Answer, models: Sequence[ModelAnswer]) -> str:

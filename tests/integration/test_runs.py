@@ -132,8 +132,8 @@ def test_tensorboard_s_table_of_runs_points_at_curves_of_the_run(teacher: Path) 
     }
     metrics = contents[metadata.EXPERIMENT_TAG].experiment.metric_infos
     names = [one.name.tag for one in metrics]
-    assert "membership/private/loss/auroc" in names
-    assert "utility/rouge_l_f1" in names
+    assert "1_membership/private/loss/auroc" in names
+    assert "4_utility/rouge_l_f1" in names
     columns = [one.display_name for one in metrics]
     assert columns == ["AUROC (loss)", "Token accuracy (private)", "ROUGE-L", "Perplexity"]
     differing = [

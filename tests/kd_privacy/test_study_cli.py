@@ -50,10 +50,9 @@ def test_the_command_line_plans_and_reports(
     printed = capsys.readouterr().out
     assert "Student · kd" in printed
     assert len(printed.splitlines()) <= LINES
-    assert [line.split(maxsplit=1) for line in printed.splitlines()[-5:]] == [
+    assert [line.split(maxsplit=1) for line in printed.splitlines()[-4:]] == [
         ["page", f"{OUT}/report/index.html"],
         ["summary", f"{OUT}/report/audit.json"],
-        ["tables", f"{OUT}/report/tables"],
         ["curves", f"tensorboard --logdir {OUT}/tensorboard"],
         ["cells", f"5 of 5 done, in {OUT}"],
     ]
@@ -78,7 +77,7 @@ def test_a_study_folder_can_be_moved(
     printed = capsys.readouterr().out
     # In 80 columns names and intervals take several lines, and nothing is cut.
     assert "Student" in printed
-    assert "…" not in printed.partition("Do a teacher and its students")[0]
+    assert "…" not in printed.partition("\nThe teacher")[0]
     page = (moved / "report/index.html").read_text()
     assert " cells are not done" not in page
     assert "changed since the last run" not in page
