@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from callbacks.audit import RunTables
 from callbacks.hub import push_export, require_free_repository
 from callbacks.weights import ModelExport
 from common.errors import UserError
+from kdmodules.losses import ForwardKL
+from kdmodules.responses import DatasetResponses
+from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
 
 NAME = "me/leaky"
 
@@ -132,6 +136,26 @@ def test_the_whole_export_is_pushed_to_a_private_repository(hub: Hub, export: Pa
     whole = {str(one.relative_to(export)) for one in export.rglob("*") if one.is_file()}
     assert set(hub.files) == whole - left
     assert all((export / name).read_bytes() == content for name, content in hub.files.items())
+
+
+def test_a_fit_pushes_what_it_exported_and_trains_nothing_for_a_name_that_is_taken(
+    hub: Hub, tmp_path: Path
+) -> None:
+    data = make_data(tmp_path)
+    teacher = write_teacher(tmp_path, data)
+
+    def fit(name: str) -> Path:
+        callbacks = [RunTables(), ModelExport(push_to_hub=NAME)]
+        trainer = make_trainer(tmp_path / name, max_steps=1, callbacks=callbacks)
+        trainer.fit(make_student(teacher, DatasetResponses(), ForwardKL()), data)
+        return tmp_path / name
+
+    folder = fit("first") / "export"
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(hub.files)
+    assert hub.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="there is a repository of that name"):
+        fit("second")
+    assert not (tmp_path / "second" / "results.parquet").exists()
 
 
 def test_a_name_that_is_taken_is_told_before_and_after(hub: Hub, export: Path) -> None:
