@@ -23,7 +23,6 @@ from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, secti
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
 
-_TITLE = "What this student gives away of its teacher's records"
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
 _CUT = "tau"
 
@@ -188,10 +187,9 @@ class PairAudit:
             Path(folder),
             self.tables,
             self._sections(),
-            self.notes,
+            self.answer,
             figures,
             audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
-            _TITLE,
         )
 
     def _shown(self) -> list[Row]:

@@ -239,7 +239,7 @@ class Audit:
             Path(folder),
             self.tables,
             sections(self.rows),
-            self.notes,
+            self.answer,
             self.figures,
             audit_json(self.answer, self.rows, [self.about]),
         )

@@ -55,7 +55,7 @@ def model_answer(
         worst_group=None if best is None else _worst_group(rows, best),
         blocks=_blocks(rows),
         utility=_utility(own[Audit.utility]),
-        skipped=max((round(float(str(row.get("skipped") or 0))) for row in by_record), default=0),
+        skipped=max((int(float(str(row.get("skipped") or 0))) for row in by_record), default=0),
         cut=_cut(whole),
         cautions=(
             *warnings_of(whole),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from audits.answer import Figure, ModelAnswer
+from audits.answer.sentence import general_advice
 from studies.claims.verdict import FEWEST_REPLICATES
 from studies.report.sections.risk_utility import StudentCurve, student_curves
 from studies.report.study_data import StudyData
@@ -12,14 +13,21 @@ _SAME_UTILITY = 0.02
 
 
 def study_advice(data: StudyData, models: Sequence[ModelAnswer]) -> Iterator[str]:
-    """Yields which student and which checkpoint give least away, and what a larger study shows.
+    """Yields which student gives least away, what helps against it, what a larger study shows.
 
     Args:
         data: The study.
         models: What is said of each of its models.
     """
     yield from _front(models)
-    yield from _earlier(data)
+    general = list(general_advice(models))
+    # A checkpoint that was measured says more than what might be tried.
+    yield from list(_earlier(data)) or general[:1]
+    yield from _larger(data, models)
+    yield from general[1:]
+
+
+def _larger(data: StudyData, models: Sequence[ModelAnswer]) -> Iterator[str]:
     if 0 < data.n_replicates < FEWEST_REPLICATES and len(_measured(models)) > 1:
         yield (
             f"For a statement about techniques, not about these weights alone, run "

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from audits.answer import Answer, Figure, ModelAnswer, Statement, model_answer
-from audits.answer.sentence import general_advice, plain_sentence, untested
+from audits.answer.sentence import plain_sentence, untested
 from audits.membership.worst_task import WORST_TASK
 from audits.rows import Audit
 from audits.scoring.shift_test import DEALT_BY_COINS
@@ -44,15 +44,17 @@ def study_answer(data: StudyData, *, out_of_date: bool = False) -> Answer:
         out_of_date: Whether the study file asks for other cells by now.
     """
     models = _models(data)
-    told = [f"{notice.title}. {notice.text}" for notice in notices(data, out_of_date=out_of_date)]
-    advice = [*study_advice(data, models), *general_advice(models)]
+    told = [
+        f"{notice.title[0].upper()}{notice.title[1:]}. {notice.text}"
+        for notice in notices(data, out_of_date=out_of_date)
+    ]
     return Answer(
         kind="study",
         question=_QUESTION,
         sentence=plain_sentence(models),
         models=models,
         caution=told[0] if told else "",
-        advice=advice[:_ADVICE_LINES],
+        advice=list(study_advice(data, models))[:_ADVICE_LINES],
         untested=untested(set(data.results["audit"])),
         notes=told,
     )

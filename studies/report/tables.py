@@ -36,13 +36,23 @@ class Column:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table for the page, and the frame that goes to CSV."""
+    """A table for the page, and the frame that goes to CSV.
+
+    Attributes:
+        name: Name of its files.
+        caption: What it shows.
+        columns: Its columns.
+        rows: A cell for each column.
+        frame: What goes to CSV.
+        apart: Whether it stands with the others at the page's end.
+    """
 
     name: str
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[TableCell]]
     frame: pd.DataFrame
+    apart: bool = True
 
     def csv(self) -> str:
         """Returns the frame as CSV, numbers in full, and no text that a spreadsheet would run."""
@@ -53,11 +63,17 @@ class PageTable:
 
 
 def table(
-    name: str, caption: str, columns: Sequence[Column], shown: pd.DataFrame, frame: pd.DataFrame
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    shown: pd.DataFrame,
+    frame: pd.DataFrame,
+    *,
+    apart: bool = True,
 ) -> PageTable:
     """Returns a table of the rows of `shown`; `frame` goes to CSV."""
     rows = [[column.cell(row) for column in columns] for _, row in shown.iterrows()]
-    return PageTable(name, caption, columns, rows, frame)
+    return PageTable(name, caption, columns, rows, frame, apart)
 
 
 def words(notes: Mapping[str, str] | None = None, /, **titles: str) -> list[Column]:

@@ -88,7 +88,7 @@ def test_the_sentence_says_who_leaks_how_much_and_to_whom() -> None:
 
 def test_advice_names_the_front_and_what_a_larger_study_shows() -> None:
     answer = study_answer(one_replicate())
-    front, larger, against = answer.advice
+    front, against, larger = answer.advice
     assert "student-gkd-gpt2-base gives least away (swap estimate 0.64, perplexity 34)" in front
     assert "the most useful, student-kd-gpt2-base, has 0.88 at 30" in front
     assert "None is shown to be more useful than the control" in front

@@ -19,7 +19,7 @@ from studies.plan.cells import Plan
 from studies.report.controls import control_notices
 from studies.report.notices import notices
 from studies.report.parts import Notice
-from studies.report.sections.result import headline
+from studies.report.sections.sure import worst_sentence
 from studies.report.study_data import read_study_data
 from studies.run.cell_state import CellFiles
 from tests.studies.planted_report import cell, row, study
@@ -112,10 +112,10 @@ def test_coins_excuse_the_sides_alone_that_they_dealt(finished: Plan) -> None:
     assert [one.title for one in told] == ["Shifted data"]
 
 
-def test_the_headline_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
+def test_the_worst_student_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
     write_study_tables(finished, OUT)
-    text = headline(read_study_data(finished, OUT))
-    assert "by the swap estimate “Student" in text
+    text = worst_sentence(read_study_data(finished, OUT))
+    assert "by the swap estimate (attack *Loss*) “Student" in text
     assert "no difference" not in text
 
 

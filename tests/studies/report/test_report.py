@@ -19,7 +19,7 @@ from tests.studies.shown_page import Page, add_rows, pairs_won
 
 PlanOf = Callable[..., Plan]
 OUT = Path("runs/small")
-SHOWN = "warnings findings result attacks leaks roc utility inherited tasks methods".split()
+SHOWN = "answer sure utility tasks leaks attacks roc inherited findings methods every-table".split()
 
 
 def test_the_page_shows_the_tables_figures_and_needs_no_network(
@@ -43,7 +43,7 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
     )
     assert not any("$schema" in spec for spec in specs.values())
     assert all(f'data-spec="{name}"' in text for name in specs)
-    places = [text.index(f'<section id="{one}"') for one in SHOWN]
+    places = [text.index(f' id="{one}"') for one in SHOWN]
     assert places == sorted(places)
     csv = pd.read_csv(OUT / "report/tables/membership.csv")
     value = csv[(csv["role"] == "student") & (csv["name"] == "loss")]["value"].item()
@@ -63,7 +63,8 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
 def test_warnings_come_first(finished: Plan) -> None:
     text = write_report(finished, OUT, out_of_date=True).read_text(encoding="utf-8")
     main_part = text[text.index("<main>") :]
-    assert main_part.index('id="warnings"') < main_part.index('id="result"')
+    assert main_part.index("Know this first") < main_part.index('id="sure"')
+    assert main_part.index('class="notices"') < main_part.index('id="sure"')
     for notice in (
         "Loss 2 (Control)",
         "TPR at 1% FPR: not measurable in 20 rows",
