@@ -52,7 +52,7 @@ simulate: $(READY)
 	$(BIN)/pytest -m slow
 
 tensorboard: $(READY)
-	$(BIN)/tensorboard --logdir runs
+	$(BIN)/tensorboard --logdir runs/quickstart/tensorboard
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache

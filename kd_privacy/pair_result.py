@@ -13,14 +13,15 @@ from matplotlib.figure import Figure
 
 from audits.answer import Answer, ModelAnswer, Statement
 from audits.answer import Figure as Told
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title
 from audits.answer.sentence import general_advice, plain_sentence, untested
-from audits.model_card.markdown import Row, figure_text
+from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
-from kd_privacy.summary import summary
 
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
 _CUT = "tau"
@@ -124,21 +125,18 @@ class PairAudit:
         return told
 
     @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit, and what is inherited."""
-        own = chain.from_iterable(audit.short for audit in self.audits.values())
-        told = [
-            (
-                f"{row['run']} / {row['run_b']}",
-                str(row["audit"]),
-                f"{row['metric']} {figure_text(row)}, {row['name']}",
-                f"{row['n_members']} + {row['n_nonmembers']}",
-                "",
-            )
-            for row in self._shown()
-            if row["name"] in ("loss", "reference")
-        ]
-        return [*own, *told]
+    def rows(self) -> list[Row]:
+        """Rows of the results table over all tasks, those that compare the models last."""
+        own = chain.from_iterable(audit.rows for audit in self.audits.values())
+        return [*own, *(row for row in self.compared.to_pylist() if row["task"] is None)]
+
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds, as `Audit.failures`; of the student where a line names
+        no model.
+        """
+        return failures(
+            conditions_of(lines), self.rows, {run: run for run in self.audits}, {"student"}
+        )
 
     @property
     def alarms(self) -> list[str]:
@@ -185,16 +183,13 @@ class PairAudit:
         figures = {"membership": self.plot(), **self._curves()}
         for run, audit in self.audits.items():
             figures |= {f"{run}: {name}": figure for name, figure in audit.figures.items()}
-        about = [audit.about for audit in self.audits.values()]
-        rows = list(chain.from_iterable(audit.rows for audit in self.audits.values()))
-        compared = [row for row in self.compared.to_pylist() if row["task"] is None]
         return write_audit(
             Path(folder),
             self.tables,
             self._sections(),
             self.answer,
             figures,
-            summary(about, rows, self.notes, compared),
+            audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
         )
 
     def _shown(self) -> list[Row]:

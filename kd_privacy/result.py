@@ -11,7 +11,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from audits.answer import Answer, ModelAnswer, model_answer
-from audits.answer.sentence import general_advice, plain_sentence, untested
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
+from audits.answer.sentence import single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
@@ -24,7 +26,6 @@ from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
 from kd_privacy.audit_page import page_text, sections, write_audit
-from kd_privacy.summary import short_lines, summary
 
 _EVOLUTION = "/evolution"
 """Ends the name of a figure over several checkpoints, which one audit does not have."""
@@ -72,7 +73,7 @@ class Audit:
         attacks: Result of every attack, by its id with its options.
         warnings: What must be known before a figure is read.
         figures: Figures by name.
-        about: What was tested, in plain values: the model, the records, the options.
+        about: What was tested, in plain values: model, tokenizer, template and records by hash.
     """
 
     tables: Mapping[str, pa.Table]
@@ -180,16 +181,9 @@ class Audit:
     @property
     def answer(self) -> Answer:
         """What is told first of this model: verdict, figures, caution, what to do."""
-        model = self.model_answer("external")
-        return Answer(
-            kind="model",
-            question="Does this model give away which records it was trained on?",
-            sentence=plain_sentence([model]),
-            models=[model],
-            caution=next(iter([*self.alarms, *self.notes]), ""),
-            advice=list(general_advice([model])),
-            untested=untested({row["audit"] for row in self.rows}),
-            notes=self.notes,
+        told = [*self.alarms, *(note for note in self.notes if note not in self.alarms)]
+        return single_answer(
+            self.model_answer("external"), {row["audit"] for row in self.rows}, told
         )
 
     def model_answer(self, role: str) -> ModelAnswer:
@@ -202,10 +196,21 @@ class Audit:
         label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
         return model_answer(rows, label=label, run=run, role=role)
 
-    @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit."""
-        return [(str(self.about["run"]), *line) for line in short_lines(self.rows)]
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds; nothing where the model may be shipped.
+
+        Args:
+            lines: Such as ``membership/loss.tpr_at_fpr_0.01.lower > 0.05``, none of which may hold,
+                or paths of files of them; see docs/audit_json.md.
+
+        Returns:
+            A line for every figure of which one holds, or that is absent or not measurable.
+
+        Raises:
+            UserError: A line that is none.
+        """
+        run = str(self.about["run"])
+        return failures(conditions_of(lines), self.rows, {run: run}, {run})
 
     @property
     def alarms(self) -> list[str]:
@@ -237,7 +242,7 @@ class Audit:
             sections(self.rows),
             self.answer,
             self.figures,
-            summary([self.about], self.rows, self.notes),
+            audit_json(self.answer, self.rows, [self.about]),
         )
 
     @property

@@ -1,16 +1,22 @@
 """The answer in plain words, and what to do, as far as the figures of single models tell it."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
-from audits.answer.answer import Found, ModelAnswer
+from audits.answer.answer import Answer, Found, ModelAnswer
 from audits.rows import Audit
 from audits.statistics.verdict import RECORDS_FOR_CLEAN
+from common.roles import COUNTERFACTUAL_ROLES
 
 ENOUGH_AT_1_IN_100 = 1_000
 """Non-members of which ten are falsely accused at 1 in 100, as an interval needs."""
 
 _COUNTS = "no one two three four five six seven eight nine ten eleven twelve".split()
 _GUESS = 50
+_COUNTERFACTUAL = (
+    "This is a counterfactual: the held-out records were trained on in place of the private ones, "
+    "so that an AUROC below 0.5 is what is expected."
+)
 _AUDITS = {
     Audit.membership: "whether attackers tell members from others",
     Audit.memorization: "what is written word for word",
@@ -34,6 +40,34 @@ def plain_sentence(models: Sequence[ModelAnswer]) -> str:
     ordered = [word for word in _SAID if word in words]
     told = [_group([one for one in shipped if _word(one) == word], shipped) for word in ordered]
     return " ".join([*told, *_strength(shipped), *_beside(models)])
+
+
+def single_answer(
+    model: ModelAnswer, audits: Collection[object], notes: Sequence[str] = ()
+) -> Answer:
+    """Returns the answer of one model that stands alone, whatever its role.
+
+    Args:
+        model: What is said of it.
+        audits: Names of the audits that have rows.
+        notes: What else must be known, gravest first.
+    """
+    alone = replace(model, shipped=True)
+    sentence = plain_sentence([alone])
+    if model.role in COUNTERFACTUAL_ROLES:
+        sentence = _COUNTERFACTUAL
+    elif model.membership is None:
+        sentence = "Membership was not audited, so that nothing is said of it."
+    return Answer(
+        kind="model",
+        question="Does this model give away which records it was trained on?",
+        sentence=sentence,
+        models=[model],
+        caution=next(iter([*model.cautions, *notes]), ""),
+        advice=list(general_advice([alone])),
+        untested=untested(audits),
+        notes=notes,
+    )
 
 
 def untested(audits: Collection[object]) -> list[str]:
