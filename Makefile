@@ -58,7 +58,7 @@ simulate: $(ALL_READY)
 	$(BIN)/pytest -m slow
 
 tensorboard: $(READY)
-	$(BIN)/tensorboard --logdir runs
+	$(BIN)/tensorboard --logdir runs/quickstart/tensorboard
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,13 +12,15 @@ setup(
             include=[f"{name}{end}" for name in PACKAGES for end in ("", ".*")]
         ),
         *(f"kd_privacy.configs{folder}" for folder in FRAGMENTS),
+        "studies.docs",
     ],
-    package_dir={"kd_privacy.configs": "configs"},
+    package_dir={"kd_privacy.configs": "configs", "studies.docs": "docs"},
     package_data={
-        "kd_privacy": ["*.html", "help/*.txt"],
+        "kd_privacy": ["help/*.txt"],
         "datamodules.synthetic": ["*.yaml"],
         **{f"kd_privacy.configs{folder}": ["*.yaml"] for folder in FRAGMENTS},
         "studies.claims": ["*.yaml"],
+        "studies.docs": ["glossary.md"],
         "studies.report": ["*.html", "*.css", "*.js", "*.yaml"],
         "studies.report.sections": ["*.json", "*.yaml"],
     },

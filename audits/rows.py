@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum, auto
 from typing import Protocol, TypedDict
 
-_METRIC = re.compile(r"[a-z][a-z0-9_]*([.e][0-9+-]+)?")
+METRIC = r"[a-z][a-z0-9_]*(?:[.e][0-9+-]+)?"
+"""What a metric's name looks like, as a regular expression."""
+
 _FEWEST = 2
 
 
@@ -69,7 +71,7 @@ class ResultRow(Mapping[str, object]):
     audit: Audit | None = None
 
     def __post_init__(self) -> None:
-        if not _METRIC.fullmatch(self.metric):
+        if not re.fullmatch(METRIC, self.metric):
             raise ValueError(f"{self.metric!r} is no metric: lower case, digits and _")
         for column in ("value", "lower", "upper", "p_value"):
             number = getattr(self, column)
@@ -163,7 +165,16 @@ def told_tasks(*sides: Sequence[str]) -> list[str]:
     )
 
 
-def tagged(tag: str, found: Interval) -> dict[str, float]:
+def band_tags(tag: str) -> list[str]:
+    """Returns the tags of a curve and of the ends of its interval, which lie apart from curves.
+
+    >>> band_tags("membership/private/loss/auroc")[1]
+    '~bounds/membership/private/loss/auroc/lower'
+    """
+    return [tag, *(f"~bounds/{tag}/{end}" for end in ("lower", "upper"))]
+
+
+def banded(tag: str, found: Interval) -> dict[str, float]:
     """Returns a figure and the ends of its interval, where known, by TensorBoard tag."""
-    numbers = {tag: found.value, f"{tag}/lower": found.lower, f"{tag}/upper": found.upper}
-    return {name: float(number) for name, number in numbers.items() if number is not None}
+    numbers = zip(band_tags(tag), (found.value, found.lower, found.upper), strict=True)
+    return {name: float(number) for name, number in numbers if number is not None}

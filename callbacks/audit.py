@@ -1,23 +1,28 @@
 """The shell of every audit: when it runs, on which records, over which ranks, and where rows go."""
 
+import sys
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from audits.answer.console import console_lines
+from audits.answer.machine import FILE_NAME
+from audits.answer.one_run import run_answer
 from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
+from callbacks.answer import write_answer
+from callbacks.progress import progress
 from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
+from callbacks.tensorboard import tag_in
 
 
 class AuditCallback(Callback, ABC):
@@ -146,26 +151,47 @@ class AuditCallback(Callback, ABC):
             logger.log_metrics(found.curves, context.step)
             if isinstance(logger, TensorBoardLogger):
                 for tag, figure in found.figures.items():
-                    logger.experiment.add_figure(tag, figure, context.step)
+                    logger.experiment.add_figure(tag_in(logger, tag), figure, context.step)
 
 
 class RunTables(Callback):
-    """Merges a run's parts into its three tables at the end of a fit or of a validation."""
+    """Merges a run's parts into its three tables at the end, and tells what they answer."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merges after a fit."""
-        self._merge(trainer)
+        self._merge(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merges after a validation that stands alone."""
         if trainer.state.fn == "validate":
-            self._merge(trainer)
+            self._merge(trainer, pl_module)
 
     @staticmethod
-    def _merge(trainer: Trainer) -> None:
+    def _merge(trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             merge_parts(run_folder(trainer))
+        write_answer(RunContext.of(trainer, pl_module))
+        if trainer.is_global_zero:
+            sys.stdout.write("\n".join(last_lines(trainer)) + "\n")
         trainer.strategy.barrier("tables")
+
+
+def last_lines(trainer: Trainer) -> list[str]:
+    """Returns what the audits of a run's last weights say, in at most twenty lines."""
+    folder = run_folder(trainer)
+    answer = run_answer(folder)
+    if answer is None:
+        return [
+            f"no audit ran: {folder} says nothing of what this model gives away; add one, such as "
+            "-c configs/audits/membership.yaml"
+        ]
+    logs = next(
+        (one.log_dir.rstrip("/") for one in trainer.loggers if isinstance(one, TensorBoardLogger)),
+        "",
+    )
+    curves = {"curves": f"tensorboard --logdir {logs}"} if logs else {}
+    paths = {"tables": str(folder), "summary": str(folder / FILE_NAME), **curves}
+    return console_lines(answer, paths)
 
 
 def _tell(shift_test: ShiftTest) -> None:
@@ -174,38 +200,6 @@ def _tell(shift_test: ShiftTest) -> None:
 
 
 _SHARED_WORK: "weakref.WeakKeyDictionary[Trainer, SharedWork]" = weakref.WeakKeyDictionary()
-
-
-@contextmanager
-def progress(trainer: Trainer, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a named bar while the block runs.
-
-    The bar is a task of the trainer's own rich display, since a terminal holds one at a time.
-
-    Args:
-        trainer: Whose display is used; without a rich display nothing is shown.
-        description: What runs, such as "membership: scoring private".
-        total: Steps until the end.
-
-    Yields:
-        A function to call after every step.
-    """
-    bar = trainer.progress_bar_callback
-    if not isinstance(bar, RichProgressBar) or bar.is_disabled or bar.progress is None:
-        yield lambda: None
-        return
-    display = bar.progress
-    task = display.add_task(f"[{bar.theme.description}]{description}", total=total)
-
-    def advance() -> None:
-        display.update(task, advance=1)
-        bar.refresh()
-
-    try:
-        yield advance
-    finally:
-        display.remove_task(task)
-        bar.refresh()
 
 
 def last_of_each_audit(callbacks: Sequence[Callback]) -> list[Callback]:

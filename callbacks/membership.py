@@ -3,23 +3,24 @@
 from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.context import Measurements, require_distinct
 from audits.membership.attacks import Attack
 from audits.membership.audit import audit_membership, check_membership
-from audits.membership.evaluation import Opposition, Side
+from audits.membership.evaluation import Opposition, Side, curve_tag
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, save_audit
 from audits.record_counts import counts_note
-from audits.rows import Audit
+from audits.rows import Audit, band_tags
 from audits.scoring.blind_baseline import BlindOptions
 from audits.template_check import template_warning
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext, private_folder
 from callbacks.schedule import is_last_validation
+from callbacks.tensorboard import tag_in
 
 _DEFAULT_BLIND = BlindOptions()
 
@@ -65,7 +66,6 @@ class MembershipAudit(AuditCallback):
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
         self.save_statistics = save_statistics
-        self._planned = False
         self._told = False
 
     @property
@@ -75,9 +75,6 @@ class MembershipAudit(AuditCallback):
 
     def measure(self, context: RunContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
-        if not self._planned:
-            rank_zero_info(AuditPlan.of(self.attacks).text())
-            self._planned = True
         keep = None
         if self.save_statistics:
             folder = private_folder(context.trainer) / "statistics" / f"step={context.step}"
@@ -113,21 +110,29 @@ class MembershipAudit(AuditCallback):
         check_membership(self.audit_context(context), self.attacks, self.populations)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks, and lays out every AUROC with its band in TensorBoard's custom scalars."""
+        """Checks, and lays out AUROCs and TPRs with their bands in TensorBoard's custom scalars."""
         super().on_fit_start(trainer, pl_module)
         context = self.audit_context(RunContext.of(trainer, pl_module))
-        bands = {
-            f"{attack.name}, {population} against {context.data.opposed_to(population)}": [
-                "Margin",
-                [
-                    f"membership/{population}/{attack.name}/auroc",
-                    f"membership/{population}/{attack.name}/auroc/lower",
-                    f"membership/{population}/{attack.name}/auroc/upper",
-                ],
-            ]
-            for population in context.members_of(self.populations)
-            for attack in self.attacks
+        charts = {"AUROC": "auroc"} | {
+            f"found at {100 * fpr:g} false accusations per 100": f"tpr_at_fpr_{fpr:g}"
+            for fpr in self.fprs
         }
         for logger in trainer.loggers:
             if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_custom_scalars({"membership: AUROC with 95% interval": bands})
+                layout = {
+                    f"membership: {title}, with 95% interval": {
+                        f"{attack.name}, {population} against "
+                        f"{context.data.opposed_to(population)}": _band(
+                            logger, curve_tag(population, attack.name, metric)
+                        )
+                        for population in context.members_of(self.populations)
+                        for attack in self.attacks
+                    }
+                    for title, metric in charts.items()
+                }
+                logger.experiment.add_custom_scalars(layout)
+
+
+def _band(logger: Logger, tag: str) -> list[object]:
+    """Returns a chart of a curve and its interval, as TensorBoard lays it out."""
+    return ["Margin", [tag_in(logger, one) for one in band_tags(tag)]]

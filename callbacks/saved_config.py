@@ -10,12 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.run import run_folder, run_identity
+from callbacks.tensorboard import tag_in
 from common.errors import UserError
 from common.fragments import CONFIG_NAME
 
 COMPARED_CURVES = {
     "membership/private/loss/auroc": "AUROC (loss)",
-    "memorization/private/token_accuracy/tokens_32/token_accuracy": "Token accuracy (private)",
+    "memorization/private/token_accuracy": "Token accuracy (private)",
     "utility/rouge_l_f1": "ROUGE-L",
     "utility/perplexity": "Perplexity",
 }
@@ -78,17 +79,21 @@ class RunConfig(Callback):
         shown |= dict.fromkeys(_CLASSES, "")
         shown |= {name: options[option] for name, option in _SHOWN.items() if option in options}
         shown.pop("run")
-        for summary in table_of_runs(shown):
+        curves = {tag_in(logger, tag): name for tag, name in COMPARED_CURVES.items()}
+        for summary in table_of_runs(shown, curves):
             logger.experiment.file_writer.add_summary(summary)
 
 
-def table_of_runs(options: Mapping[str, str | int | float]) -> tuple[Any, Any, Any]:
+def table_of_runs(
+    options: Mapping[str, str | int | float], curves: Mapping[str, str]
+) -> tuple[Any, Any, Any]:
     """Returns a run's row in TensorBoard's table of runs.
 
     The table opens with its first five columns, those marked as differing before all others.
 
     Args:
         options: What the run is, by column.
+        curves: Names of the columns of curves, by tag.
 
     Returns:
         Three protocol buffers of the class ``Summary``: what the table holds, the run's begin and
@@ -101,13 +106,13 @@ def table_of_runs(options: Mapping[str, str | int | float]) -> tuple[Any, Any, A
         name: value.rpartition(".")[2] if name in _CLASSES and isinstance(value, str) else value
         for name, value in options.items()
     }
-    table, begin, end = hparams(named, dict.fromkeys(COMPARED_CURVES, 0.0))
+    table, begin, end = hparams(named, dict.fromkeys(curves, 0.0))
     plugin = table.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin.content)
     for option in content.experiment.hparam_infos:
         option.differs = option.name in _FIRST
     for curve in content.experiment.metric_infos:
-        curve.display_name = COMPARED_CURVES[curve.name.tag]
+        curve.display_name = curves[curve.name.tag]
     plugin.content = content.SerializeToString()
     return table, begin, end
 

@@ -4,19 +4,24 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+import pandas as pd
 import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from audits.answer import Answer
 from audits.model_card.markdown import Row, figure_text, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
 from audits.results import write_table
 from audits.rows import Audit as AuditName
-from audits.statistics.verdict import RULES
 from common.atomic_file import replacing
 from common.errors import UserError
+
+if TYPE_CHECKING:
+    from studies.report.render import Page
+    from studies.report.tables import PageTable
 
 Section = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 """Title, columns and lines of a table."""
@@ -26,7 +31,20 @@ UTILITY = ("perplexity", "teacher_kl")
 """Metrics of the utility that an audit measures, most telling first."""
 
 _INTERVAL = " [95% interval]"
-_PAGE = "audit_page.html"
+_SURE = "How sure is this?"
+_GROUPS = {
+    "memoriz": "Where the risk is",
+    "accura": "Where the risk is",
+    "block": "Where the risk is",
+}
+_TITLES = {
+    "model": "What this model gives away",
+    "pair": "What this student gives away of its teacher's records",
+}
+_INTERVALS = (
+    "Brackets are 95% intervals over records, given these weights: another training run may give "
+    "more away, or less. Near-duplicates count together."
+)
 
 
 def sections(rows: Sequence[Row], run: str = "") -> list[Section]:
@@ -96,10 +114,9 @@ def write_audit(
     folder: Path,
     tables: Mapping[str, pa.Table],
     shown: Sequence[Section],
-    notes: Sequence[str],
+    answer: Answer,
     figures: Mapping[str, Figure],
     summary: Mapping[str, object],
-    title: str = "What this model gives away",
 ) -> Path:
     """Writes the tables, audit.json and a page that anybody can open.
 
@@ -107,10 +124,9 @@ def write_audit(
         folder: Where they go, in the place of an earlier audit's; made if it is not there.
         tables: By name; a memorization table without rows is not written.
         shown: Tables of the page.
-        notes: What must be known before a figure is read.
-        figures: By name.
+        answer: What the page tells first.
+        figures: By name: audit, population and what is drawn.
         summary: What audit.json holds.
-        title: Of the page.
 
     Returns:
         Path of the page.
@@ -118,6 +134,8 @@ def write_audit(
     Raises:
         UserError: There is a file of the folder's name.
     """
+    from studies.report.render import render
+
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder, which need not be there")
     for name, table in tables.items():
@@ -126,19 +144,59 @@ def write_audit(
             write_table(table, path)
         else:
             path.unlink(missing_ok=True)
-    page = _template().render(
-        title=title,
-        sections=shown,
-        notes=notes,
-        rules=RULES,
-        figures=[(name, Markup(_svg(figure))) for name, figure in figures.items()],
-    )
     path = folder / "index.html"
+    page = render(_page(shown, answer, figures))
     texts = {folder / "audit.json": json.dumps(summary, indent=1, allow_nan=False), path: page}
     for place, text in texts.items():
         with replacing(place) as file:
             file.write(text.encode("utf-8"))
     return path
+
+
+def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure]) -> "Page":
+    from studies.report import parts
+    from studies.report.render import Page
+
+    drawn: dict[str, list[parts.Part]] = {}
+    for name, figure in figures.items():
+        group = next((title for audit, title in _GROUPS.items() if audit in name), "By attacker")
+        drawn.setdefault(group, []).append(parts.Picture(Markup(_svg(figure)), _spoken(name)))
+    groups = {
+        _SURE: [
+            parts.Section("sure", "What the intervals are over", [parts.Text(_INTERVALS)], True),
+            parts.Section("figures", "Figures", [_table(*one) for one in shown]),
+        ]
+    }
+    groups |= {
+        title: [parts.Section(f"drawn-{number}", title, own, True)]
+        for number, (title, own) in enumerate(drawn.items())
+    }
+    levels = dict.fromkeys(answer.notes, "note") | {answer.caution: "caution"}
+    return Page(
+        title=_TITLES[answer.kind],
+        about="Privacy audit",
+        answer=answer,
+        notices=[parts.Notice(level, "", note) for note, level in levels.items() if note],
+        groups=groups,
+    )
+
+
+def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[object]]) -> "PageTable":
+    from studies.report.tables import Column, PageTable, TableCell
+
+    cells = [
+        [TableCell("not counted" if value is None else str(value)) for value in line]
+        for line in lines
+    ]
+    frame = pd.DataFrame([list(line) for line in lines], columns=list(header))
+    columns = [Column(name, lambda _: TableCell(""), numeric=False) for name in header]
+    return PageTable(title.lower(), title, columns, cells, frame)
+
+
+def _spoken(name: str) -> str:
+    """Returns a figure's name in words, without options, which stand in it."""
+    parts = [part for part in name.split("/") if "=" not in part]
+    return ", ".join(parts).replace("_", " ").replace("roc", "ROC curves")
 
 
 def _svg(figure: Figure) -> str:
@@ -147,8 +205,3 @@ def _svg(figure: Figure) -> str:
     figure.savefig(stream, format="svg")
     text = stream.getvalue()
     return text[text.index("<svg") :]
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True).get_template(_PAGE)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -23,12 +24,13 @@ from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
 from audits.utility.audit import audit_utility
 from common.errors import UserError
+from common.progress import OneBar, duration
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
 from datamodules.external_populations import ExternalPopulations
 from datamodules.templates import chosen_template, template_name
 from kd_privacy.audit_options import AuditOptions
-from kd_privacy.audit_progress import AuditProgress, duration, model_line, pass_seconds
+from kd_privacy.audit_progress import device_line, model_line, pass_seconds
 from kd_privacy.audited_model import AuditedModel, comparable, possible
 from kd_privacy.given_records import Records, given_records
 from kd_privacy.opened_models import (
@@ -60,7 +62,7 @@ class AuditSession:
         self.data = ExternalPopulations()
         self.sources: dict[str, str] = {}
         self._stack = stack
-        self._progress = AuditProgress(options.progress)
+        self._progress = OneBar(options.progress)
         self._shared = SharedWork()
         self._references: dict[str, ReferenceModel] = {}
         stack.enter_context(torch.no_grad())
@@ -157,7 +159,10 @@ class AuditSession:
         audits, notes = possible(self._checks(context), options)
         teachers, told = comparable(teacher, encoder, options.utility)
         source = name_of(model, type(model).__name__)
-        return AuditedModel(run, source, context, load, audits, teachers, [*notes, *told])
+        in_memory = not isinstance(model, str | Path)
+        return AuditedModel(
+            run, source, in_memory, context, load, audits, teachers, [*notes, *told]
+        )
 
     def _reference(self, name: str, encoder: RecordEncoder, lm: CausalLM) -> ReferenceModel:
         references = self.options.references
@@ -192,13 +197,13 @@ class AuditSession:
         """
         if not self.options.progress:
             return
-        self._stack.enter_context(self._progress.display)
         say = self._progress.say
         for audited in models:
             say(audited.run, model_line(audited))
         say("records", self.records_line(models[0].load))
         template = template_name(models[0].context.model.encoder.template)
         say("template", f"{template}; scored are the tokens of the {self.options.score}")
+        say("device", "; ".join(dict.fromkeys(map(device_line, models))))
         for audited in models:
             for note in audited.notes:
                 say("left out", f"{audited.run}: {note}")
@@ -272,7 +277,7 @@ class AuditSession:
         """
         identity = {"run": audited.run, "role": role, "seed": self.options.seed, "step": 0}
         found, options = self.measure(audited), self.options
-        about = audited.about(options, self.sources)
+        about = audited.tested(options, self.sources, identity)
         told = audited.warnings(options, found[AuditName.membership].results)
         return Audit.of(found, identity, options.level, told, about)
 

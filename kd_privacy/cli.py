@@ -10,15 +10,15 @@ import torch
 import transformers
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 import callbacks
 import datamodules
 import kdmodules
 from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.progress import RunProgress
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
     RunConfig,
@@ -27,10 +27,12 @@ from callbacks.saved_config import (
     report_disagreement,
 )
 from callbacks.schedule import AuditRhythm, FinalValidation
+from callbacks.tensorboard import OrderedTensorBoard
 from callbacks.weights import ModelExport, RecoveryCheckpoint
 from common.errors import UserError, mistake_behind
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
+from kd_privacy.quiet import quieten
 from kd_privacy.show_cli import COMMAND as SHOW
 from kd_privacy.show_cli import show_records
 from kdmodules.language_model import LanguageModelModule
@@ -108,6 +110,8 @@ class PrivacyCLI(LightningCLI):
         """Adds what one subcommand alone takes."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "validate":
+            # Lightning's table of the development loss; the last lines hold what was measured.
+            parser.set_defaults(verbose=False)
             parser.add_argument(
                 "--untrained",
                 type=bool,
@@ -146,14 +150,14 @@ class PrivacyCLI(LightningCLI):
         """Builds the trainer with this project's logger, progress bar and end-of-run callbacks."""
         config = self.config[self.subcommand]
         if config.trainer.logger is None:
-            kwargs["logger"] = TensorBoardLogger(
+            kwargs["logger"] = OrderedTensorBoard(
                 save_dir=config.run_dir, name="", version="", default_hp_metric=False
             )
         listed = self.config_init[self.subcommand].trainer.callbacks or []
         callbacks = last_of_each_audit(listed)
         wants_bar = config.trainer.enable_progress_bar is not False
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
-            callbacks.append(RichProgressBar())
+            callbacks.append(RunProgress())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
         own = [KnownText(), *callbacks, MechanismRecord()]
         kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
@@ -275,6 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Loading and saving a model's shards is no long work; the runs have bars of their own.
     transformers.utils.logging.disable_progress_bar()
+    quieten()
     given = sys.argv[1:] if arguments is None else arguments
     if not _launches_processes():
         end_with_parent()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,14 +11,18 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from audits.model_card.markdown import Row, figure_text
+from audits.answer import Answer, ModelAnswer, Statement
+from audits.answer import Figure as Told
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
+from audits.answer.one_model import attack_title
+from audits.answer.sentence import general_advice, plain_sentence, untested
+from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
-from kd_privacy.summary import summary
 
-_TITLE = "What this student gives away of its teacher's records"
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
 _CUT = "tau"
 
@@ -91,21 +95,48 @@ class PairAudit:
         return [*shared, *own, *self.said]
 
     @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit, and what is inherited."""
-        own = chain.from_iterable(audit.short for audit in self.audits.values())
-        told = [
-            (
-                f"{row['run']} / {row['run_b']}",
-                str(row["audit"]),
-                f"{row['metric']} {figure_text(row)}, {row['name']}",
-                f"{row['n_members']} + {row['n_nonmembers']}",
-                "",
-            )
-            for row in self._shown()
-            if row["name"] in ("loss", "reference")
-        ]
-        return [*own, *told]
+    def answer(self) -> Answer:
+        """What is told first: student and teacher, what the student has from it, what to do."""
+        models = [self._told_with_swap(), self.teacher.model_answer("teacher")]
+        if self.counterfactual is not None:
+            models.append(self.counterfactual.model_answer("counterfactual"))
+        return Answer(
+            kind="pair",
+            question="Does this student give its teacher's training records away?",
+            sentence=plain_sentence(models),
+            models=models,
+            caution=next(iter([*self.alarms, *self.notes]), ""),
+            advice=list(general_advice(models)),
+            untested=untested({row["audit"] for row in self.student.rows}),
+            notes=self.notes,
+        )
+
+    def _told_with_swap(self) -> ModelAnswer:
+        """Returns what is said of the student, beside a counterfactual where there is one."""
+        told = self.student.model_answer("student")
+        utility = self.teacher.model_answer("teacher").utility
+        if utility is not None:
+            told = replace(told, utility_beside=("teacher", utility.figure))
+        for row in self.compared.to_pylist():
+            if row["run"] != "student" or row["run_b"] != "counterfactual" or row["task"]:
+                continue
+            if row["metric"] == "swap_estimate" and _same_attack(row, told.membership):
+                told = replace(told, swap=Told.of_row(row))
+        return told
+
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of the results table over all tasks, those that compare the models last."""
+        own = chain.from_iterable(audit.rows for audit in self.audits.values())
+        return [*own, *(row for row in self.compared.to_pylist() if row["task"] is None)]
+
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds, as `Audit.failures`; of the student where a line names
+        no model.
+        """
+        return failures(
+            conditions_of(lines), self.rows, {run: run for run in self.audits}, {"student"}
+        )
 
     @property
     def alarms(self) -> list[str]:
@@ -152,17 +183,13 @@ class PairAudit:
         figures = {"membership": self.plot(), **self._curves()}
         for run, audit in self.audits.items():
             figures |= {f"{run}: {name}": figure for name, figure in audit.figures.items()}
-        about = [audit.about for audit in self.audits.values()]
-        rows = list(chain.from_iterable(audit.rows for audit in self.audits.values()))
-        compared = [row for row in self.compared.to_pylist() if row["task"] is None]
         return write_audit(
             Path(folder),
             self.tables,
             self._sections(),
-            self.notes,
+            self.answer,
             figures,
-            summary(about, rows, self.notes, compared),
-            _TITLE,
+            audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
         )
 
     def _shown(self) -> list[Row]:
@@ -207,3 +234,7 @@ class PairAudit:
         axes.set_ylabel("the student's token accuracy")
         axes.legend()
         return {"token accuracy where the teacher is accurate": figure}
+
+
+def _same_attack(row: Row, membership: Statement | None) -> bool:
+    return membership is not None and attack_title(row) == membership.title

@@ -10,6 +10,10 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from audits.answer import Answer, ModelAnswer, model_answer
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
+from audits.answer.sentence import single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.metrics import ScoredRecords, area
@@ -22,7 +26,6 @@ from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
 from kd_privacy.audit_page import page_text, sections, write_audit
-from kd_privacy.summary import short_lines, summary
 
 _EVOLUTION = "/evolution"
 """Ends the name of a figure over several checkpoints, which one audit does not have."""
@@ -70,7 +73,7 @@ class Audit:
         attacks: Result of every attack, by its id with its options.
         warnings: What must be known before a figure is read.
         figures: Figures by name.
-        about: What was tested, in plain values: the model, the records, the options.
+        about: What was tested, in plain values: model, tokenizer, template and records by hash.
     """
 
     tables: Mapping[str, pa.Table]
@@ -176,9 +179,38 @@ class Audit:
         return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
 
     @property
-    def short(self) -> list[tuple[str, str, str, str, str]]:
-        """Model, audit, figure, records and verdict of every audit."""
-        return [(str(self.about["run"]), *line) for line in short_lines(self.rows)]
+    def answer(self) -> Answer:
+        """What is told first of this model: verdict, figures, caution, what to do."""
+        told = [*self.alarms, *(note for note in self.notes if note not in self.alarms)]
+        return single_answer(
+            self.model_answer("external"), {row["audit"] for row in self.rows}, told
+        )
+
+    def model_answer(self, role: str) -> ModelAnswer:
+        """Returns what is said of the model.
+
+        Args:
+            role: What it is among the models that are told of: external, student, teacher.
+        """
+        rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
+        label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
+        return model_answer(rows, label=label, run=run, role=role)
+
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds; nothing where the model may be shipped.
+
+        Args:
+            lines: Such as ``membership/loss.tpr_at_fpr_0.01.lower > 0.05``, none of which may hold,
+                or paths of files of them; see docs/audit_json.md.
+
+        Returns:
+            A line for every figure of which one holds, or that is absent or not measurable.
+
+        Raises:
+            UserError: A line that is none.
+        """
+        run = str(self.about["run"])
+        return failures(conditions_of(lines), self.rows, {run: run}, {run})
 
     @property
     def alarms(self) -> list[str]:
@@ -208,9 +240,9 @@ class Audit:
             Path(folder),
             self.tables,
             sections(self.rows),
-            self.notes,
+            self.answer,
             self.figures,
-            summary([self.about], self.rows, self.notes),
+            audit_json(self.answer, self.rows, [self.about]),
         )
 
     @property

@@ -2,7 +2,7 @@
 
 plan    print the cells of a study, their commands, what is done, and what each will take
 run     run what is not done yet, in dependency order; a rerun goes on where the last one ended
-report  write one self-contained HTML page, its tables and charts, and print the main table
+report  write one self-contained HTML page, its tables and charts, and print the answer
 claims  print the verdict on each of the five claims, and what it rests on
 """
 
@@ -87,7 +87,7 @@ def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
         raise UserError(f"--{next(iter(overrides))}: {kind} no options of kd-privacy")
     if options.command == "claims":
         return _claims(study, out, options.json)
-    return _report(study, out, options.reveal)
+    return _report(study, out, options)
 
 
 def _checked_plan(
@@ -128,6 +128,17 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
                 "--reveal",
                 action="store_true",
                 help="also write OUT/private/report.html, which shows private records in words",
+            )
+            command.add_argument(
+                "--full", action="store_true", help="also print the table of every attack"
+            )
+            command.add_argument(
+                "--fail_if",
+                action="append",
+                default=[],
+                metavar="LINE",
+                help="end with status 3 where LINE, or one of a file of lines, holds of a student, "
+                "such as 'membership/loss.tpr_at_fpr_0.01.lower > 0.05'; may be given again",
             )
             continue
         if name == "claims":
@@ -220,6 +231,7 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from studies.compare.tables import write_study_tables
+    from studies.run.curves import link_curves
     from studies.run.estimates import Forecast, TimeModel
     from studies.run.progress import Progress
     from studies.run.runner import Shard, run_plan
@@ -229,11 +241,21 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     executor = _executor(plan, options)
     cells = plan.cells if shard is None else shard.cells(plan)
     forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
+    curves = link_curves(plan, out)
     with Progress(plan, console, forecast) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
-    done = write_study_tables(plan, out)
-    console.print(f"{len(done)} of {len(plan.cells)} cells done; tables in {out}", markup=False)
+    if write_study_tables(plan, out):
+        from kd_privacy.study_ending import ending
+
+        page = f"kd-study report {options.file} --run_dir {out} writes it"
+        _print(ending(plan, out, {"page": page, "curves": f"tensorboard --logdir {curves}"}))
+    else:
+        _print([f"none of {len(plan.cells)} cells is done"])
     return 0 if complete else 1
+
+
+def _print(lines: Sequence[str]) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
@@ -278,20 +300,33 @@ def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
     return 0
 
 
-def _report(study: StudyFile, out: Path, reveal: bool) -> int:
+def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from audits.answer.gate import conditions_of
+    from kd_privacy.audit_cli import gate_status
+    from kd_privacy.study_ending import ending
     from studies.plan.planner import make_plan
     from studies.report import write_report
+    from studies.report.machine import study_failures
+    from studies.report.study_data import read_study_data
+    from studies.run.curves import link_curves
 
+    gate = conditions_of(options.fail_if)
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
-    console = Console()
-    page = write_report(plan, out, out_of_date=bool(changed), reveal=reveal, console=console)
-    console.print(f"page: {page}", markup=False, soft_wrap=True)
-    console.print(f"curves: tensorboard --logdir {out}", markup=False, soft_wrap=True)
-    return 0
+    page = write_report(
+        plan,
+        out,
+        out_of_date=bool(changed),
+        reveal=options.reveal,
+        console=Console() if options.full else None,
+    )
+    paths = {"page": str(page), "summary": str(out / "report" / "audit.json")}
+    paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
+    _print(ending(plan, out, paths, out_of_date=bool(changed)))
+    return gate_status(study_failures(read_study_data(plan, out), gate)) if gate else 0
 
 
 if __name__ == "__main__":

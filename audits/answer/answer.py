@@ -47,10 +47,11 @@ class Figure:
 
     @classmethod
     def of_row(cls, row: Mapping[str, object]) -> "Figure":
-        """Reads a row of the results table."""
+        """Reads a row of the results table, or one that stands for its `replicates`."""
         value, lower, upper = (_number(row.get(name)) for name in ("value", "lower", "upper"))
         members, nonmembers = (_count(row.get(name)) for name in ("n_members", "n_nonmembers"))
-        return cls(str(row["metric"]), value, lower, upper, members, nonmembers)
+        replicates = _count(row.get("replicates")) or 1
+        return cls(str(row["metric"]), value, lower, upper, members, nonmembers, replicates)
 
     @property
     def text(self) -> str:
@@ -126,6 +127,25 @@ class Statement:
     threat_model: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BlockRange:
+    """AUROCs of a model's blocks under one signal, the lowest and the highest of them.
+
+    The highest of many is no finding: it is told beside the lowest.
+
+    Attributes:
+        signal: The signal's id.
+        lowest: Lowest AUROC.
+        highest: Highest AUROC.
+        n_blocks: Blocks that were measured.
+    """
+
+    signal: str
+    lowest: float
+    highest: float
+    n_blocks: int
+
+
 @dataclass(frozen=True)
 class ModelAnswer:
     """What is said of one model, or over replicates of models of one kind.
@@ -139,6 +159,7 @@ class ModelAnswer:
         found: At each false-positive rate, the most telling first.
         memorization: Gap of what it writes of private and other records; None, not measured.
         worst_group: The task that it gives most away of, named by other records than measure it.
+        blocks: How far apart its blocks lie; None, not audited.
         utility: Perplexity, or what else says that it learnt anything.
         utility_beside: The same of its control or teacher, by whose name.
         skipped: Records that could not be scored.
@@ -155,6 +176,7 @@ class ModelAnswer:
     found: Sequence[Found] = ()
     memorization: Statement | None = None
     worst_group: tuple[str, Figure] | None = None
+    blocks: BlockRange | None = None
     utility: Statement | None = None
     utility_beside: tuple[str, Figure] | None = None
     skipped: int = 0

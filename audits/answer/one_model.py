@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from audits.answer.answer import Figure, Found, ModelAnswer, Statement
+from audits.answer.answer import BlockRange, Figure, Found, ModelAnswer, Statement
 from audits.answer.judging import Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.known_text import warnings_of
 from audits.membership.any_leak import MAX_T
@@ -11,11 +11,12 @@ from audits.membership.worst_task import WORST_TASK
 from audits.record_counts import AUDIT as RECORDS
 from audits.rows import Audit
 from audits.scoring.references import BASE
+from common.roles import COUNTERFACTUAL_ROLES
 
 FALSE_PER_100 = (10.0, 1.0)
 """False accusations among 100 records that were never met, at which findings are told."""
 
-_UTILITY = ("perplexity", "rouge_l", "teacher_kl")
+_UTILITY = ("perplexity", "rouge_l_f1", "teacher_kl")
 _ROLES_SHIPPED = ("student", "teacher", "direct", "external")
 _LEVEL = 0.05
 
@@ -52,10 +53,15 @@ def model_answer(
         found=() if best is None else _found(best),
         memorization=_memorization(gaps, baseline),
         worst_group=None if best is None else _worst_group(rows, best),
+        blocks=_blocks(rows),
         utility=_utility(own[Audit.utility]),
-        skipped=max((int(str(row.get("skipped") or 0)) for row in by_record), default=0),
+        skipped=max((int(float(str(row.get("skipped") or 0))) for row in by_record), default=0),
         cut=_cut(whole),
-        cautions=(*warnings_of(whole), *_passed_over(own[Audit.membership], best)),
+        cautions=(
+            *warnings_of(whole),
+            *([] if role in COUNTERFACTUAL_ROLES else _below_chance(best)),
+            *_passed_over(own[Audit.membership], best),
+        ),
         shipped=role in _ROLES_SHIPPED,
     )
 
@@ -125,6 +131,19 @@ def _worst_group(rows: Sequence[Row], best: Judged) -> tuple[str, Figure] | None
     return None
 
 
+def _blocks(rows: Sequence[Row]) -> BlockRange | None:
+    """Returns the range over blocks of the first signal in the table."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row["audit"] == str(Audit.blocks) and row["metric"] == "auroc":
+            if row["block"] is not None and row["value"] is not None:
+                own = found.setdefault((str(row["name"]), str(row["params"])), [])
+                own.append(float(str(row["value"])))
+    for (signal, _), values in found.items():
+        return BlockRange(signal, min(values), max(values), len(values))
+    return None
+
+
 def _utility(rows: Sequence[Row]) -> Statement | None:
     for metric in _UTILITY:
         for row in rows:
@@ -140,6 +159,18 @@ def _cut(rows: Sequence[Row]) -> int:
     cut = ("prompts_cut", "responses_cut")
     counts = [row["value"] for row in rows if row["audit"] == RECORDS and row["metric"] in cut]
     return round(sum(float(str(count)) for count in counts if count is not None))
+
+
+def _below_chance(best: Judged | None) -> list[str]:
+    """Returns what an AUROC below 0.5 means, whatever verdict the texts allow."""
+    figure = None if best is None else Figure.of_row(best.row)
+    if figure is None or figure.upper is None or figure.upper >= 0.5:
+        return []
+    return [
+        f"AUROC {figure.text} lies below 0.5, so that non-members look like members: either the "
+        "two were exchanged, or the model was trained on the non-members, or the attack's "
+        "reference is a wrong one"
+    ]
 
 
 def _passed_over(rows: Sequence[Row], best: Judged | None) -> list[str]:

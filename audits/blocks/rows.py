@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.blocks.profile import Profile
-from audits.rows import ResultRow, ScoreRow, bounds, tagged
+from audits.rows import ResultRow, ScoreRow, bounds
 from audits.scoring.blind_baseline import BlindSide
 from audits.statistics.estimates import FloatArray
 from datamodules.records import InstructionRecord
 
+_SPREAD = "max_minus_min_corrected"
 PERMUTED = "/permuted"
 """Ends the population of score rows whose record is a permuted labelling of that population."""
 
@@ -143,10 +144,10 @@ def title(name: object, params: Mapping[str, object]) -> str:
 
 
 def scalars(profile: Profile, population: str) -> dict[str, float]:
-    """Returns AUROCs with their intervals, and what is told over blocks, by TensorBoard tag."""
-    found: dict[str, float] = {}
-    for figure in profile.figures:
-        place = "all" if figure.block is None else f"block_{figure.block:02d}"
-        name = title(profile.name, profile.params)
-        found |= tagged(f"blocks/{population}/{name}/{figure.metric}/{place}", figure)
-    return found
+    """Returns how far apart the blocks lie, by TensorBoard tag; figures hold each block."""
+    name = title(profile.name, profile.params)
+    return {
+        f"blocks/{population}/{name}/{figure.metric}": float(figure.value)
+        for figure in profile.figures
+        if figure.metric == _SPREAD and figure.value is not None
+    }

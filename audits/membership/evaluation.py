@@ -19,7 +19,7 @@ from audits.membership.roc import roc_figure
 from audits.membership.score_rows import ScoreRows
 from audits.membership.view import AuditView
 from audits.membership.worst_task import worst_task_rows
-from audits.rows import ResultRow, tagged
+from audits.rows import ResultRow, banded
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest, coins_row, gravest_shift
 from common.keys import key
@@ -208,13 +208,18 @@ def _bound(
     for attack, inside, outside in zip(attacks, members, nonmembers, strict=True):
         rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
         found.results += [replace(row, shifted=shifted) for row in rows]
-        found.curves |= _curves(pair, rows[:1])
 
 
 def _curves(pair: Opposition, rows: Sequence[ResultRow]) -> dict[str, float]:
-    """Returns every number over all tasks by its tag."""
+    """Returns AUROCs and TPRs over all tasks with their intervals, by tag."""
     found: dict[str, float] = {}
     for row in rows:
-        if row.task is None and row.params.get("unit") != "subject":
-            found |= tagged(f"membership/{pair.members}/{row.name}/{row.metric}", row)
+        drawn = row.metric == "auroc" or row.metric.startswith("tpr_at_fpr_")
+        if drawn and row.task is None and row.params.get("unit") != "subject":
+            found |= banded(curve_tag(pair.members, row.name, row.metric), row)
     return found
+
+
+def curve_tag(population: str, attack: str, metric: str) -> str:
+    """Returns the tag under which TensorBoard has a figure of an attack."""
+    return f"membership/{population}/{attack}/{metric}"

@@ -96,15 +96,6 @@ class AuditPlan:
             for one in self.measurements
         ]
 
-    def text(self) -> str:
-        """Returns the plan as lines to read before it runs."""
-        width = max(len(what) for what, _, _ in self.lines())
-        listed = [
-            f"  {what:<{width}}  {cost:>4}  {readers}" for what, cost, readers in self.lines()
-        ]
-        total = f"Membership audit: {self.passes:g} passes over every population's records"
-        return "\n".join([total, *listed])
-
 
 def _place(request: Measurement) -> tuple[bool, str, bool, str]:
     scored = isinstance(request, Scored)

@@ -1,37 +1,65 @@
 """Curves over a run and figures of a checkpoint, from rows; numbers only, no text of a record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from audits.rows import ResultRow, tagged
+from audits.rows import ResultRow
 
 # What tells rows of one metric apart, beside the metric's own options.
 _NO_OPTIONS = {"against", "length", "n", "p"}
+_GAP = "_gap"
+_PRIMARY = "token_accuracy"
+_REPEATED = "similarity_gap"
 
 
 def curves(rows: Sequence[ResultRow]) -> dict[str, float]:
-    """Returns the values of all rows over whole populations by TensorBoard tag.
+    """Returns the figures that are followed over a run, by TensorBoard tag.
 
-    Rates of (n, p)-extraction are left to the figure: they are a curve over n at each checkpoint.
+    Gaps between members and their non-members, and of token accuracy what it is of each population
+    as well. Rates of (n, p)-extraction are left to the figure: they are a curve over n at each
+    checkpoint. The results table holds everything.
     """
-    found: dict[str, float] = {}
+    kept = [row for row in rows if row.value is not None and _is_followed(row)]
+    tags = _tags(kept)
+    return {tag: row.value for tag, row in zip(tags, kept, strict=True) if row.value is not None}
+
+
+def _is_followed(row: ResultRow) -> bool:
+    if row.task is not None or "length" in row.params or "n" in row.params:
+        return False
+    if row.metric in (_PRIMARY, _PRIMARY + _GAP):
+        return True
+    # Against records that nobody trained on stands token accuracy alone.
+    gap = row.metric.endswith(_GAP) and row.params.get("against") != "never"
+    return gap and row.metric != _REPEATED
+
+
+def _tags(rows: Sequence[ResultRow]) -> list[str]:
+    """Returns a tag for each row, with those options that tell rows of a metric apart."""
+    named = _telling_options(rows)
+    return [
+        "/".join(
+            ["memorization", str(row.population), row.metric, *named(row)]
+            + ([f"against_{row.params['against']}"] if "against" in row.params else [])
+        )
+        for row in rows
+    ]
+
+
+def _telling_options(rows: Sequence[ResultRow]) -> Callable[[ResultRow], list[str]]:
+    """Returns what names a row's options where rows of the same metric differ in them."""
+    seen: dict[tuple[str, str], set[object]] = {}
     for row in rows:
-        if row.task is None and "length" not in row.params and "n" not in row.params:
-            found |= tagged(_tag(row), row)
-    return found
+        for name, value in row.params.items():
+            seen.setdefault((row.metric, name), set()).add(value)
 
+    def named(row: ResultRow) -> list[str]:
+        options = sorted(set(row.params) - _NO_OPTIONS)
+        telling = [name for name in options if len(seen[row.metric, name]) > 1]
+        return ["-".join(f"{name}_{row.params[name]}" for name in telling)] if telling else []
 
-def _tag(row: ResultRow) -> str:
-    against = row.params.get("against")
-    parts = [str(row.population), *_metric_parts(row), row.metric]
-    return "/".join(["memorization", *parts, *([f"against_{against}"] if against else [])])
-
-
-def _metric_parts(row: ResultRow) -> list[str]:
-    """Returns the metric's id, and its options where it has some."""
-    options = [f"{name}_{row.params[name]}" for name in sorted(set(row.params) - _NO_OPTIONS)]
-    return [row.name, *(["-".join(options)] if options else [])]
+    return named
 
 
 def extraction_figures(rows: Sequence[ResultRow]) -> dict[str, Figure]:
@@ -44,9 +72,11 @@ def extraction_figures(rows: Sequence[ResultRow]) -> dict[str, Figure]:
         One figure for every prefix and way of sampling, by TensorBoard tag.
     """
     lines: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in rows:
-        if row.metric == "extraction_rate" and row.value is not None:
-            tag = "/".join(["memorization", *_metric_parts(row)])
+    rates = [row for row in rows if row.metric == "extraction_rate"]
+    named = _telling_options(rates)
+    for row in rates:
+        if row.value is not None:
+            tag = "/".join(["memorization", row.name, *named(row)])
             line = f"{row.population}, p = {row.params['p']:g}"
             n = int(str(row.params["n"]))
             lines.setdefault(tag, {}).setdefault(line, []).append((n, row.value))
@@ -63,5 +93,5 @@ def _extraction_figure(lines: Mapping[str, Sequence[tuple[int, float]]], title: 
     panel.set_xlabel("samples, n")
     panel.set_ylabel("share of records extractable")
     panel.legend(loc="upper left", fontsize="small")
-    figure.suptitle(title, fontsize="small")
+    figure.suptitle(title)
     return figure

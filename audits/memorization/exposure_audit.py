@@ -14,7 +14,7 @@ from audits.memorization.exposure import (
     extrapolated_exposure,
     mean_exposure,
 )
-from audits.rows import Audit, MemorizationRow, ResultRow, bounds, tagged
+from audits.rows import Audit, MemorizationRow, ResultRow, bounds
 from audits.scoring.model_access import ModelAccess
 from common.errors import UserError
 from common.keys import numpy_generator
@@ -190,8 +190,8 @@ def _params(name: str, level: int, measured: Sequence[MeasuredCanary]) -> dict[s
 
 
 def _curves(rows: Sequence[ResultRow]) -> dict[str, float]:
-    curves: dict[str, float] = {}
-    for row in rows:
-        if row.params["format"] == ALL_FORMATS:
-            curves |= tagged(f"exposure/repeated_{row.params['repetitions']}", row)
-    return curves
+    return {
+        f"exposure/repeated_{row.params['repetitions']}": row.value
+        for row in rows
+        if row.params["format"] == ALL_FORMATS and row.value is not None
+    }

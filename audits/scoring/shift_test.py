@@ -71,12 +71,9 @@ class ShiftTest:
 
     @property
     def curves(self) -> dict[str, float]:
-        """Values by TensorBoard tag, over all records."""
-        return {
-            f"membership/{self.population}/{row.name}/{row.metric}": row.value
-            for row in self.rows
-            if row.value is not None
-        }
+        """AUROC of the texts alone by TensorBoard tag; none where it was not measured."""
+        auroc = self.verdict.auroc
+        return {} if math.isnan(auroc) else {f"membership/{self.population}/blind/auroc": auroc}
 
     @property
     def alarming(self) -> bool:
@@ -88,8 +85,9 @@ class ShiftTest:
         """What a reader must know first; None where nothing is wrong."""
         found = self.verdict
         counts = f"n = {found.n_members} + {found.n_nonmembers}"
+        who = "members" if self.population == "external" else f"{self.population} records"
         told = (
-            f"a classifier that sees only the text tells {self.population} from its non-members "
+            f"a classifier that sees only the text tells {who} from non-members "
             f"(AUROC {found.auroc:.3f}, p = {found.p_value:.3g}, {counts})"
         )
         if self.dealt_by_coins:
@@ -99,7 +97,7 @@ class ShiftTest:
             return f"{SHIFTED}: {told}; attacks on them measure the records, not the model"
         if found.shifted is None:
             return (
-                f"{self.population} and its non-members are not shown to be of one distribution "
+                f"{who} and non-members are not shown to be of one distribution "
                 f"({counts}); about {found.needed} records a side would show it"
             )
         return None

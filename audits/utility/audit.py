@@ -23,6 +23,12 @@ from kdmodules.sampling.generation_batches import Vocabulary
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings, generate_responses
 
+_CURVES = (
+    *("perplexity", "teacher_kl", "rouge_l_f1", "rouge_l_f1_sampled", "distinct_2"),
+    "length_tokens",
+)
+"""Metrics that are followed over a run; the results table holds all."""
+
 Teachers = Callable[[], AbstractContextManager[Sequence[CausalLM]]]
 
 
@@ -77,7 +83,9 @@ def audit_utility(
     curves = {
         f"utility/{row['metric']}": value
         for row in rows
-        if row["task"] is None and isinstance(value := row.get("value"), float)
+        if row["task"] is None
+        and row["metric"] in _CURVES
+        and isinstance(value := row.get("value"), float)
     }
     return Measurements(results=rows, curves=curves)
 

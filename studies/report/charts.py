@@ -134,10 +134,20 @@ def banded_curves(
     return alt.LayerChart(layer=[band, null_rule(base, null), line])
 
 
-def chart_spec(chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False) -> Spec:
-    """Returns a chart as the page takes it: as wide as its place, nothing fetched."""
+def chart_spec(
+    chart: alt.LayerChart | alt.FacetChart, *, height: int, ink: bool = False, rows: str = ""
+) -> Spec:
+    """Returns a chart as the page takes it: as wide as its place, nothing fetched.
+
+    Args:
+        chart: The chart.
+        height: Its height in pixels.
+        ink: Whether it reads the parameter `ink`, the colour of the page's text.
+        rows: Column whose values are rows of the chart, among which the height is divided.
+    """
     spec = panels_spec(chart.properties(width="container", height=height), ink=ink)
-    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+    shared = {"usermeta": {"rows": rows}} if rows == "label" else {}
+    return spec | shared | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def in_panels(

@@ -69,7 +69,7 @@ def forest(
     points = base.mark_point(filled=True, size=62, opacity=1).encode(x=value)
     layers = [charts.null_line(null).encode(x=null_x), *bands(), bars, points]
     height = rows[band].nunique() * (14 * len(attacks) + 14)
-    return charts.chart_spec(alt.layer(*layers), height=max(90, height))
+    return charts.chart_spec(alt.layer(*layers), height=max(90, height), rows=band)
 
 
 def _scale(every: pd.DataFrame, null: float) -> alt.Scale:

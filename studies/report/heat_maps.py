@@ -78,7 +78,7 @@ def heat_map(
     frame = rows[["label", column, *ESTIMATE]]
     chart = heat_cells(frame, column, order, shade, angle=angle, title=title)
     height = (64 if title else 40) + 36 * rows["label"].nunique()
-    return chart_spec(chart, height=height, ink=True)
+    return chart_spec(chart, height=height, ink=True, rows="label")
 
 
 def heat_cells(

@@ -28,11 +28,11 @@ def notices(data: StudyData, *, out_of_date: bool) -> list[Notice]:
         *_ignorant(data),
         *_unfinished(data, out_of_date),
         *_shifted(data),
-        *_skipped(data),
+        *_mechanisms(data),
         *_unclustered(data),
         *_not_measurable(data),
+        *_skipped(data),
         *control_notices(data),
-        *_mechanisms(data),
         *_replicates(data),
     ]
     order = ("alert", "caution", "note", "good")

@@ -3,6 +3,8 @@
   const specs = JSON.parse(document.getElementById("specs").textContent);
   const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
   const views = {};
+  const isUnder = (row) =>
+    [row.label, row.line, row.panel].some((name) => String(name ?? "").startsWith("Counterfactual"));
 
   const theme = (night) => {
     const ink = night ? "#e7e9ec" : "#1c2126";
@@ -25,30 +27,59 @@
     };
   };
 
-  const themed = (spec, night) => {
+  // Counterfactual runs stand under their student until they are asked for.
+  const hideUnder = (spec) => {
+    const count = (rows) => new Set(rows.map((row) => row.label)).size;
+    for (const [name, rows] of Object.entries(spec.datasets ?? {})) {
+      const kept = rows.filter((row) => !isUnder(row));
+      if (kept.length && spec.usermeta?.rows) spec.height *= count(kept) / count(rows);
+      if (kept.length) spec.datasets[name] = kept;
+    }
+  };
+
+  const themed = (spec, night, under) => {
     const copy = structuredClone(spec);
+    if (!under) hideUnder(copy);
     for (const parameter of copy.params ?? []) {
       if (parameter.name === "ink") parameter.value = night ? "#e7e9ec" : "#1c2126";
     }
     return { ...copy, config: theme(night) };
   };
 
-  const draw = async (night) => {
-    for (const place of document.querySelectorAll(".chart")) {
+  const draw = async (night, places = document.querySelectorAll(".chart")) => {
+    for (const place of places) {
       const name = place.dataset.spec;
+      const section = place.closest("section");
       views[name]?.finalize();
-      const result = await vegaEmbed(place, themed(specs[name], night), {
+      const under = section.querySelector("input[data-under]")?.checked;
+      const result = await vegaEmbed(place, themed(specs[name], night, under), {
         mode: "vega-lite",
         renderer: "svg",
         actions: { export: true, source: false, compiled: false, editor: false },
         downloadFileName: name,
       });
       views[name] = result.view;
-      for (const choice of place.closest("section").querySelectorAll("select[data-parameter]")) {
+      for (const choice of section.querySelectorAll("select[data-parameter]")) {
         await result.view.signal(choice.dataset.parameter, choice.value).runAsync();
       }
     }
     document.documentElement.dataset.drawn = night ? "dark" : "light";
+  };
+
+  const offer = (section) => {
+    const charts = [...section.querySelectorAll(".chart")];
+    const sets = charts.flatMap((place) => Object.values(specs[place.dataset.spec].datasets ?? {}));
+    if (!sets.some((rows) => rows.some(isUnder) && !rows.every(isUnder))) return;
+    const label = document.createElement("label");
+    label.className = "more";
+    label.innerHTML = '<input type="checkbox" data-under> counterfactual runs too';
+    section.querySelector("h3").after(label);
+  };
+
+  const open = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    for (let one = target; one; one = one.parentElement?.closest("details")) one.open = true;
+    target?.scrollIntoView();
   };
 
   const sort = (heading) => {
@@ -86,6 +117,20 @@
       }
     });
   }
+  for (const section of document.querySelectorAll("details.group > section")) offer(section);
+  for (const box of document.querySelectorAll("input[data-under]")) {
+    box.addEventListener("change", () => {
+      const near = box.closest("section") ?? box.closest("details");
+      near.classList.toggle("with-under", box.checked);
+      draw(dark.matches, near.querySelectorAll(".chart"));
+    });
+  }
+  // A chart is as wide as its place, which a closed group does not have.
+  for (const group of document.querySelectorAll("details.group")) {
+    group.addEventListener("toggle", () => window.dispatchEvent(new Event("resize")));
+  }
+  window.addEventListener("hashchange", open);
   dark.addEventListener("change", () => draw(dark.matches));
   draw(dark.matches);
+  open();
 })();

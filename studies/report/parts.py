@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 
+from markupsafe import Markup
+
 from studies.report.charts import LegendEntry, Spec
 from studies.report.study_data import StudyData
 from studies.report.tables import PageTable
@@ -17,7 +19,7 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `role` is p, caption, headline or subtitle."""
+    """A paragraph; `role` is p, caption or subtitle."""
 
     text: str
     role: str = "p"
@@ -51,10 +53,11 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Cards:
-    """Figures in large print: `what`, `value`, `interval` and `note` of each."""
+class Picture:
+    """A drawing that cannot be asked: an SVG element, and what it shows."""
 
-    cards: Sequence[Mapping[str, str]]
+    svg: Markup
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Fold:
     parts: Sequence["Part"]
 
 
-Part = Text | Chart | Legend | Choice | Cards | Terms | Pair | Fold | PageTable
+Part = Text | Chart | Picture | Legend | Choice | Terms | Pair | Fold | PageTable
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,12 @@ class Section:
 
     Attributes:
         id: Its anchor.
-        title: What the navigation calls it.
         heading: Its heading.
         parts: What stands in it, in reading order. A table without rows is not shown, but written.
-        always: Whether it is shown without any.
+        always: Whether it is shown with texts alone.
     """
 
     id: str
-    title: str
     heading: str
     parts: Sequence[Part]
     always: bool = False
@@ -112,9 +113,39 @@ class Section:
         return {part.name: part for part in _inside(self.parts) if isinstance(part, PageTable)}
 
     @property
+    def body(self) -> list[Part]:
+        """What stands in the section itself: everything but its tables and their captions."""
+        return [part for part, owner in _owned(self.parts) if owner is None]
+
+    @property
+    def appendix(self) -> dict[str, list[Part]]:
+        """Its tables with rows, each with its caption, by name; they stand at the page's end."""
+        found: dict[str, list[Part]] = {}
+        for part, owner in _owned(self.parts):
+            if owner is not None and owner.rows:
+                found.setdefault(owner.name, []).append(part)
+        return found
+
+    @property
     def shown(self) -> bool:
         """Whether the page has it."""
-        return self.always or bool(self.charts) or any(t.rows for t in self.tables.values())
+        measured = self.charts or any(table.rows for table in self.tables.values())
+        return self.always or bool(measured and [p for p in self.body if not isinstance(p, Legend)])
+
+
+def _owned(parts: Sequence[Part]) -> Iterator[tuple[Part, PageTable | None]]:
+    """Yields parts with the table that they are or explain: a caption after a table is that's."""
+    owner: PageTable | None = None
+    for part in parts:
+        if isinstance(part, PageTable):
+            owner = part if part.apart else None
+        elif isinstance(part, Fold) and all(isinstance(inner, PageTable) for inner in part.parts):
+            yield from _owned(part.parts)
+            continue
+        elif not (isinstance(part, Text) and part.role == "caption"):
+            owner = None
+        if not (isinstance(part, Pair) and not part.parts):
+            yield part, owner
 
 
 def _inside(parts: Sequence[Part]) -> Iterator[Part]:
@@ -125,21 +156,20 @@ def _inside(parts: Sequence[Part]) -> Iterator[Part]:
 
 
 def section(
-    id_: str, title: str, heading: str = "", *, always: bool = False
+    id_: str, heading: str, *, always: bool = False
 ) -> Callable[[Callable[[StudyData], Iterator[Part]]], Callable[[StudyData], Section]]:
     """Makes a function that yields a section's parts one that returns the section.
 
     Args:
         id_: Its anchor.
-        title: What the navigation calls it.
-        heading: Its heading; the title if empty.
-        always: Whether it is shown without a chart and without a table that has rows.
+        heading: Its heading.
+        always: Whether it is shown with texts alone.
     """
 
     def decorate(parts: Callable[[StudyData], Iterator[Part]]) -> Callable[[StudyData], Section]:
         @wraps(parts)
         def whole(data: StudyData) -> Section:
-            return Section(id_, title, heading or title, tuple(parts(data)), always)
+            return Section(id_, heading, tuple(parts(data)), always)
 
         return whole
 

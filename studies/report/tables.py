@@ -11,7 +11,7 @@ from functools import partial
 
 import pandas as pd
 
-from common.wording import estimate_text, p_value_text
+from common.wording import estimate_text, inert_cell, p_value_text
 
 ESTIMATE = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 """Columns of an estimate with its counts."""
@@ -36,27 +36,44 @@ class Column:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table for the page, and the frame that goes to CSV."""
+    """A table for the page, and the frame that goes to CSV.
+
+    Attributes:
+        name: Name of its files.
+        caption: What it shows.
+        columns: Its columns.
+        rows: A cell for each column.
+        frame: What goes to CSV.
+        apart: Whether it stands with the others at the page's end.
+    """
 
     name: str
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[TableCell]]
     frame: pd.DataFrame
+    apart: bool = True
 
     def csv(self) -> str:
-        """Returns the frame as CSV, numbers in full."""
+        """Returns the frame as CSV, numbers in full, and no text that a spreadsheet would run."""
         text = io.StringIO()
-        self.frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+        frame = self.frame.apply(lambda column: column.map(_inert, na_action="ignore"))
+        frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
         return text.getvalue()
 
 
 def table(
-    name: str, caption: str, columns: Sequence[Column], shown: pd.DataFrame, frame: pd.DataFrame
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    shown: pd.DataFrame,
+    frame: pd.DataFrame,
+    *,
+    apart: bool = True,
 ) -> PageTable:
     """Returns a table of the rows of `shown`; `frame` goes to CSV."""
     rows = [[column.cell(row) for column in columns] for _, row in shown.iterrows()]
-    return PageTable(name, caption, columns, rows, frame)
+    return PageTable(name, caption, columns, rows, frame, apart)
 
 
 def words(notes: Mapping[str, str] | None = None, /, **titles: str) -> list[Column]:
@@ -145,3 +162,7 @@ def estimate_cell(
 
 def _key(value: float | None) -> str:
     return "" if pd.isna(value) else f"{value:.9g}"
+
+
+def _inert(value: object) -> object:
+    return inert_cell(value) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from studies.plan.cells import Cell, Plan
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "duration_text", "rough_duration"]
 
 _FORECAST_SECONDS = 1.0
+_TOLD_ROLES = ("teacher", "student", "control")
 
 _STYLES = {
     "pending": "dim",
@@ -76,6 +78,7 @@ class Progress:
         self.cells = plan.cells
         self.states = {cell.id: "pending" for cell in plan.cells}
         self.seconds: dict[str, float] = {}
+        self.told: dict[str, str] = {}
         self.starts: dict[str, float] = {}
         # No refresh thread: the runner forks, and a fork beside threads may deadlock.
         self.live = Live(console=console, get_renderable=self._table, auto_refresh=False)
@@ -111,7 +114,9 @@ class Progress:
         if self.forecast is not None:
             self.forecast.ended(cell, seconds)
         left = self._time_left()
-        self._event(cell, "done", duration_text(seconds) + (f"; {left}" if left else ""))
+        self.told[cell.id] = told = _verdict(cell)
+        parts = (duration_text(seconds), told, left)
+        self._event(cell, "done", "; ".join(part for part in parts if part))
 
     def failed(self, cell: Cell, reason: str, tail: Sequence[str], log: Path) -> None:
         """A cell that ended badly, with its last lines."""
@@ -165,11 +170,25 @@ class Progress:
         table.add_column("cell", overflow="fold")
         table.add_column("state")
         table.add_column("time", justify="right")
+        table.add_column("membership")
         for cell in self.cells:
             state = self.states[cell.id]
             seconds = self.seconds.get(cell.id)
             if state == "running":
                 seconds = time.monotonic() - self.starts[cell.id]
             shown = "" if seconds is None else duration_text(seconds)
-            table.add_row(cell.alias, f"[{_STYLES[state]}]{state}[/]", shown)
+            told = self.told.get(cell.id, "")
+            table.add_row(cell.alias, f"[{_STYLES[state]}]{state}[/]", shown, Text(told))
         return table
+
+
+def _verdict(cell: Cell) -> str:
+    """Returns what the membership audit of a teacher, a student or a control says, if one ran."""
+    if cell.role not in _TOLD_ROLES:
+        return ""
+    # Attacks import PyTorch, which takes seconds; cells run meanwhile.
+    from audits.answer.console import verdict_text
+    from audits.answer.one_run import run_model
+
+    model = run_model(Path(cell.run_dir))
+    return "" if model is None else verdict_text(model)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from audits.results import table_from_rows
-from audits.rows import Audit, ResultRow, bounds, tagged, told_tasks
+from audits.rows import Audit, ResultRow, banded, bounds, told_tasks
 from audits.statistics.means import UtilityEstimate
 
 RUN = {"run": "r", "role": "student", "step": 7, "audit": Audit.exposure}
@@ -50,7 +50,7 @@ def test_bounds_hold_what_was_measured() -> None:
         "upper": None,
     }
     row = ResultRow(name="loss", metric="auroc", value=0.5, upper=0.75)
-    assert tagged("a", row) == {"a": 0.5, "a/upper": 0.75}
+    assert banded("a", row) == {"a": 0.5, "~bounds/a/upper": 0.75}
 
 
 def test_a_task_is_told_where_each_side_has_two_records_of_it() -> None:

@@ -54,10 +54,9 @@ def test_a_fit_writes_every_figure_of_every_block(tmp_path: Path) -> None:
     assert [len(side) for side in sides] == [row.n_members, row.n_nonmembers]
     events = EventAccumulator(str(run_dir))
     events.Reload()
-    tag = "blocks/private/residual_norm/norm/auroc/block_01"
-    assert len(events.Scalars(tag)) == 2
-    assert {f"{tag}/lower", f"{tag}/upper"} <= set(events.Tags()["scalars"])
-    assert {"blocks/private/profile", "blocks/private/evolution"} <= set(events.Tags()["images"])
+    assert len(events.Scalars("3_blocks/private/residual_norm/norm/max_minus_min_corrected")) == 2
+    drawn = {"3_blocks/private/profile", "3_blocks/private/evolution"}
+    assert drawn <= set(events.Tags()["images"])
     evolution = evolution_of(earlier_rows(run_dir, "blocks", 10**6), "private")
     assert {len(by_step) for by_step in evolution.values()} == {2}
     assert not earlier_rows(run_dir, "blocks", int(results.step.min()))

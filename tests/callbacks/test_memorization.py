@@ -54,8 +54,8 @@ def test_a_run_has_rows_curves_and_no_text(
     assert {name for name in names[1:] if gaps.params.str.contains(name).any()} == set(names[1:])
     events = EventAccumulator(str(run_dir))
     events.Reload()
-    assert any(tag.startswith("memorization/private") for tag in events.Tags()["scalars"])
-    assert any(tag.startswith("memorization/n_p_extraction") for tag in events.Tags()["images"])
+    assert any(tag.startswith("2_memorization/private") for tag in events.Tags()["scalars"])
+    assert any(tag.startswith("2_memorization/n_p_extraction") for tag in events.Tags()["images"])
     check_no_text(run_dir, caplog.text)
 
 

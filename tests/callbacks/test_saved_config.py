@@ -15,7 +15,7 @@ def test_the_table_opens_with_what_tells_runs_apart_under_readable_names() -> No
     options |= {"role": "student", "seed": 7, "size": "tiny", "technique": "kd"}
     table, begin, _ = (
         HParamsPluginData.FromString(one.value[0].metadata.plugin_data.content)
-        for one in table_of_runs(options)
+        for one in table_of_runs(options, COMPARED_CURVES)
     )
     infos = table.experiment.hparam_infos
     # TensorBoard shows the first five of this order (`backend_context.py`).

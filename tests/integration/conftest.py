@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from callbacks.tensorboard import ordered
 from kd_privacy.cli import main
 from tests.processes import ROOT
 
@@ -99,9 +100,9 @@ def table(run_dir: Path, name: str) -> pd.DataFrame:
 
 
 def losses(run_dir: Path, tag: str = "train/loss") -> list[float]:
-    """The values of a TensorBoard curve in the order of steps."""
+    """The values of a TensorBoard curve in the order of steps, by its tag without its group."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run_dir))
     events.Reload()
-    return [point.value for point in events.Scalars(tag)]
+    return [point.value for point in events.Scalars(ordered(tag))]

@@ -94,7 +94,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     patch.chdir(ROOT)
     patch.setattr(sys, "argv", ["kd-privacy"])
     # The charts' JavaScript is the same for every study, and long to make and to search.
-    patch.setattr("studies.report.page._vega", str)
+    patch.setattr("studies.report.render.vega_bundle", str)
     log = folder / "log.txt"
     handler = logging.FileHandler(log)
     logging.getLogger().addHandler(handler)

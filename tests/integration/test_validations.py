@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from audits.answer.console import LINES
 from audits.known_text import AUDIT
 from kd_privacy.cli import main
 from tests.integration.conftest import fragments, losses, table
@@ -66,9 +67,15 @@ def untrained(run_dir: Path) -> list[str]:
 def test_random_weights_are_audited_by_request_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(untrained(tmp_path / "run"))
-    lines = capsys.readouterr().err.splitlines()
+    main([*untrained(tmp_path / "run"), "--trainer.enable_progress_bar=true"])
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
     assert sum(line.startswith(WARNING) for line in lines) == 1
+    # What runs in four lines, and at the end what was found in twenty.
+    assert [line.split()[0] for line in lines[:4]] == ["model", "data", "template", "device"]
+    assert len(said.out.splitlines()) <= LINES
+    assert any(line.startswith("membership ") for line in said.out.splitlines())
+    assert f"tables  {tmp_path / 'run'}" in said.out.splitlines()
     rows = table(tmp_path / "run", "results")
     assert set(rows.step) == {0}
     (warned,) = rows[rows.audit == AUDIT].to_dict("records")
@@ -84,6 +91,9 @@ def test_weights_that_know_the_text_are_not_warned_of(
     learning = ["--model.optimizer.lr=1e-2", "--trainer.max_epochs=4"]
     main([*fragments("teacher"), *learning, f"--run_dir={run_dir}"])
     assert losses(run_dir, "val/loss")[-1] < 0.9 * math.log(512)
+    fitted = capsys.readouterr()
+    assert fitted.out.startswith("no audit ran: ")
+    assert WARNING not in fitted.err
     main([*("validate", "-c", str(run_dir / "config.yaml"), "--ckpt_path=last")])
     assert WARNING not in capsys.readouterr().err
     assert AUDIT not in set(table(run_dir, "results").audit)

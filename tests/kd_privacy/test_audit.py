@@ -1,6 +1,7 @@
 """`kd_privacy.audit`: the command's numbers, from Python, on a model that stays as it was."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -282,13 +283,26 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "- this model knows nothing of the text" in text
     assert [alarm[:18] for alarm in audited.alarms] == ["this model knows n"]
     assert "the model computes in" not in text
+    answer = audited.answer
+    (told,) = answer.models
+    assert told.membership is not None
+    assert told.membership.figure.value == audited["loss"].auroc.value
+    assert answer.caution.startswith("this model knows nothing of the text")
+    assert [one.partition(":")[0] for one in answer.untested] == [
+        "memorization",
+        "blocks",
+        "utility",
+    ]
+    assert "cannot be judged" in answer.sentence
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "memorization.parquet").write_bytes(b"of an earlier audit")
     page = audited.save(tmp_path / "report")
     with pytest.raises(kd_privacy.UserError, match="index.html is a file: name a folder"):
         audited.save(page)
     content = page.read_text(encoding="utf-8")
-    assert content.count("<svg") == 1
+    assert content.count('class="picture"') == 1
+    assert content.count('class="bar') == 1
+    assert answer.sentence.partition(". ")[0] in re.sub(r"<[^>]+>", "", content)
     assert sorted(one.name for one in page.parent.iterdir()) == [
         "audit.json",
         "index.html",

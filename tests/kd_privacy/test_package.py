@@ -98,7 +98,7 @@ def test_what_hides_a_package_is_named(hiding: str, tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy so that nothing of the build stays in the tree."""
     source = tmp_path_factory.mktemp("source")
-    for name in (*PACKAGES, "configs"):
+    for name in (*PACKAGES, "configs", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -114,6 +114,7 @@ def test_the_wheel_holds_the_packages_and_the_fragments_inside_one(wheel: Path) 
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
+    assert "studies/docs/glossary.md" in names
     inside = "kd_privacy/configs/"
     assert sorted(name.removeprefix(inside) for name in names if name.startswith(inside)) == sorted(
         str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")

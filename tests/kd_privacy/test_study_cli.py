@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audits.answer.console import LINES
 from kd_privacy.study_cli import main
 from studies.plan.cells import Plan
 from studies.run.cell_state import CellFiles
@@ -48,10 +49,21 @@ def test_the_command_line_plans_and_reports(
     assert main(["report", study, "--run_dir", str(OUT)]) == 0
     printed = capsys.readouterr().out
     assert "Student · kd" in printed
-    last_lines = [f"page: {OUT}/report/index.html", f"curves: tensorboard --logdir {OUT}"]
-    assert printed.splitlines()[-2:] == last_lines
+    assert len(printed.splitlines()) <= LINES
+    assert [line.split(maxsplit=1) for line in printed.splitlines()[-4:]] == [
+        ["page", f"{OUT}/report/index.html"],
+        ["summary", f"{OUT}/report/audit.json"],
+        ["curves", f"tensorboard --logdir {OUT}/tensorboard"],
+        ["cells", f"5 of 5 done, in {OUT}"],
+    ]
+    links = {link.name: link.resolve() for link in (OUT / "tensorboard").iterdir()}
+    assert links == {cell.alias: Path(cell.run_dir).resolve() for cell in finished.cells}
     (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
-    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    gate = ["--fail_if", "membership/loss.auroc.value > 0.5"]
+    assert main(["report", study, "--run_dir", str(OUT), *gate]) == 3
+    failed = capsys.readouterr().err
+    assert failed.startswith(f"failed: {gate[1]}: of Student · kd it is 0.")
+    assert failed.count("\n") == 1
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
 
 
@@ -61,11 +73,11 @@ def test_a_study_folder_can_be_moved(
 ) -> None:
     (OUT / "plan.json").write_text(json.dumps(finished.as_dict()))
     moved = OUT.rename(project / "kept")
-    assert main(["report", "configs/studies/small.yaml", "--run_dir", str(moved)]) == 0
+    assert main(["report", "configs/studies/small.yaml", "--run_dir", str(moved), "--full"]) == 0
     printed = capsys.readouterr().out
     # In 80 columns names and intervals take several lines, and nothing is cut.
     assert "Student" in printed
-    assert "…" not in printed
+    assert "…" not in printed.partition("\nThe teacher")[0]
     page = (moved / "report/index.html").read_text()
     assert " cells are not done" not in page
     assert "changed since the last run" not in page
@@ -97,8 +109,15 @@ def test_a_run_says_how_long_the_rest_will_take(
     monkeypatch.setattr("kd_privacy.study_cli.FIT_MODULE", "tests.studies.run.fake_cell")
     arguments = ["run", "configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main([*arguments, "--workers", "1"]) == 0
-    ended = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done ")]
+    printed = capsys.readouterr().out.splitlines()
+    ended = [line for line in printed if line.startswith("done ")]
     assert [line.endswith("; less than a minute left") for line in ended] == [True] * 4 + [False]
+    told = {line.split()[1]: "AUROC" in line for line in ended}
+    shown = ("teacher", "student", "control")
+    assert told == {cell.alias: cell.role in shown for cell in plan_of().cells}
+    ending = printed[printed.index(ended[-1]) + 1 :]
+    assert len(ending) <= LINES
+    assert any(line.startswith("Student · kd") for line in ending)
 
 
 def test_a_network_that_cannot_be_is_named(known: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +153,10 @@ def test_a_plan_says_what_its_cells_will_take(
         (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
         (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
         (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
+        (
+            ["report", "configs/studies/small.yaml", "--fail_if", "loss > 1"],
+            "'loss > 1' is no file",
+        ),
         (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )

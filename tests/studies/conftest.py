@@ -79,4 +79,4 @@ def finished(project: Path, plan_of: Callable[..., Plan], finished_runs: Path) -
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what takes most of a report's time: pictures and the charts' JavaScript."""
     monkeypatch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
-    monkeypatch.setattr("studies.report.page._vega", lambda: "")
+    monkeypatch.setattr("studies.report.render.vega_bundle", lambda: "")

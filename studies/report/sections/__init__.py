@@ -1,21 +1,30 @@
 """The page's sections in reading order, a file each: a function from the study to its `Section`.
 
-A further section is a file here, with a function of its name, and that name in `SECTIONS`.
+A further section is a file here, with a function of its name, and that name in a group.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from studies.report.parts import Section
 from studies.report.study_data import StudyData
 
-__all__ = ["SECTIONS"]
+__all__ = ["GROUPS"]
 
-_ORDER = """
-findings result attacks leaks roc utility risk_utility inherited memorization worst_records
-disagreement blocks probes tasks objectives training published methods
-""".split()
+Makers = Sequence[Callable[[StudyData], Section]]
+_NAMES = {
+    "How sure is this?": "sure",
+    "Risk and utility": "utility risk_utility objectives",
+    "Where the risk is": "tasks exposed_records worst_records memorization disagreement blocks "
+    "probes",
+    "During training": "training",
+    "By attacker": "leaks attacks roc inherited",
+    "The paper’s five findings": "findings published",
+    "Methods, versions, commands": "methods",
+}
 
-SECTIONS: tuple[Callable[[StudyData], Section], ...] = tuple(
-    getattr(import_module(f"{__name__}.{name}"), name) for name in _ORDER
-)
+GROUPS: Mapping[str, Makers] = {
+    title: [getattr(import_module(f"{__name__}.{name}"), name) for name in names.split()]
+    for title, names in _NAMES.items()
+}
+"""Sections by the question that they answer; each opens on a click."""

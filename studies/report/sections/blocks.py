@@ -24,11 +24,14 @@ from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import StudyData
 
 _RELIABLE = 0.8
+_NUMBERED = 8
+"""Most blocks whose cells are wide enough for a number."""
+
 _KEY = ["role", "signal", "params", *PLACE]
 _SAYS = prose(__file__)
 
 
-@section("blocks", "Blocks", "Block by block")
+@section("blocks", "Block by block")
 def blocks(data: StudyData) -> Iterator[Part]:
     """Yields what each block gives away, as far as blocks were audited."""
     rows = block_rows(data)
@@ -57,20 +60,21 @@ def _heat(rows: pd.DataFrame) -> charts.Spec:
     frame = rows.assign(
         left=rows["block"] / rows["n_blocks"], right=(rows["block"] + 1) / rows["n_blocks"]
     )
-    cells = (
-        alt.Chart(frame[["label", "signal", "block", "left", "right", *tables.ESTIMATE]])
-        .mark_rect(stroke=charts.NEUTRAL, strokeWidth=0.3)
-        .encode(
-            x=depth_axis("left"),
-            x2="right:Q",
-            y=alt.Y("label:N", title=None, sort=list(dict.fromkeys(frame["label"]))),
-            color=AUROC_SHADE.color(),
-            tooltip=charts.tooltips(*BLOCK_LINES),
-        )
-        .properties(width=230, height=24 * frame["label"].nunique())
+    frame["middle"] = (frame["left"] + frame["right"]) / 2
+    named = ["label", "signal", "block", "left", "middle", "right", *tables.ESTIMATE]
+    base = alt.Chart(frame[named]).encode(
+        y=alt.Y("label:N", title=None, sort=list(dict.fromkeys(frame["label"]))),
+        tooltip=charts.tooltips(*BLOCK_LINES),
     )
+    rects = base.mark_rect(stroke=charts.NEUTRAL, strokeWidth=0.3)
+    layers = [rects.encode(x=depth_axis("left"), x2="right:Q", color=AUROC_SHADE.color())]
+    if frame["n_blocks"].max() <= _NUMBERED:
+        text = alt.Text("value:Q", format=".2f")
+        numbers = base.mark_text(fontSize=10.5).encode(text=text, color=AUROC_SHADE.ink())
+        layers.append(numbers.encode(x="middle:Q"))
+    cells = alt.LayerChart(layer=layers).properties(width=230, height=24 * frame["label"].nunique())
     facet = alt.Facet("signal:N", title=None, sort=list(dict.fromkeys(frame["signal"])))
-    return charts.panels_spec(cells.facet(facet=facet, columns=3))
+    return charts.panels_spec(cells.facet(facet=facet, columns=3), ink=True)
 
 
 def areas_table(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:

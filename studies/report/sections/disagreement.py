@@ -17,7 +17,7 @@ from studies.report.study_data import StudyData
 _SAYS = prose(__file__)
 
 
-@section("disagreement", "Disagreement", "Do membership and memorization agree?")
+@section("disagreement", "Do membership and memorization agree?")
 def disagreement(data: StudyData) -> Iterator[Part]:
     """Yields agreement and disagreement of the two, where both were measured."""
     rows = memorization_rows(data)

@@ -8,23 +8,24 @@ from common.prose import prose
 from common.wording import p_value_text
 from studies.claims import Finding, Statement
 from studies.claims.output import effect_text
+from studies.claims.verdict import BELOW_MARGIN
 from studies.report import tables
 from studies.report.parts import Fold, Part, Terms, Text, section
 from studies.report.study_data import StudyData
 
 _SAYS = prose(__file__)
+_JOINED = "C1"
+"""The claim of two measures, each of which has a line of its own."""
 
 
 @section("findings", "Findings")
 def findings(data: StudyData) -> Iterator[Part]:
     """Yields the verdicts, where the study has students."""
     if data.findings:
-        yield from (
-            Text(_SAYS["text"]),
-            findings_table(data.findings),
-            Text(_SAYS["caption"], "caption"),
-        )
-        yield from map(_fold, data.findings)
+        yield Text(_SAYS["text"])
+        for finding in data.findings:
+            yield from _folds(finding)
+        yield from (findings_table(data.findings), Text(_SAYS["caption"], "caption"))
 
 
 def findings_table(found: Sequence[Finding]) -> tables.PageTable:
@@ -81,8 +82,8 @@ def _record(finding: Finding, statement: Statement) -> dict[str, object]:
     }
 
 
-def _fold(finding: Finding) -> Fold:
-    weights = f"; these weights: {finding.these_weights}" if finding.these_weights else ""
+def _folds(finding: Finding) -> Iterator[Fold]:
+    """Yields the finding's lines: one, or one for each measure of a claim that joins several."""
     terms = {
         "Why": finding.why,
         "To be rejected": finding.hypothesis,
@@ -91,11 +92,24 @@ def _fold(finding: Finding) -> Fold:
         "Many tests": finding.correction,
         "Rule": finding.rule,
     }
-    statements = ["".join(_said(part)) for part in finding.statements]
-    return Fold(
-        f"{finding.id} {finding.title}: {finding.verdict}{weights}",
-        (Terms("", list(terms.items())), *(Text(said, "caption") for said in statements)),
-    )
+    details = [Terms("", list(terms.items()))]
+    if finding.id != _JOINED:
+        weights = f"; these weights: {finding.these_weights}" if finding.these_weights else ""
+        said = [Text("".join(_said(part)), "caption") for part in finding.statements]
+        yield Fold(f"{finding.id} {finding.title}: {finding.verdict}{weights}", [*details, *said])
+        return
+    for part in finding.statements:
+        measure, word = part.measure.split(",")[0], verdict_of(finding, part)
+        about = "undecided; these weights: " if part.about == "these weights" else ""
+        said = [Text("".join(_said(part)), "caption")]
+        yield Fold(f"{finding.id} {finding.title}, {measure}: {about}{word}", [*details, *said])
+
+
+def verdict_of(finding: Finding, statement: Statement) -> str:
+    """Returns a statement's verdict; a small leak is not refuted beside a shown one."""
+    beside = any(part.outcome.leaking for part in finding.statements)
+    verdict = statement.outcome.verdict
+    return BELOW_MARGIN if verdict == "refuted" and beside else verdict
 
 
 def _said(statement: Statement) -> Iterator[str]:

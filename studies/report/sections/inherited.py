@@ -19,7 +19,7 @@ _SAYS = prose(__file__)
 _CHARTS = {"differences": (_METRICS[0], 0.0), "swaps": (_METRICS[1], 0.5)}
 
 
-@section("inherited", "What was added", "What the private records added")
+@section("inherited", "What the private records added")
 def inherited(data: StudyData) -> Iterator[Part]:
     """Yields differences and swap estimates under every attack."""
     yield Legend("Attacks", attack_entries(data))

@@ -29,7 +29,7 @@ _OTHERS = {"spearman_reference": Reference.title, "spearman_loss": Loss.title}
 _SAYS = prose(__file__)
 
 
-@section("leaks", "Models", "Which model gives its records away")
+@section("leaks", "Which model gives its records away")
 def leaks(data: StudyData) -> Iterator[Part]:
     """Yields the attacks' estimates of each model, in a chart and in tables."""
     yield Legend("Attacks", attack_entries(data))

@@ -27,7 +27,7 @@ _HIDDEN_PARAMS = ("tokens", "excess", "replicates", "student_seeds", "teacher_se
 _SAYS = prose(__file__)
 
 
-@section("memorization", "Memorization", "Memorization, and whose")
+@section("memorization", "Memorization, and whose")
 def memorization(data: StudyData) -> Iterator[Part]:
     """Yields the comparisons of memorization, and canaries, as far as measured."""
     rows = memorization_rows(data)

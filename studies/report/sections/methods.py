@@ -16,9 +16,11 @@ from studies.run.progress import duration_text
 _SAYS = prose(__file__)
 
 
-@section("methods", "Methods", "Methods, versions, commands", always=True)
+@section("methods", "Methods, versions, commands", always=True)
 def methods(data: StudyData) -> Iterator[Part]:
     """Yields what was measured and with what, the runs, and their commands."""
+    if data.plan.description:
+        yield Text(data.plan.description)
     measured = Terms("What was measured", list(_SAYS["terms"].items()))
     yield Pair((measured, Terms("With what", list(_versions(data).items()))))
     yield runs_table(data)

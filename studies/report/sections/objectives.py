@@ -25,7 +25,7 @@ _KEY = ["objective", "source", "family", "size"]
 _SAYS = prose(__file__)
 
 
-@section("objectives", "Objectives", "Objectives by responses")
+@section("objectives", "Objectives by responses")
 def objectives(data: StudyData) -> Iterator[Part]:
     """Yields risk, its excess and utility, where the study has a product of techniques."""
     frame = objective_rows(data)

@@ -18,7 +18,7 @@ from studies.report.study_data import StudyData
 _SAYS = prose(__file__)
 
 
-@section("probes", "Probes", "Probe, beyond what another model tells")
+@section("probes", "Probe, beyond what another model tells")
 def probes(data: StudyData) -> Iterator[Part]:
     """Yields the probes' differences, where hidden states were probed."""
     rows = probe_rows(data)

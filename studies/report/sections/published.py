@@ -44,7 +44,7 @@ _UTILITY = "rouge_l_f1"
 Figures = dict[str, dict[str, float | dict[str, float]]]
 
 
-@section("published", "Published figures", "Published figures beside ours")
+@section("published", "Published figures beside ours")
 def published(data: StudyData) -> Iterator[Part]:
     """Yields our figures beside published ones, where the study matches."""
     rows = published_rows(data)

@@ -75,7 +75,7 @@ class Area:
         return f"interval over replicates{left_out}"
 
 
-@section("risk_utility", "Risk at equal utility", "Risk at equal utility, along training")
+@section("risk_utility", "Risk at equal utility, along training")
 def risk_utility(data: StudyData) -> Iterator[Part]:
     """Yields the curves, and the area between those of every two techniques."""
     curves = student_curves(data)

@@ -30,7 +30,7 @@ _ROLES = ("teacher", "student", "control")
 _SAYS = prose(__file__)
 
 
-@section("tasks", "Tasks", "By task")
+@section("tasks", "By task")
 def tasks(data: StudyData) -> Iterator[Part]:
     """Yields risk and memorization by task, and what the teacher adds to both."""
     frame = task_figures(data)

@@ -15,7 +15,7 @@ from studies.report.study_data import StudyData
 _SAYS = prose(__file__)
 
 
-@section("utility", "Risk and utility", "Risk beside utility")
+@section("utility", "Risk beside utility")
 def utility(data: StudyData) -> Iterator[Part]:
     """Yields the runs by risk and utility, and the table of utility."""
     colours = charts.label_colours(data, data.kinds)
@@ -91,7 +91,8 @@ def _chart(rows: pd.DataFrame, colours: charts.Colours, title: str, *, log: bool
     """AUROC with interval against a utility measure, one mark per run."""
     labels = list(dict.fromkeys(rows["label"]))
     scale = {"type": "log"} if log else {"zero": False}
-    base = alt.Chart(rows[["label", "utility", "utility_n", *tables.ESTIMATE]]).encode(
+    named = rows.assign(name=rows["label"].str.split(" · ", n=1).str[-1])
+    base = alt.Chart(named[["label", "name", "utility", "utility_n", *tables.ESTIMATE]]).encode(
         x=alt.X(
             "utility:Q",
             title=title,
@@ -112,4 +113,8 @@ def _chart(rows: pd.DataFrame, colours: charts.Colours, title: str, *, log: bool
         y=alt.Y("value:Q", title="AUROC", scale=alt.Scale(zero=False, padding=16, nice=False)),
         shape=alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=None),
     )
-    return charts.chart_spec(alt.layer(charts.null_line(0.5, "y"), bars, points), height=300)
+    names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11.5).encode(
+        y="value:Q", text="name:N"
+    )
+    layers = (charts.null_line(0.5, "y"), bars, points, names)
+    return charts.chart_spec(alt.layer(*layers), height=300)

@@ -50,7 +50,7 @@ class WorstRecord:
     writers: tuple[Cell, ...]
 
 
-@section("worst_records", "Worst records", "The records that students repeat most closely")
+@section("worst_records", "The records that students repeat most closely")
 def worst_records(data: StudyData) -> Iterator[Part]:
     """Yields the worst private records by id; in words too where the study may reveal them."""
     worst = find_worst_records(data)
@@ -139,7 +139,8 @@ def worst_records_table(data: StudyData, worst: Sequence[WorstRecord]) -> tables
         *tables.words(by_teacher="Teacher’s text", by_student="Student’s text"),
     ]
     shown = frame.join(pd.DataFrame(patterns))
-    return tables.table("worst_records", "Worst private records, by id", columns, shown, frame)
+    caption = "Worst private records, by id"
+    return tables.table("worst_records", caption, columns, shown, frame, apart=False)
 
 
 def revealed(data: StudyData, worst: Sequence[WorstRecord]) -> list[Terms]:

@@ -125,7 +125,7 @@ def test_an_audit_bounds_epsilon_by_attacks_that_do_not_read_its_coins(unit: str
     assert [row["name"] for row in bounds] == ["loss"] * 2 + ["reference"] * 2 + ["rmia"] * 2
     assert {row["params"]["reference"] for row in bounds[2:4]} == {"base"}
     assert {(row["params"]["unit"], row["params"]["looks"]) for row in bounds} == {(unit, 6)}
-    assert found.curves["membership/private/loss/epsilon_lower"] == bounds[0]["value"] > 1.0
+    assert bounds[0]["value"] > 1.0
     (together,) = [row for row in found.results if row["metric"] == MAX_T]
     assert together["params"]["attacks"] == 3
     views = [side.view for side in sides.values()]

@@ -102,30 +102,27 @@ def test_records_never_drawn_are_null_and_figures_hold_numbers() -> None:
     assert of(rows, "extraction_rate", p=0.9, n=1)["value"] == 0.0
     assert of(rows, "extraction_probability")["value"] == 0.25
     ((tag, figure),) = extraction_figures(rows).items()
-    assert tag.startswith("memorization/n_p_extraction/")
+    assert tag == "memorization/n_p_extraction"
     assert len(figure.axes[0].lines) == 3
-    tags = curves(rows)
-    assert all("extraction_probability" in tag for tag in tags)
-    assert tags[min(tags, key=len)] == 0.25
+    assert not curves(rows), "a population's own figures stand in the table, but for token accuracy"
 
 
 def test_curves_of_all_metrics_have_their_own_tags() -> None:
     metrics = default_metrics()
-    sides = [
+    private, held_out, never = (
         [judged_values(metric, name, [0.0, 1.0], [40, 20]) for metric in metrics]
-        for name in ("private", "never")
-    ]
-    rows = [row for one in sides[0] for row in population_rows(one, "n_members")]
-    gaps = [row for pair in zip(*sides, strict=True) for row in gap_rows(*pair)]
-    whole = [
-        row
-        for row in rows + gaps
-        if row["task"] is None
-        and isinstance(row["params"], dict)
-        and not {"length", "n"} & set(row["params"])
-    ]
-    values = [tag for tag in curves(rows + gaps) if not tag.endswith(("/lower", "/upper"))]
-    assert len(values) == len(whole)
+        for name in ("private", "held_out", "never")
+    )
+    rows = [row for one in private for row in population_rows(one, "n_members")]
+    for others in (held_out, never):
+        rows += [row for one in others for row in population_rows(one, "n_nonmembers")]
+        rows += [row for pair in zip(private, others, strict=True) for row in gap_rows(*pair)]
+    tags = curves(rows)
+    # Three of token accuracy, a gap of every metric, and one against records that nobody met.
+    assert len(tags) == 3 + len(metrics) + 1
+    assert "memorization/private/token_accuracy" in tags
+    assert "memorization/private/token_accuracy_gap/against_never" in tags
+    assert "memorization/private/exact_match_rate_gap/prefix_tokens_10/against_held_out" in tags
 
 
 def gaps_of(access: ModelAccess, planted: Planted) -> dict[str, Row]:

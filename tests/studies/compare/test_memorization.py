@@ -60,7 +60,7 @@ def written(folder: Path, leak_of: Callable[[str], float], edit: Callable[[str],
         patch.chdir(folder)
         # Pictures are no part of this, and take seconds to draw.
         patch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
-        patch.setattr("studies.report.page._vega", str)
+        patch.setattr("studies.report.render.vega_bundle", str)
         plan = make_plan(read_study("configs/studies/small.yaml"), OUT, {})
         finish(plan, tables, leak_of)
         page = write_report(plan, OUT).read_text(encoding="utf-8")

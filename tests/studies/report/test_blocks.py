@@ -188,7 +188,7 @@ def test_the_sentences_warn_test_and_limit(data: StudyData) -> None:
 @pytest.mark.usefixtures("without_pictures")
 def test_the_page_has_the_section_and_its_files(data: StudyData) -> None:
     page = write_report(data.plan, OUT).read_text()
-    section = page[page.index('<section id="blocks"') : page.index('<section id="tasks"')]
+    section = page[page.index('<section id="blocks"') : page.index("<h2>By attacker")]
     for name in ("block_profiles", "block_heat", "block_probes"):
         assert f'data-spec="{name}"' in section
     assert "Shifted data" in section

@@ -19,7 +19,7 @@ from studies.plan.cells import Plan
 from studies.report.controls import control_notices
 from studies.report.notices import notices
 from studies.report.parts import Notice
-from studies.report.sections.result import headline
+from studies.report.sections.sure import worst_sentence
 from studies.report.study_data import read_study_data
 from studies.run.cell_state import CellFiles
 from tests.studies.planted_report import cell, row, study
@@ -72,7 +72,7 @@ def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
     unknown = replace(data, results=pd.concat([rows, blind]))
     texts = {found.title: found for found in notices(unknown, out_of_date=False)}
     note = texts["Shift between the record sets: not excluded"]
-    assert (note.level, "697 records a side" in note.text) == ("note", True)
+    assert (note.level, "697 records a side" in note.text) == ("caution", True)
     clear = replace(data, results=rows.assign(shifted=False))
     assert not any("Shift" in one.title for one in notices(clear, out_of_date=False))
     shifted = replace(data, results=rows.assign(shifted=True))
@@ -112,10 +112,10 @@ def test_coins_excuse_the_sides_alone_that_they_dealt(finished: Plan) -> None:
     assert [one.title for one in told] == ["Shifted data"]
 
 
-def test_the_headline_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
+def test_the_worst_student_promises_nothing_of_the_swap_estimate(finished: Plan) -> None:
     write_study_tables(finished, OUT)
-    text = headline(read_study_data(finished, OUT))
-    assert "by the swap estimate “Student" in text
+    text = worst_sentence(read_study_data(finished, OUT))
+    assert "by the swap estimate (attack *Loss*) “Student" in text
     assert "no difference" not in text
 
 

@@ -9,10 +9,12 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 
 from studies.compare.comparisons import AttackScores
+from studies.report.answer import study_answer
 from studies.report.controls import control_notices
 from studies.report.over_replicates import figure_of, over_replicates
-from studies.report.sections.result import cards, headline, result
+from studies.report.parts import Text
 from studies.report.sections.roc import mean_roc, roc_rows
+from studies.report.sections.sure import sure
 from studies.report.sections.utility import mean_utility
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
@@ -79,12 +81,10 @@ def test_runs_that_nothing_repeats_stay_as_they_are(repeated: StudyData) -> None
     pd.testing.assert_frame_equal(rows.drop(columns="replicates"), alone.auroc_rows())
 
 
-def test_cards_name_kinds_and_replicates(repeated: StudyData) -> None:
-    shown = {card["what"]: card for card in cards(repeated)}
-    assert shown["student-kd-gpt2-base: AUROC"]["value"] == "0.803"
-    assert shown["student-kd-gpt2-base: AUROC"]["note"] == "n = 3 replicates"
-    assert "Means over 3 replicates" in result(repeated).parts[-1].text
-    assert "The control's AUROC is 0.501 [" in headline(repeated)
+def test_the_page_says_what_its_intervals_are_over(repeated: StudyData) -> None:
+    said = sure(repeated).parts[0]
+    assert isinstance(said, Text)
+    assert "means over 3 replicates" in said.text
 
 
 def test_a_mean_curve_is_the_mean_of_scikit_learns() -> None:
@@ -157,7 +157,9 @@ def test_seeds_of_one_replicate_are_no_replicates(repeated: StudyData) -> None:
         f"control-gpt2-base-r{number}" for number in AUROCS
     ]
     assert all("n = 40 + 40" in one.text for one in found)
-    assert {card["interval"] for card in cards(data)} == {"no interval"}
+    figures = [one.membership.figure for one in study_answer(data).models if one.membership]
+    assert figures
+    assert all(one.lower is None for one in figures)
 
 
 @pytest.mark.parametrize(

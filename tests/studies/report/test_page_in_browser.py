@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from audits.answer.answer import VERDICT_NAMES
 from audits.results import merge_parts, write_part
 from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
 from studies.report import write_report
 from studies.run.cell_state import CellFiles
+from tests.processes import ROOT
 from tests.studies.planted import STEP, planted_scores
 from tests.studies.small_study import finish, write_project
 
@@ -20,7 +22,8 @@ browsers = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
-LAPTOP, TABLET = {"width": 1366, "height": 900}, {"width": 800, "height": 900}
+LAPTOP, TABLET = {"width": 1400, "height": 900}, {"width": 800, "height": 900}
+PHONE = {"width": 390, "height": 844}
 PAPER = {"width": 720, "height": 1000}
 SECONDS = (100, 9, 1000, 75, 20000)
 # Contrast of two colours by WCAG 2.2, sections "relative luminance" and "contrast ratio".
@@ -91,6 +94,10 @@ class Opened:
             "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
         )
 
+    def unfold(self, *, shut: bool = False) -> None:
+        """Opens everything that a click opens, or shuts it."""
+        self.page.locator("details").evaluate_all(f"a => a.forEach(one => one.open = {not shut:d})")
+
     def column(self, table: str, number: int) -> list[str]:
         """Returns a table's column as it is read, from the top."""
         return self.page.locator(f"{table} tbody td:nth-child({number})").all_text_contents()
@@ -140,6 +147,73 @@ def test_the_page_loads_without_a_word_and_without_the_network(
     assert report.stat().st_size <= 5_000_000
 
 
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_the_answer_is_on_the_first_screen(opened: Opened, size: dict[str, int]) -> None:
+    opened.unfold(shut=True)
+    opened.look(size)
+    page = opened.page
+    page.evaluate("scrollTo(0, 0)")
+    end = "one => one.getBoundingClientRect().bottom"
+    last = ".models" if size is PHONE else "#answer"
+    assert page.locator(last).evaluate(end) <= size["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    said = page.locator("#answer").inner_text()
+    assert "The teacher and the student " in said
+    assert "For the control, which met no teacher" in said
+    assert page.locator("#answer .models tbody tr").count() == 3
+    for row in page.locator("#answer .models tbody tr").all():
+        assert row.locator(".verdict").inner_text() in set(VERDICT_NAMES.values())
+        assert row.locator(".bar circle").is_visible()
+    for word in ("Attack: Loss", "90 + 90 records", "What to do", "Know this first"):
+        assert word in said
+
+
+def test_little_is_shown_before_something_is_opened(opened: Opened) -> None:
+    opened.unfold(shut=True)
+    opened.look(LAPTOP)
+    page = opened.page
+    assert len(page.locator("body").inner_text().split()) <= 2_500
+    seen = "a => a.filter(one => one.checkVisibility({contentVisibilityAuto: true})).length"
+    assert page.locator(".mark-symbol path, .mark-rule line").evaluate_all(seen) == 0
+    assert page.locator("#answer .bar circle").count() <= 10
+    shown = page.locator("body").inner_text()
+    assert not re.search(r"\b\w+_\w+\b|\w=\w", shown), "a name of the code"
+
+
+def test_the_keyboard_reaches_a_table_and_a_definition(opened: Opened) -> None:
+    opened.unfold(shut=True)
+    opened.look(LAPTOP)
+    page = opened.page
+    page.locator("#every-table > summary").focus()
+    for key in ("Enter", "Tab", "Enter", "Tab"):
+        page.keyboard.press(key)
+    inside = "document.activeElement.closest('#every-table > details[open]') !== null"
+    assert page.evaluate(inside)
+    rows = page.locator("#every-table > details[open] tbody tr")
+    assert rows.first.is_visible()
+    term = page.locator("#answer .term", has_text="teacher").first
+    term.focus()
+    told = term.evaluate("one => getComputedStyle(one, '::after').content")
+    source = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert len(told) > 30
+    assert told.strip('"') in source
+
+
+def test_counterfactual_runs_stand_under_their_student_until_asked_for(opened: Opened) -> None:
+    opened.unfold()
+    opened.look(LAPTOP)
+    table = opened.page.locator("#table-membership")
+    under = table.locator("tbody tr", has_text="Counterfactual student")
+    assert under.count() == 4
+    assert not under.first.is_visible()
+    table.locator("input[data-under]").check()
+    assert under.first.is_visible()
+    marks = opened.page.locator(".chart[data-spec=attacks] path[aria-label*=Counterfactual]")
+    assert marks.count() == 0
+    opened.page.locator("#leaks input[data-under]").check()
+    marks.first.wait_for()
+
+
 def test_every_chart_is_drawn_and_every_link_arrives(opened: Opened) -> None:
     specs = opened.page.evaluate("Object.keys(JSON.parse(specs.textContent))")
     drawn = opened.page.evaluate(
@@ -149,13 +223,17 @@ def test_every_chart_is_drawn_and_every_link_arrives(opened: Opened) -> None:
     )
     assert sorted(drawn) == sorted(specs)
     assert {"attacks", "heat", "roc", "rouge", "tasks"} <= set(drawn)
-    assert opened.page.locator("nav a").count() >= 6
-    arrives = "a => a.every(one => document.getElementById(one.hash.slice(1)).offsetHeight > 0)"
-    assert opened.page.locator("nav a").evaluate_all(arrives)
+    opened.unfold(shut=True)
+    links = opened.page.locator("nav a").all()
+    assert len(links) >= 6
+    for link in links:
+        link.click()
+        opened.page.locator(f"{link.get_attribute('href')}[open]").wait_for()
 
 
 def test_numbers_sort_as_numbers_and_a_second_click_turns_them(opened: Opened) -> None:
-    table = "#methods table"
+    opened.unfold()
+    table = "#table-runs table"
     heading = opened.page.locator(f"{table} th", has_text="Time")
     number = heading.evaluate("cell => cell.cellIndex + 1")
     keys = f"{table} tbody td:nth-child({number})"
@@ -169,7 +247,8 @@ def test_numbers_sort_as_numbers_and_a_second_click_turns_them(opened: Opened) -
 
 
 def test_what_was_not_measured_is_last_both_ways(opened: Opened) -> None:
-    table = "[aria-label^='Membership:'] table"
+    opened.unfold()
+    table = "#table-membership table"
     heading = opened.page.locator(f"{table} th", has_text="AUROC")
     number = heading.evaluate("cell => cell.cellIndex + 1")
     heading.get_by_role("button").click()
@@ -184,7 +263,8 @@ def test_what_was_not_measured_is_last_both_ways(opened: Opened) -> None:
 
 
 def test_words_sort_from_a_by_the_keyboard_and_leave_one_sorted_heading(opened: Opened) -> None:
-    table = "#methods table"
+    opened.unfold()
+    table = "#table-runs table"
     opened.page.locator(f"{table} th button", has_text="Time").focus()
     opened.page.keyboard.press("Enter")
     opened.page.locator(f"{table} th button", has_text="Role").focus()
@@ -197,6 +277,7 @@ def test_words_sort_from_a_by_the_keyboard_and_leave_one_sorted_heading(opened: 
 
 
 def test_a_mark_tells_its_figure_on_hover(opened: Opened) -> None:
+    opened.unfold()
     opened.look(LAPTOP)
     members, others = planted_scores("teacher", 1, 0)
     won = sum(float((member > others).mean()) for member in members) / len(members)
@@ -212,10 +293,11 @@ def test_a_mark_tells_its_figure_on_hover(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [LAPTOP, TABLET], ids=["laptop", "tablet"])
+@pytest.mark.parametrize("size", [LAPTOP, TABLET, PHONE], ids=["laptop", "tablet", "phone"])
 def test_nothing_is_wider_than_the_window_and_all_text_is_legible(
     opened: Opened, size: dict[str, int], scheme: str
 ) -> None:
+    opened.unfold()
     opened.look(size, scheme)
     width = opened.page.evaluate("document.documentElement.scrollWidth")
     assert width == size["width"]
@@ -235,8 +317,14 @@ def test_paper_hides_nothing_that_a_click_would_show(opened: Opened, scheme: str
     page = opened.page
     assert page.evaluate("document.documentElement.scrollWidth") == PAPER["width"]
     assert page.evaluate(WIDER_THAN_ITS_PLACE) == []
-    folded = page.locator("section > details > :not(summary)")
-    assert folded.count() >= 2
+    opened.unfold(shut=True)
+    # A page of paper has the answer; the appendix begins after ten at most.
+    bottom = "one => one.getBoundingClientRect().bottom"
+    assert page.locator("#answer").evaluate(bottom) <= PAPER["height"]
+    top = page.locator(".appendix").first.evaluate("one => one.offsetTop")
+    assert top <= 9 * PAPER["height"]
+    folded = page.locator("details > :is(section, .scroll)")
+    assert folded.count() >= 8
     assert folded.evaluate_all("a => a.every(one => one.checkVisibility())")
     cut = "a => a.filter(one => one.scrollHeight > one.clientHeight + 1).length"
     assert page.locator(".scroll").evaluate_all(cut) == 0

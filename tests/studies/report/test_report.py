@@ -14,11 +14,14 @@ from studies.plan.cells import Plan
 from studies.report import write_report
 from studies.report.sections.roc import thinned_roc
 from studies.run.cell_state import CellFiles
+from tests.audit_schema import valid_audit
 from tests.studies.shown_page import Page, add_rows, pairs_won
 
 PlanOf = Callable[..., Plan]
 OUT = Path("runs/small")
-SHOWN = "warnings findings result attacks leaks roc utility inherited tasks methods".split()
+SHOWN = """
+answer sure utility tasks exposed_records leaks attacks roc inherited findings methods every-table
+""".split()
 
 
 def test_the_page_shows_the_tables_figures_and_needs_no_network(
@@ -42,14 +45,24 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
     )
     assert not any("$schema" in spec for spec in specs.values())
     assert all(f'data-spec="{name}"' in text for name in specs)
-    places = [text.index(f'<section id="{one}"') for one in SHOWN]
+    places = [text.index(f' id="{one}"') for one in SHOWN]
     assert places == sorted(places)
+    exposed = pd.read_csv(OUT / "report/tables/exposed_records.csv").iloc[0]
+    gained = planted.planted_scores("student", 1, 0) - planted.planted_scores(
+        "counterfactual", 1, 0
+    )
+    assert exposed["record"] == f"private-{gained[0].argmax()}"
+    assert exposed["excess"] == pytest.approx(gained[0].max())
+    scores = planted.planted_scores("student", 1, 0)
+    above = (scores[1] >= scores[0, gained[0].argmax()]).mean()
+    assert exposed["accused"] == pytest.approx(100 * above)
     csv = pd.read_csv(OUT / "report/tables/membership.csv")
     value = csv[(csv["role"] == "student") & (csv["name"] == "loss")]["value"].item()
     assert value == pytest.approx(student, abs=1e-12)
     assert sorted(file.stem for file in (OUT / "report/tables").glob("*.csv")) == [
         "blind",
         "comparisons",
+        "exposed_records",
         "findings",
         "membership",
         "runs",
@@ -62,7 +75,8 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
 def test_warnings_come_first(finished: Plan) -> None:
     text = write_report(finished, OUT, out_of_date=True).read_text(encoding="utf-8")
     main_part = text[text.index("<main>") :]
-    assert main_part.index('id="warnings"') < main_part.index('id="result"')
+    assert main_part.index("Know this first") < main_part.index('id="sure"')
+    assert main_part.index('class="notices"') < main_part.index('id="sure"')
     for notice in (
         "Loss 2 (Control)",
         "TPR at 1% FPR: not measurable in 20 rows",
@@ -157,6 +171,8 @@ def test_a_half_finished_study_has_a_page(finished: Plan) -> None:
     text = write_report(finished, OUT).read_text(encoding="utf-8")
     assert "1 of 5 cells are not done" in text
     assert "student-kd-tiny-r1 (failed)" in text
+    models = valid_audit(OUT / "report" / "audit.json")["models"]
+    assert [one["role"] for one in models] == ["teacher", "control"]
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -164,6 +180,7 @@ def test_a_study_without_results_has_a_page(tables: Path, plan_of: PlanOf) -> No
     text = write_report(plan_of(), OUT).read_text(encoding="utf-8")
     assert "5 of 5 cells are not done" in text
     assert "No membership audit is finished yet" in text
+    assert valid_audit(OUT / "report" / "audit.json")["models"] == []
 
 
 def test_roc_points_lie_on_the_curve_and_keep_its_ends() -> None:

@@ -87,7 +87,7 @@ def words(text: str) -> str:
 
 def test_text_is_shown_only_if_asked_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     # The charts' JavaScript takes seconds to make, and is the same for every study.
-    monkeypatch.setattr("studies.report.page._vega", str)
+    monkeypatch.setattr("studies.report.render.vega_bundle", str)
     write_json(OUT / "plan.json", plan.as_dict())
     command = ["report", "configs/studies/small.yaml", "--run_dir", str(OUT)]
     assert main(command) == 0

@@ -1,4 +1,4 @@
-"""The headline's student was picked: its interval pays for that. The headline reads the claims'."""
+"""The student that gives most away was picked: its interval pays for that."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from audits.statistics import swap_estimate
 from audits.statistics.simultaneous import bonferroni_level
 from studies.compare.comparisons import AttackScores
 from studies.compare.primary_attack import LOSS, REFERENCE
-from studies.report.sections.result import headline, worst_swap
+from studies.report.sections.sure import worst_sentence, worst_swap
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
 
@@ -101,21 +101,21 @@ def test_over_records_the_interval_is_wider_than_its_own_and_no_wider_than_bonfe
     assert own.upper < found.upper <= widest.upper
 
 
-def test_the_headline_says_so_and_reads_the_primary_attack() -> None:
+def test_the_sentence_says_so_and_reads_the_primary_attack() -> None:
     values = 0.6 + 0.02 * np.random.default_rng(0).normal(size=(5, 6))
-    text = headline(replicated(values))
+    text = worst_sentence(replicated(values))
     assert "largest of 6 students'" in text
-    assert "largest of" not in headline(replicated(values[:, :1]))
+    assert "largest of" not in worst_sentence(replicated(values[:, :1]))
     # The loss stands beside it and is not read.
     loss, reference = replicated(values), replicated(values + 0.2, **OTHER)
     both = pd.concat([loss.results, reference.results], ignore_index=True)
     data = replace(reference, results=both, history=both)
-    assert f"AUROC {values.mean(axis=0).max() + 0.2:.3f}" in headline(data)
+    assert f"AUROC {values.mean(axis=0).max() + 0.2:.3f}" in worst_sentence(data)
 
 
-def test_the_headline_promises_no_interval_where_there_is_none() -> None:
+def test_the_sentence_promises_no_interval_where_there_is_none() -> None:
     """Replicates that all agree, and repeats of one split, leave none."""
-    text = headline(replicated(np.full((5, 6), 0.7)))
+    text = worst_sentence(replicated(np.full((5, 6), 0.7)))
     assert "largest of 6 students'" in text
     assert "holds for all" not in text
     assert "inf" not in text.replace("interval", "")

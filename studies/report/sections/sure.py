@@ -1,4 +1,4 @@
-"""The first figures: teacher, students and control, and what the private records added.
+"""How sure the answer is: what its intervals are over, and the largest of several estimates.
 
 The student that most came through to is picked among several, with an interval that pays for it.
 The largest of several estimates lies above its own truth on average, and its own interval misses
@@ -15,77 +15,35 @@ import pandas as pd
 from audits.statistics import replicate_mean
 from audits.statistics.simultaneous import bonferroni_level, simultaneous_level
 from common.prose import prose
-from common.wording import estimate_text, interval_text
+from common.wording import estimate_text
 from studies.claims.records import membership_sample
 from studies.compare.comparisons import swap_of_runs
-from studies.report.over_replicates import over_replicates
-from studies.report.parts import Cards, Part, Text, section
+from studies.report.parts import Part, Text, section
 from studies.report.study_data import StudyData
 
-_ROLES = ("teacher", "student", "control")
 _SAYS = prose(__file__)
 
 
-@section("result", "Result", always=True)
-def result(data: StudyData) -> Iterator[Part]:
-    """Yields the headline and its figures."""
-    yield Text(headline(data), "headline")
-    shown = cards(data)
-    if shown:
-        several = data.replicated and data.n_replicates > 1
-        about = _SAYS["several"].format(n=data.n_replicates) if several else _SAYS["one"]
-        yield Cards(shown)
-        yield Text(_SAYS["cards"].format(attack=data.primary_name, about=about), "caption")
+@section("sure", "What the intervals are over", always=True)
+def sure(data: StudyData) -> Iterator[Part]:
+    """Yields what the intervals are over, and the largest swap estimate with one that pays."""
+    several = data.replicated and data.n_replicates > 1
+    yield Text(_SAYS["several"].format(n=data.n_replicates) if several else _SAYS["one"])
+    if said := worst_sentence(data):
+        yield Text(said)
 
 
-def headline(data: StudyData) -> str:
-    """Returns the study's result in one or two sentences with figures, as far as its runs allow."""
-    runs = over_replicates(data, data.primary_rows(), ["role"])
-    parts = []
-    for role, name in (("teacher", "The teacher's"), ("control", "the control's")):
-        rows = runs[runs["role"] == role]
-        if len(rows):
-            figure = estimate_text(*rows.iloc[0][["value", "lower", "upper"]])
-            parts.append(f"{name} AUROC is {figure}")
-    sentence = "; ".join(parts) + "." if parts else "No membership audit is finished yet."
+def worst_sentence(data: StudyData) -> str:
+    """Returns which student gives most away, and how it was picked; empty where none can be."""
     worst = worst_swap(data)
-    if worst is not None:
-        figure = estimate_text(worst.value, worst.lower, worst.upper)
-        sentence += _SAYS["worst"].format(label=worst.label, figure=figure)
-        if worst.among > 1:
-            picked = "picked" if np.isnan(worst.lower) else "simultaneous"
-            sentence += _SAYS[picked].format(among=worst.among)
-    return sentence[0].upper() + sentence[1:]
-
-
-def cards(data: StudyData) -> list[dict[str, str]]:
-    """Returns the figures in large print, of each kind of run."""
-    runs = data.primary_rows()
-    runs = over_replicates(data, runs[runs["role"].isin(_ROLES)])
-    found = [_card(data, row, "AUROC") for _, row in runs.iterrows()]
-    for metric, what in (
-        ("auroc_difference", "minus its counterfactual"),
-        ("swap_estimate", "swap estimate"),
-    ):
-        rows = data.comparison_rows(metric)
-        rows = rows[(rows["role"] == "student") & rows["label_b"].str.startswith("Counterfactual")]
-        firsts = over_replicates(data, data.of_primary(rows).drop(columns="pair"))
-        found += [_card(data, row, what) for _, row in firsts.iterrows()]
-    return found
-
-
-def _card(data: StudyData, row: pd.Series, what: str) -> dict[str, str]:
-    note = data.notes.get(row["label"])
-    measured = pd.notna(row["value"])
-    interval = interval_text(row["lower"], row["upper"]) or "no interval"
-    records = f"{row['n_members']:.0f} private + {row['n_nonmembers']:.0f}"
-    count = f"{row['replicates']} replicates" if row["replicates"] > 1 else records
-    return {
-        "what": f"{row['label']}{f' ({note})' if note else ''}: {what}",
-        "value": f"{row['value']:.3f}" if measured else "—",
-        "interval": interval if measured else "not measurable",
-        "note": f"n = {count}",
-    }
+    if worst is None:
+        return ""
+    figure = estimate_text(worst.value, worst.lower, worst.upper)
+    said: str = _SAYS["worst"].format(label=worst.label, attack=data.primary_name, figure=figure)
+    if worst.among > 1:
+        picked = "picked" if np.isnan(worst.lower) else "simultaneous"
+        said += _SAYS[picked].format(among=worst.among)
+    return said
 
 
 @dataclass(frozen=True)
