@@ -19,8 +19,7 @@ $(ALL_READY): $(READY)
 	touch $(ALL_READY)
 
 demo: $(READY)
-	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
-	$(BIN)/kd-study report configs/studies/quickstart.yaml --run_dir runs/quickstart
+	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart --report
 
 test: $(ALL_READY)
 	$(BIN)/pytest

@@ -23,6 +23,18 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.run.checks.check_commands", lambda plan, parse: None)
 
 
+@pytest.mark.usefixtures("without_pictures", "finished")
+def test_a_run_ends_with_its_page_where_asked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["configs/studies/small.yaml", "--run_dir", str(OUT)]
+    assert main(["run", *study, "--report"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Student · kd") == 1
+    assert f"page     {OUT}/report/index.html\n" in printed
+    assert (project / OUT / "report/index.html").is_file()
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_the_command_line_plans_and_reports(
     finished: Plan,
