@@ -66,8 +66,10 @@ def test_the_pure_functions_are_reached() -> None:
 def test_the_demos_installation_has_what_is_imported() -> None:
     """Test runner, browser driver and linters are no part of it; Ray is for who asks for it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    installed = {re.split(r"[\[>=<]", need)[0].lower() for need in project["dependencies"]}
-    installed |= {"markupsafe", "pydantic-core"}  # with jinja2 and pydantic
+    installed = {
+        re.split(r"[\[>=<]", need)[0].lower().replace("-", "_") for need in project["dependencies"]
+    }
+    installed |= {"markupsafe", "pydantic_core"}  # with jinja2 and pydantic
     imports = re.compile(
         r"^ *(?:from (?=[\w.]+ import )|import (?=[\w.]+(?: as \w+)?$))(\w+)", re.MULTILINE
     )
@@ -77,7 +79,7 @@ def test_the_demos_installation_has_what_is_imported() -> None:
     beyond = {
         name
         for name in imported - {*PACKAGES, *sys.stdlib_module_names}
-        if not {home.lower().replace("_", "-") for home in homes.get(name, ())} & installed
+        if not {home.lower().replace("-", "_") for home in homes.get(name, ())} & installed
     }
     assert beyond == {"ray"}
 
