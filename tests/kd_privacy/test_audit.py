@@ -302,7 +302,10 @@ def test_what_is_printed_and_saved_holds_no_record(
     content = page.read_text(encoding="utf-8")
     assert content.count('class="picture"') == 1
     assert content.count('class="bar') == 1
-    assert answer.sentence.partition(". ")[0] in re.sub(r"<[^>]+>", "", content)
+    shown = re.sub(r"<[^>]+>", "", content)
+    first = shown[shown.index(answer.question) : shown.index("Open:")]
+    assert answer.sentence.partition(". ")[0] in first
+    assert not re.search(r"[a-z]_[a-z]|\w=\w", first), "a name of the code"
     assert sorted(one.name for one in page.parent.iterdir()) == [
         "audit.json",
         "index.html",
