@@ -31,7 +31,7 @@ __all__ = ["folder", "parser"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(kd-(?:privacy|study) [a-z][^`]* [^`]+|make [a-z][\w-]*)`")
 SHELL = re.compile(r"&&|\n")
-NOT_OURS = ("cd", "export", "for", "ray", "RUN=$(echo")
+NOT_OURS = ("cd", "export", "for", "ln", "ray", "RUN=$(echo")
 WHOLE_RUN = ["base/teacher", "-c", "data/builtin", "-c", "families/gpt2-mini"]
 STAND_INS = {"FILE": ["configs/studies/quickstart.yaml"], "$RUN/config.yaml": WHOLE_RUN}
 """What a reader has to fill in, or has after another command: here what is there."""
