@@ -2,29 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What runs and reports need, and what tests, linters and benchmarks need besides.
 READY := $(VENV)/.installed
+ALL_READY := $(VENV)/.installed-dev
 
 .PHONY: demo test lint bench bench-gpu simulate tensorboard clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e .
 	touch $(READY)
 
-demo: $(READY)
-	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
-	$(BIN)/kd-study report configs/studies/quickstart.yaml --run_dir runs/quickstart
+$(ALL_READY): $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(ALL_READY)
 
-test: $(READY)
+demo: $(READY)
+	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart --report
+
+test: $(ALL_READY)
 	$(BIN)/pytest
 
-lint: $(READY)
+lint: $(ALL_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(ALL_READY)
 	$(BIN)/python -m benchmarks.door
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.distillation
@@ -37,11 +42,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.scaling
 
-bench-gpu: $(READY)
+bench-gpu: $(ALL_READY)
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/pytest -n 0 -m gpu
 
-simulate: $(READY)
+simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_verdicts
 	$(BIN)/python -m benchmarks.simulate_epsilon

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum, auto
 from typing import Protocol, TypedDict
 
-_METRIC = re.compile(r"[a-z][a-z0-9_]*([.e][0-9+-]+)?")
+METRIC = r"[a-z][a-z0-9_]*(?:[.e][0-9+-]+)?"
+"""What a metric's name looks like, as a regular expression."""
+
 _FEWEST = 2
 
 
@@ -69,7 +71,7 @@ class ResultRow(Mapping[str, object]):
     audit: Audit | None = None
 
     def __post_init__(self) -> None:
-        if not _METRIC.fullmatch(self.metric):
+        if not re.fullmatch(METRIC, self.metric):
             raise ValueError(f"{self.metric!r} is no metric: lower case, digits and _")
         for column in ("value", "lower", "upper", "p_value"):
             number = getattr(self, column)

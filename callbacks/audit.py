@@ -12,11 +12,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.answer.console import console_lines
+from audits.answer.machine import FILE_NAME
 from audits.answer.one_run import run_answer
 from audits.context import AuditContext, Measurements, SharedWork, require_sizes
 from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
+from callbacks.answer import write_answer
 from callbacks.progress import progress
 from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
@@ -157,17 +159,19 @@ class RunTables(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merges after a fit."""
-        self._merge(trainer)
+        self._merge(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merges after a validation that stands alone."""
         if trainer.state.fn == "validate":
-            self._merge(trainer)
+            self._merge(trainer, pl_module)
 
     @staticmethod
-    def _merge(trainer: Trainer) -> None:
+    def _merge(trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             merge_parts(run_folder(trainer))
+        write_answer(RunContext.of(trainer, pl_module))
+        if trainer.is_global_zero:
             sys.stdout.write("\n".join(last_lines(trainer)) + "\n")
         trainer.strategy.barrier("tables")
 
@@ -186,7 +190,8 @@ def last_lines(trainer: Trainer) -> list[str]:
         "",
     )
     curves = {"curves": f"tensorboard --logdir {logs}"} if logs else {}
-    return console_lines(answer, {"tables": str(folder), **curves})
+    paths = {"tables": str(folder), "summary": str(folder / FILE_NAME), **curves}
+    return console_lines(answer, paths)
 
 
 def _tell(shift_test: ShiftTest) -> None:

@@ -1,5 +1,6 @@
 """What a fit keeps of its weights: a checkpoint to resume from, and a model to load anywhere."""
 
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -8,13 +9,18 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from audits.answer.machine import FILE_NAME
+from audits.answer.one_run import run_answer
 from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
+from callbacks.hub import push_export, require_free_repository
 from callbacks.run import RunContext, run_folder, run_identity
 from common.atomic_file import beside, put_in_place
+from common.errors import UserError
 from datamodules import InstructionDataModule
 from kdmodules.models.adapter_files import named_base
 from kdmodules.models.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
@@ -27,7 +33,8 @@ PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-
 
 
 class ModelExport(Callback):
-    """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card.
+    """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card and the
+    run's audit.json.
 
     The last weights are exported, never the best on some loss, which would choose the leak away.
     Of a run that trained an adapter the folder holds the merged model, and ``adapter/`` in it the
@@ -35,10 +42,24 @@ class ModelExport(Callback):
 
     Args:
         enabled: Whether to export.
+        push_to_hub: Repository of the hub that the folder is uploaded to, ``OWNER/NAME``; a new
+            one. Nothing that tells of single records is.
+        private: Whether that repository is private.
     """
 
-    def __init__(self, enabled: bool = True) -> None:
+    def __init__(
+        self, enabled: bool = True, push_to_hub: str | None = None, private: bool = True
+    ) -> None:
+        if push_to_hub is not None and not enabled:
+            raise UserError("--export.push_to_hub: --export.enabled=false leaves nothing to push")
         self.enabled = enabled
+        self.push_to_hub = push_to_hub
+        self.private = private
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks the hub, before anything is trained, whether the repository can be made."""
+        if self.push_to_hub is not None and trainer.is_global_zero:
+            require_free_repository(self.push_to_hub)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers the weights from all ranks and writes the folder on the first."""
@@ -48,6 +69,9 @@ class ModelExport(Callback):
         weights = whole_weights(context.module.language_model)
         if trainer.is_global_zero:
             self._write(context, weights)
+            if self.push_to_hub is not None:
+                folder = run_folder(trainer) / "export"
+                rank_zero_info(f"pushed to {push_export(folder, self.push_to_hub, self.private)}")
         trainer.strategy.barrier("export")
 
     @staticmethod
@@ -67,10 +91,11 @@ class ModelExport(Callback):
         if adapter is not None:
             save_adapter(model, weights, folder / "adapter", _adapter_base(context.module.network))
         data.tokenizer.save_pretrained(folder)
-        merge_parts(run_folder(context.trainer))
+        run = run_folder(context.trainer)
+        merge_parts(run)
         card = model_card(
             run_identity(context.trainer).columns(context.module.seed),
-            read_table(run_folder(context.trainer), "results").to_pylist(),
+            read_table(run, "results").to_pylist(),
             {name: version(name) for name in PACKAGES},
             DataDescription(
                 source=data.source,
@@ -80,8 +105,11 @@ class ModelExport(Callback):
             ),
             base_model=context.module.network.source,
             adapter=adapter,
+            answer=run_answer(run),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
+        if (run / FILE_NAME).is_file():
+            shutil.copyfile(run / FILE_NAME, folder / FILE_NAME)
 
 
 def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:

@@ -1,8 +1,11 @@
-"""Numbers in words: estimates with their intervals, and p-values."""
+"""Numbers in words, names without their folders, cells that a spreadsheet does not run."""
 
 import math
+from pathlib import PurePath, PureWindowsPath
 
-__all__ = ["estimate_text", "interval_text", "p_value_text"]
+__all__ = ["estimate_text", "inert_cell", "interval_text", "p_value_text", "public_name"]
+
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 _LEAST = 1e-16
 """Below it a p-value is the tail of an approximation that nobody has checked so far out."""
@@ -48,3 +51,27 @@ def p_value_text(p_value: float) -> str:
     ('p = 0.021', 'p < 1e-16')
     """
     return f"p < {_LEAST:g}" if p_value < _LEAST else f"p = {p_value:.2g}"
+
+
+def inert_cell(text: str) -> str:
+    """Returns the text of a table's cell so that no spreadsheet takes it for a formula.
+
+    A carriage return inside would begin a new row, and that with a formula.
+
+    >>> inert_cell("=cmd|' /C calc'!A0"), inert_cell("kd"), inert_cell("")
+    ("'=cmd|' /C calc'!A0", 'kd', '')
+    """
+    mark = "'" if text.startswith(_RUN_BY_SPREADSHEETS) else ""
+    return mark + text.replace("\r", " ")
+
+
+def public_name(source: str) -> str:
+    """Returns a hub name as it is, and of a path that leads anywhere else its last part alone.
+
+    >>> public_name("EleutherAI/pythia-70m"), public_name("/home/me/secret/train.jsonl")
+    ('EleutherAI/pythia-70m', 'train.jsonl')
+    """
+    for path in (PurePath(source), PureWindowsPath(source)):
+        if path.is_absolute() or source.startswith(("~", "..")):
+            return path.name
+    return source

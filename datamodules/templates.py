@@ -1,5 +1,6 @@
 """Templates: how a record becomes the text that a model reads, and which of it the model writes."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,17 @@ def template_name(template: Template) -> str:
     if isinstance(template, ChatTemplate):
         return template.name
     return "none" if isinstance(template, PlainTemplate) else "alpaca"
+
+
+def template_hash(template: Template) -> str | None:
+    """SHA-256 of a template's text; of alpaca's two texts, one behind the other; None of none."""
+    if isinstance(template, PlainTemplate):
+        return None
+    if isinstance(template, PromptTemplate):
+        text = template.with_context + template.without_context
+    else:
+        text = template.source
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def whole_text(template: Template, record: InstructionRecord) -> str:

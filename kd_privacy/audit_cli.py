@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_parser", "main"]
 
+_OF_THE_COMMAND = ("model", "teacher", "counterfactual", "tokenizer", "fail_if", "out", "force")
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `kd-privacy audit` and returns its exit status: 0, or 2 after one line of error.
+    """Runs `kd-privacy audit` and returns its exit status.
+
+    It is 0, 2 after one line of error, or 3 where a line of the gate (``--fail_if``) fails.
 
     Args:
         arguments: The command line behind the command's name.
@@ -30,13 +34,22 @@ def main(arguments: Sequence[str]) -> int:
         options = audit_parser().parse_args(list(arguments))
         out = _out(options)
         _require_files(options)
+        _require_measurable(options)
         found = _audited(options)
         page = found.save(out)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(f"{_told(found, page)}\n")
-    return 0
+    return gate_status(found.failures(options.fail_if or ()))
+
+
+def gate_status(failures: Sequence[str]) -> int:
+    """Tells every line that fails; returns the exit status, 3 where one does."""
+    from audits.answer.gate import FAILED
+
+    sys.stderr.writelines(f"failed: {line}\n" for line in failures)
+    return FAILED if failures else 0
 
 
 def audit_parser() -> argparse.ArgumentParser:
@@ -64,6 +77,7 @@ def audit_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("memorization", "blocks", "utility"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--fail_if", action="append")
     parser.add_argument("--out")
     parser.add_argument("--force", action="store_true")
     return parser
@@ -137,6 +151,27 @@ def _require_files(options: argparse.Namespace) -> None:
         raise UserError("--counterfactual is a student's: give the --teacher too")
 
 
+def _require_measurable(options: argparse.Namespace) -> None:
+    """Refuses a line of the gate that this audit cannot answer.
+
+    Raises:
+        UserError: With the nearest name.
+    """
+    if not options.fail_if:
+        return
+    from audits.answer.gate import conditions_of, require_measurable
+    from kd_privacy.audit_options import AuditOptions
+
+    chosen = AuditOptions(attacks=_attacks(options.attacks), reference=options.reference)
+    models = [name for name in ("teacher", "counterfactual") if getattr(options, name) is not None]
+    require_measurable(
+        conditions_of(options.fail_if),
+        ["student", *models] if models else ["audit"],
+        [attack.name for attack in chosen.chosen_attacks],
+        [name for name in ("memorization", "blocks", "utility") if getattr(options, name) is False],
+    )
+
+
 def _attacks(names: Sequence[str] | None) -> list[Attack] | None:
     """Returns attacks by their ids, with their default options.
 
@@ -173,9 +208,7 @@ def _audited(options: argparse.Namespace) -> Audit | PairAudit:
     # Loading shards is no long work, and passes have bars of their own.
     transformers.utils.logging.disable_progress_bar()
     given: dict[str, Any] = {
-        name: value
-        for name, value in vars(options).items()
-        if name not in ("model", "teacher", "counterfactual", "tokenizer", "out", "force")
+        name: value for name, value in vars(options).items() if name not in _OF_THE_COMMAND
     }
     given["attacks"] = _attacks(options.attacks)
     members, nonmembers = given.pop("members"), given.pop("nonmembers")

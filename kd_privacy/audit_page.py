@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from audits.answer import Answer
+from audits.membership.attacks import describe
 from audits.model_card.markdown import Row, figure_text, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
 from audits.results import write_table
@@ -171,6 +174,9 @@ def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure
         title: [parts.Section(f"drawn-{number}", title, own, True)]
         for number, (title, own) in enumerate(drawn.items())
     }
+    answer = replace(
+        answer, caution=_plain(answer.caution), notes=[_plain(note) for note in answer.notes]
+    )
     levels = dict.fromkeys(answer.notes, "note") | {answer.caution: "caution"}
     return Page(
         title=_TITLES[answer.kind],
@@ -185,17 +191,36 @@ def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[object]])
     from studies.report.tables import Column, PageTable, TableCell
 
     cells = [
-        [TableCell("not counted" if value is None else str(value)) for value in line]
+        [TableCell("not counted" if value is None else _plain(str(value))) for value in line]
         for line in lines
     ]
+    frame = pd.DataFrame([list(line) for line in lines], columns=list(header))
     columns = [Column(name, lambda _: TableCell(""), numeric=False) for name in header]
-    return PageTable(title.lower(), title, columns, cells, pd.DataFrame(lines, columns=header))
+    return PageTable(title.lower(), title, columns, cells, frame)
 
 
 def _spoken(name: str) -> str:
     """Returns a figure's name in words, without options, which stand in it."""
     parts = [part for part in name.split("/") if "=" not in part]
     return ", ".join(parts).replace("_", " ").replace("roc", "ROC curves")
+
+
+def _plain(text: str) -> str:
+    """Returns a text in which attacks, metrics and options go by their names among readers.
+
+    >>> _plain("too few records to measure tpr_at_fpr_0.001 of min_k (k=0.2)")
+    'too few records to measure TPR at 0.1% FPR of Min-K% (k 0.2)'
+    """
+    text = re.sub(
+        r"tpr_at_fpr_([\d.]+\d)", lambda found: f"TPR at {100 * float(found[1]):g}% FPR", text
+    )
+    text = re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", _title, text)
+    return re.sub(r"(?<=\w)=(?=\w)", " ", text)
+
+
+def _title(found: re.Match[str]) -> str:
+    kind = describe(found[0])
+    return found[0].replace("_", " ") if kind is None else kind.title
 
 
 def _svg(figure: Figure) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -158,7 +159,10 @@ class AuditSession:
         audits, notes = possible(self._checks(context), options)
         teachers, told = comparable(teacher, encoder, options.utility)
         source = name_of(model, type(model).__name__)
-        return AuditedModel(run, source, context, load, audits, teachers, [*notes, *told])
+        in_memory = not isinstance(model, str | Path)
+        return AuditedModel(
+            run, source, in_memory, context, load, audits, teachers, [*notes, *told]
+        )
 
     def _reference(self, name: str, encoder: RecordEncoder, lm: CausalLM) -> ReferenceModel:
         references = self.options.references
@@ -273,7 +277,7 @@ class AuditSession:
         """
         identity = {"run": audited.run, "role": role, "seed": self.options.seed, "step": 0}
         found, options = self.measure(audited), self.options
-        about = audited.about(options, self.sources)
+        about = audited.tested(options, self.sources, identity)
         told = audited.warnings(options, found[AuditName.membership].results)
         return Audit.of(found, identity, options.level, told, about)
 

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from audits.answer.tested import described_run, record_sets, weights_identity
 from audits.context import AuditContext
 from audits.record_counts import counts_note
 from audits.rows import ResultRow
 from audits.template_check import template_warning
 from common.errors import UserError
 from datamodules.batches import RecordEncoder
-from datamodules.templates import template_name
 from datamodules.tokenizer import altered_text_warning, vocabulary_hash
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.model_warnings import model_warnings
 from kd_privacy.opened_models import name_of
 from kd_privacy.record_load import Load
-from kdmodules.models.causal_lm import CausalLM, model_device
+from kdmodules.models.causal_lm import CausalLM
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class AuditedModel:
     Attributes:
         run: What it is called in every table: audit, student, teacher, counterfactual.
         source: Where it is, or what it is.
+        in_memory: Whether it was handed over and not named.
         context: The model and its records.
         load: What its records come to in its tokens.
         audits: The audits that run beside membership.
@@ -34,6 +35,7 @@ class AuditedModel:
 
     run: str
     source: str
+    in_memory: bool
     context: AuditContext
     load: Load
     audits: frozenset[str]
@@ -54,32 +56,29 @@ class AuditedModel:
         notes = (altered, template_warning(rows), counts_note(rows))
         return [*told, *(note for note in notes if note is not None), *self.notes]
 
-    def about(self, options: AuditOptions, sources: Mapping[str, str]) -> dict[str, object]:
-        """Returns what was tested, in plain values.
+    def tested(
+        self, options: AuditOptions, sources: Mapping[str, str], identity: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Returns what was tested, in plain values, with the hash of every part of it.
 
         Args:
             options: Of the audit.
             sources: Where the records of each side are from.
+            identity: Columns that all its rows share.
         """
-        model = self.context.model.lm.model
-        references = options.references.items()
-        return {
-            "run": self.run,
-            "model": self.source,
-            "model_type": model.config.model_type,
-            "dtype": dtype_of(self.context.model.lm),
-            "device": str(model_device(model)),
-            **sources,
-            "template": template_name(self.context.model.encoder.template),
-            "score": options.score,
-            "seed": options.seed,
-            "attacks": [attack.name for attack in options.chosen_attacks],
-            "references": {name: name_of(one, type(one).__name__) for name, one in references},
-            "scored_records": self.load.records,
-            "skipped_records": self.load.empty,
-            "cut_records": self.load.cut,
-            "merged_records": self.load.merged,
-        }
+        lm, data = self.context.model.lm, self.context.data
+        return described_run(
+            identity,
+            lm,
+            self.context.model.encoder,
+            record_sets(data, sources, options.max_records),
+            weights_identity(lm, None if self.in_memory else self.source),
+            source=self.source,
+            coins=data.dealt_by_coins(data.member_population),
+            references={
+                name: name_of(one, type(one).__name__) for name, one in options.references.items()
+            },
+        )
 
 
 def dtype_of(lm: CausalLM) -> str:

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from audits.answer import Answer, ModelAnswer, Statement
 from audits.answer import Figure as Told
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title
 from audits.answer.sentence import general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row
@@ -20,7 +22,6 @@ from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
-from kd_privacy.summary import summary
 
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
 _CUT = "tau"
@@ -124,6 +125,20 @@ class PairAudit:
         return told
 
     @property
+    def rows(self) -> list[Row]:
+        """Rows of the results table over all tasks, those that compare the models last."""
+        own = chain.from_iterable(audit.rows for audit in self.audits.values())
+        return [*own, *(row for row in self.compared.to_pylist() if row["task"] is None)]
+
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds, as `Audit.failures`; of the student where a line names
+        no model.
+        """
+        return failures(
+            conditions_of(lines), self.rows, {run: run for run in self.audits}, {"student"}
+        )
+
+    @property
     def alarms(self) -> list[str]:
         """The notes without which no figure may be read: a model that guesses, shifted data."""
         own = list(chain.from_iterable(audit.alarms for audit in self.audits.values()))
@@ -168,16 +183,13 @@ class PairAudit:
         figures = {"membership": self.plot(), **self._curves()}
         for run, audit in self.audits.items():
             figures |= {f"{run}: {name}": figure for name, figure in audit.figures.items()}
-        about = [audit.about for audit in self.audits.values()]
-        rows = list(chain.from_iterable(audit.rows for audit in self.audits.values()))
-        compared = [row for row in self.compared.to_pylist() if row["task"] is None]
         return write_audit(
             Path(folder),
             self.tables,
             self._sections(),
             self.answer,
             figures,
-            summary(about, rows, self.notes, compared),
+            audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
         )
 
     def _shown(self) -> list[Row]:

@@ -11,6 +11,8 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from audits.answer import Answer, ModelAnswer, model_answer
+from audits.answer.gate import conditions_of, failures
+from audits.answer.machine import audit_json
 from audits.answer.sentence import single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
@@ -24,7 +26,6 @@ from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
 from kd_privacy.audit_page import page_text, sections, write_audit
-from kd_privacy.summary import summary
 
 _EVOLUTION = "/evolution"
 """Ends the name of a figure over several checkpoints, which one audit does not have."""
@@ -72,7 +73,7 @@ class Audit:
         attacks: Result of every attack, by its id with its options.
         warnings: What must be known before a figure is read.
         figures: Figures by name.
-        about: What was tested, in plain values: the model, the records, the options.
+        about: What was tested, in plain values: model, tokenizer, template and records by hash.
     """
 
     tables: Mapping[str, pa.Table]
@@ -195,6 +196,22 @@ class Audit:
         label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
         return model_answer(rows, label=label, run=run, role=role)
 
+    def failures(self, lines: Sequence[str]) -> list[str]:
+        """Returns what a release gate finds; nothing where the model may be shipped.
+
+        Args:
+            lines: Such as ``membership/loss.tpr_at_fpr_0.01.lower > 0.05``, none of which may hold,
+                or paths of files of them; see docs/audit_json.md.
+
+        Returns:
+            A line for every figure of which one holds, or that is absent or not measurable.
+
+        Raises:
+            UserError: A line that is none.
+        """
+        run = str(self.about["run"])
+        return failures(conditions_of(lines), self.rows, {run: run}, {run})
+
     @property
     def alarms(self) -> list[str]:
         """The notes without which no figure may be read: a model that guesses, shifted data."""
@@ -225,7 +242,7 @@ class Audit:
             sections(self.rows),
             self.answer,
             self.figures,
-            summary([self.about], self.rows, self.notes),
+            audit_json(self.answer, self.rows, [self.about]),
         )
 
     @property

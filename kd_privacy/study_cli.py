@@ -132,6 +132,14 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             command.add_argument(
                 "--full", action="store_true", help="also print the table of every attack"
             )
+            command.add_argument(
+                "--fail_if",
+                action="append",
+                default=[],
+                metavar="LINE",
+                help="end with status 3 where LINE, or one of a file of lines, holds of a student, "
+                "such as 'membership/loss.tpr_at_fpr_0.01.lower > 0.05'; may be given again",
+            )
             continue
         if name == "claims":
             command.add_argument("--json", action="store_true", help="print JSON")
@@ -160,6 +168,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--report", action="store_true", help="then write the page too, as kd-study report does"
+    )
     command.add_argument(
         "--shard",
         metavar="I/N",
@@ -237,11 +248,13 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     curves = link_curves(plan, out)
     with Progress(plan, console, forecast, cell_verdict) as progress:
         complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
-    if write_study_tables(plan, out):
+    if not write_study_tables(plan, out):
+        _print([f"none of {len(plan.cells)} cells is done"])
+    elif options.report:
+        _write(plan, out)
+    else:
         page = f"kd-study report {options.file} --run_dir {out} writes it"
         _print(ending(plan, out, {"page": page, "curves": f"tensorboard --logdir {curves}"}))
-    else:
-        _print([f"none of {len(plan.cells)} cells is done"])
     return 0 if complete else 1
 
 
@@ -292,26 +305,34 @@ def _claims(study: StudyFile, out: Path, as_json: bool) -> int:
 
 
 def _report(study: StudyFile, out: Path, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from kd_privacy.study_ending import ending
+    from audits.answer.gate import conditions_of
+    from kd_privacy.audit_cli import gate_status
     from studies.plan.planner import make_plan
-    from studies.report import write_report
-    from studies.run.curves import link_curves
+    from studies.report.machine import study_failures
+    from studies.report.study_data import read_study_data
 
+    gate = conditions_of(options.fail_if)
     plan = _last_plan(study, out)
     now = make_plan(study, out, plan.overrides, plan.threads)
     changed = {cell.id for cell in now.cells} ^ {cell.id for cell in plan.cells}
-    page = write_report(
-        plan,
-        out,
-        out_of_date=bool(changed),
-        reveal=options.reveal,
-        console=Console() if options.full else None,
-    )
-    paths = {"page": str(page), "curves": f"tensorboard --logdir {link_curves(plan, out)}"}
-    _print(ending(plan, out, paths, out_of_date=bool(changed)))
-    return 0
+    _write(plan, out, bool(changed), reveal=options.reveal, full=options.full)
+    return gate_status(study_failures(read_study_data(plan, out), gate)) if gate else 0
+
+
+def _write(
+    plan: Plan, out: Path, out_of_date: bool = False, *, reveal: bool = False, full: bool = False
+) -> None:
+    from rich.console import Console
+
+    from kd_privacy.study_ending import ending
+    from studies.report import write_report
+    from studies.run.curves import link_curves
+
+    console = Console() if full else None
+    page = write_report(plan, out, out_of_date=out_of_date, reveal=reveal, console=console)
+    paths = {"page": str(page), "summary": str(out / "report" / "audit.json")}
+    paths["curves"] = f"tensorboard --logdir {link_curves(plan, out)}"
+    _print(ending(plan, out, paths, out_of_date=out_of_date))
 
 
 if __name__ == "__main__":

@@ -95,6 +95,18 @@ def test_the_index_links_every_page() -> None:
     assert pages - linked == set()
 
 
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
+def test_a_page_begins_with_what_one_can_do_after_it(page: Path) -> None:
+    title, empty, first, *_ = page.read_text(encoding="utf-8").split("\n")
+    assert title.startswith("# ")
+    assert not empty
+    assert first.startswith("After this page you ")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
 def test_the_ways_through_the_code_are_short() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     ways = index.partition("## Ways through the code")[2].split("\n**")[1:]

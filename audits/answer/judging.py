@@ -57,6 +57,12 @@ def params_of(row: Row) -> dict[str, object]:
     return dict(options) if isinstance(options, Mapping) else {}
 
 
+def options_text(row: Row, hidden: Sequence[str] = ()) -> str:
+    """Returns a row's options as " (k=0.2)", those that are hidden left out."""
+    shown = [f"{key}={value}" for key, value in params_of(row).items() if key not in hidden]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
 def judged_attacks(rows: Sequence[Row]) -> list[Judged]:
     """Judges every attack on every population of members.
 

@@ -20,7 +20,7 @@ def run_answer(folder: Path) -> Answer | None:
     Args:
         folder: The run's, with its merged tables.
     """
-    rows = _last_rows(folder)
+    rows = last_rows(folder)
     if not rows:
         return None
     return single_answer(_told(rows), {row["audit"] for row in rows})
@@ -28,7 +28,7 @@ def run_answer(folder: Path) -> Answer | None:
 
 def run_model(folder: Path) -> ModelAnswer | None:
     """Returns what the audits of a run's last weights say; None where none ran."""
-    rows = _last_rows(folder)
+    rows = last_rows(folder)
     return _told(rows) if rows else None
 
 
@@ -37,7 +37,8 @@ def _told(rows: list[Row]) -> ModelAnswer:
     return model_answer(rows, label=role.replace("_", " ").capitalize(), run=run, role=role)
 
 
-def _last_rows(folder: Path) -> list[Row]:
+def last_rows(folder: Path) -> list[Row]:
+    """Returns the results of the last weights of a run that were audited; none where none were."""
     # No threads: a runner of cells forks.
     table = pq.ParquetFile(folder / "results.parquet").read(use_threads=False)
     steps = {

@@ -6,14 +6,16 @@ is given a record, and the folder that a data file lies in is left out of its na
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath, PureWindowsPath
 
 import yaml
 
+from audits.answer import Answer
 from audits.known_text import warnings_of
 from audits.mechanism import mechanism_of, note, shown_technique
 from audits.model_card.markdown import Row, cell, figure_text, line, options_text, table
 from audits.model_card.privacy_section import memorization_section, privacy_section
+from audits.model_card.summary_section import model_index, summary_section
+from common.wording import public_name
 from kdmodules.models.adapters import Adapter
 
 
@@ -43,6 +45,7 @@ def model_card(
     data: DataDescription,
     base_model: str | None = None,
     adapter: Adapter | None = None,
+    answer: Answer | None = None,
 ) -> str:
     """Return the text of a model card: YAML front matter, then Markdown.
 
@@ -54,6 +57,7 @@ def model_card(
         data: The training data's description.
         base_model: Hub name or folder of the weights that training started from.
         adapter: What was trained, its targets named; None where it was every weight.
+        answer: What its audits say first; None where none ran.
 
     Raises:
         ValueError: If `identity` has no `run`.
@@ -73,9 +77,10 @@ def model_card(
             "what of it ran": note([mechanism]),
         }
     sections = [
-        _front_matter(identity, base_model),
+        _front_matter(identity, base_model, answer),
         f"# {cell(name)}",
         *(f"**Warning: {one}.**" for one in warnings_of(rows)),
+        *([] if answer is None else [summary_section(answer)]),
         _introduction(identity, adapter),
         table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),
         "## Training data\n\n" + _data(data, identity),
@@ -87,7 +92,9 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(identity: Mapping[str, str | int | None], base_model: str | None) -> str:
+def _front_matter(
+    identity: Mapping[str, str | int | None], base_model: str | None, answer: Answer | None
+) -> str:
     tags = ["kd-privacy", "knowledge-distillation", "membership-inference"]
     # On one line each: a value with a line of dashes would end the front matter.
     tags += [line(identity[key]) for key in ("technique", "role") if identity.get(key)]
@@ -97,7 +104,9 @@ def _front_matter(identity: Mapping[str, str | int | None], base_model: str | No
         "tags": tags,
     }
     if base_model is not None:
-        fields["base_model"] = line(_public_name(base_model))
+        fields["base_model"] = line(public_name(base_model))
+    if answer is not None and (index := model_index(answer, line(identity["run"]))):
+        fields["model-index"] = index
     return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
 
 
@@ -132,7 +141,7 @@ def _data(data: DataDescription, identity: Mapping[str, str | int | None]) -> st
             "these weights."
         )
     facts: list[tuple[object, ...]] = [
-        ("source", _public_name(data.source)),
+        ("source", public_name(data.source)),
         ("fitted on", data.split),
         ("split protocol", data.protocol),
     ]
@@ -173,11 +182,3 @@ def _last_rows(rows: Sequence[Row], audit: str) -> list[Row]:
 
 def _step(row: Row) -> int:
     return int(str(row["step"]))
-
-
-def _public_name(source: str) -> str:
-    """Return a hub name as it is, and of an absolute path its last part alone."""
-    for path in (PurePath(source), PureWindowsPath(source)):
-        if path.is_absolute() or source.startswith(("~", "..")):
-            return path.name
-    return source

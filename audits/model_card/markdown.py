@@ -1,7 +1,8 @@
 """Markdown of a model card: tables whose cells cannot break them, figures with their intervals."""
 
-import json
 from collections.abc import Mapping, Sequence
+
+from audits.answer.judging import options_text as options_text
 
 Row = Mapping[str, object]
 
@@ -31,13 +32,6 @@ def figure_text(row: Row) -> str:
     if lower is None or upper is None:
         return f"{_figure(value)} [no interval]"
     return f"{_figure(value)} [{_figure(lower)}, {_figure(upper)}]"
-
-
-def options_text(row: Row, hidden: Sequence[str] = ()) -> str:
-    """Returns a row's options as " (k=0.2)", those that are hidden left out."""
-    options = json.loads(str(row["params"])) if row.get("params") else {}
-    shown = [f"{key}={value}" for key, value in options.items() if key not in hidden]
-    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _figure(number: object) -> str:

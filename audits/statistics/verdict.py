@@ -21,6 +21,7 @@ Hence the tail: a leak is looked for in both, each at half of 5%, and clean are 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 from scipy import special, stats
 
@@ -175,7 +176,13 @@ def gap_verdict(lower: float, upper: float, shifted: bool | None) -> Verdict:
 
 def _detectable(error: float) -> float:
     """Returns what a two-sided test at 5% finds 8 times in 10, in the unit of its error."""
-    return minimal_detectable_difference(error, math.inf) if error else 0.0
+    return error * _errors_to_be_seen()
+
+
+@cache
+def _errors_to_be_seen() -> float:
+    """Returns the same in standard errors; a search, and verdicts of a study are hundreds."""
+    return minimal_detectable_difference(1.0, math.inf)
 
 
 def _gated(word: str, found: str, shifted: bool | None, visible: str) -> Verdict:

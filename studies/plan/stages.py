@@ -80,16 +80,8 @@ STAGES: dict[str, Stage] = {
             audited=False,
         ),
         Stage("teacher", Role.teacher, "teacher", model="teacher", judged_by="shadow_teacher"),
-        Stage(
-            "counterfactual_teacher",
-            Role.counterfactual_teacher,
-            "counterfactual_teacher",
-            model="teacher",
-            recipe="teacher",
-            judged_by="shadow_teacher",
-        ),
-        Stage("init", Role.init, "init"),
         Stage("control", Role.control, "control"),
+        Stage("init", Role.init, "init"),
         Stage(
             "shadow",
             Role.reference,
@@ -108,6 +100,14 @@ STAGES: dict[str, Stage] = {
             judged_by="shadow",
         ),
         Stage(
+            "counterfactual_teacher",
+            Role.counterfactual_teacher,
+            "counterfactual_teacher",
+            model="teacher",
+            recipe="teacher",
+            judged_by="shadow_teacher",
+        ),
+        Stage(
             "counterfactual",
             Role.counterfactual,
             "student",
@@ -117,3 +117,6 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
+"""In the order in which a study runs them: what leaks, and the control, before the worlds that say
+where it came from. A stage that another needs comes earlier still, where it is needed.
+"""

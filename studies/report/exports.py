@@ -6,6 +6,7 @@ from pathlib import Path
 
 import vl_convert
 
+from common.wording import inert_cell
 from studies.report.charts import Spec
 from studies.report.tables import PageTable
 
@@ -37,9 +38,11 @@ def latex(table: PageTable, caption: str) -> str:
     """
     kinds = "".join("r" if column.numeric else "l" for column in table.columns)
     heading = " & ".join(column.title.translate(_ESCAPES) for column in table.columns)
-    rows = [
-        " & ".join(cell.text.translate(_ESCAPES) for cell in row) + r" \\" for row in table.rows
-    ]
+    rows = []
+    for row in table.rows:
+        shown = zip(row, table.columns, strict=True)
+        cells = (one.text if column.numeric else inert_cell(one.text) for one, column in shown)
+        rows.append(" & ".join(cell.translate(_ESCAPES) for cell in cells) + r" \\")
     return "\n".join(
         [
             "% Needs \\usepackage{booktabs,longtable}.",

@@ -9,11 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from audits.answer import Answer
+from audits.answer.machine import FILE_NAME
 from common.atomic_file import replacing
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from studies.report.answer import study_answer
 from studies.report.exports import latex, write_charts
+from studies.report.machine import study_json
 from studies.report.notices import notices
 from studies.report.parts import Section
 from studies.report.render import Page, render
@@ -34,7 +37,8 @@ def write_report(
     reveal: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Writes `OUT/report/index.html`, tables (CSV, LaTeX) and charts (SVG, PNG) of what is done.
+    """Writes `OUT/report/index.html`, audit.json, tables (CSV, LaTeX) and charts (SVG, PNG) of what
+    is done.
 
     Args:
         plan: The plan that the last run used.
@@ -57,7 +61,9 @@ def write_report(
             _write_text(folder / "tables" / f"{name}.tex", latex(table, f"{plan.title}: {name}"))
         write_charts(section.charts, folder / "figures")
     page = folder / "index.html"
-    _write_text(page, _render(data, sections, out_of_date=out_of_date))
+    answer = study_answer(data, out_of_date=out_of_date)
+    _write_text(page, _render(data, answer, sections, out_of_date=out_of_date))
+    _write_text(folder / FILE_NAME, study_json(data, answer))
     if console is not None:
         _print_main_table(data, console)
     if not reveal:
@@ -66,7 +72,7 @@ def write_report(
     private.mkdir(exist_ok=True, mode=0o700)
     shown = replace(data, reveal=True)
     page = private / "report.html"
-    _write_text(page, _render(shown, _sections(shown), out_of_date=out_of_date))
+    _write_text(page, _render(shown, answer, _sections(shown), out_of_date=out_of_date))
     return page
 
 
@@ -90,12 +96,12 @@ def _print_main_table(data: StudyData, console: Console) -> None:
     console.print(shown)
 
 
-def _render(data: StudyData, sections: Groups, *, out_of_date: bool) -> str:
+def _render(data: StudyData, answer: Answer, sections: Groups, *, out_of_date: bool) -> str:
     return render(
         Page(
             title=data.plan.title,
             about=f"Privacy of distillation · study {data.plan.name}",
-            answer=study_answer(data, out_of_date=out_of_date),
+            answer=answer,
             notices=notices(data, out_of_date=out_of_date),
             groups=sections,
         )

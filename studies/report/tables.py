@@ -11,7 +11,7 @@ from functools import partial
 
 import pandas as pd
 
-from common.wording import estimate_text, p_value_text
+from common.wording import estimate_text, inert_cell, p_value_text
 
 ESTIMATE = ["value", "lower", "upper", "n_members", "n_nonmembers"]
 """Columns of an estimate with its counts."""
@@ -55,9 +55,10 @@ class PageTable:
     apart: bool = True
 
     def csv(self) -> str:
-        """Returns the frame as CSV, numbers in full."""
+        """Returns the frame as CSV, numbers in full, and no text that a spreadsheet would run."""
         text = io.StringIO()
-        self.frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+        frame = self.frame.apply(lambda column: column.map(_inert, na_action="ignore"))
+        frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
         return text.getvalue()
 
 
@@ -161,3 +162,7 @@ def estimate_cell(
 
 def _key(value: float | None) -> str:
     return "" if pd.isna(value) else f"{value:.9g}"
+
+
+def _inert(value: object) -> object:
+    return inert_cell(value) if isinstance(value, str) else value

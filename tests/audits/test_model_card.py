@@ -3,7 +3,10 @@
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from audits.answer import model_answer
+from audits.answer.sentence import single_answer
 from audits.model_card.card import DataDescription, model_card
 from kdmodules.models.adapters import Adapter
 
@@ -49,6 +52,42 @@ def front_matter(card: str) -> dict[str, object]:
     opening, text, _ = card.split("---\n", 2)
     assert opening == ""
     return yaml.safe_load(text)
+
+
+def test_the_answer_comes_first_and_stands_in_the_front_matter() -> None:
+    rows = [
+        row(),
+        row(metric="tpr_at_fpr_0.1", value=0.41, lower=0.3, upper=0.5),
+        row(metric="tpr_at_fpr_0.01", value=None, lower=None, upper=None, n_nonmembers=40),
+        row(
+            audit="utility", name="perplexity", metric="perplexity", value=12.5, population="never"
+        ),
+    ]
+    model = model_answer(rows, label="Student", run="student", role="student")
+    answer = single_answer(model, {"membership", "utility"}, ["the sides may differ"])
+    card = model_card(IDENTITY, rows, VERSIONS, DATA, answer=answer)
+    first = ModelCard(card).text.split("## ")[0]
+    assert first.index("# student") < first.index(answer.sentence) < first.index("Field")
+    assert "| membership: Loss | 0.712 [0.650, 0.770] | 300 + 290 records | non-members | " in first
+    assert "| undecided |" in first
+    assert "10 false accusations per 100 | 41 of 100 [30, 50] |" in first
+    assert "1 false accusations per 100 | not measurable with 40 non-members |" in first
+    assert "**Caution:** the sides may differ" in first
+    assert "memorization: " in first.split("**Not tested:**")[1]
+    read = {one.metric_type: one for one in ModelCard(card).data.eval_results}
+    assert {name: one.metric_value for name, one in read.items()} == {
+        "auroc": 0.71234,
+        "tpr_at_fpr_0.1": 0.41,
+        "perplexity": 12.5,
+    }
+    assert {(one.task_type, one.dataset_name) for one in read.values()} == {
+        ("text-generation", "private records")
+    }
+    assert read["auroc"].metric_args["lower"] == 0.65
+    assert (
+        eval_results_to_model_index("student", list(read.values()))
+        == (front_matter(card)["model-index"])
+    )
 
 
 def section(card: str, title: str) -> str:

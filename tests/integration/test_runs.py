@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kd_privacy.cli import main
 from kdmodules.models.network import load_model
+from tests.audit_schema import valid_audit
 from tests.integration.conftest import (
     AUDITS,
     ROOT,
@@ -83,6 +85,36 @@ def test_a_teacher_run_writes_what_it_promises(teacher: Path) -> None:
     assert losses(teacher, "membership/private/loss/auroc") == pytest.approx(
         whole[whole.name == "loss"].sort_values("step").value.tolist(), abs=1e-6
     )
+
+
+def test_a_run_s_answer_is_the_same_for_machines_in_its_card_and_in_its_table(
+    teacher: Path, taught: Path
+) -> None:
+    hashes = set()
+    for run, trained_on in ((teacher, "private"), (taught, "public")):
+        answer = valid_audit(run / "audit.json")
+        assert (run / "export" / "audit.json").read_bytes() == (run / "audit.json").read_bytes()
+        rows = table(run, "results")
+        last = rows[(rows.step == rows.step.max()) & rows.task.isna() & (rows.name == "loss")]
+        (auroc,) = last[last.metric == "auroc"].value
+        (model,) = answer["models"]
+        assert model["membership"]["figure"]["value"] == auroc
+        (tested,) = answer["tested"]
+        assert (tested["role"], tested["dealt_by_coins"]) == (rows.role.iloc[0], True)
+        assert tested["model"]["weights"]["of"] == "parameters"
+        hashes.add(tested["model"]["weights"]["hash"])
+        sides = {one["side"]: one["records"] for one in tested["records"]}
+        assert sides["members"] == last.n_members.iloc[0]
+        assert sides["nonmembers"] == last.n_nonmembers.iloc[0]
+        card = ModelCard.load(run / "export" / "README.md")
+        assert f"Fitted on the *{trained_on}* split" in card.text
+        assert answer["answer"] in card.text.split("## ")[0]
+        results = {one.metric_type: one for one in card.data.eval_results}
+        assert results["auroc"].metric_value == auroc
+        assert results["auroc"].dataset_name == "private records"
+        assert results["auroc"].metric_args["n_members"] == sides["members"]
+        assert card.data["pipeline_tag"] == "text-generation"
+    assert len(hashes) == 2
 
 
 def test_tensorboard_s_table_of_runs_points_at_curves_of_the_run(teacher: Path) -> None:

@@ -1,6 +1,7 @@
 """`kd_privacy.audit`: the command's numbers, from Python, on a model that stays as it was."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -299,7 +300,12 @@ def test_what_is_printed_and_saved_holds_no_record(
     with pytest.raises(kd_privacy.UserError, match="index.html is a file: name a folder"):
         audited.save(page)
     content = page.read_text(encoding="utf-8")
-    assert content.count("<svg") == 1
+    assert content.count('class="picture"') == 1
+    assert content.count('class="bar') == 1
+    shown = re.sub(r"<[^>]+>", "", content)
+    first = shown[shown.index(answer.question) : shown.index("Open:")]
+    assert answer.sentence.partition(". ")[0] in first
+    assert not re.search(r"[a-z]_[a-z]|\w=\w", first), "a name of the code"
     assert sorted(one.name for one in page.parent.iterdir()) == [
         "audit.json",
         "index.html",
@@ -320,8 +326,8 @@ def test_what_is_printed_and_saved_holds_no_record(
 def test_the_code_of_the_readme_runs_as_it_stands(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2]
-    code = section.partition("```python")[2].partition("```")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("```python")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     names = {"members": MEMBERS, "nonmembers": NONMEMBERS}
     exec(code, {"model": tiny("llama", tokenizer), "tokenizer": tokenizer, **names})

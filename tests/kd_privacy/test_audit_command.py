@@ -1,5 +1,6 @@
 """`kd-privacy audit`: a stranger's model and records, one command, from an empty folder."""
 
+import hashlib
 import json
 import shlex
 from contextlib import chdir
@@ -12,9 +13,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import kd_privacy
 from audits.answer.console import LINES
+from audits.answer.gate import MEASURED
 from datamodules.tokenizer import train_tokenizer
 from kd_privacy.__main__ import main
 from kdmodules.models.causal_lm import CausalLM
+from tests.audit_schema import valid_audit
 from tests.processes import ROOT
 
 PROMPT = (
@@ -71,6 +74,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def files_hash(folder: Path) -> str:
+    """What the page says that a model's hash is: of the names and hashes of its files."""
+    lines = [
+        f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n"
+        for name in ("config.json", "model.safetensors")
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def contents_hash(rows: list[dict[str, str]]) -> str:
+    """The same of records: of the sorted hashes of their texts."""
+    texts = ("\x1f".join((row["instruction"], "", row["response"])) for row in rows)
+    contents = sorted(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
+
+
 def documented(folder: Path, first: str) -> list[str]:
     """Returns the words of a command of the page, its files named from anywhere."""
     page = (ROOT / "docs" / "audit_your_model.md").read_text(encoding="utf-8")
@@ -90,7 +109,9 @@ def words(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "--batch_size", "8"]) == 0
+    gate = Path("gate.txt")
+    gate.write_text("membership/loss.auroc.value < 0.8  # too low\n", encoding="utf-8")
+    assert main([*words, "--batch_size", "8", "--fail_if", str(gate)]) == 0
     said = capsys.readouterr()
     order = [said.err.index(word) for word in ("records ", "template ", "device ", "blind gate")]
     assert order == sorted(order)
@@ -115,14 +136,20 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     for name in TABLES:
         saved = pd.read_parquet(out / f"{name}.parquet")
         pd.testing.assert_frame_equal(saved, getattr(found, name), check_exact=True)
-    summary = json.loads((out / "audit.json").read_text())
-    assert summary["tested"][0]["model"] == str(folder / "my-model")
-    assert summary["tested"][0]["scored_records"] == 24
+    summary = valid_audit(out / "audit.json")
+    (tested,) = summary["tested"]
+    assert tested["model"]["weights"] == {"of": "files", "hash": files_hash(folder / "my-model")}
+    assert [(one["side"], one["source"], one["records"]) for one in tested["records"]] == [
+        ("members", "train.jsonl", 12),
+        ("nonmembers", "unseen.jsonl", 12),
+    ]
+    assert tested["records"][0]["sha256"] == contents_hash(MEMBERS)
+    assert str(folder) not in json.dumps(summary)
     loss = next(one for one in summary["figures"] if one["name"] == "loss")
     assert loss["value"] == found["loss"].auroc.value
     assert (loss["n_members"], loss["n_nonmembers"]) == (12, 12)
-    verdicts = {one["measure"]: one["verdict"] for one in summary["verdicts"]}
-    assert verdicts["loss"].startswith("undecided: ")
+    verdicts = {one["name"]: one["word"] for one in summary["verdicts"]}
+    assert verdicts["loss"] == "undecided"
     assert any("no never-seen records" in note for note in summary["notes"])
     page = (out / "index.html").read_text(encoding="utf-8")
     for text in (page, said.out, said.err, json.dumps(summary)):
@@ -163,6 +190,19 @@ def _no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--max_tokens", "600"], "max_tokens is 600 but the model's window is 512"),
         (["--counterfactual", "S"], "--counterfactual is a student's: give the --teacher too"),
         (["--reference", "nowhere/"], "nowhere/"),
+        (["--fail_if", "membership > 1"], "'membership > 1' is no file, and no line such as"),
+        (
+            ["--fail_if", "membership.auroc.vale > 1"],
+            "no field is named vale (did you mean va",
+        ),
+        (["--fail_if", "membership/los.auroc.value > 1"], "did you mean loss?"),
+        (["--fail_if", "membership/reference.auroc.value > 1"], "no attack is named reference"),
+        (["--fail_if", "membership.tpr_at_fpr_0.001.value > 1"], "did you mean tpr_at_fpr_0.01?"),
+        (["--fail_if", "student:membership.auroc.value > 1"], "no model is named student"),
+        (
+            ["--no-blocks", "--fail_if", "blocks.auroc.value > 1"],
+            "blocks is left out of this audit",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_line_before_any_pass(
@@ -187,6 +227,24 @@ def auroc(scores: pd.DataFrame) -> float:
     )
     higher = sum((a > b) + 0.5 * (a == b) for a in inside for b in outside)
     return higher / (len(inside) * len(outside))
+
+
+def test_a_gate_that_fails_ends_with_status_three_and_tells_every_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "membership/loss.tpr_at_fpr_0.01.lower > 0.05",
+        "audit:membership.auroc.value > 0.8",
+        "membership/min_k.auroc.value > 2",
+    ]
+    gate = [word for line in lines for word in ("--fail_if", line)]
+    left_out = ["--no-memorization", "--no-blocks", "--no-utility"]
+    assert main([*words, *left_out, *gate]) == 3
+    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert failed[0] == f"failed: {lines[0]}: of audit it is not measurable (12 + 12 records)"
+    assert failed[1].startswith(f"failed: {lines[1]}: of audit it is ")
+    assert len(failed) == 2
+    assert (Path("audit-my-model") / "audit.json").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +283,12 @@ def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None
     page = (pair / "index.html").read_text(encoding="utf-8")
     assert "What the student inherits" in page
     assert "Student: membership" in page
-    summary = json.loads((pair / "audit.json").read_text())
+    summary = valid_audit(pair / "audit.json")
+    assert [one["run"] for one in summary["models"]] == ["student", "teacher", "counterfactual"]
+    measured = {audit: names.split() for audit, names in MEASURED.items()}
+    shown = results[results.task.isna() & results.audit.isin(measured)]
+    shown = shown[["audit", "metric"]].drop_duplicates()
+    assert [row for row in shown.values.tolist() if row[1] not in measured[row[0]]] == []
     assert any(one["metric"] == "swap_estimate" for one in summary["figures"])
     assert not any("no counterfactual student" in note for note in summary["notes"])
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from collections.abc import Mapping
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +63,27 @@ def test_the_pure_functions_are_reached() -> None:
     assert attacks.MinK(0.1).params == {"k": 0.1}
 
 
+def test_the_demos_installation_has_what_is_imported() -> None:
+    """Test runner, browser driver and linters are no part of it; Ray is for who asks for it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = {
+        re.split(r"[\[>=<]", need)[0].lower().replace("-", "_") for need in project["dependencies"]
+    }
+    installed |= {"markupsafe", "pydantic_core"}  # with jinja2 and pydantic
+    imports = re.compile(
+        r"^ *(?:from (?=[\w.]+ import )|import (?=[\w.]+(?: as \w+)?$))(\w+)", re.MULTILINE
+    )
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    imported = {name for path in files for name in imports.findall(path.read_text("utf-8"))}
+    homes = packages_distributions()
+    beyond = {
+        name
+        for name in imported - {*PACKAGES, *sys.stdlib_module_names}
+        if not {home.lower().replace("-", "_") for home in homes.get(name, ())} & installed
+    }
+    assert beyond == {"ray"}
+
+
 @pytest.mark.parametrize("hiding", ["callbacks/__init__.py", "common.py"])
 def test_what_hides_a_package_is_named(hiding: str, tmp_path: Path) -> None:
     path = tmp_path / hiding
@@ -76,7 +100,7 @@ def test_what_hides_a_package_is_named(hiding: str, tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy so that nothing of the build stays in the tree."""
     source = tmp_path_factory.mktemp("source")
-    for name in (*PACKAGES, "configs"):
+    for name in (*PACKAGES, "configs", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -92,6 +116,7 @@ def test_the_wheel_holds_the_packages_and_the_fragments_inside_one(wheel: Path) 
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
+    assert "studies/docs/glossary.md" in names
     inside = "kd_privacy/configs/"
     assert sorted(name.removeprefix(inside) for name in names if name.startswith(inside)) == sorted(
         str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")

@@ -23,6 +23,18 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.run.checks.check_commands", lambda plan, parse: None)
 
 
+@pytest.mark.usefixtures("without_pictures", "finished")
+def test_a_run_ends_with_its_page_where_asked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["configs/studies/small.yaml", "--run_dir", str(OUT)]
+    assert main(["run", *study, "--report"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Student · kd") == 1
+    assert f"page     {OUT}/report/index.html\n" in printed
+    assert (project / OUT / "report/index.html").is_file()
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_the_command_line_plans_and_reports(
     finished: Plan,
@@ -50,15 +62,20 @@ def test_the_command_line_plans_and_reports(
     printed = capsys.readouterr().out
     assert "Student · kd" in printed
     assert len(printed.splitlines()) <= LINES
-    assert [line.split(maxsplit=1) for line in printed.splitlines()[-3:]] == [
+    assert [line.split(maxsplit=1) for line in printed.splitlines()[-4:]] == [
         ["page", f"{OUT}/report/index.html"],
+        ["summary", f"{OUT}/report/audit.json"],
         ["curves", f"tensorboard --logdir {OUT}/tensorboard"],
         ["cells", f"5 of 5 done, in {OUT}"],
     ]
     links = {link.name: link.resolve() for link in (OUT / "tensorboard").iterdir()}
     assert links == {cell.alias: Path(cell.run_dir).resolve() for cell in finished.cells}
     (project / "configs/techniques/kd.yaml").write_text("model: {lr: 0.1}\n")
-    assert main(["report", study, "--run_dir", str(OUT)]) == 0
+    gate = ["--fail_if", "membership/loss.auroc.value > 0.5"]
+    assert main(["report", study, "--run_dir", str(OUT), *gate]) == 3
+    failed = capsys.readouterr().err
+    assert failed.startswith(f"failed: {gate[1]}: of Student · kd it is 0.")
+    assert failed.count("\n") == 1
     assert "changed since the last run" in (OUT / "report/index.html").read_text()
 
 
@@ -148,6 +165,10 @@ def test_a_plan_says_what_its_cells_will_take(
         (["run", "configs/studies/small.yaml", "--worker", "2"], "--worker: no such option"),
         (["plan", "configs/studies/small.yaml", "--data.source"], "--data.source: a value is"),
         (["report", "configs/studies/small.yaml", "--a.b", "1"], "a report takes no options"),
+        (
+            ["report", "configs/studies/small.yaml", "--fail_if", "loss > 1"],
+            "'loss > 1' is no file",
+        ),
         (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )

@@ -51,12 +51,11 @@ def _of_student(data: StudyData, cell: Cell) -> pd.DataFrame:
     frame = pd.DataFrame({"score": scores.members})
     frame["excess"] = float("nan") if other is None else frame["score"] - other.members
     ranked = frame.sort_values(["excess", "score"], ascending=False).head(SHOWN_PER_STUDENT)
-    tasks = _tasks(data)
     return ranked.assign(
         label=data.labels[cell.alias],
         run=cell.alias,
         record=ranked.index,
-        task=[tasks.get(str(record)) for record in ranked.index],
+        task=ranked.index.to_series().map(_tasks(data)),
         accused=[100.0 * float((scores.nonmembers >= own).mean()) for own in ranked["score"]],
     )
 

@@ -13,6 +13,7 @@ from studies.plan.cells import Plan
 from studies.plan.planner import make_plan
 from studies.plan.settings import Settings
 from studies.plan.study_file import read_study
+from tests.processes import ROOT
 
 PlanOf = Callable[..., Plan]
 
@@ -32,6 +33,21 @@ def test_cells_come_after_what_they_need(plan_of: PlanOf) -> None:
         assert set(chain(*cell.needs.values())) <= seen
         seen.add(cell.id)
     assert len(seen) == 5
+
+
+def test_what_is_shown_first_runs_first(tmp_path: Path) -> None:
+    """Two cells at a time: teacher and control, then kd and what the others start from."""
+    plan = make_plan(read_study(ROOT / "configs/studies/quickstart.yaml"), tmp_path)
+    assert [cell.alias for cell in plan.cells[:4]] == [
+        "teacher-gpt2_mini-r7",
+        "control-gpt2_tiny-r7",
+        "init-gpt2_tiny-r7",
+        "student-kd-gpt2_tiny-r7",
+    ]
+    roles = [str(cell.role) for cell in plan.cells]
+    assert max(place for place, role in enumerate(roles) if role == "student") < min(
+        place for place, role in enumerate(roles) if role.startswith("counterfactual")
+    )
 
 
 def test_a_command_holds_fragments_in_order_then_options(plan_of: PlanOf) -> None:
@@ -110,7 +126,8 @@ def test_threads_and_overrides_are_part_of_a_cell(project: Path, plan_of: PlanOf
     assert len(changed(before, make_plan(study, Path("runs/small"), threads=2))) == 5
     one = plan_of(stages__student__trainer__max_epochs=3)
     assert changed(before, one) == {"student"}
-    assert "--trainer.max_epochs 3" in one.cells[3].command
+    (student,) = (cell for cell in one.cells if cell.stage == "student")
+    assert "--trainer.max_epochs 3" in student.command
     (project / "copy.jsonl").write_bytes((project / "records.jsonl").read_bytes())
     first = plan_of(data__source="./records.jsonl")
     assert not changed(first, plan_of(data__source="./copy.jsonl"))

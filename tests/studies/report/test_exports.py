@@ -1,10 +1,13 @@
 """What goes into a paper: LaTeX that holds what the page shows, pictures that hold the marks."""
 
+import csv
+import io
 import re
 import struct
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from studies.report import tables
 from studies.report.exports import latex, write_charts
@@ -32,6 +35,24 @@ def test_latex_has_every_cell_and_no_bare_special_character() -> None:
         bare = re.findall(rf"(?<!\\){re.escape(character)}", body.replace("$-$", ""))
         assert bare == []
     assert "{lr}" in text
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_words_is_a_formula_and_numbers_stay_numbers(begins: str) -> None:
+    named = f"{begins}1+1|cmd"
+    frame = pd.DataFrame(
+        {"name": [named, "kd", None], "gap": [-0.25, 0.5, float("nan")], "n": [-1, 2, 3]}
+    )
+    columns = [*tables.words(name="Model"), tables.number("Gap", "gap", ".2f")]
+    table = tables.table("gaps", "", columns, frame, frame)
+    read = list(csv.reader(io.StringIO(table.csv(), newline="")))
+    assert read == [
+        ["name", "gap", "n"],
+        ["'" + named.replace("\r", " "), "-0.25", "-1"],
+        ["kd", "0.5", "2"],
+        ["", "", "3"],
+    ]
+    assert "'" + named.replace("\r", " ") + " & -0.25" in latex(table, "")
 
 
 def test_charts_are_written_as_vector_and_as_pixels(tmp_path: Path) -> None:

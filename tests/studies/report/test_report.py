@@ -14,6 +14,7 @@ from studies.plan.cells import Plan
 from studies.report import write_report
 from studies.report.sections.roc import thinned_roc
 from studies.run.cell_state import CellFiles
+from tests.audit_schema import valid_audit
 from tests.studies.shown_page import Page, add_rows, pairs_won
 
 PlanOf = Callable[..., Plan]
@@ -170,6 +171,8 @@ def test_a_half_finished_study_has_a_page(finished: Plan) -> None:
     text = write_report(finished, OUT).read_text(encoding="utf-8")
     assert "1 of 5 cells are not done" in text
     assert "student-kd-tiny-r1 (failed)" in text
+    models = valid_audit(OUT / "report" / "audit.json")["models"]
+    assert [one["role"] for one in models] == ["teacher", "control"]
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -177,6 +180,7 @@ def test_a_study_without_results_has_a_page(tables: Path, plan_of: PlanOf) -> No
     text = write_report(plan_of(), OUT).read_text(encoding="utf-8")
     assert "5 of 5 cells are not done" in text
     assert "No membership audit is finished yet" in text
+    assert valid_audit(OUT / "report" / "audit.json")["models"] == []
 
 
 def test_roc_points_lie_on_the_curve_and_keep_its_ends() -> None:
