@@ -15,7 +15,7 @@ from audits.answer import Answer, ModelAnswer, Statement
 from audits.answer import Figure as Told
 from audits.answer.gate import conditions_of, failures
 from audits.answer.machine import audit_json
-from audits.answer.one_model import attack_title
+from audits.answer.one_model import attack_title, excess_statement
 from audits.answer.sentence import general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
@@ -112,16 +112,22 @@ class PairAudit:
         )
 
     def _told_with_swap(self) -> ModelAnswer:
-        """Returns what is said of the student, beside a counterfactual where there is one."""
+        """Returns what is said of the student, beside its teacher and counterfactual."""
         told = self.student.model_answer("student")
         utility = self.teacher.model_answer("teacher").utility
         if utility is not None:
             told = replace(told, utility_beside=("teacher", utility.figure))
+        aurocs = [row for row in self.student.rows if row["metric"] == "auroc"]
+        told_apart = next((r["shifted"] for r in aurocs if r["audit"] == "membership"), None)
+        shifted = None if told_apart is None else bool(told_apart)
         for row in self.compared.to_pylist():
             if row["run"] != "student" or row["run_b"] != "counterfactual" or row["task"]:
                 continue
             if row["metric"] == "swap_estimate" and _same_attack(row, told.membership):
                 told = replace(told, swap=Told.of_row(row))
+            if row["metric"] == "token_accuracy_gap_excess":
+                beside = excess_statement(Told.of_row(row), shifted)
+                told = replace(told, memorization=beside)
         return told
 
     @property

@@ -11,10 +11,14 @@ from audits.membership.worst_task import WORST_TASK
 from audits.record_counts import AUDIT as RECORDS
 from audits.rows import Audit
 from audits.scoring.references import BASE
+from audits.statistics.verdict import gap_verdict
 from common.roles import COUNTERFACTUAL_ROLES
 
 FALSE_PER_100 = (10.0, 1.0)
 """False accusations among 100 records that were never met, at which findings are told."""
+
+TOKEN_ACCURACY = "token_accuracy"
+"""The measure that memorization is told by; its gap is members' less non-members'."""
 
 _UTILITY = ("perplexity", "rouge_l_f1", "teacher_kl")
 _ROLES_SHIPPED = ("student", "teacher", "direct", "external")
@@ -66,6 +70,25 @@ def model_answer(
     )
 
 
+def excess_statement(figure: Figure, shifted: bool | None) -> Statement:
+    """Returns memorization beside a counterfactual, judged.
+
+    Args:
+        figure: The gap in token accuracy less the counterfactual's.
+        shifted: Whether the texts alone tell the sides apart, as `verdict.admitted` has it.
+    """
+    judged = figure.lower is not None and figure.upper is not None
+    verdict = gap_verdict(figure.lower or 0.0, figure.upper or 0.0, shifted) if judged else None
+    return Statement(
+        Audit.memorization,
+        TOKEN_ACCURACY,
+        TOKEN_ACCURACY.replace("_", " "),
+        figure,
+        verdict,
+        "its counterfactual",
+    )
+
+
 def headline_attack(attacks: Sequence[Judged]) -> Judged | None:
     """Returns the attack that a model's membership is told by; None where no attack ran."""
 
@@ -109,7 +132,7 @@ def _found(best: Judged) -> tuple[Found, ...]:
 
 
 def _memorization(gaps: Sequence[Judged], baseline: str) -> Statement | None:
-    chosen = [judged for judged in gaps if judged.row["metric"] == "token_accuracy_gap"] or gaps
+    chosen = [judged for judged in gaps if judged.row["metric"] == f"{TOKEN_ACCURACY}_gap"] or gaps
     if not chosen:
         return None
     best = chosen[0]

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from audits.answer import Answer, Figure, ModelAnswer, Statement, model_answer
+from audits.answer.one_model import excess_statement
 from audits.answer.sentence import plain_sentence, untested
 from audits.membership.worst_task import WORST_TASK
 from audits.rows import Audit
 from audits.scoring.shift_test import DEALT_BY_COINS
-from audits.statistics.verdict import TAIL_METRIC, admitted, gap_verdict
+from audits.statistics.verdict import TAIL_METRIC, admitted
 from studies.claims.figures import GAP_PARAMS
 from studies.compare.memorization import PRIVATE, TOKEN_ACCURACY
 from studies.compare.shift import dealt_by_coins, shift_of_splits
@@ -110,14 +111,7 @@ def _beside_counterfactual(data: StudyData, rows: pd.DataFrame) -> Statement | N
         return None
     runs = rows["run"].unique()
     shifted = _shifted(data, data.results[data.results["run"].isin(runs)])
-    verdict = None
-    if figure.lower is not None and figure.upper is not None:
-        allowed = admitted(shifted, dealt_by_coins(data.results, runs))
-        verdict = gap_verdict(figure.lower, figure.upper, allowed)
-    title = "token accuracy"
-    return Statement(
-        Audit.memorization, TOKEN_ACCURACY, title, figure, verdict, "its counterfactual"
-    )
+    return excess_statement(figure, admitted(shifted, dealt_by_coins(data.results, runs)))
 
 
 def _rows_of_one(data: StudyData, rows: pd.DataFrame) -> list[Row]:

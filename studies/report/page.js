@@ -17,7 +17,7 @@
       view: { stroke: null },
       // Room for half of a label at the right end of an axis.
       padding: { left: 5, top: 5, right: 18, bottom: 5 },
-      axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: 500, labelLimit: 230, titlePadding: 10 },
+      axis: { ...text, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: 500, labelLimit: window.innerWidth < 600 ? 112 : 230, titlePadding: 10 },
       axisX: { labelSeparation: 8 },
       axisY: { labelPadding: 8 },
       header: { labelColor: ink, labelFontSize: 13, labelFontWeight: 600, labelPadding: 6 },

@@ -290,6 +290,8 @@ def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None
     shown = shown[["audit", "metric"]].drop_duplicates()
     assert [row for row in shown.values.tolist() if row[1] not in measured[row[0]]] == []
     assert any(one["metric"] == "swap_estimate" for one in summary["figures"])
+    assert "Added by the private records" in page
+    assert "beyond its counterfactual" in page
     assert not any("no counterfactual student" in note for note in summary["notes"])
 
 

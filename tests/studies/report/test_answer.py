@@ -1,11 +1,15 @@
 """The study's answer: verdicts and figures of planted rows, by the textbook's formulas."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from studies.plan.cells import Cell
 from studies.report.answer import study_answer
+from studies.report.render import Page, render
 from studies.report.study_data import StudyData
 from tests.studies.planted_report import cell, row, study
 
@@ -133,3 +137,15 @@ def test_an_unfinished_study_has_an_answer() -> None:
     answer = study_answer(study([], []))
     assert answer.sentence == "No membership audit is finished yet."
     assert answer.models == []
+
+
+def test_the_first_screen_names_the_worst_task_and_hides_none_of_its_interval() -> None:
+    data = one_replicate()
+    (student,) = [one for one in data.cells if one.technique == "gkd" and one.role == "student"]
+    worst = row(student, "worst_task_auroc", 0.83, task="closed_qa")
+    rows = pd.concat([data.results, pd.DataFrame([{**data.results.iloc[0], **worst}])])
+    answer = study_answer(replace(data, results=rows.assign(label=rows["run"])))
+    page = render(Page("A study", "planted", answer, [], {}))
+    assert 'title="closed qa 0.830 [0.810, 0.850]">0.83 <small>closed qa</small>' in page
+    assert page.count('class="rest task"') == len(answer.models)
+    assert "vegaEmbed =" not in page, "a page without charts carries no library for them"
