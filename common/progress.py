@@ -37,7 +37,7 @@ class _Work:
         """Returns how far it is, when it ends, and what else is known."""
         total = "" if self.total == float("inf") else f"/{self.total:.0f}"
         seconds = (monotonic() - self.began) * (self.total - self.done) / max(self.done, 1)
-        left = f"about {duration(seconds)} left" if self.done and total else ""
+        left = f"about {duration(seconds)} left" if total and 0 < self.done < self.total else ""
         return "  ".join(one for one in (f"{self.done}{total}", left, self.more) if one)
 
 
@@ -90,9 +90,11 @@ class OneBar:
             self._bars = Progress(
                 *columns, told, console=self.console, transient=True, auto_refresh=False
             )
-            self._bars.add_task("", total=None, told="")
+            self._bars.add_task("", told="")
+            self._show()
             self._bars.start()
-        self._show()
+        else:
+            self._show()
 
     def advance(self, done: int | None = None, more: Callable[[], str] | None = None) -> None:
         """Counts a step of what runs.

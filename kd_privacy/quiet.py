@@ -31,6 +31,11 @@ _WARNED = (
         r"The number of training batches \(\d+\) is smaller than the logging interval",
         r"lightning\.pytorch\.loops\.fit_loop",
     ),
+    # Of a validation with other audits than the fit had, as is its purpose.
+    (
+        r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need",
+        r"lightning\.pytorch\.trainer\.call",
+    ),
 )
 """Beginnings of warnings, and the modules that give them."""
 

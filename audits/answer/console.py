@@ -1,9 +1,12 @@
 """What a command ends with: the answer in at most twenty lines of plain text."""
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
 from audits.answer.answer import VERDICT_NAMES, Answer, Figure, Found, ModelAnswer, Statement
+from audits.rows import Audit
 from common.roles import COUNTERFACTUAL_ROLES
 from common.wording import estimate_text
 
@@ -12,9 +15,11 @@ WIDTH = 100
 _GRAVITY = ("leaks", "reversed", "undecided", "nothing shown", "clean")
 _COLUMN = "  "
 _PATHS = 5
+_LEAST = 12
+"""Characters of a model's name that are shown in any case."""
 
 
-def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) -> list[str]:
+def console_lines(answer: Answer, paths: Mapping[str, str], width: int | None = None) -> list[str]:
     """Returns an answer as plain text, for a terminal or a log file.
 
     One model is told audit by audit; several are rows of a table, the gravest where there are more
@@ -23,11 +28,13 @@ def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) 
     Args:
         answer: The answer.
         paths: Where the rest is, by what it is called; never cut, however long.
-        width: Characters of a line.
+        width: Characters of a line; None takes the terminal's, and `WIDTH` where there is none.
 
     Returns:
         At most `LINES` lines without control characters.
     """
+    if width is None:
+        width = shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
     models = [
         one
         for one in answer.models
@@ -41,7 +48,7 @@ def console_lines(answer: Answer, paths: Mapping[str, str], width: int = WIDTH) 
         legend = _wrapped(_legend(models), width, 3)
         # A header, and a row for every model, before the sentence is told whole.
         spare = LINES - len(foot) - len(legend) - 1 - len(models)
-        head = _wrapped(answer.sentence, width, min(3, max(1, spare)))
+        head = _wrapped(answer.sentence, width, min(4, max(1, spare)))
         body = _many(models, LINES - len(foot) - len(legend) - len(head), width) + legend
     parts = [part for part in (head, body[: LINES - len(head) - len(foot)], foot) if part]
     spaced = sum(map(len, parts)) + len(parts) - 1 <= LINES
@@ -153,7 +160,7 @@ def _many(models: Sequence[ModelAnswer], room: int, width: int) -> list[str]:
         if over <= 0:
             break
     longest = _widths(cells)[0]
-    cells = [[_cut(row[0], longest - max(0, over)), *row[1:]] for row in cells]
+    cells = [[_cut(row[0], max(_LEAST, longest - max(0, over))), *row[1:]] for row in cells]
     return [*_aligned(cells), *more]
 
 
@@ -233,6 +240,10 @@ def _gravity(model: ModelAnswer) -> tuple[bool, int, float]:
 def _word(told: Statement | None) -> str:
     if told is None or told.verdict is None:
         return "not audited" if told is None else "no verdict"
+    upper = told.figure.upper
+    if told.verdict.word == "undecided" and told.audit == Audit.membership and upper is not None:
+        # Whatever the texts tell, an AUROC of 0.1 is not passed over.
+        return f"{VERDICT_NAMES['reversed']}?" if upper < 0.5 else VERDICT_NAMES["undecided"]
     return VERDICT_NAMES[told.verdict.word]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
 
 from audits.blocks.profile import Profile
 from audits.blocks.rows import title
@@ -15,6 +16,7 @@ from audits.results import Row
 
 _COLUMNS = 3
 _MOST_TICKS = 12
+_MOST_NUMBERS = 36
 Evolution = Mapping[str, Mapping[int, Mapping[int, float]]]
 """AUROC by reading, step and block."""
 
@@ -41,7 +43,7 @@ def profile_figure(profiles: Sequence[Profile], heading: str) -> Canvas:
             # A band over a single block has no width.
             panel.vlines(blocks, lower, upper, alpha=0.4)
             panel.plot(blocks, values, marker="o", markersize=3)
-        panel.set_title(title(profile.name, profile.params), fontsize="small")
+        panel.set_title(title(profile.name, profile.params))
         panel.set_xticks(_thinned([one.block for one in found if one.block is not None]))
         panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel("block")
@@ -64,10 +66,12 @@ def evolution_figure(evolution: Evolution, heading: str) -> Canvas:
         drawn = panel.imshow(
             image, origin="lower", aspect="auto", cmap="RdBu_r", vmin=0.0, vmax=1.0
         )
+        if image.size <= _MOST_NUMBERS:
+            _number(panel, image)
         shown = _thinned(range(len(steps))), _thinned(range(len(blocks)))
         panel.set_xticks(shown[0], [str(steps[place]) for place in shown[0]], rotation=60)
         panel.set_yticks(shown[1], [str(blocks[place]) for place in shown[1]])
-        panel.set_title(name, fontsize="small")
+        panel.set_title(name)
         panel.set_xlabel("optimiser step")
         panel.set_ylabel("block")
         figure.colorbar(drawn, ax=panel, label="AUROC")
@@ -103,6 +107,14 @@ def evolution_of(rows: Sequence[Row], population: str) -> Evolution:
             name = title(row["name"], params if isinstance(params, Mapping) else {})
             found.setdefault(name, {}).setdefault(step, {})[block] = value
     return found
+
+
+def _number(panel: Axes, image: NDArray[np.float64]) -> None:
+    """Writes each AUROC into its cell."""
+    for (row, column), value in np.ndenumerate(image):
+        if not np.isnan(value):
+            colour = "white" if abs(value - 0.5) > 0.3 else "black"
+            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
 
 
 def _thinned(places: Sequence[int]) -> Sequence[int]:

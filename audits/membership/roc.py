@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 LOWEST_RATE = 1e-3
+_MANY = 8
 _CELLS = 2000  # along an axis: some for every dot of a printed page
 
 
@@ -58,7 +59,7 @@ def roc_figure(
         panel.set_ylabel("true-positive rate")
     logarithmic.set_xscale("log")
     logarithmic.set_yscale("log")
-    linear.legend(loc="lower right")
+    linear.legend(loc="lower right", fontsize="small" if len(scores) > _MANY else None)
     figure.suptitle(title)
     return figure
 

@@ -84,7 +84,7 @@ def extraction_figures(rows: Sequence[ResultRow]) -> dict[str, Figure]:
 
 
 def _extraction_figure(lines: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     panel = figure.subplots()
     for name, points in sorted(lines.items()):
         samples, rates = zip(*sorted(points), strict=True)
@@ -92,6 +92,8 @@ def _extraction_figure(lines: Mapping[str, Sequence[tuple[int, float]]], title: 
     panel.set_xscale("log")
     panel.set_xlabel("samples, n")
     panel.set_ylabel("share of records extractable")
-    panel.legend(loc="upper left", fontsize="small")
+    highest = max(rate for points in lines.values() for _, rate in points)
+    panel.set_ylim(-0.05 * max(highest, 0.1), 1.1 * max(highest, 0.1))
+    figure.legend(loc="outside right upper")
     figure.suptitle(title)
     return figure

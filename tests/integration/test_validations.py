@@ -104,8 +104,10 @@ def test_a_fit_that_learns_nothing_is_told_of_at_its_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    main([*fragments("teacher"), "--model.optimizer.lr=1e-9", f"--run_dir={run_dir}"])
+    options = ["--model.optimizer.lr=1e-9", "--trainer.enable_progress_bar=true"]
+    main([*fragments("teacher"), *options, f"--run_dir={run_dir}"])
     lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["model", "data", "template", "device"]
     assert sum(line.startswith(WARNING) for line in lines) == 1
     rows = table(run_dir, "results")
     assert set(rows[rows.audit == AUDIT].step) == {rows.step.max()}

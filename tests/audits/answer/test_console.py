@@ -117,3 +117,5 @@ def test_an_auroc_far_below_chance_is_called_what_it_is(role: str, *, told: bool
     if told:
         lines = console_lines(Answer("model", "?", "!", [answer]), {})
         assert any(line.startswith("caution: AUROC 0.100 [0.050, 0.200]") for line in lines)
+        rows = console_lines(_answer(answer, _model("other")), {})
+        assert any(line.startswith("Model  below chance?  0.10 [0.05, 0.20]") for line in rows)
