@@ -75,7 +75,8 @@ def test_random_weights_are_audited_by_request_and_told(
     assert [line.split()[0] for line in lines[:4]] == ["model", "data", "template", "device"]
     assert len(said.out.splitlines()) <= LINES
     assert any(line.startswith("membership ") for line in said.out.splitlines())
-    assert f"tables  {tmp_path / 'run'}" in said.out.splitlines()
+    assert f"tables   {tmp_path / 'run'}" in said.out.splitlines()
+    assert f"summary  {tmp_path / 'run' / 'audit.json'}" in said.out.splitlines()
     rows = table(tmp_path / "run", "results")
     assert set(rows.step) == {0}
     (warned,) = rows[rows.audit == AUDIT].to_dict("records")
