@@ -28,6 +28,7 @@ class Audit(StrEnum):
     known_text = auto()
     records = auto()
     template = auto()
+    precision = auto()
     throughput = auto()
 
 

@@ -107,6 +107,15 @@ def ours(lm: CausalLM, work: Workload) -> Scores:
     return {attack.name: attack.score(view) for attack in attacks}
 
 
+def ours_as_a_whole(lm: CausalLM, work: Workload) -> Scores:
+    """The same of a model whose parts are not known: its own forward, logits at every token."""
+    lm.difference = "measured as a whole"
+    try:
+        return ours(lm, work)
+    finally:
+        lm.difference = None
+
+
 def ours_with_reference(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
     """One pass of each model, every attack on log-probabilities of the records' own text."""
     passes = {

@@ -101,11 +101,26 @@ class ReferenceModels(Callback):
             Without an entry, ``base`` is the checkpoint that the run's network was loaded from.
         allow_pickle: Read those that have no safetensors from their pickled weights; nothing but
             tensors is taken from them.
+        adapter_bases: By a reference's name, what takes the place of the base that it names; it is
+            then an adapter alone.
+
+    Raises:
+        UserError: If a base is given for no reference.
     """
 
-    def __init__(self, models: dict[str, str] | None = None, allow_pickle: bool = False) -> None:
+    def __init__(
+        self,
+        models: dict[str, str] | None = None,
+        allow_pickle: bool = False,
+        adapter_bases: dict[str, str] | None = None,
+    ) -> None:
         self.models = models or {}
         self.allow_pickle = allow_pickle
+        self.adapter_bases = adapter_bases or {}
+        for name in self.adapter_bases.keys() - self.models.keys():
+            raise UserError(
+                f"references.adapter_bases.{name} is given, but no references.models.{name}"
+            )
 
     def load(self, name: str, module: LanguageModelModule) -> ReferenceModel:
         """Loads a reference model onto the audited model's device.
@@ -116,8 +131,13 @@ class ReferenceModels(Callback):
         """
         encoder, mesh = module.data.encoder, module.device_mesh
         if name in self.models:
-            source = self.models[name]
-            found = ReferenceModel.of_source(source, encoder, self.allow_pickle, mesh)
+            found = ReferenceModel.of_source(
+                self.models[name],
+                encoder,
+                self.allow_pickle,
+                mesh,
+                adapter_base=self.adapter_bases.get(name),
+            )
         elif name == BASE and module.network.source is not None:
             blueprint = network_blueprint(module.network, encoder.tokenizer, seed=0)
             found = ReferenceModel.of_blueprint(blueprint, encoder, mesh)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from audits.answer.machine import FILE_NAME
 from audits.answer.one_run import run_answer
@@ -22,6 +23,8 @@ from callbacks.run import RunContext, run_folder, run_identity
 from common.atomic_file import beside, put_in_place
 from common.errors import UserError
 from datamodules import InstructionDataModule
+from datamodules.chat_template import CHAT, ChatTemplate
+from datamodules.templates import Template
 from kdmodules.models.adapter_files import named_base
 from kdmodules.models.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
 from kdmodules.models.continued_adapter import adapter_folder
@@ -38,7 +41,7 @@ class ModelExport(Callback):
 
     The last weights are exported, never the best on some loss, which would choose the leak away.
     Of a run that trained an adapter the folder holds the merged model, and ``adapter/`` in it the
-    adapter alone.
+    adapter alone. A template file of the run is the exported tokenizer's chat template.
 
     Args:
         enabled: Whether to export.
@@ -90,7 +93,7 @@ class ModelExport(Callback):
         exported.save_pretrained(folder)
         if adapter is not None:
             save_adapter(model, weights, folder / "adapter", _adapter_base(context.module.network))
-        data.tokenizer.save_pretrained(folder)
+        told_template(data.tokenizer, data.encoder.template).save_pretrained(folder)
         run = run_folder(context.trainer)
         merge_parts(run)
         card = model_card(
@@ -110,6 +113,22 @@ class ModelExport(Callback):
         (folder / "README.md").write_text(card, encoding="utf-8")
         if (run / FILE_NAME).is_file():
             shutil.copyfile(run / FILE_NAME, folder / FILE_NAME)
+
+
+def told_template(
+    tokenizer: PreTrainedTokenizerBase, template: Template
+) -> PreTrainedTokenizerBase:
+    """Returns a tokenizer that renders chats as a template does.
+
+    Args:
+        tokenizer: Stays as it is.
+        template: What a run's records were rendered by; only a Jinja file is not the tokenizer's.
+    """
+    if not isinstance(template, ChatTemplate) or template.name == CHAT:
+        return tokenizer
+    told = deepcopy(tokenizer)
+    told.chat_template = template.source
+    return told
 
 
 def whole_model(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:

@@ -18,6 +18,9 @@ from datamodules.tokenizer import special_tokens
 
 Message = Mapping[str, object]
 
+CHAT = "chat"
+"""Name of a tokenizer's own template."""
+
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 _STAND_IN = "\ue000\ue001"

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from common.errors import UserError
-from datamodules.chat_template import ChatTemplate
+from datamodules.chat_template import CHAT, ChatTemplate
 from datamodules.prompts import ALPACA as ALPACA
 from datamodules.prompts import PromptTemplate as PromptTemplate
 from datamodules.prompts import Rendered, question
@@ -132,7 +132,7 @@ def _named(name: str, tools: bool, tokenizer: PreTrainedTokenizerBase) -> Templa
     if name == "none":
         return NONE
     return (
-        _chat(tools, tokenizer) if name == "chat" else ChatTemplate.of(name, _read(name), tokenizer)
+        _chat(tools, tokenizer) if name == CHAT else ChatTemplate.of(name, _read(name), tokenizer)
     )
 
 
@@ -143,7 +143,7 @@ def _chat(tools: bool, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
             "none): give the template as a Jinja file, the one that the model was trained with"
         )
     source = tokenizer.get_chat_template(tools=[{}] if tools else None)
-    return ChatTemplate.of("chat", source, tokenizer)
+    return ChatTemplate.of(CHAT, source, tokenizer)
 
 
 def _read(name: str) -> str:

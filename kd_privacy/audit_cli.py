@@ -60,12 +60,13 @@ def audit_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", required=True)
     for name in (
         *("teacher", "counterfactual", "never", "template", "reference", "tokenizer"),
-        *("default_task", "adapter_base", "device", "device_map"),
+        *("default_task", "device", "device_map"),
     ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--score", default="assistant")
     parser.add_argument("--attacks", type=_listed)
     parser.add_argument("--columns", type=_renamed)
+    parser.add_argument("--adapter_base", type=_bases)
     parser.add_argument("--dtype", default="float32")
     for name, default in (
         ("batch_size", 64),
@@ -77,6 +78,7 @@ def audit_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("memorization", "blocks", "utility"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--drift", action="store_true")
     parser.add_argument("--fail_if", action="append")
     parser.add_argument("--out")
     parser.add_argument("--force", action="store_true")
@@ -112,6 +114,11 @@ def _renamed(text: str) -> dict[str, str]:
             f"{text!r} is no list such as response=answer,context=text"
         )
     return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def _bases(text: str) -> str | dict[str, str]:
+    """Returns one base, or bases by name; a name is one word, unlike a folder's path."""
+    return _renamed(text) if text.partition("=")[0].isidentifier() and "=" in text else text
 
 
 def _out(options: argparse.Namespace) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from audits.scoring.references import BASE
 from common.errors import UserError
 from datamodules.encoding import Scored
 from kd_privacy.opened_models import Loading, Model, require_device, require_dtype
+from kdmodules.models.adapter_files import adapter_folder_of
 from kdmodules.models.pretrained import DeviceMap, Dtype
 
 Chosen = TypeVar("Chosen", Attack, MemorizationMetric, BlockSignal)
@@ -47,9 +49,10 @@ class AuditOptions:
     level: float = 0.95
     seed: int = 0
     progress: bool = True
-    adapter_base: str | None = None
+    adapter_base: str | Mapping[str, str] | None = None
     device: str | torch.device | None = None
     device_map: DeviceMap | None = None
+    drift: bool = False
 
     def __post_init__(self) -> None:
         """Checks every option by itself.
@@ -58,6 +61,8 @@ class AuditOptions:
             UserError: Naming the option.
         """
         require_dtype(self.dtype)
+        if self.drift and self.dtype == "float32":
+            raise UserError("drift is that of rounded weights: give dtype bfloat16 or auto with it")
         if self.device is not None:
             require_device(self.device)
         if self.device is not None and self.device_map is not None:
@@ -68,12 +73,21 @@ class AuditOptions:
         # What is listed wrongly is told here, before anything is read.
         _ = self.chosen_attacks, self.metrics, self.signals
 
-    @property
-    def loading(self) -> Loading:
-        """How models that are named by their source are loaded."""
+    def loading(self, name: str, model: Model) -> Loading:
+        """How a model is loaded that is named by its source.
+
+        Args:
+            name: What the model is called.
+            model: The model, or where it is.
+        """
+        base = self.adapter_base
+        if isinstance(base, Mapping):
+            base = base.get(name)
+        elif not _is_adapter(model):
+            base = None
         return Loading(
             dtype=self.dtype,
-            adapter_base=self.adapter_base,
+            adapter_base=base,
             device=self.device,
             device_map=self.device_map,
         )
@@ -106,17 +120,37 @@ class AuditOptions:
             return [] if self.blocks is False else [LogitLens(), ResidualNorm()]
         return _listed("blocks", self.blocks, BlockSignal)
 
-    def require_movable(self, model: object, name: str) -> None:
-        """Refuses a device for a model that is there already.
+    def require_models(self, models: Mapping[str, Model]) -> None:
+        """Refuses a model that is there already where it is to be loaded, and a base of none.
+
+        Args:
+            models: The audited models by what they are called.
 
         Raises:
             UserError: Naming the option.
         """
-        if self.device is not None and isinstance(model, PreTrainedModel):
-            device = self.device
+        device, base = self.device, self.adapter_base
+        for name, model in models.items():
+            if not isinstance(model, PreTrainedModel):
+                continue
+            if device is not None:
+                raise UserError(
+                    f"device is {device} and the {name} is given: move it, model.to({device!r})"
+                )
+            if self.drift:
+                raise UserError(f"drift takes a {name} that is named by its folder or hub name")
+        known = {**models, **self.references}
+        if isinstance(base, Mapping):
+            for name in base.keys() - known.keys():
+                raise UserError(f"adapter_base names {name!r}: there are {', '.join(known)}")
+        elif base is not None and not any(map(_is_adapter, known.values())):
             raise UserError(
-                f"device is {device} and the {name} is given: move it, model.to({device!r})"
+                f"adapter_base is {base}, but no adapter alone is given: {', '.join(known)}"
             )
+
+
+def _is_adapter(model: Model) -> bool:
+    return isinstance(model, str | Path) and adapter_folder_of(str(model)) is not None
 
 
 def _listed(option: str, given: Sequence[Chosen], kind: type) -> list[Chosen]:

@@ -18,6 +18,8 @@ from audits.membership.measurements import NEVER
 from audits.membership.metrics import DEFAULT_FPRS
 from audits.membership.plan import AuditPlan
 from audits.memorization.audit import audit_memorization, check_memorization
+from audits.precision_drift import AUDIT as PRECISION
+from audits.precision_drift import drift_note, drift_row
 from audits.rows import Audit as AuditName
 from audits.scoring.blind_baseline import BlindOptions
 from audits.scoring.model_access import ModelAccess
@@ -31,9 +33,10 @@ from datamodules.external_populations import ExternalPopulations
 from datamodules.templates import chosen_template, template_name
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.audit_progress import device_line, model_line, pass_seconds
-from kd_privacy.audited_model import AuditedModel, comparable, possible
+from kd_privacy.audited_model import AuditedModel, comparable, dtype_of, possible
 from kd_privacy.given_records import Records, given_records
 from kd_privacy.opened_models import (
+    Loading,
     Model,
     Tokenizer,
     name_of,
@@ -89,13 +92,13 @@ class AuditSession:
             sides[2] if never is not None else None,
         )
 
-    def encoder(self, model: Model, tokenizer: Tokenizer | None) -> RecordEncoder:
+    def encoder(self, model: Model, tokenizer: Tokenizer | None, loading: Loading) -> RecordEncoder:
         """Returns what turns the records into a model's tokens; no weight is read.
 
         Raises:
             UserError: No tokenizer, or no such template.
         """
-        found = tokenizer_of(model, tokenizer, self.options.adapter_base)
+        found = tokenizer_of(model, tokenizer, loading.adapter_base)
         records = [record for name in self.data.names for record in self.data.population(name)]
         return RecordEncoder(
             found,
@@ -116,6 +119,7 @@ class AuditSession:
         run: str,
         model: Model,
         encoder: RecordEncoder,
+        loading: Loading,
         teacher: AuditedModel | None = None,
     ) -> AuditedModel:
         """Opens a model and checks, before any forward pass, what can be measured of it.
@@ -124,6 +128,7 @@ class AuditSession:
             run: What it is called in every table.
             model: The model, or where it is.
             encoder: Text to its tokens.
+            loading: Of a model that is named.
             teacher: Whom it is compared with for its utility.
 
         Raises:
@@ -131,7 +136,7 @@ class AuditSession:
         """
         options = self.options
         load = self.load(encoder)
-        lm = self._stack.enter_context(opened(model, encoder, options.loading))
+        lm = self._stack.enter_context(opened(model, encoder, loading))
         data = copy(self.data)
         data.forget_tokens()
         data.encoder = encoder
@@ -160,9 +165,9 @@ class AuditSession:
         teachers, told = comparable(teacher, encoder, options.utility)
         source = name_of(model, type(model).__name__)
         in_memory = not isinstance(model, str | Path)
-        return AuditedModel(
-            run, source, in_memory, context, load, audits, teachers, [*notes, *told]
-        )
+        exact = replace(loading, dtype="float32") if options.drift else None
+        notes = [*notes, *told]
+        return AuditedModel(run, source, in_memory, context, load, audits, teachers, notes, exact)
 
     def _reference(self, name: str, encoder: RecordEncoder, lm: CausalLM) -> ReferenceModel:
         references = self.options.references
@@ -172,7 +177,8 @@ class AuditSession:
                 f"an attack reads the reference model {name!r}; reference names {known}"
             )
         if name not in self._references:
-            place = replace(self.options.loading, device=model_device(lm))
+            loading = self.options.loading(name, references[name])
+            place = replace(loading, device=model_device(lm))
             opened_one = opened_reference(references[name], encoder, place)
             self._references[name] = self._stack.enter_context(opened_one)
         found = self._references[name]
@@ -266,6 +272,11 @@ class AuditSession:
                 teachers=teachers if audited.teachers else None,
             )
         found[KNOWN_TEXT] = Measurements(results=guess_rows(context))
+        if audited.exact is not None:
+            with opened(audited.source, context.model.encoder, audited.exact) as exact:
+                drift = drift_row(context, exact, dtype_of(context.model.lm))
+            found[PRECISION] = Measurements(results=[drift])
+            self._progress.say("drift", f"{audited.run}: {drift_note(drift)}")
         return found
 
     def result(self, audited: AuditedModel, role: str) -> Audit:
@@ -279,6 +290,7 @@ class AuditSession:
         found, options = self.measure(audited), self.options
         about = audited.tested(options, self.sources, identity)
         told = audited.warnings(options, found[AuditName.membership].results)
+        told += [drift_note(row) for row in found[PRECISION].results] if options.drift else []
         return Audit.of(found, identity, options.level, told, about)
 
 

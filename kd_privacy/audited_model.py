@@ -13,7 +13,7 @@ from datamodules.batches import RecordEncoder
 from datamodules.tokenizer import altered_text_warning, vocabulary_hash
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.model_warnings import model_warnings
-from kd_privacy.opened_models import name_of
+from kd_privacy.opened_models import Loading, name_of
 from kd_privacy.record_load import Load
 from kdmodules.models.causal_lm import CausalLM
 
@@ -31,6 +31,7 @@ class AuditedModel:
         audits: The audits that run beside membership.
         teachers: Models that its distributions are compared with.
         notes: What was left out of its audits, and why.
+        exact: How the same model is loaded in float32, where its drift from that is asked for.
     """
 
     run: str
@@ -41,6 +42,7 @@ class AuditedModel:
     audits: frozenset[str]
     teachers: Sequence[CausalLM]
     notes: Sequence[str]
+    exact: Loading | None = None
 
     def warnings(self, options: AuditOptions, rows: Sequence[ResultRow]) -> list[str]:
         """Returns what a reader must know of the model and its records before any figure.

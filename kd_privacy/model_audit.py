@@ -43,8 +43,9 @@ def audit(
     seed: int = 0,
     progress: bool = True,
     device: str | torch.device | None = None,
-    adapter_base: str | None = None,
+    adapter_base: str | Mapping[str, str] | None = None,
     device_map: DeviceMap | None = None,
+    drift: bool = False,
 ) -> Audit:
     """Measures how well the members of a model's training data can be told from other records.
 
@@ -87,9 +88,12 @@ def audit(
         progress: Whether to say on standard error what is done, and how long it may take.
         device: Where a model that is named by its source is loaded; None takes an accelerator where
             there is one.
-        adapter_base: Base of a LoRA adapter, in place of the one that its folder names.
+        adapter_base: Base of a LoRA adapter, in place of the one that its folder names; of several
+            by name: ``model`` and those of the references.
         device_map: Which devices hold which modules of a model larger than one, as accelerate takes
             it, such as ``auto``.
+        drift: Whether to measure, on 64 records, how far the scores lie from those that float32
+            weights give; the model is then loaded a second time.
 
     Returns:
         Verdicts, estimates and tables.
@@ -120,11 +124,13 @@ def audit(
         device=device,
         adapter_base=adapter_base,
         device_map=device_map,
+        drift=drift,
     )
-    options.require_movable(model, "model")
+    options.require_models({"model": model})
+    loading = options.loading("model", model)
     with ExitStack() as stack:
         session = AuditSession(options, stack)
         session.read(members, nonmembers, never)
-        audited = session.open("audit", model, session.encoder(model, tokenizer))
+        audited = session.open("audit", model, session.encoder(model, tokenizer, loading), loading)
         session.announce([audited])
         return session.result(audited, "external")

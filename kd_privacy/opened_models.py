@@ -126,7 +126,9 @@ def opened_reference(
         loading: Of a model that is named; its device is the audited model's.
     """
     if isinstance(model, str | Path):
-        reference = ReferenceModel.of_source(str(model), encoder, dtype=loading.dtype)
+        reference = ReferenceModel.of_source(
+            str(model), encoder, dtype=loading.dtype, adapter_base=loading.adapter_base
+        )
         reference.lm.requires_grad_(False).eval().to(loading.device)
         yield reference
         return

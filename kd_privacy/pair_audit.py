@@ -72,8 +72,9 @@ def audit_pair(
     seed: int = 0,
     progress: bool = True,
     device: str | torch.device | None = None,
-    adapter_base: str | None = None,
+    adapter_base: str | Mapping[str, str] | None = None,
     device_map: DeviceMap | None = None,
+    drift: bool = False,
 ) -> PairAudit:
     """Measures what a student gives away of the records that its teacher was trained on.
 
@@ -112,9 +113,12 @@ def audit_pair(
         seed: Seed of everything random.
         progress: Whether to say on standard error what is done, and how long it may take.
         device: Where models that are named by their source are loaded.
-        adapter_base: Base of a LoRA adapter, in place of the one that its folder names.
+        adapter_base: Base of the LoRA adapters among the models, in place of what their folders
+            name, or by name: teacher, student, counterfactual and those of the references.
         device_map: Which devices hold which modules of a model larger than one, as accelerate takes
             it, such as ``auto``.
+        drift: Whether to measure, on 64 records, how far the scores lie from those that float32
+            weights give; the model is then loaded a second time.
 
     Returns:
         The audit of every model, and what compares them.
@@ -145,20 +149,26 @@ def audit_pair(
         device=device,
         adapter_base=adapter_base,
         device_map=device_map,
+        drift=drift,
     )
     models = {"teacher": teacher, "student": student}
     models |= {} if counterfactual is None else {"counterfactual": counterfactual}
-    for name, model in models.items():
-        options.require_movable(model, name)
+    options.require_models(models)
+    loadings = {name: options.loading(name, model) for name, model in models.items()}
     with ExitStack() as stack:
         session = AuditSession(options, stack)
         session.read(members, nonmembers, never)
-        encoders = {name: session.encoder(model, tokenizer) for name, model in models.items()}
-        taught = session.open("teacher", teacher, encoders["teacher"])
+        encoders = {
+            name: session.encoder(model, tokenizer, loadings[name])
+            for name, model in models.items()
+        }
+        taught = session.open("teacher", teacher, encoders["teacher"], loadings["teacher"])
         opened = {"teacher": taught}
         for name in list(models)[1:]:
             from_teacher = taught if name == "student" else None
-            opened[name] = session.open(name, models[name], encoders[name], from_teacher)
+            opened[name] = session.open(
+                name, models[name], encoders[name], loadings[name], from_teacher
+            )
         session.announce(list(opened.values()))
         audits = {name: session.result(one, name) for name, one in opened.items()}
         rows = inheritance_rows(_together(audits), _clusters(session.data), session.data.has(NEVER))

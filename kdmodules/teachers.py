@@ -30,12 +30,14 @@ class TeacherWeights:
         offload: Keep the shards in host memory; a block visits the device for its forward.
         allow_pickle: Read teachers that have no safetensors from their pickled weights; nothing but
             tensors is taken from them.
+        adapter_base: Takes the place of the base that teachers name, which are then adapters alone.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     sharded: bool | None = None
     offload: bool = False
     allow_pickle: bool = False
+    adapter_base: str | None = None
 
     def placement(self, mesh: DeviceMesh | None, device: torch.device) -> Placement:
         """Returns where the weights lie.
@@ -107,13 +109,17 @@ class Teachers:
         """
         if self.models:
             return
+        weights = self.weights
         for source in self.sources:
-            require_same_vocabulary(source, tokenizer)
-        placement = self.weights.placement(mesh, device)
+            require_same_vocabulary(source, tokenizer, weights.adapter_base)
+        placement = weights.placement(mesh, device)
         models = []
         for source in self.sources:
             blueprint = source_blueprint(
-                source, self.weights.allow_pickle, dtype=self.weights.precision
+                source,
+                weights.allow_pickle,
+                dtype=weights.precision,
+                adapter_base=weights.adapter_base,
             )
             lm = realise(blueprint, len(tokenizer), placement)
             lm.require_parts("distilling a teacher")

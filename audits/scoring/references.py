@@ -35,6 +35,7 @@ class ReferenceModel:
         allow_pickle: bool = False,
         mesh: DeviceMesh | None = None,
         dtype: Dtype = "float32",
+        adapter_base: str | None = None,
     ) -> "ReferenceModel":
         """Loads a model as it is stored, with its own tokenizer.
 
@@ -45,12 +46,14 @@ class ReferenceModel:
             allow_pickle: Read a source without safetensors from its pickled weights.
             mesh: Over whose ranks its weights are sharded; None holds them whole.
             dtype: Type of its weights.
+            adapter_base: Takes the place of the base that an adapter names.
 
         Raises:
             UserError: If it cannot be loaded, or its window is too short for the records.
         """
-        blueprint = source_blueprint(source, allow_pickle, dtype=dtype)
-        tokenizer = audited.tokenizer if source.endswith(".ckpt") else source_tokenizer(source)
+        blueprint = source_blueprint(source, allow_pickle, dtype=dtype, adapter_base=adapter_base)
+        own = not source.endswith(".ckpt")
+        tokenizer = source_tokenizer(source, adapter_base) if own else audited.tokenizer
         return cls.of_blueprint(blueprint, audited.with_tokenizer(tokenizer), mesh)
 
     @classmethod

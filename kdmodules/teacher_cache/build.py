@@ -103,11 +103,11 @@ class CacheJob:
 
     def path(self, texts: Mapping[str, EncodedRecord]) -> Path:
         """Returns the folder of the store, which is named by all that it depends on."""
-        cache, context = self.cache, self.context
+        cache, context, weights = self.cache, self.context, self.teachers.weights
         about = [
             _FORMAT,
-            [source_hash(source) for source in self.teachers.sources],
-            self.teachers.weights.precision,
+            [source_hash(source, weights.adapter_base) for source in self.teachers.sources],
+            weights.precision,
             vocabulary_hash(context.encoder.tokenizer),
             context.student.vocabulary_size,
             cache.contents,

@@ -16,7 +16,7 @@ _PATTERNS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.
 _COLLATED_TOGETHER = 64
 
 
-def source_hash(source: str) -> str:
+def source_hash(source: str, adapter_base: str | None = None) -> str:
     """Returns a hash of the weights and configuration behind a source, without a model in memory.
 
     Unlike :func:`kdmodules.models.weights_hash.weights_hash` it reads files as they are: the same
@@ -26,6 +26,7 @@ def source_hash(source: str) -> str:
         source: A ``save_pretrained`` folder, a folder with a LoRA adapter alone, a checkpoint, a
             GGUF file, or a hub name, also with a revision and a subfolder; what counts is the
             commit.
+        adapter_base: Takes the place of the base that an adapter names.
 
     Raises:
         UserError: If there is no model.
@@ -38,7 +39,7 @@ def source_hash(source: str) -> str:
     if source.endswith(".gguf") and path.is_file():
         return _file_hash(path)
     adapter = adapter_folder_of(source)
-    base = [] if adapter is None else [source_hash(named_base(adapter))]
+    base = [] if adapter is None else [source_hash(adapter_base or named_base(adapter))]
     if not path.is_dir():
         named = "config.json" if adapter is None else "adapter_config.json"
         return "+".join([_revision(source, named), *base])

@@ -104,8 +104,8 @@ def _memory_lines(plan: Plan, estimates: Mapping[str, CellEstimate]) -> list[str
         return ["memory: unknown"]
     largest = max(runs, key=lambda alias: runs[alias].bytes)
     lines = [
-        f"memory: up to {size_text(runs[largest].bytes)} held throughout on a device ({largest}); "
-        "activations and the interpreter come on top"
+        f"memory: roughly {size_text(runs[largest].bytes)} on a device ({largest}), as it is held "
+        "throughout; activations and the interpreter come on top"
     ]
     assumed = sorted({run.layout.assumed for run in runs.values() if run.layout.assumed})
     return lines + [f"assumed: {text}" for text in assumed]

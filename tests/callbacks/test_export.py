@@ -1,9 +1,12 @@
 """What is exported is whole and plain, and the trained model stays as it was."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -13,7 +16,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from callbacks.weights import whole_model
+from callbacks.weights import told_template, whole_model
+from datamodules.templates import ALPACA, chosen_template
+from datamodules.tokenizer import train_tokenizer
 from kdmodules.models.adapters import Adapter, adapter_of, add_adapter
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.sharding import whole_weights
@@ -73,3 +78,20 @@ def test_the_whole_model_is_plain_and_shares_no_change(
     torch.testing.assert_close(logits(loaded), logits(model), atol=1e-5, rtol=0)
     assert (adapter_of(model) is not None) == adapted
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_template_file_is_what_plain_transformers_renders(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["one two three four five"] * 9, 270)
+    file = tmp_path / "own.jinja"
+    file.write_text(
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    told_template(tokenizer, chosen_template(str(file), [], tokenizer)).save_pretrained(tmp_path)
+    chat = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    plain = AutoTokenizer.from_pretrained(tmp_path)
+    end = tokenizer.eos_token
+    assert plain.apply_chat_template(chat, tokenize=False) == f"[user] one{end}[assistant] two{end}"
+    assert told_template(tokenizer, ALPACA) is tokenizer
+    assert tokenizer.chat_template is None
+    own = chosen_template("chat", [], plain)
+    assert told_template(plain, own) is plain

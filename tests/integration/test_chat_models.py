@@ -47,15 +47,15 @@ def conversations(n: int) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small Qwen3 of random weights, its tokenizer, and conversations."""
+    """A small Qwen3 of random weights, its tokenizer without a template, one, and conversations."""
     folder = tmp_path_factory.mktemp("base")
     rows = conversations(160)
     (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     tokenizer = train_tokenizer([json.dumps(row) for row in rows], 320)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.eos_token = "<|im_end|>"
-    tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(str(folder / "model"))
+    (folder / "chatml.jinja").write_text(CHATML, encoding="utf-8")
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer) + 6,  # padding rows, as published ones have
@@ -78,6 +78,7 @@ def fit(base: Path, run_dir: Path, role: str, *more: str) -> Path:
     fragments = [f"base/{role}", "data/records", *(f"audits/{name}" for name in AUDITS)]
     listed = [part for name in fragments for part in ("-c", name)]
     data = [f"--data.source={base / 'chats.jsonl'}", f"--data.tokenizer={base / 'model'}"]
+    data.append(f"--data.template={base / 'chatml.jinja'}")
     main(["fit", *listed, *data, *TRAINING, *more, f"--run_dir={run_dir}"])
     return run_dir
 
@@ -134,21 +135,25 @@ def test_a_half_depth_student_of_a_qwen3_teacher_on_chats(
         ]
     )
     assert status == 0
-    theirs = pd.read_parquet("out/results.parquet")
-    own = results[results["step"] == results["step"].max()]
+    own = comparable(results[results["step"] == results["step"].max()])
+    theirs = comparable(pd.read_parquet("out/results.parquet"))
+    shared = theirs.index.intersection(own.index)
+    assert {"membership", "memorization", "blocks"} <= set(shared.get_level_values("audit"))
+    pd.testing.assert_frame_equal(theirs.loc[shared], own.loc[shared], check_exact=True)
+    # A stranger has no never-seen records, and no coins dealt the sides.
+    for _, population, _, _, metric, _, params in own.index.difference(shared):
+        assert population == "never" or '"never"' in params or metric == "epsilon_lower"
+    alone = theirs.index.difference(shared).get_level_values("metric")
+    assert set(alone) == {"never_missing", "perplexity"}
 
-    def aurocs(table: pd.DataFrame, population: str) -> dict[str, float]:
-        chosen = table[
-            (table["audit"] == "membership")
-            & (table["metric"] == "auroc")
-            & (table["population"] == population)
-            & table["task"].isna()
-        ]
-        return dict(zip(chosen["name"], chosen["value"], strict=True))
 
-    ours = aurocs(own, "private")
-    assert ours
-    assert {name: aurocs(theirs, "external")[name] for name in ours} == pytest.approx(ours, abs=0)
+def comparable(results: pd.DataFrame) -> pd.DataFrame:
+    """Every figure by what it is of, the members' population by one name."""
+    found = results[results["metric"] != "dealt_by_coins"].fillna({"task": "", "block": -1})
+    found["population"] = found["population"].replace("private", "external")
+    key = ["audit", "population", "task", "name", "metric", "block", "params"]
+    columns = ["value", "lower", "upper", "p_value", "n_members", "n_nonmembers", "skipped"]
+    return found.set_index(key, verify_integrity=True)[columns]
 
 
 def kd_privacy_id(row: dict[str, object]) -> str:

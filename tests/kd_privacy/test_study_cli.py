@@ -155,7 +155,7 @@ def test_a_plan_says_what_its_cells_will_take(
     assert " in 32-true, activations aside; " in printed
     last = printed.splitlines()[-3:]
     assert last[0] == "5 cells, 0 of them done"
-    assert last[1].startswith("memory: up to ")
+    assert last[1].startswith("memory: roughly ")
     assert last[2] == "time: no timing yet for 4 of 5 cells left"
 
 

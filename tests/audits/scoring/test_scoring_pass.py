@@ -1,8 +1,12 @@
 """One pass scores every record once, whatever the batches; a broken output names its record."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from threading import Barrier
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -86,6 +90,37 @@ def test_batch_size_and_order_change_no_score(
         assert torch.equal(other.offsets, eight.offsets)
         torch.testing.assert_close(other.logp, eight.logp, atol=1e-5, rtol=0)
         torch.testing.assert_close(other.mean, eight.mean, atol=1e-5, rtol=0)
+
+
+class Paired(Ranks):
+    """Two ranks in two threads, which exchange what they found as two processes do."""
+
+    found: ClassVar[dict[int, list[Any]]] = {}
+    meeting = Barrier(2, timeout=60)
+
+    def gather(self, found: list[Any]) -> list[Any]:
+        self.found[self.rank] = found
+        self.meeting.wait()
+        both = zip(self.found[0], self.found[1], strict=True)
+        dealt = [one for pair in both for one in pair]
+        self.meeting.wait()
+        return dealt
+
+
+def test_21_records_on_two_ranks_are_21_on_each(
+    family_model: PreTrainedModel, records: list[EncodedRecord]
+) -> None:
+    def scored(rank: int) -> TokenStatistics:
+        access = replace(access_to(family_model, 1, 400), ranks=Paired(rank, 2))
+        with torch.no_grad():
+            return score_records(access, records[:21], "").read()
+
+    alone = score(family_model, records[:21], batch_size=1)
+    with ThreadPoolExecutor(2) as pool:
+        for own in pool.map(scored, (0, 1)):
+            assert own.record_ids == alone.record_ids
+            assert torch.equal(own.offsets, alone.offsets)
+            torch.testing.assert_close(own.logp, alone.logp, atol=1e-5, rtol=0)
 
 
 def test_a_broken_output_names_its_record(

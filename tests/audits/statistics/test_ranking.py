@@ -49,6 +49,11 @@ def test_auroc_equals_pair_loop_sklearn_and_mann_whitney(n: int, m: int, decimal
     assert value == pytest.approx(stats.mannwhitneyu(x, y).statistic / (n * m), abs=1e-12)
 
 
+def test_scores_in_the_order_of_their_records_tell_nothing_where_they_tie() -> None:
+    values, labels = np.array([9.0, 9.0, 5.0, 5.0]), np.array([True, False, True, False])
+    assert auroc(values[labels], values[~labels]).value == 0.5
+
+
 @pytest.mark.parametrize("decimals", [8, 1])
 def test_covariance_equals_delong_loops(decimals: int) -> None:
     rng = np.random.default_rng(3)

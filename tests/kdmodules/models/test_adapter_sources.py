@@ -9,7 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from audits.scoring.references import ReferenceModel
+from callbacks.run import ReferenceModels
 from common.errors import UserError
+from datamodules.batches import RecordEncoder
+from datamodules.templates import NONE
 from kdmodules.models.adapters import Adapter
 from kdmodules.models.network import (
     Network,
@@ -19,6 +23,7 @@ from kdmodules.models.network import (
     source_tokenizer,
 )
 from kdmodules.teacher_cache.identity import source_hash
+from kdmodules.teachers import Teachers, TeacherWeights
 from tests.kdmodules.models.architectures import logits, same_weights, saved
 
 
@@ -118,6 +123,13 @@ def test_another_base_may_be_named(tokenizer: PreTrainedTokenizerFast, tmp_path:
     merged = peft.PeftModel.from_pretrained(rounded, source).merge_and_unload()
     assert same_weights(half, merged.to(torch.bfloat16))
     assert same_weights(load_model(plain), model)
+    teachers = Teachers([source], TeacherWeights(adapter_base=plain))
+    teachers.load(tokenizer, 16, None, torch.device("cpu"))
+    encoder = RecordEncoder(tokenizer, NONE, max_prompt_tokens=16, max_tokens=64)
+    reference = ReferenceModel.of_source(source, encoder, adapter_base=plain)
+    for lm in (*teachers.models, reference.lm):
+        assert same_weights(lm.model, ours)
+    assert source_hash(source, plain) not in (source_hash(source), source_hash(plain))
     with pytest.raises(UserError, match="is no adapter alone"):
         load_model(plain, adapter_base=plain)
 
@@ -147,3 +159,8 @@ def test_adapters_lie_on_the_hub_too(
     assert source_hash("owner/tuned") == f"owner/tuned@{'1' * 40}+owner/base@{'1' * 40}"
     with pytest.raises(UserError, match="model 'owner/nothing' cannot be loaded"):
         load_model("owner/nothing")
+
+
+def test_a_base_of_no_reference_is_refused() -> None:
+    with pytest.raises(UserError, match="adapter_bases.other is given, but no references"):
+        ReferenceModels({"base": "a"}, adapter_bases={"other": "b"})
