@@ -15,6 +15,7 @@ from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
 from callbacks.run import RunContext, run_folder, run_identity
 from common.atomic_file import beside, put_in_place
+from common.options import require_at_least
 from datamodules import InstructionDataModule
 from kdmodules.models.adapter_files import named_base
 from kdmodules.models.adapters import adapter_of, add_adapter, merge_adapter, save_adapter
@@ -126,6 +127,7 @@ class RecoveryCheckpoint(Checkpoint):
     """
 
     def __init__(self, save_every_n_steps: int = 100) -> None:
+        require_at_least(0, "recovery.", save_every_n_steps=save_every_n_steps)
         self.save_every_n_steps = save_every_n_steps
         self._saved_step = 0
 

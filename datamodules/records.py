@@ -241,6 +241,6 @@ def _refuse_shared_ids(records: list[InstructionRecord]) -> None:
         other = first.setdefault(record.id, record)
         if other is not record and other.content != record.content:
             raise UserError(
-                f"{record.origin}: id {record.id!r} already names another record at "
-                f"{other.origin}; ids must be unique"
+                f"{record.origin}: its id already names another record at {other.origin}; ids must "
+                "be unique"
             )

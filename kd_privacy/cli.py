@@ -13,12 +13,14 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import callbacks
 import datamodules
 import kdmodules
 from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.interruption import INTERRUPTED, Interruption
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
     RunConfig,
@@ -28,9 +30,10 @@ from callbacks.saved_config import (
 )
 from callbacks.schedule import AuditRhythm, FinalValidation
 from callbacks.weights import ModelExport, RecoveryCheckpoint
-from common.errors import UserError, mistake_behind
+from common.errors import UserError, first_line, mistake_behind
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
+from kd_privacy.run_options import check_length, check_run, check_seed
 from kd_privacy.show_cli import COMMAND as SHOW
 from kd_privacy.show_cli import show_records
 from kdmodules.language_model import LanguageModelModule
@@ -116,12 +119,20 @@ class PrivacyCLI(LightningCLI):
             )
         return parser
 
+    def _set_seed(self) -> None:
+        """Seeds every generator, with a seed that all of them take."""
+        check_seed(self.config[self.subcommand].get("seed_everything"))
+        super()._set_seed()
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: the command line beats the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Resolves `--ckpt_path last`, refuses a used folder, and sets the thread count."""
         config = self.config[self.subcommand]
+        check_run(config)
+        if self.subcommand == "fit":
+            check_length(config.trainer)
         require_package(config.trainer.strategy)
         run_dir = Path(config.run_dir)
         if config.ckpt_path == "last":
@@ -156,8 +167,11 @@ class PrivacyCLI(LightningCLI):
             callbacks.append(RichProgressBar())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
         own = [KnownText(), *callbacks, MechanismRecord()]
-        kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
-        return super().instantiate_trainer(**kwargs)
+        kwargs["callbacks"] = [run_config, Interruption(), FinalValidation(), *own, RunTables()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise UserError(f"trainer: {first_line(error)}") from error
 
 
 class FitParser(PrivacyCLI):
@@ -286,6 +300,14 @@ def main(arguments: list[str] | None = None) -> None:
             show_records(*_shown(given[1:]))
             return
         _open(PrivacyCLI, PrivacyParser, arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command starts anew\n")
+        sys.exit(INTERRUPTED)
+    except SystemExit as error:
+        # Lightning gives 1 after Ctrl-C, as after a defect; Interruption has said how to go on.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        raise
     except Exception as error:
         mistake = mistake_behind(error)
         if mistake is None:

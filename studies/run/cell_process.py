@@ -119,7 +119,7 @@ class CellProcess:
         if status == 0 and not missing:
             self.files.write("done", self.facts | {"seconds": seconds, **_environment()})
             return Outcome("done", seconds)
-        reason = f"ended without {', '.join(missing)}" if missing else f"exit status {status}"
+        reason = f"ended without {', '.join(missing)}" if missing else _ending(status)
         self.files.write("failed", self.facts | {"seconds": seconds, "reason": reason})
         return Outcome("failed", seconds, reason)
 
@@ -149,3 +149,15 @@ def _environment() -> dict[str, object]:
         "versions": versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
     }
+
+
+def _ending(status: int) -> str:
+    """Says how a process ended.
+
+    >>> _ending(2), _ending(-9)
+    ('exit status 2', 'killed by SIGKILL, as where memory runs out')
+    """
+    if status >= 0:
+        return f"exit status {status}"
+    cause = ", as where memory runs out" if -status == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-status).name}{cause}"
