@@ -12,7 +12,10 @@ __all__ = ["Key", "LocatedYaml", "load_located"]
 Key = tuple[str | int, ...]
 _STANDARD = "tag:yaml.org,2002:"
 _MERGE = f"{_STANDARD}merge"
-_PLAIN = {yaml.MappingNode: f"{_STANDARD}map", yaml.SequenceNode: f"{_STANDARD}seq"}
+_PLAIN: dict[type[yaml.Node], str] = {
+    yaml.MappingNode: f"{_STANDARD}map",
+    yaml.SequenceNode: f"{_STANDARD}seq",
+}
 _MOST_ENTRIES = 100_000
 """Entries of a file with its aliases written out: a few of them can stand for billions."""
 

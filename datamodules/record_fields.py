@@ -56,6 +56,7 @@ _FIELDS = (
     *(name for layout in LAYOUTS for names in layout.fields for name in names),
     *(*CONTEXT_NAMES, "tools", "category", "id", "subject"),
 )
+_NOTHING = re.compile("[\\s\u200b-\u200f\u2060-\u2064\ufeff\u00ad]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -108,7 +109,9 @@ def told_fields(names: Collection[object]) -> str:
     ]
     others = len(names) - len(known)
     if not known:
-        return f"{others} fields of other names" if names else "no field"
+        return {0: "no field", 1: "a field of another name"}.get(
+            others, f"{others} fields of other names"
+        )
     return ", ".join(known) + (f" and {others} more" if others else "")
 
 
@@ -170,6 +173,15 @@ def require_characters(text: str, field: str, origin: str) -> None:
         raise UserError(
             f"{origin}: field {field!r} holds half a surrogate pair, which is no character"
         )
+
+
+def has_characters(text: str) -> bool:
+    r"""Tells whether a text has anything to be seen: space and zero-width characters are nothing.
+
+    >>> has_characters(" \u200b\n"), has_characters("a")
+    (False, True)
+    """
+    return not _NOTHING.fullmatch(text)
 
 
 def name_field(row: Row, name: str, origin: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError, first_line
 from datamodules.record_fields import told_fields
+from datamodules.sources import place_of
 
 Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
@@ -54,6 +55,8 @@ def read_rows(
             f"{source}: unknown kind of file; give one of {', '.join(FILE_SUFFIXES)}, all but "
             f".parquet also with {_GZIP}"
         )
+    elif place_of(source).looks_like_a_path:
+        raise UserError(f"{source}: no such file or folder (looked for {path.absolute()})")
     else:
         rows = _hub_rows(source, hub_split, streaming)
     return list(islice(rows, max_rows))

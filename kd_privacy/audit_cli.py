@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError
+from common.errors import UserError, tell_mistake
 from common.options import require_folder
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         found = _audited(options)
         page = found.save(out)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell_mistake(error)
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was written; the same command starts anew\n")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from callbacks.saved_config import (
 )
 from callbacks.schedule import AuditRhythm, FinalValidation
 from callbacks.weights import ModelExport, RecoveryCheckpoint
-from common.errors import UserError, first_line, mistake_behind
+from common.errors import UserError, first_line, mistake_behind, tell_mistake
+from common.lock import only_writer
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
 from kd_privacy.run_options import check_length, check_run, check_seed
 from kd_privacy.show_cli import COMMAND as SHOW
 from kd_privacy.show_cli import show_records
 from kdmodules.language_model import LanguageModelModule
+from kdmodules.models.checkpoints import read_checkpoint
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
 
@@ -141,6 +144,8 @@ class PrivacyCLI(LightningCLI):
             raise UserError(
                 f"checkpoint {config.ckpt_path} does not exist: leave --ckpt_path out to start anew"
             )
+        if config.ckpt_path is not None and Path(config.ckpt_path).is_file():
+            read_checkpoint(config.ckpt_path)
         self._dump_config()
         if _launches_processes():
             if self.subcommand == "fit" and config.ckpt_path is None:
@@ -152,6 +157,12 @@ class PrivacyCLI(LightningCLI):
                 refuse_foreign_weights(run_dir, config.ckpt_path)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it as the only writer of its folder."""
+        run_dir = Path(self.config[subcommand].run_dir)
+        with only_writer(run_dir) if _launches_processes() else nullcontext():
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with this project's logger, progress bar and end-of-run callbacks."""
@@ -312,7 +323,7 @@ def main(arguments: list[str] | None = None) -> None:
         mistake = mistake_behind(error)
         if mistake is None:
             raise
-        sys.stderr.write(f"error: {mistake}\n")
+        tell_mistake(mistake)
         sys.exit(2)
 
 

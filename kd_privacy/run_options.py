@@ -37,6 +37,8 @@ def check_run(config: Namespace) -> None:
         UserError: Naming the option.
     """
     require_folder("run_dir", config.run_dir)
+    if config.weights_only is False:
+        raise UserError("weights_only is false: a checkpoint is never read with the code it holds")
     if config.threads is not None:
         require_at_least(1, threads=config.threads)
     trainer = config.trainer

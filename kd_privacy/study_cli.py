@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError
+from common.errors import UserError, tell_mistake, without_traceback_option
 
 if TYPE_CHECKING:
     from studies.plan.cells import Plan
@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
     """
     try:
-        return _dispatch(*_parse(arguments))
+        given = sys.argv[1:] if arguments is None else arguments
+        return _dispatch(*_parse(without_traceback_option(given)))
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell_mistake(error)
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")

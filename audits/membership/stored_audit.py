@@ -27,7 +27,7 @@ from audits.membership.view import AuditView
 from audits.results import write_table
 from audits.scoring.statistics_file import StatisticsFile, open_statistics, save_statistics
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
-from common.atomic_file import replacing
+from common.atomic_file import make_private, replacing
 from common.errors import UserError
 from datamodules.chats import Chat
 from datamodules.records import InstructionRecord, RecordKind
@@ -60,7 +60,7 @@ def save_audit(folder: Path, audit: StoredAudit) -> None:
         folder: Of the checkpoint; created with mode 0700.
         audit: What was measured.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     about = folder / _ABOUT
     about.unlink(missing_ok=True)
     for name, side in audit.sides.items():
@@ -102,7 +102,7 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
         clusters: Name of each record's near-duplicate cluster.
         folder: The population's folder; created with mode 0700.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     for request, table in view.passes.items():
         save_statistics(table, folder / request.file_name)
     for signal, values in view.signals.items():

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.results import write_table
+from common.atomic_file import make_private
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
 
@@ -86,7 +87,7 @@ def write_continuations(found: Sequence[Continuation], folder: Path) -> Path:
         found: What was written.
         folder: The run's private folder; created with mode 0700 where it is missing.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     path = folder / CONTINUATIONS_NAME
     write_table(pa.Table.from_pylist([asdict(one) for one in found], schema=_SCHEMA), path)
     return path

@@ -158,13 +158,13 @@ def _build_from_scratch(
         }
     )
     with torch.random.fork_rng(devices=[]):
-        _require_buildable(config)
+        _require_buildable(config, network.config)
         torch.manual_seed(seed)
         model = new_model(config)
     return _cast(model, torch.bfloat16) if network.dtype == "bfloat16" else model
 
 
-def _require_buildable(config: PreTrainedConfig) -> None:
+def _require_buildable(config: PreTrainedConfig, given: Mapping[str, object]) -> None:
     """Refuses sizes and rates that make no network; no memory is taken for its weights.
 
     Raises:
@@ -179,8 +179,10 @@ def _require_buildable(config: PreTrainedConfig) -> None:
         with torch.device("meta"):
             new_model(config)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(f"{name}={value}" for name, value in given.items())
+        why = f"nothing is called {error}" if isinstance(error, LookupError) else first_line(error)
         raise UserError(
-            f"model.network.config makes no {config.model_type} network: {first_line(error)}"
+            f"model.network.config ({told}) makes no {config.model_type} network: {why}"
         ) from error
 
 

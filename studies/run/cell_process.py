@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from common.lock import write_holder
 from studies.plan.cells import Cell
-from studies.run.cell_state import CellFiles, record_holder
+from studies.run.cell_state import CellFiles
 
 __all__ = ["CellProcess", "Outcome", "Process", "Starter", "fresh_process"]
 
@@ -68,7 +69,7 @@ def fresh_process(program: Sequence[str], environment: Mapping[str, str]) -> Sta
             env=environment,
             pass_fds=(lock,),
             start_new_session=True,
-            preexec_fn=lambda: record_holder(lock),
+            preexec_fn=lambda: write_holder(lock),
         )
 
     return start

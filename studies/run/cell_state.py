@@ -5,7 +5,6 @@ file that says `running` without a held lock is an interrupted cell.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -20,9 +19,10 @@ from typing import Literal
 from audits.results import SCHEMAS
 from common.atomic_file import replacing
 from common.errors import UserError
+from common.lock import read_holder, try_lock
 from studies.plan.cells import Cell
 
-__all__ = ["GRACE_SECONDS", "CellFiles", "State", "record_holder", "write_json"]
+__all__ = ["GRACE_SECONDS", "CellFiles", "State", "write_json"]
 
 State = Literal["pending", "running", "interrupted", "failed", "done"]
 GRACE_SECONDS = 20.0
@@ -33,14 +33,6 @@ def write_json(path: Path, value: object) -> None:
     """Writes a JSON file so that readers see the old one or the new one."""
     with replacing(path) as file:
         file.write(json.dumps(value, indent=1, sort_keys=True).encode())
-
-
-def record_holder(lock: int) -> None:
-    """Writes this process's id into a lock file; called in the new process, before its program.
-
-    Only so is the id on disk from the first moment on at which a process can outlive its runner.
-    """
-    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ class CellFiles:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             if not end_holder:
                 os.close(descriptor)
                 return None
@@ -136,12 +128,12 @@ class CellFiles:
             return False
         descriptor = os.open(path, os.O_RDWR)
         try:
-            return not _try_lock(descriptor)
+            return not try_lock(descriptor)
         finally:
             os.close(descriptor)
 
     def _end_orphan(self, descriptor: int) -> None:
-        group = int(os.pread(descriptor, 20, 0))
+        group = read_holder(descriptor)
         host = self.read().get("host", platform.node())
         if host != platform.node():
             raise UserError(f"{self.cell.id} still runs on {host}, process group {group}: end it")
@@ -150,15 +142,7 @@ class CellFiles:
                 os.killpg(group, number)
             limit = time.monotonic() + GRACE_SECONDS
             while time.monotonic() < limit:
-                if _try_lock(descriptor):
+                if try_lock(descriptor):
                     return
                 time.sleep(0.1)
         raise RuntimeError(f"process group {group} still holds {self.folder / '.lock'}")
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -10,15 +10,25 @@ import pytest
 import torch
 
 from tests.processes import server
-from tests.siege.attempts import SECRET, Attempt, attempts
+from tests.siege import audits, runs, studies
+from tests.siege.attempts import SECRET, Attempt
 
 _TIMEOUT_S = 120
-ATTEMPTS = attempts()
+_KINDS = (
+    *(runs.values, runs.tables, runs.files, runs.words),
+    *(studies.files, studies.commands, audits.audits),
+)
+ATTEMPTS = [pytest.param(attempt, id=name) for kind in _KINDS for name, attempt in kind()]
 
 
-@pytest.mark.parametrize("name", ATTEMPTS)
-def test_it_ends_in_one_line(name: str, tmp_path: Path) -> None:
-    attempt = ATTEMPTS[name]
+def test_every_attempt_has_a_name_of_its_own() -> None:
+    assert len({attempt.id for attempt in ATTEMPTS}) == len(ATTEMPTS) >= 150
+
+
+@pytest.mark.parametrize(
+    "attempt", [one for _, one in ATTEMPTS], ids=[name for name, _ in ATTEMPTS]
+)
+def test_it_ends_in_one_line(attempt: Attempt, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     for path, content in attempt.files.items():
@@ -27,13 +37,12 @@ def test_it_ends_in_one_line(name: str, tmp_path: Path) -> None:
         place.write_bytes(content.encode() if isinstance(content, str) else content)
     before = _outside(home)
     status, said = run(attempt, home, tmp_path / "said.txt")
-    lines = [line for line in said.splitlines() if line.strip()]
+    told = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in said, said[-2000:]
     assert status == attempt.status, said[-2000:]
-    assert lines, "nothing is said"
-    assert lines[-1].startswith("error: "), said[-2000:]
-    assert len(lines) == 1, said[-2000:]
-    assert re.search(attempt.says, lines[-1]), lines[-1]
+    assert len(told) == 1, said[-2000:]
+    assert said.rstrip().endswith(told[0]), said[-2000:]
+    assert re.search(attempt.says, told[0]), told[0]
     assert SECRET not in said
     assert _outside(home) == before
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("home", "said.txt")] == []
