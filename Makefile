@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint bench bench-gpu simulate tensorboard clean
+.PHONY: demo test lint bench bench-gpu simulate siege tensorboard clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ simulate: $(READY)
 	$(BIN)/python -m benchmarks.simulate_replicates
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
+
+siege: $(READY)
+	$(BIN)/pytest -m "" tests/siege tests/integration/test_interruption.py
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs

@@ -9,7 +9,6 @@ claims  print the verdict on each of the five claims, and what it rests on
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -254,11 +253,13 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
 
 def _last_plan(study: StudyFile, out: Path) -> Plan:
     from studies.plan.cells import Plan
+    from studies.run.cell_state import read_json
 
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
-    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))).moved_to(out)
+    again = f"`kd-study run {study.path} --run_dir {out}` writes it again; what is done stays"
+    return Plan.from_dict(read_json(path, again)).moved_to(out)
 
 
 def _claims(study: StudyFile, out: Path, as_json: bool) -> int:

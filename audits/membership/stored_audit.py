@@ -29,11 +29,13 @@ from audits.scoring.statistics_file import StatisticsFile, open_statistics, save
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from common.atomic_file import make_private, replacing
 from common.errors import UserError
+from common.parquet_file import read_parquet
 from datamodules.chats import Chat
 from datamodules.records import InstructionRecord, RecordKind
 
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
+_AGAIN = "delete the folder and audit again"
 _FIELDS = tuple(field.name for field in fields(InstructionRecord))
 _SCORED = "scored text"
 
@@ -165,7 +167,7 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
     path = folder / _RECORDS
     if not path.is_file():
         raise UserError(f"{folder} holds no stored audit: there is no {_RECORDS}")
-    content = pq.read_table(path).to_pydict()
+    content = read_parquet(path, _AGAIN).to_pydict()
     names = [name for name in _FIELDS if name in content]  # earlier audits knew fewer
     records = [
         _record(dict(zip(names, texts, strict=True)))
@@ -220,7 +222,7 @@ def _require_one_audit(folder: Path, passes: Mapping[Scored, StatisticsFile]) ->
 
 
 def _signal(path: Path, record_ids: Sequence[str]) -> Tensor:
-    content = pq.read_table(path)
+    content = read_parquet(path, _AGAIN)
     if content.column("record").to_pylist() != list(record_ids):
         raise UserError(f"{path} is of other records than {_RECORDS} beside it: audit again")
     return torch.from_numpy(np.stack(content.column("values").to_numpy()).astype(np.float64))

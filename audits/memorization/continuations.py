@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.results import write_table
 from common.atomic_file import make_private
-from common.errors import UserError
+from common.parquet_file import read_parquet
 from datamodules.encoding import EncodedRecord
 
 CONTINUATIONS_NAME = "continuations.parquet"
@@ -106,12 +105,7 @@ def read_continuations(folder: Path, population: str) -> dict[str, Continuation]
     path = folder / CONTINUATIONS_NAME
     if not path.is_file():
         return {}
-    try:
-        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} holds no continuations ({error}): run the memorization audit again"
-        ) from error
+    rows = read_parquet(path, "run the memorization audit again", _SCHEMA).to_pylist()
     return {
         row["record"]: Continuation(
             row["record"],

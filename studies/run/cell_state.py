@@ -14,15 +14,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from audits.results import SCHEMAS
 from common.atomic_file import replacing
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.lock import read_holder, try_lock
+from common.parquet_file import require_whole
 from studies.plan.cells import Cell
 
-__all__ = ["GRACE_SECONDS", "CellFiles", "State", "write_json"]
+__all__ = ["GRACE_SECONDS", "CellFiles", "State", "read_json", "write_json"]
 
 State = Literal["pending", "running", "interrupted", "failed", "done"]
 GRACE_SECONDS = 20.0
@@ -33,6 +34,25 @@ def write_json(path: Path, value: object) -> None:
     """Writes a JSON file so that readers see the old one or the new one."""
     with replacing(path) as file:
         file.write(json.dumps(value, indent=1, sort_keys=True).encode())
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Reads a JSON object that a study wrote.
+
+    Args:
+        path: The file.
+        advice: How to go on without it.
+
+    Raises:
+        UserError: It is cut short, or none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read whole ({first_line(error)}): {advice}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: {advice}")
+    return content
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,7 @@ class CellFiles:
         path = self.folder / "state.json"
         if not path.is_file():
             return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
+        return read_json(path, f"delete {self.folder}, and the cell runs anew")
 
     def write(self, state: State, facts: Mapping[str, object]) -> None:
         """Writes the state with its facts, replacing the former."""
@@ -73,7 +92,11 @@ class CellFiles:
         return "failed" if recorded == "failed" else "pending"
 
     def missing_outputs(self) -> list[str]:
-        """Returns which of the outputs that make a cell done are not there."""
+        """Returns which of the outputs that make a cell done are not there.
+
+        Raises:
+            UserError: One is there, cut short.
+        """
         missing = [f"{table}.parquet" for table in SCHEMAS if not self._has(f"{table}.parquet")]
         output = self.folder / self.cell.output
         if not (output.is_dir() and any(output.iterdir())):
@@ -120,7 +143,11 @@ class CellFiles:
         return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
 
     def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
+        path = self.folder / name
+        if not path.is_file():
+            return False
+        require_whole(path, f"delete {self.folder}, and the cell runs anew")
+        return True
 
     def _locked(self) -> bool:
         path = self.folder / ".lock"

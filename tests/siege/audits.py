@@ -40,14 +40,11 @@ def audits() -> Iterator[tuple[str, Attempt]]:
         "seed": "-1",
         "dtype": "float8",
         "score": "some",
-        "template": "t.jinja",
         "device": "abacus",
     }.items():
-        rest = () if option == "template" else alpaca
         says = f"{option}|{value}".replace(".", r"\.")
-        yield f"audit: {option} {value}", _audit(says, f"--{option}", value, *rest)
+        yield f"audit: {option} {value}", _audit(says, f"--{option}", value, *alpaca)
     yield "audit: batch size 0", _audit("batch_size", "--batch_size", "0", *alpaca)
-    yield "audit: no template", _audit("template")
     yield "audit: no tokenizer", _audit("tokenizer", *alpaca)
     yield (
         "audit: no such model",

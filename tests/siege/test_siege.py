@@ -14,20 +14,21 @@ from tests.siege import audits, runs, studies
 from tests.siege.attempts import SECRET, Attempt
 
 _TIMEOUT_S = 120
-_KINDS = (
-    *(runs.values, runs.tables, runs.files, runs.words),
-    *(studies.files, studies.commands, audits.audits),
-)
-ATTEMPTS = [pytest.param(attempt, id=name) for kind in _KINDS for name, attempt in kind()]
+_LONG = (runs.values, runs.tables)
+_SHORT = (runs.files, runs.words, studies.files, studies.commands, audits.audits)
+# Values and tables are read late, behind seconds of preparation: all of them are slow tests.
+ATTEMPTS = [
+    pytest.param(attempt, id=name, marks=[pytest.mark.slow] if kind in _LONG else [])
+    for kind in (*_LONG, *_SHORT)
+    for name, attempt in kind()
+]
 
 
 def test_every_attempt_has_a_name_of_its_own() -> None:
     assert len({attempt.id for attempt in ATTEMPTS}) == len(ATTEMPTS) >= 150
 
 
-@pytest.mark.parametrize(
-    "attempt", [one for _, one in ATTEMPTS], ids=[name for name, _ in ATTEMPTS]
-)
+@pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_it_ends_in_one_line(attempt: Attempt, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
