@@ -52,7 +52,7 @@ simulate: $(READY)
 	$(BIN)/pytest -m slow
 
 siege: $(READY)
-	$(BIN)/pytest -m "" tests/siege tests/integration/test_interruption.py
+	$(BIN)/pytest -m "" tests/siege tests/integration/test_kill_storm.py tests/integration/test_interruption.py
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs
