@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ALL_READY := $(VENV)/.installed-dev
 
-.PHONY: demo test lint bench bench-gpu simulate tensorboard clean
+.PHONY: demo test lint bench bench-gpu simulate siege tensorboard clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -27,7 +27,7 @@ test: $(ALL_READY)
 lint: $(ALL_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 
 bench: $(ALL_READY)
 	$(BIN)/python -m benchmarks.door
@@ -55,6 +55,9 @@ simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.simulate_replicates
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
+
+siege: $(READY)
+	$(BIN)/pytest -m "" tests/siege tests/integration/test_kill_storm.py tests/integration/test_interruption.py
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs/quickstart/tensorboard

@@ -19,10 +19,15 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.errors import UserError
+from common.parquet_file import read_parquet
 
 Row = Mapping[str, object]
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+_PART = "delete it to go on without that audit of that checkpoint"
+_TABLE = "delete the folder that holds it, and run again"
 
 
 def _columns(**columns: str) -> pa.Schema:
@@ -181,7 +186,7 @@ def merge_parts(run_dir: str | Path) -> dict[str, Path]:
     run_dir = Path(run_dir)
     return {
         table: _write_merged(
-            table, (pq.read_table(part) for part in _parts(run_dir, table)), run_dir
+            table, (read_parquet(part, _PART) for part in _parts(run_dir, table)), run_dir
         )
         for table in SCHEMAS
     }
@@ -213,7 +218,7 @@ def read_table(run_dir: str | Path, table: str) -> pa.Table:
     path = Path(run_dir) / f"{table}.parquet"
     if not path.is_file():
         raise UserError(f"{path}: no such table; it is written when a run's fit or validate ends")
-    content = pq.read_table(path)
+    content = read_parquet(path, _TABLE)
     if content.schema.names != schema.names:
         wrong = sorted(set(content.schema.names) ^ set(schema.names))
         raise UserError(

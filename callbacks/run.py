@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from audits.results import write_part
 from audits.rows import ResultRow
 from audits.scoring.references import BASE, ReferenceModel
+from common.atomic_file import make_private
 from common.errors import UserError
 from common.ranks import Ranks
 from common.roles import COUNTERFACTUAL_ROLES, Role
@@ -83,10 +84,8 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 def private_folder(trainer: Trainer) -> Path:
-    """Returns the folder of what tells of private records; made with mode 0700 where it is not."""
-    folder = run_folder(trainer) / "private"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    """Returns the folder of what tells of private records; made, and of mode 0700."""
+    return make_private(run_folder(trainer) / "private")
 
 
 class ReferenceModels(Callback):

@@ -22,6 +22,7 @@ from callbacks.hub import push_export, require_free_repository
 from callbacks.run import RunContext, run_folder, run_identity
 from common.atomic_file import beside, put_in_place
 from common.errors import UserError
+from common.options import require_at_least
 from datamodules import InstructionDataModule
 from datamodules.chat_template import CHAT, ChatTemplate
 from datamodules.templates import Template
@@ -173,6 +174,7 @@ class RecoveryCheckpoint(Checkpoint):
     """
 
     def __init__(self, save_every_n_steps: int = 100) -> None:
+        require_at_least(0, "recovery.", save_every_n_steps=save_every_n_steps)
         self.save_every_n_steps = save_every_n_steps
         self._saved_step = 0
 

@@ -17,6 +17,14 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def make_private(folder: Path) -> Path:
+    """Makes a folder that its owner alone can enter, also of one that others could enter so far."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
 @contextmanager
 def replacing(path: Path, *, private: bool = False, shared: bool = False) -> Iterator[BinaryIO]:
     """Opens a file that takes a path's place when the block has ended without an error.

@@ -10,7 +10,14 @@ from common.errors import UserError
 __all__ = ["Key", "LocatedYaml", "load_located"]
 
 Key = tuple[str | int, ...]
-_MERGE = "tag:yaml.org,2002:merge"
+_STANDARD = "tag:yaml.org,2002:"
+_MERGE = f"{_STANDARD}merge"
+_PLAIN: dict[type[yaml.Node], str] = {
+    yaml.MappingNode: f"{_STANDARD}map",
+    yaml.SequenceNode: f"{_STANDARD}seq",
+}
+_MOST_ENTRIES = 100_000
+"""Entries of a file with its aliases written out: a few of them can stand for billions."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ def load_located(path: Path) -> LocatedYaml:
     """Reads a YAML file of plain values; `<<` merges mappings, as it does for `kd-privacy`.
 
     Raises:
-        UserError: No such file, not UTF-8, invalid YAML, or a key given twice.
+        UserError: No such file, not UTF-8, invalid YAML, a key given twice, a tag that would make
+            anything but plain values, or aliases that stand for too much.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -55,15 +63,26 @@ def load_located(path: Path) -> LocatedYaml:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: invalid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: invalid YAML: nested too deep") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     lines: dict[Key, int] = {(): 1}
     try:
         data = None if root is None else _value(path, root, (), lines)
     except RecursionError as error:
-        raise UserError(f"{path}: invalid YAML: an alias lies inside its own anchor") from error
+        raise UserError(
+            f"{path}: invalid YAML: an alias lies inside its own anchor, or it is nested too deep"
+        ) from error
     return LocatedYaml(path, data, lines)
 
 
 def _value(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> object:
+    line = node.start_mark.line + 1
+    if len(lines) > _MOST_ENTRIES:
+        raise UserError(f"{path}:{line}: more than {_MOST_ENTRIES:,} entries, aliases written out")
+    if node.tag != _PLAIN.get(type(node), node.tag):
+        raise UserError(f"{path}:{line}: the tag {node.tag.replace(_STANDARD, '!!')} is not read")
     if isinstance(node, yaml.MappingNode):
         return _mapping(path, node, key, lines)
     if isinstance(node, yaml.SequenceNode):
@@ -75,7 +94,6 @@ def _value(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> obje
         return loader.construct_object(node)
     except (ValueError, yaml.MarkedYAMLError) as error:
         problem = getattr(error, "problem", error)
-        line = node.start_mark.line + 1
         raise UserError(f"{path}:{line}: invalid YAML: {problem}") from error
     finally:
         loader.dispose()

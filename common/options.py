@@ -1,8 +1,17 @@
-"""Checks of numbers that a user gives."""
+"""Checks of numbers and folders that a user gives."""
+
+import os
+from pathlib import Path
 
 from common.errors import UserError
 
-__all__ = ["require_at_least", "require_positive", "require_share"]
+__all__ = [
+    "require_at_least",
+    "require_at_most",
+    "require_folder",
+    "require_positive",
+    "require_share",
+]
 
 
 def require_at_least(least: float, where: str = "", /, **options: float) -> None:
@@ -21,6 +30,17 @@ def require_at_least(least: float, where: str = "", /, **options: float) -> None
     for name, value in options.items():
         if not value >= least:
             raise UserError(f"{where}{name} is {value}: give at least {least:g}")
+
+
+def require_at_most(most: float, where: str = "", /, **options: float) -> None:
+    """Refuses numbers above a bound; arguments are those of :func:`require_at_least`.
+
+    Raises:
+        UserError: Naming the first that is too large.
+    """
+    for name, value in options.items():
+        if not value <= most:
+            raise UserError(f"{where}{name} is {value}: give at most {most:,g}")
 
 
 def require_share(where: str = "", /, **options: float) -> None:
@@ -43,3 +63,24 @@ def require_positive(where: str = "", /, **options: float) -> None:
     for name, value in options.items():
         if not 0 < value < float("inf"):
             raise UserError(f"{where}{name} is {value}: give a positive number")
+
+
+def require_folder(option: str, folder: str | Path) -> None:
+    """Refuses what cannot become a folder that is written to.
+
+    Args:
+        option: What the user calls it.
+        folder: The folder, which need not be there.
+
+    Raises:
+        UserError: An empty name, a file of that name, or no right to write there.
+    """
+    if not str(folder).strip():
+        raise UserError(f"{option} is empty: name a folder, which need not be there")
+    path = Path(folder)
+    home = next(place for place in (path, *path.resolve().parents) if place.exists())
+    if not home.is_dir():
+        taken = "is a file" if home == path else f"lies in {home}, which is a file"
+        raise UserError(f"{option} {folder} {taken}: name a folder, which need not be there")
+    if not os.access(home, os.W_OK):
+        raise UserError(f"{option} {folder}: nothing can be written to {home}")

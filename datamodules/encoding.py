@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +29,16 @@ from datamodules.whole_text import WholeLayout
 
 Scored = Literal["assistant", "last", "all"]
 SpecialTokens = Literal["split", "parse"]
+
+
+def require_scored(score: str) -> None:
+    """Refuses what names no tokens to score.
+
+    Raises:
+        UserError: Naming what does.
+    """
+    if score not in get_args(Scored):
+        raise UserError(f"score is {score!r}: choose assistant, last or all")
 
 
 class RecordEncoder:
@@ -81,8 +91,7 @@ class RecordEncoder:
             raise UserError(
                 f"tokenizer {tokenizer.name_or_path!r} has no eos token to end responses with"
             )
-        if score not in ("assistant", "last", "all"):
-            raise UserError(f"score is {score!r}: choose assistant, last or all")
+        require_scored(score)
         if special_tokens_in_text not in (None, "split", "parse"):
             raise UserError(
                 f"special_tokens_in_text is {special_tokens_in_text!r}: choose split or parse"

@@ -114,7 +114,12 @@ class InstructionDataModule(TrainingDataModule):
             score,
             special_tokens_in_text,
         )
-        require_at_least(1, batch_size=batch_size, published_devices=published_devices)
+        require_at_least(
+            1, batch_size=batch_size, published_devices=published_devices, n_records=n_records
+        )
+        for option, given in (("source", source), ("tokenizer", tokenizer)):
+            if not given:
+                raise UserError(f"{option} is empty: leave it out, or name one")
         if private_part is not None and not 0 <= private_part < splits.private_parts:
             raise UserError(
                 f"private_part must be in 0..{splits.private_parts - 1} (splits.private_parts is "

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.errors import UserError
+from common.parquet_file import read_parquet
 from datamodules.records import content_id
 from datamodules.splits import Placement
 
@@ -66,10 +67,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     Raises:
         UserError: the file is missing or is no manifest.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: no readable manifest") from error
+    table = read_parquet(path, "no manifest can be read")
     if table.schema.names not in (_SCHEMA.names, _SCHEMA.names[:-1]):  # before there were subjects
         raise UserError(f"{path}: not a manifest; its columns are {', '.join(table.schema.names)}")
     return [ManifestRow(**row) for row in table.to_pylist()]

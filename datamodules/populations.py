@@ -163,12 +163,12 @@ def require_disjoint(
     """Refuses an audit whose two sides share a record.
 
     Raises:
-        UserError: with the number of shared contents and the first of them by id and place.
+        UserError: with the number of shared contents and the places of the first of them.
     """
     other = {record.content: record for record in nonmembers}
     shared = [(r, other[r.content]) for r in distinct(members) if r.content in other]
     if shared:
-        named = ", ".join(f"{a.id} ({a.origin} and {b.origin})" for a, b in shared[:_NAMED_IDS])
+        named = ", ".join(f"{a.origin} and {b.origin}" for a, b in shared[:_NAMED_IDS])
         more = ", ..." if len(shared) > _NAMED_IDS else ""
         raise UserError(
             f"{len(shared)} record(s) stand on both sides of the audit: {named}{more}; "

@@ -1,5 +1,6 @@
 """Fields of a row: which kind of record they make, and how each is read."""
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _FIELDS = (
     *(name for layout in LAYOUTS for names in layout.fields for name in names),
     *(*CONTEXT_NAMES, "tools", "category", "id", "subject"),
 )
+_NOTHING = re.compile("[\\s\u200b-\u200f\u2060-\u2064\ufeff\u00ad]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -76,7 +78,7 @@ def renamed(rows: Sequence[tuple[str, Row]], columns: Mapping[str, str]) -> list
             origin, first = rows[0]
             raise UserError(
                 f"{origin}: there is no field {column!r}, which columns names for {field!r}; it "
-                f"has {', '.join(map(str, first))}"
+                f"has {told_fields(first)}"
             )
     gone = {*columns, *columns.values()}
     for names in _ALIASES:
@@ -89,6 +91,28 @@ def renamed(rows: Sequence[tuple[str, Row]], columns: Mapping[str, str]) -> list
         )
         for origin, row in rows
     ]
+
+
+def told_fields(names: Collection[object]) -> str:
+    """Names of fields for a message: those that records have, or nearly; others are counted.
+
+    What a file without a header, or with its columns the wrong way, has for names may be private
+    text.
+
+    >>> told_fields(["instrution", "Anna was born in Ulm.", "tag"])
+    'instrution and 2 more'
+    """
+    known = [
+        name
+        for name in map(str, names)
+        if difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.75)
+    ]
+    others = len(names) - len(known)
+    if not known:
+        return {0: "no field", 1: "a field of another name"}.get(
+            others, f"{others} fields of other names"
+        )
+    return ", ".join(known) + (f" and {others} more" if others else "")
 
 
 def layout_of(row: Row, origin: str, named: Collection[str] = ()) -> Layout:
@@ -110,12 +134,12 @@ def layout_of(row: Row, origin: str, named: Collection[str] = ()) -> Layout:
             return layout
         if len(missing) < len(layout.fields):
             lacking = lacking or missing[0]
-    known = ", ".join(map(str, row)) or "none"
+    known = told_fields(row)
     if lacking:
         names = " or ".join(map(repr, lacking))
         raise UserError(f"{origin}: missing field {names}; it has {known}")
     raise UserError(
-        f"{origin}: has the fields {known}; a record has one of these groups: "
+        f"{origin}: has {known}; a record has one of these groups: "
         f"{'; '.join(map(str, LAYOUTS))} (`columns` renames fields)"
     )
 
@@ -149,6 +173,15 @@ def require_characters(text: str, field: str, origin: str) -> None:
         raise UserError(
             f"{origin}: field {field!r} holds half a surrogate pair, which is no character"
         )
+
+
+def has_characters(text: str) -> bool:
+    r"""Tells whether a text has anything to be seen: space and zero-width characters are nothing.
+
+    >>> has_characters(" \u200b\n"), has_characters("a")
+    (False, True)
+    """
+    return not _NOTHING.fullmatch(text)
 
 
 def name_field(row: Row, name: str, origin: str) -> str:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import UserError, first_line
+from datamodules.record_fields import told_fields
+from datamodules.sources import place_of
 
 Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
@@ -53,6 +55,8 @@ def read_rows(
             f"{source}: unknown kind of file; give one of {', '.join(FILE_SUFFIXES)}, all but "
             f".parquet also with {_GZIP}"
         )
+    elif place_of(source).looks_like_a_path:
+        raise UserError(f"{source}: no such file or folder (looked for {path.absolute()})")
     else:
         rows = _hub_rows(source, hub_split, streaming)
     return list(islice(rows, max_rows))
@@ -141,10 +145,29 @@ def _json_rows(text: str, source: str) -> Iterator[Row]:
 def _parsed(text: str, source: str, line: int = 1) -> object:
     """The value of a JSON text that begins at a line of the source."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         where = f"{source}:{line + error.lineno - 1}: invalid JSON at column {error.colno}"
         raise UserError(f"{where}: {error.msg}") from error
+    except RecursionError as error:
+        raise UserError(f"{source}:{line}: JSON that is nested too deep") from error
+    except _FieldTwiceError as error:
+        raise UserError(f"{source}:{line}: an object names {error} more than once") from error
+    except ValueError as error:
+        raise UserError(f"{source}:{line}: a number of more digits than can be read") from error
+
+
+class _FieldTwiceError(ValueError):
+    """An object of JSON has a field twice."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; of a field that stands twice, nobody knows which one is meant."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _FieldTwiceError(told_fields([name for name in fields if names.count(name) > 1]))
+    return fields
 
 
 def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
@@ -153,6 +176,8 @@ def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
     reader = csv.reader(text, strict=True, delimiter=delimiter)
     header: list[str] | None = None
     line = 1
+    # JSON may have cells of any length, so CSV may; the limit is the process's.
+    limit = csv.field_size_limit(max(len(text.getvalue()), csv.field_size_limit()))
     try:
         for cells in reader:
             origin, line = f"{source}:{line}", reader.line_num + 1
@@ -166,6 +191,8 @@ def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
                 yield origin, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise UserError(f"{source}:{reader.line_num}: invalid CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _delimiter(lines: list[str]) -> str:
@@ -182,9 +209,7 @@ def _delimiter(lines: list[str]) -> str:
 def _checked_header(cells: list[str], origin: str) -> list[str]:
     repeated = sorted({cell for cell in cells if cells.count(cell) > 1})
     if repeated:
-        raise UserError(
-            f"{origin}: the header names {', '.join(map(repr, repeated))} more than once"
-        )
+        raise UserError(f"{origin}: the header names {told_fields(repeated)} more than once")
     return cells
 
 

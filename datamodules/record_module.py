@@ -41,7 +41,12 @@ class RecordDataModule(Populations, LightningDataModule):
         special_tokens_in_text: SpecialTokens | None,
     ) -> None:
         super().__init__()
-        require_at_least(1, eval_batch_size=eval_batch_size)
+        require_at_least(
+            1,
+            eval_batch_size=eval_batch_size,
+            max_prompt_tokens=max_prompt_tokens,
+            max_tokens=max_tokens,
+        )
         require_at_least(0, num_workers=num_workers)
         self.eval_batch_size = eval_batch_size
         self.max_prompt_tokens = max_prompt_tokens

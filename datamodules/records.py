@@ -13,6 +13,7 @@ from datamodules.record_fields import (
     INSTRUCTION,
     Layout,
     RecordKind,
+    has_characters,
     layout_of,
     name_field,
     renamed,
@@ -188,14 +189,14 @@ def _record(
         instruction = text_field(row, asked[0], origin) if asked else ""
         context = text_field(row, CONTEXT_NAMES, origin) if layout is INSTRUCTION else ""
         response = text_field(row, answered, origin)
-        if asked and not instruction.strip():
+        if asked and not has_characters(instruction):
             raise UserError(f"{origin}: empty {asked[0][0]}")
-    if not response.strip():
+    if not has_characters(response):
         if not allow_empty_response:
             what = answered[0] if chat is None else "last message"
             raise UserError(f"{origin}: empty {what}; give one or remove the record")
         response = ""
-    context = context if context.strip() else ""
+    context = context if has_characters(context) else ""
     category = name_field(row, "category", origin).strip() or default_task or ""
     return InstructionRecord(
         id=name_field(row, "id", origin) or _content(instruction, context, response, chat),
@@ -241,6 +242,6 @@ def _refuse_shared_ids(records: list[InstructionRecord]) -> None:
         other = first.setdefault(record.id, record)
         if other is not record and other.content != record.content:
             raise UserError(
-                f"{record.origin}: id {record.id!r} already names another record at "
-                f"{other.origin}; ids must be unique"
+                f"{record.origin}: its id already names another record at {other.origin}; ids must "
+                "be unique"
             )

@@ -9,10 +9,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from common.errors import UserError, first_line
+from common.options import require_at_most
 from datamodules.sources import Place, place_of, require_gguf
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
+_LARGEST_VOCABULARY = 1_000_000
 """The 256 bytes and `END_OF_TEXT`: with fewer, some text could not be written."""
 
 ROUND_TRIP_SENTENCE = "Twice:  does “Café No. 7” open at 8.30 ?\nI don't know ( yet ) ,  she SAID ."
@@ -37,13 +39,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         The tokenizer, with exactly `vocabulary_size` tokens.
 
     Raises:
-        UserError: if the size is below 257 or the texts hold too few repeated pieces to reach it.
+        UserError: if the size is below 257 or above a million, or the texts hold too few repeated
+            pieces to reach it.
     """
     if vocabulary_size < SMALLEST_VOCABULARY:
         raise UserError(
             f"vocabulary_size is {vocabulary_size}, but 256 bytes and {END_OF_TEXT} need at least "
             f"{SMALLEST_VOCABULARY}: raise it"
         )
+    require_at_most(_LARGEST_VOCABULARY, vocabulary_size=vocabulary_size)
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import without_traceback_option
+
 __all__ = ["COMMANDS", "help_page", "main"]
 
 COMMANDS = ("fit", "validate", "audit", "show", "attack")
@@ -16,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line without the program's name; the process's own if None.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    whole = sys.argv[1:] if arguments is None else list(arguments)
+    given = without_traceback_option(whole)
+    if arguments is None:
+        sys.argv[1:] = given  # Lightning's command line and its ranks read them there
     mistake = _mistake(given)
     if mistake is not None:
         sys.stderr.write(f"error: {mistake}; see kd-privacy --help\n")

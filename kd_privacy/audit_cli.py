@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError
+from common.errors import UserError, tell_mistake
+from common.options import require_folder
 
 if TYPE_CHECKING:
     from audits.membership.attacks import Attack
@@ -38,8 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         found = _audited(options)
         page = found.save(out)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell_mistake(error)
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was written; the same command starts anew\n")
+        return 130
     sys.stdout.write(f"{_told(found, page)}\n")
     return gate_status(found.failures(options.fail_if or ()))
 
@@ -128,13 +131,9 @@ def _out(options: argparse.Namespace) -> Path:
         UserError: It holds something, and was not to be overwritten.
     """
     out = Path(options.out or f"audit-{_name(options.model)}")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: name a folder, which need not be there")
+    require_folder("--out", out)
     if not options.force and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or --force to write over it")
-    home = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
-    if not os.access(home, os.W_OK):
-        raise UserError(f"--out {out}: nothing can be written to {home}")
     return out
 
 

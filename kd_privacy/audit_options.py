@@ -15,7 +15,8 @@ from audits.memorization.audit import default_metrics
 from audits.memorization.metrics import MemorizationMetric
 from audits.scoring.references import BASE
 from common.errors import UserError
-from datamodules.encoding import Scored
+from common.options import require_at_least
+from datamodules.encoding import Scored, require_scored
 from kd_privacy.opened_models import Loading, Model, require_device, require_dtype
 from kdmodules.models.adapter_files import adapter_folder_of
 from kdmodules.models.pretrained import DeviceMap, Dtype
@@ -69,6 +70,9 @@ class AuditOptions:
             raise UserError("device and device_map both say where a model goes: give one of them")
         if not 0 < self.level < 1:
             raise UserError(f"level is {self.level}: give a share between 0 and 1, such as 0.95")
+        require_scored(self.score)
+        require_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_tokens=self.max_tokens)
+        require_at_least(0, seed=self.seed)
         require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
         # What is listed wrongly is told here, before anything is read.
         _ = self.chosen_attacks, self.metrics, self.signals

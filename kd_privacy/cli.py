@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import callbacks
 import datamodules
 import kdmodules
 from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.interruption import INTERRUPTED, Interruption
 from callbacks.progress import RunProgress
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
@@ -29,13 +32,16 @@ from callbacks.saved_config import (
 from callbacks.schedule import AuditRhythm, FinalValidation
 from callbacks.tensorboard import OrderedTensorBoard
 from callbacks.weights import ModelExport, RecoveryCheckpoint
-from common.errors import UserError, mistake_behind
+from common.errors import UserError, first_line, mistake_behind, tell_mistake
+from common.lock import only_writer
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
 from kd_privacy.quiet import quieten
+from kd_privacy.run_options import check_length, check_run, check_seed
 from kd_privacy.show_cli import COMMAND as SHOW
 from kd_privacy.show_cli import show_records
 from kdmodules.language_model import LanguageModelModule
+from kdmodules.models.checkpoints import read_checkpoint
 from kdmodules.strategies import require_package
 from studies.run.orphans import end_with_parent
 
@@ -120,12 +126,20 @@ class PrivacyCLI(LightningCLI):
             )
         return parser
 
+    def _set_seed(self) -> None:
+        """Seeds every generator, with a seed that all of them take."""
+        check_seed(self.config[self.subcommand].get("seed_everything"))
+        super()._set_seed()
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: the command line beats the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Resolves `--ckpt_path last`, refuses a used folder, and sets the thread count."""
         config = self.config[self.subcommand]
+        check_run(config)
+        if self.subcommand == "fit":
+            check_length(config.trainer)
         require_package(config.trainer.strategy)
         run_dir = Path(config.run_dir)
         if config.ckpt_path == "last":
@@ -134,6 +148,8 @@ class PrivacyCLI(LightningCLI):
             raise UserError(
                 f"checkpoint {config.ckpt_path} does not exist: leave --ckpt_path out to start anew"
             )
+        if config.ckpt_path is not None and Path(config.ckpt_path).is_file():
+            read_checkpoint(config.ckpt_path)
         self._dump_config()
         if _launches_processes():
             if self.subcommand == "fit" and config.ckpt_path is None:
@@ -145,6 +161,12 @@ class PrivacyCLI(LightningCLI):
                 refuse_foreign_weights(run_dir, config.ckpt_path)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it as the only writer of its folder."""
+        run_dir = Path(self.config[subcommand].run_dir)
+        with only_writer(run_dir) if _launches_processes() else nullcontext():
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with this project's logger, progress bar and end-of-run callbacks."""
@@ -160,8 +182,11 @@ class PrivacyCLI(LightningCLI):
             callbacks.append(RunProgress())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
         own = [KnownText(), *callbacks, MechanismRecord()]
-        kwargs["callbacks"] = [run_config, FinalValidation(), *own, RunTables()]
-        return super().instantiate_trainer(**kwargs)
+        kwargs["callbacks"] = [run_config, Interruption(), FinalValidation(), *own, RunTables()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise UserError(f"trainer: {first_line(error)}") from error
 
 
 class FitParser(PrivacyCLI):
@@ -291,11 +316,19 @@ def main(arguments: list[str] | None = None) -> None:
             show_records(*_shown(given[1:]))
             return
         _open(PrivacyCLI, PrivacyParser, arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command starts anew\n")
+        sys.exit(INTERRUPTED)
+    except SystemExit as error:
+        # Lightning gives 1 after Ctrl-C, as after a defect; Interruption has said how to go on.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        raise
     except Exception as error:
         mistake = mistake_behind(error)
         if mistake is None:
             raise
-        sys.stderr.write(f"error: {mistake}\n")
+        tell_mistake(mistake)
         sys.exit(2)
 
 

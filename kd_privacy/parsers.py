@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
+from common.errors import UserError
 from common.fragments import find_fragment, nearest_fragment
+from common.located_yaml import load_located
 
 __all__ = ["MOVED", "CheckingParser", "PrivacyParser", "shorten_error"]
 
@@ -47,6 +49,13 @@ class FragmentAction(ActionConfigFile):
         nearest = nearest_fragment(values) if found is None else None
         if nearest is not None:
             parser.error(f"-c: there is no file {values} (did you mean {nearest}?)")
+        if found is not None:
+            try:
+                content = load_located(found)
+                if not isinstance(content.data, dict):
+                    raise content.error((), "a fragment holds options by name")
+            except UserError as error:
+                parser.error(str(error))
         super().__call__(parser, cfg, str(found or values), option_string)
 
 

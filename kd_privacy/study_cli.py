@@ -9,14 +9,13 @@ claims  print the verdict on each of the five claims, and what it rests on
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError
+from common.errors import UserError, tell_mistake, without_traceback_option
 
 if TYPE_CHECKING:
     from studies.plan.cells import Plan
@@ -50,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
     """
     try:
-        return _dispatch(*_parse(arguments))
+        given = sys.argv[1:] if arguments is None else arguments
+        return _dispatch(*_parse(without_traceback_option(given)))
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell_mistake(error)
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")
@@ -279,11 +279,13 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
 
 def _last_plan(study: StudyFile, out: Path) -> Plan:
     from studies.plan.cells import Plan
+    from studies.run.cell_state import read_json
 
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
-    return Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))).moved_to(out)
+    again = f"`kd-study run {study.path} --run_dir {out}` writes it again; what is done stays"
+    return Plan.from_dict(read_json(path, again)).moved_to(out)
 
 
 def _claims(study: StudyFile, out: Path, as_json: bool) -> int:

@@ -8,6 +8,10 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, SequentialLR
 
 from common.errors import UserError
+from common.options import require_at_least, require_at_most, require_positive, require_share
+
+_LARGEST_LR = 10.0
+"""AdamW moves every weight by about the rate in a step: more is a slip of the exponent."""
 
 
 @dataclass
@@ -31,6 +35,24 @@ class OptimizerSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     final_lr: float = field(default=1e-7)
+
+    def __post_init__(self) -> None:
+        """Refuses what no training can mean.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        where = "model.optimizer."
+        require_positive(where, lr=self.lr, eps=self.eps)
+        require_at_most(_LARGEST_LR, where, lr=self.lr)
+        require_at_least(
+            0,
+            where,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            final_lr=self.final_lr,
+        )
+        require_share(where, **dict(zip(("betas[0]", "betas[1]"), self.betas, strict=True)))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

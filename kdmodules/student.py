@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.batches import InstructionBatch
 from datamodules.instruction import InstructionDataModule
 from kdmodules.language_model import LanguageModelModule
@@ -81,6 +82,8 @@ class StudentModule(LanguageModelModule):
         super().__init__(network, optimizer, seed)
         check_text_options(plain_text, lm_coef, text_kd_ratio)
         sources = [teacher] if isinstance(teacher, str) else teacher
+        if not all(sources) or not sources:
+            raise UserError("model.teacher names no teacher: give a hub name, a folder or a list")
         check_cache_options(teacher_cache, responses, kd_loss, reduction, sources)
         self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss

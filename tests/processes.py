@@ -55,6 +55,16 @@ def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     }
 
 
+def start_command(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path
+) -> BaseProcess:
+    """Starts `kd-privacy` in a process of its own, whose output goes to a file."""
+    log.touch()
+    process = server().Process(target=_command, args=(list(arguments), environment, log))
+    process.start()
+    return process
+
+
 def run_command(
     arguments: Sequence[str], ranks: int = 1, timeout_s: int = 600
 ) -> CompletedProcess[str]:
@@ -73,11 +83,8 @@ def run_command(
         logs = [Path(folder, f"{rank}.txt") for rank in range(ranks)]
         started: list[BaseProcess] = []
         for rank, log in enumerate(logs):
-            log.touch()
             environment = rank_environment(rank, ranks, port) if ranks > 1 else {}
-            process = server().Process(target=_command, args=(list(arguments), environment, log))
-            process.start()
-            started.append(process)
+            started.append(start_command(arguments, environment, log))
         status = _join(started, timeout_s)
         said = "".join(log.read_text(encoding="utf-8") for log in logs)
     return CompletedProcess(list(arguments), status, stderr=said)

@@ -8,7 +8,7 @@ from tests.processes import ROOT
 
 FLOORS: Mapping[str, Sequence[str]] = {
     "common": (),
-    "datamodules": ("record_files", "record_fields", "chats", "records", "synthetic"),
+    "datamodules": ("sources", "record_fields", "record_files", "chats", "records", "synthetic"),
     "kdmodules": (
         "models",
         "scoring",

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
@@ -13,12 +12,15 @@ from numpy.typing import NDArray
 from audits.blocks.profile import Profile
 from audits.blocks.rows import title
 from audits.results import Row
+from common.parquet_file import read_parquet
 
 _COLUMNS = 3
 _MOST_TICKS = 12
 _MOST_NUMBERS = 36
 Evolution = Mapping[str, Mapping[int, Mapping[int, float]]]
 """AUROC by reading, step and block."""
+
+_WITHOUT = "delete it to go on without that audit of that checkpoint"
 
 
 def profile_figure(profiles: Sequence[Profile], heading: str) -> Canvas:
@@ -86,7 +88,7 @@ def earlier_rows(run_dir: Path, audit: str, step: int) -> list[Row]:
     found: list[Row] = []
     for path in sorted((run_dir / "parts" / "results").glob(f"step=*-audit={audit}.parquet")):
         if int(path.name.partition("-")[0].removeprefix("step=")) < step:
-            rows = pq.read_table(path).to_pylist()
+            rows = read_parquet(path, _WITHOUT).to_pylist()
             found += [{**row, "params": json.loads(row["params"])} for row in rows]
     return found
 

@@ -27,13 +27,15 @@ from audits.membership.view import AuditView
 from audits.results import write_table
 from audits.scoring.statistics_file import StatisticsFile, open_statistics, save_statistics
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
-from common.atomic_file import replacing
+from common.atomic_file import make_private, replacing
 from common.errors import UserError
+from common.parquet_file import read_parquet
 from datamodules.chats import Chat
 from datamodules.records import InstructionRecord, RecordKind
 
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
+_AGAIN = "delete the folder and audit again"
 _FIELDS = tuple(field.name for field in fields(InstructionRecord))
 _SCORED = "scored text"
 
@@ -60,7 +62,7 @@ def save_audit(folder: Path, audit: StoredAudit) -> None:
         folder: Of the checkpoint; created with mode 0700.
         audit: What was measured.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     about = folder / _ABOUT
     about.unlink(missing_ok=True)
     for name, side in audit.sides.items():
@@ -102,7 +104,7 @@ def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
         clusters: Name of each record's near-duplicate cluster.
         folder: The population's folder; created with mode 0700.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     for request, table in view.passes.items():
         save_statistics(table, folder / request.file_name)
     for signal, values in view.signals.items():
@@ -165,7 +167,7 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
     path = folder / _RECORDS
     if not path.is_file():
         raise UserError(f"{folder} holds no stored audit: there is no {_RECORDS}")
-    content = pq.read_table(path).to_pydict()
+    content = read_parquet(path, _AGAIN).to_pydict()
     names = [name for name in _FIELDS if name in content]  # earlier audits knew fewer
     records = [
         _record(dict(zip(names, texts, strict=True)))
@@ -220,7 +222,7 @@ def _require_one_audit(folder: Path, passes: Mapping[Scored, StatisticsFile]) ->
 
 
 def _signal(path: Path, record_ids: Sequence[str]) -> Tensor:
-    content = pq.read_table(path)
+    content = read_parquet(path, _AGAIN)
     if content.column("record").to_pylist() != list(record_ids):
         raise UserError(f"{path} is of other records than {_RECORDS} beside it: audit again")
     return torch.from_numpy(np.stack(content.column("values").to_numpy()).astype(np.float64))

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.results import write_table
-from common.errors import UserError
+from common.atomic_file import make_private
+from common.parquet_file import read_parquet
 from datamodules.encoding import EncodedRecord
 
 CONTINUATIONS_NAME = "continuations.parquet"
@@ -86,7 +86,7 @@ def write_continuations(found: Sequence[Continuation], folder: Path) -> Path:
         found: What was written.
         folder: The run's private folder; created with mode 0700 where it is missing.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     path = folder / CONTINUATIONS_NAME
     write_table(pa.Table.from_pylist([asdict(one) for one in found], schema=_SCHEMA), path)
     return path
@@ -105,12 +105,7 @@ def read_continuations(folder: Path, population: str) -> dict[str, Continuation]
     path = folder / CONTINUATIONS_NAME
     if not path.is_file():
         return {}
-    try:
-        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} holds no continuations ({error}): run the memorization audit again"
-        ) from error
+    rows = read_parquet(path, "run the memorization audit again", _SCHEMA).to_pylist()
     return {
         row["record"]: Continuation(
             row["record"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.keys import key
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
 from kdmodules.models.adapter_files import (
@@ -22,6 +22,10 @@ from kdmodules.models.continued_adapter import adapter_folder, continue_adapter
 from kdmodules.models.depth_pruning import prune_depth
 from kdmodules.models.pretrained import DeviceMap, Dtype, load_pretrained, quantisation_of
 
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("intermediate_size", "max_position_embeddings", "head_dim"),
+)
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
 
 
@@ -154,9 +158,32 @@ def _build_from_scratch(
         }
     )
     with torch.random.fork_rng(devices=[]):
+        _require_buildable(config, network.config)
         torch.manual_seed(seed)
         model = new_model(config)
     return _cast(model, torch.bfloat16) if network.dtype == "bfloat16" else model
+
+
+def _require_buildable(config: PreTrainedConfig, given: Mapping[str, object]) -> None:
+    """Refuses sizes and rates that make no network; no memory is taken for its weights.
+
+    Raises:
+        UserError: With the sizes that are not positive, or what the architecture says of them.
+    """
+    sizes = {name: getattr(config, name, None) for name in _SIZES}
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            known_as = config.attribute_map.get(name, name)
+            raise UserError(f"model.network.config.{known_as} is {size}: give at least 1")
+    try:
+        with torch.device("meta"):
+            new_model(config)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(f"{name}={value}" for name, value in given.items())
+        why = f"nothing is called {error}" if isinstance(error, LookupError) else first_line(error)
+        raise UserError(
+            f"model.network.config ({told}) makes no {config.model_type} network: {why}"
+        ) from error
 
 
 def _require_trainable(source: str, model: PreTrainedModel) -> None:

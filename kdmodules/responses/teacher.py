@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
-from common.errors import UserError
 from common.options import require_at_least
+from common.parquet_file import read_parquet
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import together
@@ -137,12 +137,7 @@ def read_responses(path: Path) -> list[GeneratedResponse] | None:
     """
     if not path.is_file():
         return None
-    try:
-        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} holds no teacher responses ({error}): delete it to sample anew"
-        ) from error
+    rows = read_parquet(path, "delete it to sample anew", _SCHEMA).to_pylist()
     return [
         GeneratedResponse(row["record_id"], tuple(row["token_ids"]), row["ended"]) for row in rows
     ]

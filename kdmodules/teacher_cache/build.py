@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from common.atomic_file import make_private
 from common.errors import UserError
 from datamodules.batches import EncodedRecord, InstructionBatch, collate, length_buckets
 from datamodules.tokenizer import vocabulary_hash
@@ -201,7 +202,7 @@ def _lock(path: Path, active: bool) -> Iterator[None]:
     if not active or _is_whole(path):
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

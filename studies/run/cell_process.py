@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from common.lock import write_holder
 from studies.plan.cells import Cell
-from studies.run.cell_state import CellFiles, record_holder
+from studies.run.cell_state import CellFiles
 
 __all__ = ["CellProcess", "Outcome", "Process", "Starter", "fresh_process"]
 
@@ -68,7 +69,7 @@ def fresh_process(program: Sequence[str], environment: Mapping[str, str]) -> Sta
             env=environment,
             pass_fds=(lock,),
             start_new_session=True,
-            preexec_fn=lambda: record_holder(lock),
+            preexec_fn=lambda: write_holder(lock),
         )
 
     return start
@@ -119,7 +120,7 @@ class CellProcess:
         if status == 0 and not missing:
             self.files.write("done", self.facts | {"seconds": seconds, **_environment()})
             return Outcome("done", seconds)
-        reason = f"ended without {', '.join(missing)}" if missing else f"exit status {status}"
+        reason = f"ended without {', '.join(missing)}" if missing else _ending(status)
         self.files.write("failed", self.facts | {"seconds": seconds, "reason": reason})
         return Outcome("failed", seconds, reason)
 
@@ -149,3 +150,15 @@ def _environment() -> dict[str, object]:
         "versions": versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
     }
+
+
+def _ending(status: int) -> str:
+    """Says how a process ended.
+
+    >>> _ending(2), _ending(-9)
+    ('exit status 2', 'killed by SIGKILL, as where memory runs out')
+    """
+    if status >= 0:
+        return f"exit status {status}"
+    cause = ", as where memory runs out" if -status == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-status).name}{cause}"

@@ -5,7 +5,6 @@ file that says `running` without a held lock is an interrupted cell.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -15,14 +14,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from audits.results import SCHEMAS
 from common.atomic_file import replacing
-from common.errors import UserError
+from common.errors import UserError, first_line
+from common.lock import read_holder, try_lock
+from common.parquet_file import require_whole
 from studies.plan.cells import Cell
 
-__all__ = ["GRACE_SECONDS", "CellFiles", "State", "record_holder", "write_json"]
+__all__ = ["GRACE_SECONDS", "CellFiles", "State", "read_json", "write_json"]
 
 State = Literal["pending", "running", "interrupted", "failed", "done"]
 GRACE_SECONDS = 20.0
@@ -35,12 +36,23 @@ def write_json(path: Path, value: object) -> None:
         file.write(json.dumps(value, indent=1, sort_keys=True).encode())
 
 
-def record_holder(lock: int) -> None:
-    """Writes this process's id into a lock file; called in the new process, before its program.
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Reads a JSON object that a study wrote.
 
-    Only so is the id on disk from the first moment on at which a process can outlive its runner.
+    Args:
+        path: The file.
+        advice: How to go on without it.
+
+    Raises:
+        UserError: It is cut short, or none.
     """
-    os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read whole ({first_line(error)}): {advice}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: {advice}")
+    return content
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,7 @@ class CellFiles:
         path = self.folder / "state.json"
         if not path.is_file():
             return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
+        return read_json(path, f"delete {self.folder}, and the cell runs anew")
 
     def write(self, state: State, facts: Mapping[str, object]) -> None:
         """Writes the state with its facts, replacing the former."""
@@ -81,7 +92,11 @@ class CellFiles:
         return "failed" if recorded == "failed" else "pending"
 
     def missing_outputs(self) -> list[str]:
-        """Returns which of the outputs that make a cell done are not there."""
+        """Returns which of the outputs that make a cell done are not there.
+
+        Raises:
+            UserError: One is there, cut short.
+        """
         missing = [f"{table}.parquet" for table in SCHEMAS if not self._has(f"{table}.parquet")]
         output = self.folder / self.cell.output
         if not (output.is_dir() and any(output.iterdir())):
@@ -114,7 +129,7 @@ class CellFiles:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             if not end_holder:
                 os.close(descriptor)
                 return None
@@ -128,7 +143,11 @@ class CellFiles:
         return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
 
     def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
+        path = self.folder / name
+        if not path.is_file():
+            return False
+        require_whole(path, f"delete {self.folder}, and the cell runs anew")
+        return True
 
     def _locked(self) -> bool:
         path = self.folder / ".lock"
@@ -136,12 +155,12 @@ class CellFiles:
             return False
         descriptor = os.open(path, os.O_RDWR)
         try:
-            return not _try_lock(descriptor)
+            return not try_lock(descriptor)
         finally:
             os.close(descriptor)
 
     def _end_orphan(self, descriptor: int) -> None:
-        group = int(os.pread(descriptor, 20, 0))
+        group = read_holder(descriptor)
         host = self.read().get("host", platform.node())
         if host != platform.node():
             raise UserError(f"{self.cell.id} still runs on {host}, process group {group}: end it")
@@ -150,15 +169,7 @@ class CellFiles:
                 os.killpg(group, number)
             limit = time.monotonic() + GRACE_SECONDS
             while time.monotonic() < limit:
-                if _try_lock(descriptor):
+                if try_lock(descriptor):
                     return
                 time.sleep(0.1)
         raise RuntimeError(f"process group {group} still holds {self.folder / '.lock'}")
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 
 import numpy as np
 
-from studies.run.cell_state import record_holder
+from common.lock import write_holder
 
 __all__ = ["ForkServer", "ForkedProcess"]
 
@@ -154,7 +154,7 @@ def _serve(connection: Connection) -> list[str]:
 
 def _become_cell(log: int, lock: int) -> None:
     os.setsid()
-    record_holder(lock)
+    write_holder(lock)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

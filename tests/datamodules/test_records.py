@@ -162,7 +162,7 @@ def test_csv_faults(tmp_path: Path):
     for text, line, reason in (
         (header + "a,b,open_qa\nc,d\n", 3, "2 cells where the header has 3"),
         (header + 'a,"b,open_qa\n', 2, "invalid CSV"),
-        ("a,a\n1,2\n", 1, "the header names 'a' more than once"),
+        ("a,a\n1,2\n", 1, "the header names a field of another name more than once"),
         (header + '"two\nlines",b,open_qa\na,,open_qa\n', 4, "empty response"),
     ):
         path.write_text(text)
@@ -203,7 +203,7 @@ def test_semicolons_tabs_and_utf16_as_spreadsheets_write_them(tmp_path: Path):
     path.write_text("text\na; b\nc\td\n")
     assert [record.response for record in read_records(str(path))] == ["a; b", "c\td"]
     path.write_text("instruction;reply\na;b\n")
-    assert "a.csv:2: missing field 'response' or 'output'; it has instruction, reply" in fault(
+    assert "a.csv:2: missing field 'response' or 'output'; it has instruction and 1 more" in fault(
         str(path)
     )
 
@@ -261,7 +261,7 @@ def test_columns_rename_fields(tmp_path: Path):
     message = fault(path, columns={"response": "reply"})
     assert message == (
         f"{path}:1: there is no field 'reply', which columns names for 'response'; it has "
-        "question, answer, passage, output, who, text, instruction"
+        "question, answer, output, text, instruction and 2 more"
     )
     assert fault(path, columns={"reply": "answer"}).startswith("columns: no record has a field 're")
 
@@ -319,4 +319,4 @@ def test_one_id_for_two_contents(tmp_path: Path):
     assert len(read_records(write_jsonl(tmp_path / "ok.jsonl", *rows[:2]))) == 2
     path = write_jsonl(tmp_path / "bad.jsonl", *rows)
     message = fault(path)
-    assert message.startswith(f"{path}:3: id 'a' already names another record at {path}:1")
+    assert message.startswith(f"{path}:3: its id already names another record at {path}:1")

@@ -218,7 +218,7 @@ def test_manifest_comes_back_without_text(tmp_path: Path):
 
 
 def test_a_manifest_that_is_none(tmp_path: Path):
-    with pytest.raises(UserError, match="no readable manifest"):
+    with pytest.raises(UserError, match="no manifest can be read"):
         read_manifest(tmp_path / "none.parquet")
 
 

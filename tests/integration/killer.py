@@ -8,18 +8,22 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Killer(Callback):
-    """Sends SIGKILL to the process before a micro-batch, or raises an error there.
+    """Sends a signal to the process before a micro-batch, or raises an error there.
 
     Args:
         before: Micro-batch of the whole run, from 0, that is never trained on.
         rank: The only rank that this happens to.
         error: Text of a RuntimeError that is raised instead.
+        sends: Name of the signal.
     """
 
-    def __init__(self, before: int, rank: int = 0, error: str | None = None) -> None:
+    def __init__(
+        self, before: int, rank: int = 0, error: str | None = None, sends: str = "SIGKILL"
+    ) -> None:
         self.before = before
         self.rank = rank
         self.error = error
+        self.sends = sends
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -28,4 +32,4 @@ class Killer(Callback):
         if due and trainer.global_rank == self.rank:
             if self.error is not None:
                 raise RuntimeError(self.error)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[self.sends])

@@ -34,8 +34,8 @@ TECHNIQUES = {
     ],
     "distillm": ["--model.responses.sampling.max_new_tokens=8"],
 }
-# seqkd and imitkd are trained in test_private_text.py and test_as_released.py too.
-FAST = {"gpt2": ("kd", "minillm"), "opt": ("gkd",), "llama": ("distillm",)}
+# seqkd, imitkd and minillm are trained in test_private_text.py and test_as_released.py too.
+FAST = {"gpt2": ("kd",), "opt": ("gkd",), "llama": ("distillm",)}
 PAIRS = [
     pytest.param(
         family,

@@ -69,8 +69,8 @@ overrides:
   data.canaries.coin: 40
   data.canaries.exposure_per_level: 2
   data.canaries.repetitions: [1, 4]
-  trainer.max_epochs: 4
-  trainer.check_val_every_n_epoch: 4
+  trainer.max_epochs: 2
+  trainer.check_val_every_n_epoch: 2
   trainer.accelerator: cpu
   trainer.enable_progress_bar: false
 """

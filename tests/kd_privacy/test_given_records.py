@@ -58,7 +58,7 @@ def test_messages_and_texts_are_the_same_in_every_form(
         (pd.DataFrame(MEMBERS), "members is a DataFrame: give a path"),
         (
             [replace(OWN, response=text) for text in ("It.", "That.")],
-            "id 'mine' already names another record",
+            "its id already names another record",
         ),
         ([], "members: holds no record"),
     ],

@@ -64,5 +64,5 @@ def test_the_file_is_private_and_comes_back(tmp_path: Path) -> None:
     assert read_continuations(folder, "private") == {}
     assert read_continuations(tmp_path, "private") == {}
     (folder / CONTINUATIONS_NAME).write_text("no table")
-    with pytest.raises(UserError, match=r"continuations\.parquet holds no continuations"):
+    with pytest.raises(UserError, match=r"continuations\.parquet cannot be read whole"):
         read_continuations(folder, "private")
