@@ -11,7 +11,7 @@ from rich.table import Table
 
 from audits.answer import Answer
 from audits.answer.machine import FILE_NAME
-from common.atomic_file import replacing
+from common.atomic_file import make_private, replacing
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from studies.report.answer import study_answer
@@ -68,10 +68,8 @@ def write_report(
         _print_main_table(data, console)
     if not reveal:
         return page
-    private = out / "private"
-    private.mkdir(exist_ok=True, mode=0o700)
     shown = replace(data, reveal=True)
-    page = private / "report.html"
+    page = make_private(out / "private") / "report.html"
     _write_text(page, _render(shown, answer, _sections(shown), out_of_date=out_of_date))
     return page
 
