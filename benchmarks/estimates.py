@@ -77,12 +77,13 @@ def _opt(depth: int, width: int, heads: int) -> dict[str, Any]:
 
 
 def cases() -> list[Case]:
-    """The tiny pair of each family, and networks of GPT-2 small's shape."""
+    """The tiny pair of each family, and networks of the shapes of GPT-2 small and SmolLM2."""
     tiny, mini, small = _gpt2(3, 128, 4), _gpt2(4, 160, 4), _gpt2(12, 768, 12)
     llama, opt = (
         (_llama(3, 128, 4, 352), _llama(4, 160, 4, 432)),
         (_opt(3, 128, 4), _opt(4, 160, 4)),
     )
+    smollm2 = {**_llama(30, 576, 9, 1536), "num_key_value_heads": 3, "tie_word_embeddings": True}
     return [
         Case("tiny, taught by mini", "gpt2", tiny, mini, 2048, 8, 256),
         Case("tiny", "gpt2", tiny, None, 2048, 8, 256),
@@ -96,6 +97,7 @@ def cases() -> list[Case]:
         Case("tiny, taught by mini", "opt", *opt, 2048, 8, 512),
         Case("GPT-2 small", "gpt2", small, None, 50257, 2, 256),
         Case("half of GPT-2 small, taught by it", "gpt2", _gpt2(6, 768, 12), small, 50257, 4, 256),
+        Case("SmolLM2 135M", "llama", smollm2, None, 49152, 4, 256),
     ]
 
 
