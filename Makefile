@@ -27,7 +27,7 @@ test: $(ALL_READY)
 lint: $(ALL_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -n 2
+	$(BIN)/mypy
 
 bench: $(ALL_READY)
 	$(BIN)/python -m benchmarks.door

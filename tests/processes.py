@@ -111,6 +111,8 @@ def _command(arguments: list[str], environment: Mapping[str, str], log: Path) ->
     from kd_privacy.cli import main
 
     os.chdir(ROOT)
+    # Workers of pytest-xdist ignore Ctrl-C, and so would what descends from them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= {"OMP_NUM_THREADS": "1", **environment}
     torch.set_num_threads(1)
     with open(log, "w", encoding="utf-8") as said:
