@@ -46,7 +46,7 @@ def drift_row(context: AuditContext, exact: CausalLM, dtype: str) -> ResultRow:
             "largest_nats": round(float(change.max()), 6),
             "spread_nats": round(float(whole.std()), 6),
         },
-        **bounds(ratio_interval(change, np.ones_like(change))),
+        **bounds(ratio_interval(change, np.ones_like(change), context.data.clusters(records))),
     )
 
 

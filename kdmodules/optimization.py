@@ -43,11 +43,12 @@ class OptimizerSettings:
             UserError: Naming the option.
         """
         where = "model.optimizer."
-        require_positive(where, lr=self.lr, eps=self.eps)
+        require_positive(where, eps=self.eps)
         require_at_most(_LARGEST_LR, where, lr=self.lr)
         require_at_least(
             0,
             where,
+            lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
             final_lr=self.final_lr,

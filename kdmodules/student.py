@@ -82,8 +82,6 @@ class StudentModule(LanguageModelModule):
         super().__init__(network, optimizer, seed)
         check_text_options(plain_text, lm_coef, text_kd_ratio)
         sources = [teacher] if isinstance(teacher, str) else teacher
-        if not all(sources) or not sources:
-            raise UserError("model.teacher names no teacher: give a hub name, a folder or a list")
         check_cache_options(teacher_cache, responses, kd_loss, reduction, sources)
         self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss
@@ -124,6 +122,8 @@ class StudentModule(LanguageModelModule):
         return self.teacher_cache is None or (self.lm_coef > 0 and self.text_kd_ratio > 0)
 
     def _load_teachers(self) -> None:
+        if not self.teachers.sources and self.reduction.kd_ratio > 0:
+            raise UserError("model.teacher names no teacher: give a hub name, a folder or a list")
         root = self.trainer.strategy.root_device
         self.teachers.load(self.tokenizer, self.data.max_tokens, self.device_mesh, root)
         self.teachers.to(self.device)

@@ -72,8 +72,8 @@ class ShiftTest:
     @property
     def curves(self) -> dict[str, float]:
         """AUROC of the texts alone by TensorBoard tag; none where it was not measured."""
-        auroc = self.verdict.auroc
-        return {} if math.isnan(auroc) else {f"membership/{self.population}/blind/auroc": auroc}
+        area = self.verdict.auroc
+        return {} if math.isnan(area) else {f"membership/{self.population}/blind/auroc": area}
 
     @property
     def alarming(self) -> bool:

@@ -141,7 +141,10 @@ def test_parquet_files_give_the_same_chats_as_lines(tmp_path: Path):
         ({"prompt": "secret", "completion": "\n"}, "empty completion"),
         ({"prompt": "secret"}, "missing field 'completion'; it has prompt"),
         ({"text": ["secret"]}, "field 'text' must be text, found list"),
-        ({"body": "secret"}, "has a field of another name; a record has one of these groups: instr"),
+        (
+            {"body": "secret"},
+            "has a field of another name; a record has one of these groups: instr",
+        ),
         ({"text": "secret", "subject": 1.5}, "field 'subject' must be text or a whole number"),
     ],
 )

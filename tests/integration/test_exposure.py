@@ -89,6 +89,7 @@ def test_every_canary_has_a_row_without_its_secret(teacher: Path) -> None:
     assert own.to_dict() == pytest.approx(means(teacher)["value"].to_dict())
 
 
+@pytest.mark.slow
 def test_a_control_shows_chance(teacher: Path, tmp_path: Path) -> None:
     control = audited("control", tmp_path / "control", "--trainer.max_epochs=3")
     rows = means(control)
@@ -101,6 +102,7 @@ def test_a_control_shows_chance(teacher: Path, tmp_path: Path) -> None:
     assert whole.lower < CHANCE_BITS < whole.upper < over_all(teacher).lower
 
 
+@pytest.mark.slow
 def test_a_student_of_text_without_secrets_is_reported(teacher: Path, tmp_path: Path) -> None:
     """Its text is public and holds none of them; what it shows is stated, whatever it is."""
     student = audited(

@@ -34,8 +34,9 @@ TECHNIQUES = {
     ],
     "distillm": ["--model.responses.sampling.max_new_tokens=8"],
 }
-# seqkd, imitkd and minillm are trained in test_private_text.py and test_as_released.py too.
-FAST = {"gpt2": ("kd",), "opt": ("gkd",), "llama": ("distillm",)}
+# kd, seqkd, imitkd and minillm are trained in test_chat_models.py, test_private_text.py and
+# test_as_released.py too.
+FAST = {"gpt2": (), "opt": ("gkd",), "llama": ("distillm",)}
 PAIRS = [
     pytest.param(
         family,

@@ -145,6 +145,7 @@ def too_much(case: Case, name: str) -> Tensor:
     return BlockMoPe(3, None, 1e39).measure(BlockAccess(case.access, no_reference), case.encoded)
 
 
+@pytest.mark.slow
 def test_two_ranks_disturb_the_model_of_one(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

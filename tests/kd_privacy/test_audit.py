@@ -82,7 +82,11 @@ def write(path: Path, side: list[dict[str, str]]) -> Path:
 
 @pytest.mark.parametrize(
     "family",
-    ["gpt2", "llama", "opt"],
+    [
+        "gpt2",
+        pytest.param("llama", marks=pytest.mark.slow),
+        pytest.param("opt", marks=pytest.mark.slow),
+    ],
 )
 def test_the_numbers_are_the_commands(
     family: str,

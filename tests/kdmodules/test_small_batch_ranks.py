@@ -92,6 +92,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, 
     return {name: [alone[name], *(rank[name] for rank in ranks)] for name in RUNS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_train_as_one_process_does(
     name: str, found: dict[str, list[dict[str, Any]]]

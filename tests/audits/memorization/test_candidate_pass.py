@@ -134,6 +134,7 @@ def score_on_one_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_score_what_one_does(
     family_model: PreTrainedModel, candidates: list[list[EncodedRecord]], tmp_path: Path
 ) -> None:

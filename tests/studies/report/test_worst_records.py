@@ -85,6 +85,7 @@ def words(text: str) -> str:
     return unescape(re.sub(r"</?mark>", "", text))
 
 
+@pytest.mark.slow
 def test_text_is_shown_only_if_asked_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     # The charts' JavaScript takes seconds to make, and is the same for every study.
     monkeypatch.setattr("studies.report.render.vega_bundle", str)

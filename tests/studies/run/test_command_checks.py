@@ -64,11 +64,11 @@ def test_a_good_study_passes_and_equal_commands_are_parsed_once(study: Path, par
     assert parsed == [
         "shadow_teacher-gpt2_tiny-r1-w0",
         "teacher-gpt2_tiny-r1",
-        "counterfactual_teacher-gpt2_tiny-r1",
-        "init-gpt2_tiny-r1",
         "control-gpt2_tiny-r1",
+        "init-gpt2_tiny-r1",
         *(f"shadow-{name}-gpt2_tiny-r1-w0" for name in ("kd", "gkd")),
         *(f"student-{name}-gpt2_tiny-r1" for name in ("kd", "gkd")),
+        "counterfactual_teacher-gpt2_tiny-r1",
         *(f"counterfactual-{name}-gpt2_tiny-r1" for name in ("kd", "gkd")),
     ]
 
