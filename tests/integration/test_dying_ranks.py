@@ -75,8 +75,12 @@ def assert_same_run(run_dir: Path, whole: Path) -> None:
             "RuntimeError: the disk is full",
             marks=pytest.mark.slow,
         ),
-        # Whichever notices first, gloo or Lightning's launcher.
-        (dying(1), "Connection (closed|reset) by peer|terminated with code -9"),
+        pytest.param(
+            dying(1),
+            # Whichever notices first, gloo or Lightning's launcher.
+            "Connection (closed|reset) by peer|terminated with code -9",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["error on the first rank", "kill of the second"],
 )

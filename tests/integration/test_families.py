@@ -34,9 +34,9 @@ TECHNIQUES = {
     ],
     "distillm": ["--model.responses.sampling.max_new_tokens=8"],
 }
-# kd, seqkd, imitkd and minillm are trained in test_chat_models.py, test_private_text.py and
+# kd, gkd, seqkd, imitkd and minillm are trained in test_chat_models.py, test_private_text.py and
 # test_as_released.py too.
-FAST = {"gpt2": (), "opt": ("gkd",), "llama": ("distillm",)}
+FAST = {"gpt2": (), "opt": (), "llama": ("distillm",)}
 PAIRS = [
     pytest.param(
         family,

@@ -157,6 +157,7 @@ def test_every_attack_finds_an_over_trained_models_members(encoder: RecordEncode
     assert found["loss"][0] > 0.9
 
 
+@pytest.mark.slow
 def test_no_attack_finds_anything_in_an_untrained_model(encoder: RecordEncoder) -> None:
     found = p_values(fresh(encoder, seed=1), fresh(encoder, seed=2), encoder)
     two_sided = [2 * min(p, 1 - p) for _, p in found.values()]

@@ -51,7 +51,9 @@ def alone(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize(
+    "strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)], ids=str
+)
 def test_training_and_audits_equal_one_process(
     strategy: str, alone: Path, teacher: Path, tmp_path: Path
 ) -> None:

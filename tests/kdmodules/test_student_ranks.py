@@ -152,6 +152,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [one, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_two_ranks_train_on_the_texts_of_one(name: str, ranks: list[dict[str, Any]]) -> None:
     one, first, second = ranks

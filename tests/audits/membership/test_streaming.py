@@ -155,6 +155,7 @@ def collect_in_one_process(process: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_scores_of_one(tmp_path: Path) -> None:
     start_ranks(collect_in_one_process, (str(tmp_path),), ranks=3)
     first, second, alone = (torch.load(tmp_path / f"{process}.pt") for process in range(3))

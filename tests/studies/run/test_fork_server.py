@@ -48,6 +48,7 @@ def forking(teacher: Cell) -> LocalExecutor:
     return LocalExecutor(["no-such-program"], 2, module=FAKE)
 
 
+@pytest.mark.slow
 def test_a_forked_cell_is_a_fresh_one(
     plan_of: PlanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_the_runner_killed_and_run_again_gives_the_same_tables(
     assert [(OUT / f"{name}.parquet").read_bytes() for name in ("results", "scores")] == expected
 
 
+@pytest.mark.slow
 def test_an_interrupted_runner_ends_its_cells(
     tables: Path, plan_of: PlanOf, killable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

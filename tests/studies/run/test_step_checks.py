@@ -74,6 +74,7 @@ def test_a_step_that_cannot_be_done_is_named(
         check_steps(changed)
 
 
+@pytest.mark.slow
 def test_it_stops_the_command_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
