@@ -10,6 +10,8 @@ from audits.membership import attacks
 from kd_privacy.cli import main
 from tests.integration.conftest import fragments, table
 
+pytestmark = pytest.mark.slow
+
 ROLES = [
     "--data.splits.roles.audit=0.5",
     "--data.splits.roles.shots=0.3",

@@ -140,6 +140,7 @@ def installed(wheel: Path, folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_audits_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     interpreter = installed(wheel, tmp_path / "environment")
     sides = {"members": generate_records(8, 1), "nonmembers": generate_records(8, 2)}

@@ -14,10 +14,9 @@ from tests.siege import audits, runs, studies
 from tests.siege.attempts import SECRET, Attempt
 
 _TIMEOUT_S = 120
-_LONG = (runs.values, runs.tables, studies.files)
-_SHORT = (runs.files, runs.words, studies.commands, audits.audits)
-# Values and tables are read late, behind seconds of preparation, and study files have tests of
-# their own: all of them are slow tests.
+_LONG = (runs.values, runs.tables, runs.files, studies.files, audits.audits)
+_SHORT = (runs.words, studies.commands)
+# What is read late, behind seconds of preparation, or has tests of its own elsewhere, is slow.
 ATTEMPTS = [
     pytest.param(attempt, id=name, marks=[pytest.mark.slow] if kind in _LONG else [])
     for kind in (*_LONG, *_SHORT)

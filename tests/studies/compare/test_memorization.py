@@ -181,6 +181,7 @@ def test_three_seeds_find_the_planted_records(
     assert set(sets.student_seeds) == set(sets.teacher_seeds) == {5}
 
 
+@pytest.mark.slow
 def test_disagreement_over_replicates(five_replicates: Written) -> None:
     rows = five_replicates.rows
     found = rows[rows.name == "disagreement"].set_index("metric")
@@ -226,6 +227,7 @@ def test_the_page_has_a_section_on_memorization(one_seed: Written) -> None:
     assert set(pd.read_csv(one_seed.out / "report/tables/disagreement.csv")["name"]) == {"overlap"}
 
 
+@pytest.mark.slow
 def test_the_page_of_several_replicates_says_what_crosses(five_replicates: Written) -> None:
     text = five_replicates.page
     assert "no record is decided" not in text
