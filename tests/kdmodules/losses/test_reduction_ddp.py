@@ -42,6 +42,8 @@ def work(rank: int, folder: str) -> None:
         model(slice(cuts[rank], cuts[rank + 1])).backward()
         if rank == 0:
             torch.save(model.module.table.grad, f"{folder}/{i}.pt")
+        # A wrapper that outlives its process group may wait for it for ever.
+        del model
     dist.barrier()
     dist.destroy_process_group()
 
