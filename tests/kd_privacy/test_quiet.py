@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from kd_privacy.quiet import quieten
 
@@ -15,11 +14,15 @@ LOGGER = logging.getLogger("lightning.pytorch")
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
     """Lightning's own handler, as where no test has taken its place."""
-    handler = logging.StreamHandler()
+    handler, level, disabled = logging.StreamHandler(), LOGGER.level, LOGGER.disabled
     LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.disabled = False
     with warnings.catch_warnings():
         yield
     LOGGER.removeHandler(handler)
+    LOGGER.setLevel(level)
+    LOGGER.disabled = disabled
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ def test_adverts_are_left_out_and_nothing_else(
 ) -> None:
     quieten()
     quieten()  # as where one process runs several commands
-    rank_zero_info(line)
+    LOGGER.info(line)
     assert capsys.readouterr().err == (f"{line}\n" if told else "")
 
 
