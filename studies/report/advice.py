@@ -65,13 +65,18 @@ def _front(models: Sequence[ModelAnswer]) -> Iterator[str]:
     if len(students) < 2:
         return
     safest, useful = (min(students, key=_risk), min(students, key=lambda one: one[2]))
-    low, high = safest[1].upper, max(students, key=_risk)[1].lower
+    riskiest = max(students, key=_risk)
+    low, high = safest[1].upper, riskiest[1].lower
     if low is None or high is None or low >= high:
         yield f"No technique is shown to be safer than another.{_control(models, useful[2])}"
         return
     measure = "swap estimate" if safest[1].metric == "swap_estimate" else "AUROC"
+    # The least of several estimates is the least risk only where it is apart from every other.
+    others = [one[1].lower for one in students if one is not safest]
+    apart = all(end is not None and low < end for end in others)
+    least = "gives least away" if apart else f"gives less away than {riskiest[0]}"
     said = (
-        f"Of these students {safest[0]} gives least away ({measure} {_risk(safest):.2f}, "
+        f"Of these students {safest[0]} {least} ({measure} {_risk(safest):.2f}, "
         f"perplexity {safest[2]:,.0f})"
     )
     said += (

@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from audits.answer import Figure, ModelAnswer, Statement
+from audits.rows import Audit
 from studies.plan.cells import Cell
+from studies.report.advice import study_advice
 from studies.report.answer import study_answer
 from studies.report.render import Page, render
 from studies.report.study_data import StudyData
@@ -149,3 +152,24 @@ def test_the_first_screen_names_the_worst_task_and_hides_none_of_its_interval() 
     assert 'title="closed qa 0.830 [0.810, 0.850]">0.83 <small>closed qa</small>' in page
     assert page.count('class="rest task"') == len(answer.models)
     assert "vegaEmbed =" not in page, "a page without charts carries no library for them"
+
+
+@pytest.mark.parametrize(
+    ("middle", "said"),
+    [((0.60, 0.70), "a gives less away than c"), ((0.66, 0.70), "a gives least away")],
+)
+def test_the_least_risk_is_one_that_is_apart_from_every_other(
+    middle: tuple[float, float], said: str
+) -> None:
+    ends = {"a": (0.55, 0.65), "b": middle, "c": (0.8, 0.9)}
+    models = [
+        ModelAnswer(
+            name,
+            name,
+            "student",
+            swap=Figure("swap_estimate", sum(own) / 2, *own),
+            utility=Statement(Audit.utility, "u", "perplexity", Figure("perplexity", 30.0)),
+        )
+        for name, own in ends.items()
+    ]
+    assert next(study_advice(one_replicate(), models)).startswith(f"Of these students {said} (")
