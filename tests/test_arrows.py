@@ -20,6 +20,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     ),
     "audits": (
         "statistics",
+        "bounds",
         "rows",
         "results",
         "record_counts",
