@@ -145,11 +145,13 @@ class AuditContext:
         """Returns the populations that count as members: those named, or the data's own."""
         return list(populations or [self.data.member_population])
 
-    def token_statistics(self, name: str) -> StatisticsFile:
+    def token_statistics(self, name: str, outside_top: bool = False) -> StatisticsFile:
         """Scores a population's records by one forward pass, shared by all audits of these weights.
 
         Args:
             name: The population.
+            outside_top: Whether to tell what is left outside the likeliest tokens; a pass that was
+                made without it is made again.
 
         Returns:
             Token statistics of the scorable records, in the population's order, on disk, whole on
@@ -161,11 +163,13 @@ class AuditContext:
         """
         passes = self.shared.passes_at(self.step)
         asked = (name, len(self.population(name)))
-        if asked not in passes:
+        if asked not in passes or (outside_top and not passes[asked].has_outside_top):
             scorable, model = self.require_responses(name), self.model
             encoded = EncodedFile(scorable, model.encoder.encode_all, self.folder)
             self.shared.counts[name] = encoded.counts
-            passes[asked] = score_records(model, encoded, f"scoring {name}", folder=self.folder)
+            passes[asked] = score_records(
+                model, encoded, f"scoring {name}", folder=self.folder, outside_top=outside_top
+            )
         return passes[asked]
 
     def shift_test(

@@ -133,11 +133,12 @@ class World:
         return Collector(
             access=access,
             load_reference=lambda name: ReferenceModel(self.reference, self.encoder),
-            own_pass=lambda name: score_records(
+            own_pass=lambda name, outside_top: score_records(
                 access,
                 EncodedFile(sides[name], self.encoder.encode_all, folder),
                 name,
                 folder=folder,
+                outside_top=outside_top,
             ),
             weights_hash=lambda lm: "",
             pool_records=lambda side, use: [],

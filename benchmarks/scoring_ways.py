@@ -15,12 +15,15 @@ from torch.nn.functional import linear
 
 from audits.membership.attacks import (
     DCPDD,
+    EZ,
+    WBC,
     Attack,
     LiRA,
     Loss,
     MinK,
     MinKPlusPlus,
     Reference,
+    TopKLoss,
     Zlib,
 )
 from audits.membership.frequencies import TokenFrequencies
@@ -85,13 +88,13 @@ def all_logits(lm: CausalLM, work: Workload) -> None:
         lm.model(input_ids=batch.input_ids, use_cache=False)
 
 
-def _statistics(lm: CausalLM, work: Workload) -> TokenStatistics:
+def _statistics(lm: CausalLM, work: Workload, outside_top: bool = False) -> TokenStatistics:
     places = {record.id: place for place, record in enumerate(work.records)}
     tables = (
         TokenStatistics.from_batch(
             batch.record_ids,
             batch.response_mask.sum(dim=1),
-            token_statistics(lm.hidden(batch), lm.head, batch.targets()),
+            token_statistics(lm.hidden(batch), lm.head, batch.targets(), outside_top=outside_top),
             token_ids=batch.targets(),
         )
         for batch in work.batches
@@ -118,12 +121,24 @@ def ours_as_a_whole(lm: CausalLM, work: Workload) -> Scores:
 
 def ours_with_reference(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
     """One pass of each model, every attack on log-probabilities of the records' own text."""
+    return _with_reference(lm, reference, work, [])
+
+
+def ours_by_access(lm: CausalLM, reference: CausalLM, work: Workload) -> Scores:
+    """The same passes, with what an interface tells of its likeliest tokens."""
+    return _with_reference(lm, reference, work, [TopKLoss(5), TopKLoss(20), EZ(), WBC()])
+
+
+def _with_reference(
+    lm: CausalLM, reference: CausalLM, work: Workload, further: Sequence[Attack]
+) -> Scores:
     passes = {
-        Scored(): _statistics(lm, work),
+        Scored(): _statistics(lm, work, outside_top=bool(further)),
         Scored(model="base"): _statistics(reference, work),
     }
     attacks: list[Attack] = [
-        *(Loss(), Zlib(), MinK(), MinKPlusPlus(), DCPDD(), Reference(), LiRA(["base"]))
+        *(Loss(), Zlib(), MinK(), MinKPlusPlus(), DCPDD(), Reference(), LiRA(["base"])),
+        *further,
     ]
     uniform = torch.full((lm.vocabulary_size,), -math.log(lm.vocabulary_size)).double()
     corpora = {one for one in DCPDD().requires if isinstance(one, TokenFrequencies)}

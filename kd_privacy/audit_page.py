@@ -35,6 +35,7 @@ UTILITY = ("perplexity", "teacher_kl")
 
 _INTERVAL = " [95% interval]"
 _SURE = "How sure is this?"
+_BY_ATTACKER = "By attacker"
 _GROUPS = {
     "memoriz": "Where the risk is",
     "accura": "Where the risk is",
@@ -159,10 +160,11 @@ def write_audit(
 def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure]) -> "Page":
     from studies.report import parts
     from studies.report.render import Page
+    from studies.report.sections.by_access import ACCESS_HEADING, access_parts
 
     drawn: dict[str, list[parts.Part]] = {}
     for name, figure in figures.items():
-        group = next((title for audit, title in _GROUPS.items() if audit in name), "By attacker")
+        group = next((title for audit, title in _GROUPS.items() if audit in name), _BY_ATTACKER)
         drawn.setdefault(group, []).append(parts.Picture(Markup(_svg(figure)), _spoken(name)))
     groups = {
         _SURE: [
@@ -170,10 +172,10 @@ def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure
             parts.Section("figures", "Figures", [_table(*one) for one in shown]),
         ]
     }
-    groups |= {
-        title: [parts.Section(f"drawn-{number}", title, own, True)]
-        for number, (title, own) in enumerate(drawn.items())
-    }
+    if access := access_parts([(one.label, one.by_access) for one in answer.models]):
+        groups[_BY_ATTACKER] = [parts.Section("by_access", ACCESS_HEADING, access)]
+    for number, (title, own) in enumerate(drawn.items()):
+        groups.setdefault(title, []).append(parts.Section(f"drawn-{number}", title, own, True))
     answer = replace(
         answer, caution=_plain(answer.caution), notes=[_plain(note) for note in answer.notes]
     )

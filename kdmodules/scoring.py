@@ -7,7 +7,7 @@ update of Chan, Golub and LeVeque (1983), which keeps the variance centred.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,11 @@ _CPU_TILE_ELEMENTS = 1 << 19  # 2 MiB in float32: the tile and its two work area
 _DEVICE_CHUNK_TOKENS = 2048
 _DEVICE_TILE_ELEMENTS = 1 << 26
 _MIN_SLICE_TOKENS = 256
+TOP_K = (5, 20)
+"""Of how many of the likeliest tokens an interface may tell the log-probabilities."""
+LEAST_LEFT = 1e-6
+"""Floor of the probability outside the likeliest tokens: below it, rounding is read."""
+
 _LOG2_E = math.log2(math.e)
 _LOWEST_EXPONENT = -1e4  # exp of it is exactly 0 in float32 and float64, and 0 times it is 0
 
@@ -48,12 +53,17 @@ class TokenScores:
         variance: variance of log q(v) for v ~ q, [N], nats squared.
         rank: number of tokens with a strictly greater logit than the true one, [N] int64; 0 where
             greedy decoding yields the true token.
+        outside_top_5: log-probability that is left to each token outside the 5 likeliest, [N],
+            nats: log(max(1 - their sum, 1e-6) / (V - 5)), V without padding; None if not asked for.
+        outside_top_20: the same of the 20 likeliest.
     """
 
     logp: Tensor
     mean: Tensor
     variance: Tensor
     rank: Tensor
+    outside_top_5: Tensor | None = None
+    outside_top_20: Tensor | None = None
 
     @property
     def entropy(self) -> Tensor:
@@ -63,20 +73,34 @@ class TokenScores:
     def __len__(self) -> int:
         return self.logp.shape[0]
 
+    def columns(self) -> dict[str, Tensor]:
+        """Returns what was asked for, by name, each [N]."""
+        named = ((column.name, getattr(self, column.name)) for column in fields(self))
+        return {name: values for name, values in named if values is not None}
+
 
 class _SliceMoments(NamedTuple):
-    """Moments of one vocabulary slice under weights exp(z - top), each [n, 1]."""
+    """Moments of one vocabulary slice under weights exp(z - top), each [n, 1].
+
+    ``highest`` are its greatest logits, [n, K]; none of them where nobody asks.
+    """
 
     above: Tensor
     top: Tensor
     mass: Tensor
     mean: Tensor
     spread: Tensor
+    highest: Tensor
 
 
 @torch.no_grad()
 def token_statistics(
-    hidden: Tensor, head: Head | Tensor, targets: Tensor, chunk_tokens: int | None = None
+    hidden: Tensor,
+    head: Head | Tensor,
+    targets: Tensor,
+    chunk_tokens: int | None = None,
+    *,
+    outside_top: bool = False,
 ) -> TokenScores:
     """Scores tokens under the softmax of their logits, without gradient.
 
@@ -93,6 +117,7 @@ def token_statistics(
         targets: ids of the true tokens, [N] int64.
         chunk_tokens: tokens per tile; None picks what is fast on the device. Changes no score
             beyond rounding.
+        outside_top: Whether to tell what is left outside the likeliest tokens.
 
     Returns:
         Statistics of shape [N] on the device of ``hidden``.
@@ -118,12 +143,17 @@ def token_statistics(
     parts = []
     for start in range(0, hidden.shape[0], chunk):
         rows = slice(start, start + chunk)
-        scores = _score_chunk(hidden[rows].to(dtype), head, targets[rows], slice_tokens, work)
+        given = (hidden[rows].to(dtype), head, targets[rows], slice_tokens, work)
+        scores = _score_chunk(*given, outside_top=outside_top)
         defined = scores.mean.isfinite()
         if not bool(defined.all()):
             raise UndefinedScoreError(start + int((~defined).nonzero()[0]))
         parts.append(scores)
-    return _concatenate(parts, dtype, hidden.device)
+    if not parts:
+        empty = torch.empty(0, dtype=dtype, device=hidden.device)
+        return TokenScores(empty, empty, empty, empty.long(), *([empty] * 2 * outside_top))
+    names = parts[0].columns()
+    return TokenScores(**{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
 
 
 def _check(hidden: Tensor, head: Head, targets: Tensor, chunk_tokens: int | None) -> None:
@@ -141,13 +171,20 @@ def _check(hidden: Tensor, head: Head, targets: Tensor, chunk_tokens: int | None
 
 
 def _score_chunk(
-    hidden: Tensor, head: Head, targets: Tensor, slice_tokens: int, work: Tensor
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    slice_tokens: int,
+    work: Tensor,
+    *,
+    outside_top: bool,
 ) -> TokenScores:
     """Scores one chunk; rows without a distribution come back with a mean that is not finite."""
-    scores = _merge_slices(hidden, head, targets, slice_tokens, work, masked=False)
+    given = (hidden, head, targets, slice_tokens, work)
+    scores = _merge_slices(*given, masked=False, outside_top=outside_top)
     if not bool(scores.mean.isfinite().all()):
         # Logits of -inf need one more pass over each tile, which the common case is spared.
-        scores = _merge_slices(hidden, head, targets, slice_tokens, work, masked=True)
+        scores = _merge_slices(*given, masked=True, outside_top=outside_top)
     return scores
 
 
@@ -159,6 +196,7 @@ def _merge_slices(
     work: Tensor,
     *,
     masked: bool,
+    outside_top: bool,
 ) -> TokenScores:
     n = hidden.shape[0]
     target_logit = _target_logits(hidden, head, targets)
@@ -177,9 +215,10 @@ def _merge_slices(
         head.finish_(logits, tokens)
         mine = order[bounds[index] : bounds[index + 1]]
         logits[mine, targets[mine] - start] = target_logit[mine, 0]
-        slices.append(_slice_moments(logits, mass, product, target_logit, masked=masked))
+        kept = min(TOP_K[-1], width) if outside_top else 0
+        slices.append(_slice_moments(logits, mass, product, target_logit, masked=masked, kept=kept))
     columns = (torch.cat(moment, dim=1) for moment in zip(*slices, strict=True))  # [n, J] each
-    return _combine(target_logit, _SliceMoments(*columns))
+    return _combine(target_logit, _SliceMoments(*columns), size if outside_top else 0)
 
 
 def _target_logits(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -198,12 +237,13 @@ def _group_by_slice(targets: Tensor, starts: range) -> tuple[Tensor, list[int]]:
 
 
 def _slice_moments(
-    logits: Tensor, mass: Tensor, product: Tensor, target_logit: Tensor, *, masked: bool
+    logits: Tensor, mass: Tensor, product: Tensor, target_logit: Tensor, *, masked: bool, kept: int
 ) -> _SliceMoments:
     """Reduces a tile of logits [n, S], which is overwritten, as are the two work areas."""
     above = torch.gt(logits, target_logit, out=product).sum(dim=-1, keepdim=True)
     if masked:
         logits.clamp_(min=torch.finfo(logits.dtype).min / 4)
+    highest = logits.topk(kept, dim=-1, sorted=False).values
     top = logits.amax(dim=-1, keepdim=True)
     logits.sub_(top)
     if masked:
@@ -214,11 +254,14 @@ def _slice_moments(
     mean = torch.mul(mass, logits, out=product).sum(dim=-1, keepdim=True) / total
     logits.sub_(mean)
     spread = torch.mul(mass, logits, out=product).mul_(logits).sum(dim=-1, keepdim=True)
-    return _SliceMoments(above, top, total, mean, spread)
+    return _SliceMoments(above, top, total, mean, spread, highest)
 
 
-def _combine(target_logit: Tensor, slices: _SliceMoments) -> TokenScores:
-    """Merges the moments of all slices, each [n, J], into one token's statistics, [n]."""
+def _combine(target_logit: Tensor, slices: _SliceMoments, vocabulary: int) -> TokenScores:
+    """Merges the moments of all slices, each [n, J], into one token's statistics, [n].
+
+    What is left outside the likeliest of a vocabulary's tokens is told where its size is above 0.
+    """
     top = slices.top.amax(dim=-1, keepdim=True)
     all_masked = top <= torch.finfo(top.dtype).min / 4
     offset = (slices.top - top).clamp(min=_LOWEST_EXPONENT)
@@ -233,12 +276,21 @@ def _combine(target_logit: Tensor, slices: _SliceMoments) -> TokenScores:
         mean=(mean - log_total).masked_fill(all_masked, math.nan).squeeze(1),
         variance=(spread.sum(dim=-1, keepdim=True) / total).squeeze(1),
         rank=slices.above.sum(dim=-1).round().long(),
+        **_outside_top((slices.highest - top).exp() / total, vocabulary),
     )
 
 
-def _concatenate(parts: list[TokenScores], dtype: torch.dtype, device: torch.device) -> TokenScores:
-    if not parts:
-        empty = torch.empty(0, dtype=dtype, device=device)
-        return TokenScores(empty, empty, empty, empty.long())
-    names = ("logp", "mean", "variance", "rank")
-    return TokenScores(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+def _outside_top(probabilities: Tensor, vocabulary: int) -> dict[str, Tensor]:
+    """Returns what is left to each token outside the likeliest, [n] by name.
+
+    Args:
+        probabilities: [n, K] that hold the likeliest ones.
+        vocabulary: Number of all tokens; 0 asks for nothing.
+    """
+    left = {}
+    for k in TOP_K if vocabulary else ():
+        likeliest = probabilities.topk(min(k, probabilities.shape[1]), dim=-1).values
+        outside = (1 - likeliest.sum(dim=-1)).clamp(min=LEAST_LEFT)
+        # No token is outside the 20 likeliest of 12, and nobody reads what it would get.
+        left[f"outside_top_{k}"] = (outside / max(1, vocabulary - k)).log()
+    return left

@@ -128,6 +128,21 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessAnswer:
+    """What an attacker finds who sees so much of a model, by an attack that no result has chosen.
+
+    Attributes:
+        access: What the attacker sees.
+        membership: What the attack says.
+        found: At each false-positive rate, the most telling first.
+    """
+
+    access: str
+    membership: Statement
+    found: Sequence[Found] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BlockRange:
     """AUROCs of a model's blocks under one signal, the lowest and the highest of them.
 
@@ -157,6 +172,7 @@ class ModelAnswer:
         membership: By the headline attack, fixed before any result; None, not audited.
         swap: The swap estimate of that attack, where a counterfactual was trained.
         found: At each false-positive rate, the most telling first.
+        by_access: The same for each kind of access that an attack had, the least first.
         memorization: Gap of what it writes of private and other records; None, not measured.
         worst_group: The task that it gives most away of, named by other records than measure it.
         blocks: How far apart its blocks lie; None, not audited.
@@ -174,6 +190,7 @@ class ModelAnswer:
     membership: Statement | None = None
     swap: Figure | None = None
     found: Sequence[Found] = ()
+    by_access: Sequence[AccessAnswer] = ()
     memorization: Statement | None = None
     worst_group: tuple[str, Figure] | None = None
     blocks: BlockRange | None = None

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from audits.answer.answer import Answer, Figure, ModelAnswer, Statement
+from audits.answer.answer import Answer, Figure, Found, ModelAnswer, Statement
 from audits.answer.judging import GAPS, Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import describe
 from audits.rows import Audit
 from audits.statistics.verdict import TAIL_METRIC
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 FILE_NAME = "audit.json"
 
 _PACKAGES = ("kd-privacy", "torch", "transformers", "tokenizers", "numpy")
@@ -86,9 +86,14 @@ def _model(model: ModelAnswer) -> dict[str, object]:
         "role": model.role,
         "shipped": model.shipped,
         "membership": _statement(model.membership),
-        "found": [
-            {"false_per_100": one.false_per_100, "figure": _figure(one.figure)}
-            for one in model.found
+        "found": _found(model.found),
+        "by_access": [
+            {
+                "access": one.access,
+                "membership": _statement(one.membership),
+                "found": _found(one.found),
+            }
+            for one in model.by_access
         ],
         "swap": None if model.swap is None else _figure(model.swap),
         "memorization": _statement(model.memorization),
@@ -102,6 +107,10 @@ def _model(model: ModelAnswer) -> dict[str, object]:
         "cut_records": model.cut,
         "cautions": list(model.cautions),
     }
+
+
+def _found(found: Sequence[Found]) -> list[dict[str, object]]:
+    return [{"false_per_100": one.false_per_100, "figure": _figure(one.figure)} for one in found]
 
 
 def _statement(told: Statement | None) -> dict[str, object] | None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from audits.answer.answer import BlockRange, Figure, Found, ModelAnswer, Statement
+from audits.answer.answer import AccessAnswer, BlockRange, Figure, Found, ModelAnswer, Statement
+from audits.answer.by_access import by_access
 from audits.answer.judging import Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.known_text import warnings_of
 from audits.membership.any_leak import MAX_T
@@ -47,7 +48,8 @@ def model_answer(
         for audit in (Audit.membership, Audit.memorization, Audit.utility)
     }
     by_record = [row for row in own[Audit.membership] if "unit" not in params_of(row)]
-    best = headline_attack(judged_attacks(by_record))
+    attacks = judged_attacks(by_record)
+    best = headline_attack(attacks)
     gaps = judged_gaps(own[Audit.memorization], own[Audit.membership])
     return ModelAnswer(
         label=label,
@@ -55,6 +57,7 @@ def model_answer(
         role=role,
         membership=None if best is None else _membership(best, baseline),
         found=() if best is None else _found(best),
+        by_access=access_answers(attacks, baseline),
         memorization=_memorization(gaps, baseline),
         worst_group=None if best is None else _worst_group(rows, best),
         blocks=_blocks(rows),
@@ -99,6 +102,21 @@ def headline_attack(attacks: Sequence[Judged]) -> Judged | None:
         return 1 if name == Loss.name else 2
 
     return min(attacks, key=place, default=None)
+
+
+def access_answers(attacks: Sequence[Judged], baseline: str) -> tuple[AccessAnswer, ...]:
+    """Returns what each kind of access finds of the members that the headline is about.
+
+    Args:
+        attacks: Every attack that ran, on every population of members.
+        baseline: What the non-members are called.
+    """
+    best = headline_attack(attacks)
+    told = [one for one in attacks if best and one.row["population"] == best.row["population"]]
+    return tuple(
+        AccessAnswer(seen, _membership(judged, baseline), _found(judged))
+        for seen, judged in by_access(told)
+    )
 
 
 def attack_title(row: Row) -> str:

@@ -45,7 +45,8 @@ class Collector:
     Attributes:
         access: The audited model.
         load_reference: Loads a reference model by name; it is dropped after its passes.
-        own_pass: Scores a population's own text by the audited model, shared with other audits.
+        own_pass: Scores a population's own text by the audited model, shared with other audits;
+            whether to tell what is left outside the likeliest tokens.
         weights_hash: Returns the hash of a model's weights, or an empty text where nothing is kept
             that would need one.
         pool_records: Returns the pool records of a side (``private``, ``held_out``) and a use
@@ -58,7 +59,7 @@ class Collector:
 
     access: ModelAccess
     load_reference: Callable[[str], ReferenceModel]
-    own_pass: Callable[[str], StatisticsFile]
+    own_pass: Callable[[str, bool], StatisticsFile]
     weights_hash: Callable[[CausalLM], str]
     pool_records: Callable[[str, str], list[InstructionRecord]]
     never_records: Callable[[], list[InstructionRecord]]
@@ -141,9 +142,12 @@ class Collector:
         made_of = StatisticsKey(weights, vocabulary_hash(access.encoder.tokenizer), records="")
         for name, records in populations.items():
             for request in plan.scored(model):
-                passes[name][request] = self._score(
-                    access, request, name, records, material, made_of
-                )
+                if request == Scored():
+                    key = replace(made_of, records=_encoded_set_hash(records, access.encoder))
+                    table = replace(self.own_pass(name, plan.outside_top), key=key)
+                else:
+                    table = self._score(access, request, name, records, material, made_of)
+                passes[name][request] = table
         for use in plan.asides:
             records = self._aside(use)
             for request in plan.scored(model, use):
@@ -161,8 +165,6 @@ class Collector:
         made_of: StatisticsKey,
     ) -> StatisticsFile:
         key = replace(made_of, records=_encoded_set_hash(records, access.encoder))
-        if request == Scored():
-            return replace(self.own_pass(population), key=key)
         title = f"scoring {population}, {request.label}"
         encoded = EncodedFile(
             records, lambda part: request.text.encode(part, material), self.folder

@@ -47,6 +47,21 @@ class Measurement(ABC):
 
 
 @dataclass(frozen=True)
+class OutsideTop(Measurement):
+    """What is left outside the likeliest tokens: columns of the audited model's own pass."""
+
+    @property
+    def label(self) -> str:
+        """The columns' name."""
+        return "audited: probability outside the likeliest tokens"
+
+    @property
+    def passes(self) -> float:
+        """None of its own."""
+        return 0.0
+
+
+@dataclass(frozen=True)
 class Scored(Measurement):
     """Token statistics of responses after their prompts: one forward pass.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from audits.membership.attacks import Attack
 from audits.membership.frequencies import TokenFrequencies
-from audits.membership.measurements import AUDITED, NEVER, Measurement, Scored
+from audits.membership.measurements import AUDITED, NEVER, Measurement, OutsideTop, Scored
 from audits.membership.signals import RecordSignal
 
 
@@ -76,6 +76,11 @@ class AuditPlan:
     def signals(self) -> list[RecordSignal]:
         """The signals of the audited model."""
         return [one.request for one in self.measurements if isinstance(one.request, RecordSignal)]
+
+    @property
+    def outside_top(self) -> bool:
+        """Whether the audited model's own pass says what is left outside the likeliest tokens."""
+        return any(one.request == OutsideTop() for one in self.measurements)
 
     @property
     def frequencies(self) -> list[TokenFrequencies]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from audits.membership.evaluation import Opposition, Side
 from audits.membership.frequencies import TokenFrequencies, load_frequencies, save_frequencies
-from audits.membership.measurements import Scored
+from audits.membership.measurements import OutsideTop, Scored
 from audits.membership.plan import AuditPlan
 from audits.membership.signals import RecordSignal
 from audits.membership.view import AuditView
@@ -182,6 +182,8 @@ def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:
     signals: dict[RecordSignal, Tensor] = {}
     frequencies: dict[TokenFrequencies, Tensor] = {}
     for one in plan.measurements:
+        if one.request == OutsideTop():
+            continue  # columns of the first pass, whose reader says where they are missing
         place = folder / one.request.file_name
         if not place.is_file():
             raise UserError(

@@ -3,16 +3,25 @@
 from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
 
 from audits.answer.answer import VERDICT_NAMES, Answer, Figure, ModelAnswer, Statement
+from audits.answer.one_model import FALSE_PER_100
 from audits.model_card.markdown import table
 
 _COLUMNS = ("Audit", "Figure [95% interval]", "Over", "Beside", "Verdict")
+_FOUND = tuple(f"Found at {rate:g} false per 100" for rate in FALSE_PER_100)
+_ACCESS_COLUMNS = ("The attacker sees", "Attack", "AUROC [95% interval]", *_FOUND, "Verdict")
+_ACCESS = (
+    "**By what the attacker sees**, the least first. The attack of each line was named before any "
+    "result; who sees more may also attack as those above."
+)
 _DATASET = ("private records", "private-records")
 """Name and type of the data in evaluation results: the records themselves are not named."""
 
 
 def summary_section(answer: Answer) -> str:
     """Returns sentence, headline figures, caution and what was not tested."""
-    parts = [answer.sentence, *(_table(model) for model in answer.models)]
+    parts = [answer.sentence]
+    for model in answer.models:
+        parts += [_table(model), *([_ACCESS, _by_access(model)] if model.by_access else [])]
     parts += [f"**Caution:** {answer.caution}"] if answer.caution else []
     parts += [f"**Not tested:** {'; '.join(answer.untested)}."] if answer.untested else []
     return "\n\n".join([*parts, "`audit.json` beside this card holds the same for machines."])
@@ -57,6 +66,17 @@ def _table(model: ModelAnswer) -> str:
         for one in model.found
     ]
     return table(_COLUMNS, lines)
+
+
+def _by_access(model: ModelAnswer) -> str:
+    lines = []
+    for one in model.by_access:
+        told = one.membership
+        word = "" if told.verdict is None else VERDICT_NAMES[told.verdict.word]
+        texts = {found.false_per_100: found.text for found in one.found}
+        rates = [texts.get(rate, "not measured") for rate in FALSE_PER_100]
+        lines.append((one.access, told.title, told.figure.text, *rates, word))
+    return table(_ACCESS_COLUMNS, lines)
 
 
 def _line(told: Statement) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """One forward pass over a set of records, on any number of ranks, each scored exactly once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
@@ -23,6 +22,8 @@ def score_records(
     label: str,
     key: StatisticsKey | None = None,
     folder: Path | None = None,
+    *,
+    outside_top: bool = False,
 ) -> StatisticsFile:
     """Puts the token statistics of every record on disk, from one forward pass each.
 
@@ -33,6 +34,7 @@ def score_records(
         key: What the statistics will say that they were computed from.
         folder: Where they lie while they are in use; None is the system's folder for temporary
             files.
+        outside_top: Whether to tell what is left outside the likeliest tokens.
 
     Returns:
         Statistics in the order of ``encoded``, whole on every rank.
@@ -41,13 +43,16 @@ def score_records(
         FloatingPointError: Naming the record whose distribution is not a number.
     """
     record_ids = [record.record_id for record in encoded]
-    return StatisticsFile.of_batches(
-        record_ids, scored_batches(access, encoded, label), folder, key
-    )
+    batches = scored_batches(access, encoded, label, outside_top=outside_top)
+    return StatisticsFile.of_batches(record_ids, batches, folder, key)
 
 
 def scored_batches(
-    access: ModelAccess, encoded: Sequence[EncodedRecord], label: str
+    access: ModelAccess,
+    encoded: Sequence[EncodedRecord],
+    label: str,
+    *,
+    outside_top: bool = False,
 ) -> Iterator[tuple[list[int], TokenStatistics]]:
     """Yields every batch of a pass: places in ``encoded``, and the statistics of the records there.
 
@@ -67,17 +72,17 @@ def scored_batches(
             found: list[TokenStatistics] = []
             for bucket in mine[first : first + _GATHERED_BATCHES]:
                 batch = collate([encoded[index] for index in bucket], access.encoder.pad_id)
-                found.append(_score_batch(lm, batch.to(model_device(lm))))
+                found.append(_score_batch(lm, batch.to(model_device(lm)), outside_top))
                 advance()
             # Beyond the last bucket are a short rank's repeats.
             yield from zip(buckets[done:], ranks.gather(found), strict=False)
             done += len(found) * ranks.world_size
 
 
-def _score_batch(lm: CausalLM, batch: InstructionBatch) -> TokenStatistics:
+def _score_batch(lm: CausalLM, batch: InstructionBatch, outside_top: bool) -> TokenStatistics:
     def compute(lm: CausalLM) -> dict[str, Tensor]:
-        scores = token_statistics(lm.hidden(batch), lm.head, batch.targets())
-        return {column.name: getattr(scores, column.name) for column in fields(scores)}
+        given = (lm.hidden(batch), lm.head, batch.targets())
+        return token_statistics(*given, outside_top=outside_top).columns()
 
     try:
         scores = TokenScores(**lm(compute))

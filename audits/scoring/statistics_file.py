@@ -25,6 +25,7 @@ from audits.scoring.token_statistics import (
 )
 from common.atomic_file import replacing
 from common.errors import UserError
+from kdmodules.scoring import TOP_K
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,11 @@ class StatisticsFile:
 
     def __len__(self) -> int:
         return len(self.record_ids)
+
+    @property
+    def has_outside_top(self) -> bool:
+        """Whether it says what is left outside the likeliest tokens."""
+        return f"outside_top_{TOP_K[0]}" in (self.file.dtype.names or ())
 
     def take(self, places: Tensor) -> "StatisticsFile":
         """Returns the records at some places, [K] int64, in the order given, without reading."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from datamodules.records import InstructionRecord
-from kdmodules.scoring import TokenScores
+from kdmodules.scoring import TOP_K, TokenScores
 
 SHARD_RECORDS = 512
 """Most records whose tokens are in memory at once: some megabytes, and few enough reads."""
 
 _VALUES = ("logp", "mean", "variance", "rank")
-_TOKEN_IDS = "token_ids"
+_OPTIONAL = ("token_ids", *(f"outside_top_{k}" for k in TOP_K))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,9 @@ class TokenStatistics:
         rank: tokens with a strictly greater logit than the true one, [n] int64.
         key: what the table was computed from, None if unknown. A selection keeps it.
         token_ids: ids of the scored tokens in the model's tokenizer, [n] int64; None if unknown.
+        outside_top_5: log-probability left to each token outside the 5 likeliest, [n], nats; None
+            where no attack asked for it.
+        outside_top_20: the same of the 20 likeliest.
         facts: numbers about the scored text that no column tells, such as the shots before every
             prompt. A selection keeps them.
     """
@@ -62,6 +65,8 @@ class TokenStatistics:
     rank: Tensor
     key: StatisticsKey | None = None
     token_ids: Tensor | None = None
+    outside_top_5: Tensor | None = None
+    outside_top_20: Tensor | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,9 +98,9 @@ class TokenStatistics:
             key: what they were computed from.
             token_ids: ids of these tokens.
         """
-        values = {name: getattr(scores, name).cpu() for name in _VALUES}
+        values = {name: column.cpu() for name, column in scores.columns().items()}
         if token_ids is not None:
-            values[_TOKEN_IDS] = token_ids.cpu()
+            values["token_ids"] = token_ids.cpu()
         return cls.of_columns(record_ids, lengths.cpu(), values, key, {})
 
     @classmethod
@@ -114,8 +119,8 @@ class TokenStatistics:
 
     def columns(self) -> dict[str, Tensor]:
         """Returns what is known of the tokens by name, each [n]."""
-        names = _VALUES if self.token_ids is None else (*_VALUES, _TOKEN_IDS)
-        return {name: getattr(self, name) for name in names}
+        optional = (name for name in _OPTIONAL if getattr(self, name) is not None)
+        return {name: getattr(self, name) for name in (*_VALUES, *optional)}
 
     @property
     def lengths(self) -> Tensor:

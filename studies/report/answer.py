@@ -13,9 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from audits.answer import Answer, Figure, ModelAnswer, Statement, model_answer
-from audits.answer.one_model import excess_statement
+from audits.answer import AccessAnswer, Answer, Figure, ModelAnswer, Statement, model_answer
+from audits.answer.judging import judged_attacks
+from audits.answer.one_model import access_answers, excess_statement
 from audits.answer.sentence import plain_sentence, untested
+from audits.membership.epsilon_rows import READS_THE_COINS
 from audits.membership.worst_task import WORST_TASK
 from audits.rows import Audit
 from audits.scoring.shift_test import DEALT_BY_COINS
@@ -30,6 +32,10 @@ from studies.report.study_data import StudyData
 
 _ROLES = ("teacher", "student", "control")
 _COUNTERFACTUALS = ("counterfactual_teacher", "counterfactual")
+_JUDGED_BY = (
+    *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01"),
+    *(TAIL_METRIC, READS_THE_COINS, DEALT_BY_COINS),
+)
 _GAP_EXCESS = f"{TOKEN_ACCURACY}_gap_excess"
 _BASELINE = "held-out records"
 _QUESTION = "Do a teacher and its students give the teacher's private records away?"
@@ -63,10 +69,7 @@ def study_answer(data: StudyData, *, out_of_date: bool = False) -> Answer:
 
 def _models(data: StudyData) -> list[ModelAnswer]:
     """Returns one answer for every kind of teacher and student, then of controls."""
-    kinds: dict[str, list[str]] = {}
-    for cell in data.cells:
-        if cell.role in _ROLES:
-            kinds.setdefault(data.kinds[cell.alias], []).append(cell.alias)
+    kinds = _runs_by_kind(data)
     roles = {data.kinds[cell.alias]: str(cell.role) for cell in data.cells}
     models = [_model(data, kind, roles[kind], runs) for kind, runs in kinds.items()]
     control = next((one.utility for one in models if one.role == "control" and one.utility), None)
@@ -76,6 +79,36 @@ def _models(data: StudyData) -> list[ModelAnswer]:
         else one
         for one in models
     ]
+
+
+def study_access(data: StudyData) -> list[tuple[str, Sequence[AccessAnswer]]]:
+    """Returns what each kind of access finds of private records, by kind of model."""
+    return [(kind, _access(data, runs)) for kind, runs in _runs_by_kind(data).items()]
+
+
+def _runs_by_kind(data: StudyData) -> dict[str, list[str]]:
+    """Returns the runs that repeat each other, of teachers, students and controls."""
+    kinds: dict[str, list[str]] = {}
+    for cell in data.cells:
+        if cell.role in _ROLES:
+            kinds.setdefault(data.kinds[cell.alias], []).append(cell.alias)
+    return kinds
+
+
+def _access(data: StudyData, runs: Sequence[str]) -> Sequence[AccessAnswer]:
+    rows = data.rows(
+        audit=str(Audit.membership), population=PRIVATE, task=None, block=None, run_b=None
+    )
+    rows = rows[rows["run"].isin(list(runs)) & ~rows["params"].str.contains('"unit"')]
+    kept = rows[rows["metric"].isin(_JUDGED_BY)]
+    alone = _records(kept) if len(runs) == 1 else _means(data, kept)
+    return access_answers(judged_attacks(alone), _BASELINE)
+
+
+def _means(data: StudyData, rows: pd.DataFrame) -> list[Row]:
+    """Returns rows of runs that repeat each other as those of one run."""
+    key = ["audit", "population", "name", "params", "metric"]
+    return [_mean(data, own) for _, own in rows.groupby(key, sort=False, dropna=False)]
 
 
 def _model(data: StudyData, kind: str, role: str, runs: Sequence[str]) -> ModelAnswer:
@@ -90,6 +123,7 @@ def _model(data: StudyData, kind: str, role: str, runs: Sequence[str]) -> ModelA
         model,
         cautions=[*model.cautions, *([f"what ran of the technique: {note}"] if note else [])],
         swap=_figure(data, swap),
+        by_access=_access(data, runs),
         memorization=_beside_counterfactual(data, excess) or model.memorization,
     )
 
@@ -134,8 +168,7 @@ def _rows_of_one(data: StudyData, rows: pd.DataFrame) -> list[Row]:
         return _records(pd.concat([kept, worst]))
     # A test of one model's attacks is no test of all replicates.
     kept = kept[kept["name"] != "any_attack"]
-    key = ["audit", "population", "name", "params", "metric"]
-    means = [_mean(data, own) for _, own in kept.groupby(key, sort=False, dropna=False)]
+    means = _means(data, kept)
     if len(worst):
         means.append(_mean(data, worst) | {"task": worst["task"].mode().iloc[0]})
     return means

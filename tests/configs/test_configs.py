@@ -40,7 +40,7 @@ FOLDERS = {
     "audits": {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
-        *("membership_weights", "membership_canaries"),
+        *("membership_weights", "membership_canaries", "membership_access"),
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
         *("memorization_last", "utility_quick"),

@@ -115,7 +115,7 @@ def p_values(
     access = ModelAccess(lm, encoder, Ranks(), 64, 16384, 0, silent)
     populations = {"private": MEMBERS, "held_out": NONMEMBERS}
 
-    def own(name: str) -> TokenStatistics:
+    def own(name: str, outside_top: bool) -> TokenStatistics:
         return score_records(access, encoder.encode_all(populations[name]), name)
 
     collector = Collector(

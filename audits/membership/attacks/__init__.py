@@ -3,6 +3,7 @@
 from audits.membership.attacks.base import Attack
 from audits.membership.attacks.con_recall import ConRecall
 from audits.membership.attacks.dc_pdd import DCPDD
+from audits.membership.attacks.ez import EZ
 from audits.membership.attacks.grad_norm import GradNorm
 from audits.membership.attacks.lira import LiRA
 from audits.membership.attacks.loss import Loss
@@ -16,12 +17,15 @@ from audits.membership.attacks.recall import Recall
 from audits.membership.attacks.reference import Reference
 from audits.membership.attacks.rmia import RMIA
 from audits.membership.attacks.samia import SaMIA
+from audits.membership.attacks.top_k_loss import TopKLoss
+from audits.membership.attacks.wbc import WBC
 from audits.membership.attacks.zlib import ReleasedZlib, Zlib
 
 __all__ = [
     "Attack",
     "ConRecall",
     "DCPDD",
+    "EZ",
     "GradNorm",
     "LiRA",
     "Loss",
@@ -38,6 +42,8 @@ __all__ = [
     "ReleasedMinKPlusPlus",
     "ReleasedZlib",
     "SaMIA",
+    "TopKLoss",
+    "WBC",
     "Zlib",
 ]
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import ClassVar, Self
 
 import torch
@@ -12,6 +13,16 @@ from audits.membership.view import AuditView
 from common.errors import UserError
 
 
+class Access(StrEnum):
+    """What of a model an attacker sees, the least first."""
+
+    text = "text only"
+    top_k = "top-k log-probabilities"
+    given_text = "log-probabilities of given text"
+    distributions = "whole next-token distributions"
+    weights = "weights"
+
+
 class Attack(ABC):
     """Scores records from a view; a new attack is a subclass with a name and :meth:`record_scores`.
 
@@ -19,7 +30,9 @@ class Attack(ABC):
         name: the attack's id in every table.
         title: what a page calls it.
         description: one sentence for a reader: what the score says of a record.
-        threat_model: what the attacker is assumed to have.
+        access: what of the audited model the attacker sees; one who sees more may attack so too.
+        shadows: whether the attacker trains models on similar records beside it.
+        threat_model: what the attacker is assumed to have, in words.
         compares_records: whether a record's score depends on other records. The attack is then
             given them all, not a shard at a time, and must reduce the tokens of each to a few
             numbers as it reads them (``confidence.mean_log_likelihoods``).
@@ -30,6 +43,8 @@ class Attack(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
+    access: ClassVar[Access]
+    shadows: ClassVar[bool] = False
     threat_model: ClassVar[str]
     compares_records: ClassVar[bool] = False
     params: Mapping[str, float | int | str] = {}

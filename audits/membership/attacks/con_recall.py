@@ -7,7 +7,7 @@ no audit judges; published tools take them from the records that they then judge
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.attacks.ratio import floored_nll, nll
 from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
@@ -32,6 +32,7 @@ class ConRecall(Attack):
     name = "con_recall"
     title = "Con-ReCall"
     description = "How much more the response gains from non-members before it than from members."
+    access = Access.given_text
     threat_model = (
         "sees log-probabilities of chosen text, knows some members and holds records of non-members"
     )

@@ -10,7 +10,7 @@ import math
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.frequencies import TokenFrequencies
 from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
@@ -41,6 +41,7 @@ class DCPDD(Attack):
     name = "dc_pdd"
     title = "DC-PDD"
     description = "How probable its tokens are, weighed by how rare they are in plain text."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text and holds a corpus of plain text"
 
     def __init__(

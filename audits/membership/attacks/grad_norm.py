@@ -9,7 +9,7 @@ import math
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.signals import GradientNorm
 from audits.membership.view import AuditView
 from common.errors import UserError
@@ -30,6 +30,7 @@ class GradNorm(Attack):
     name = "grad_norm"
     title = "Gradient norm"
     description = "How small the gradient of its loss is."
+    access = Access.weights
     threat_model = "holds the weights"
 
     def __init__(self, p: float = 2.0) -> None:

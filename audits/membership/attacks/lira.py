@@ -13,7 +13,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.attacks.confidence import (
     logit_confidence,
     mean_log_likelihoods,
@@ -51,6 +51,8 @@ class LiRA(Attack):
     title = "LiRA"
     description = "Likelihood ratio between models that met the record and models that did not."
     compares_records = True
+    access = Access.given_text
+    shadows = True
     threat_model = "sees log-probabilities of given text and trains models with and without it"
 
     def __init__(

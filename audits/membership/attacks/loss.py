@@ -5,7 +5,7 @@ Yeom et al., "Privacy Risk in Machine Learning: Analyzing the Connection to Over
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.view import AuditView
 from audits.scoring.segments import segment_mean
 
@@ -16,6 +16,7 @@ class Loss(Attack):
     name = "loss"
     title = "Loss"
     description = "Mean log-probability of its tokens."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

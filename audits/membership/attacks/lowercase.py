@@ -6,7 +6,7 @@ Carlini et al., "Extracting Training Data from Large Language Models", USENIX Se
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.attacks.ratio import floored_nll, nll
 from audits.membership.measurements import Scored
 from audits.membership.texts import Lowercased
@@ -24,6 +24,7 @@ class Lowercase(Attack):
     name = "lowercase"
     title = "Lowercase"
     description = "How much of its likelihood is lost in lowercase letters."
+    access = Access.given_text
     threat_model = "sees log-probabilities of chosen text"
     requires = frozenset({Scored(), _LOWERCASED})
 

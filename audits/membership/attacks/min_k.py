@@ -6,7 +6,7 @@ Log-probabilities, as in the paper; published code for distilled models averages
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.view import AuditView
 from audits.scoring.segments import lowest_share_mean
 from common.errors import UserError
@@ -42,6 +42,7 @@ class MinK(ShareAttack):
     name = "min_k"
     title = "Min-K%"
     description = "Mean log-probability of its least likely tokens."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:
@@ -66,6 +67,7 @@ class ReleasedMinK(ShareAttack):
     name = "as_released_min_k"
     title = "Min-K%, as released"
     description = "Min-K% as published code computes it, on probabilities."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

@@ -8,6 +8,7 @@ probability in place of l_t.
 
 from torch import Tensor
 
+from audits.membership.attacks.base import Access
 from audits.membership.attacks.min_k import ShareAttack
 from audits.membership.view import AuditView
 from audits.scoring.segments import lowest_share_mean
@@ -32,6 +33,7 @@ class MinKPlusPlus(ShareAttack):
     name = "min_k_plus_plus"
     title = "Min-K%++"
     description = "Min-K%, each token set against the whole next-token distribution."
+    access = Access.distributions
     threat_model = "sees the whole next-token distribution at each token of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:
@@ -59,6 +61,7 @@ class ReleasedMinKPlusPlus(ShareAttack):
     name = "as_released_min_k_plus_plus"
     title = "Min-K%++, as released"
     description = "Min-K%++ as published code computes it, on probabilities."
+    access = Access.distributions
     threat_model = "sees the whole next-token distribution on given text"
 
     def record_scores(self, view: AuditView) -> Tensor:

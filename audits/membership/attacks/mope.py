@@ -12,7 +12,7 @@ published: ``rho: null``, ``sigma: 0.005``, ``antithetic: false``, ``draws: 10``
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.signals import WeightNoise
 from audits.membership.view import AuditView
 
@@ -42,6 +42,7 @@ class MoPe(Attack):
     name = "mope"
     title = "MoPe"
     description = "How much the loss rises when noise is added to the weights."
+    access = Access.weights
     threat_model = "holds the weights"
 
     def __init__(

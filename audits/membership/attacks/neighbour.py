@@ -10,7 +10,7 @@ language model makes of the rest, and where no such model is given, words are le
 import torch
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.measurements import Scored
 from audits.membership.texts import SpanInfill, TextVariant, WordDropout
 from audits.membership.texts.words import check_copies, word_count
@@ -40,6 +40,7 @@ class Neighbour(Attack):
     name = "neighbour"
     title = "Neighbour"
     description = "How much likelier it is than perturbed copies of itself."
+    access = Access.given_text
     threat_model = "sees log-probabilities of chosen text"
 
     def __init__(

@@ -9,7 +9,7 @@ rounds shares of tokens down, at least one; here they are rounded up, as in ever
 import torch
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.measurements import Scored
 from audits.membership.texts import WordSwap
 from audits.membership.texts.words import check_copies, word_count
@@ -40,6 +40,7 @@ class PAC(Attack):
     description = (
         "How far its most and least likely tokens lie apart, against copies with swapped words."
     )
+    access = Access.given_text
     threat_model = "sees log-probabilities of chosen text"
 
     def __init__(self, copies: int = 5, share: float = 0.3) -> None:

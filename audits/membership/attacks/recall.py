@@ -7,7 +7,7 @@ them in; here they come from pool records that no audit judges, and stand before
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.attacks.ratio import floored_nll, nll
 from audits.membership.measurements import Scored
 from audits.membership.texts import Shots
@@ -31,6 +31,7 @@ class Recall(Attack):
     name = "recall"
     title = "ReCaLL"
     description = "How much its likelihood changes after records of non-members."
+    access = Access.given_text
     threat_model = "sees log-probabilities of chosen text and holds records of non-members"
 
     def __init__(self, shots: int = 10) -> None:

@@ -7,11 +7,11 @@ difference form: they take a ratio of log-perplexities.
 import torch
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.aligned import require_same_tokens, same_tokenizer, shifts
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import segment_mean, segment_sum
-from audits.scoring.token_statistics import TokenStatistics
 
 
 class Reference(Attack):
@@ -28,6 +28,7 @@ class Reference(Attack):
     name = "reference"
     title = "Reference"
     description = "How much likelier it is than under a model that never met it."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text and holds a model without the records"
 
     def __init__(self, reference: str = "base") -> None:
@@ -43,17 +44,9 @@ class Reference(Attack):
             ValueError: if two tables that should be of the same tokens are not.
         """
         own, other = view.statistics, view.tokens(Scored(model=self.reference))
-        if _same_tokenizer(own, other):
-            if not torch.equal(own.offsets, other.offsets):
-                raise ValueError("the reference scored other tokens than the audited model")
-            return segment_mean(own.logp.double() - other.logp.double(), own.offsets)
+        if same_tokenizer(own, other):
+            require_same_tokens(own, other)
+            return segment_mean(shifts(own, other), own.offsets)
         sizes = [len(view.scored_text(record).encode("utf-8")) for record in view.records]
         difference = segment_sum(own.logp, own.offsets) - segment_sum(other.logp, other.offsets)
         return difference / torch.tensor(sizes, dtype=torch.float64)
-
-
-def _same_tokenizer(own: TokenStatistics, other: TokenStatistics) -> bool:
-    """Tables without a key come from one run, which has one tokenizer."""
-    if own.key is None or other.key is None:
-        return True
-    return own.key.tokenizer == other.key.tokenizer

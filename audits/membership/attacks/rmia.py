@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.attacks.confidence import (
     mean_log_likelihoods,
     met_matrix,
@@ -59,6 +59,8 @@ class RMIA(Attack):
     title = "RMIA"
     description = "Share of population records against which its likelihood ratio is the larger."
     compares_records = True
+    access = Access.given_text
+    shadows = True
     threat_model = "sees log-probabilities of given text and holds models without the records"
 
     def __init__(self, references: list[str], gamma: float = 1.0, a: float | None = None) -> None:

@@ -8,7 +8,7 @@ are counted in tokens, and words are those of this project's ROUGE.
 
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.signals import ContinuationOverlap
 from audits.membership.view import AuditView
 from audits.statistics import reliability
@@ -33,6 +33,7 @@ class SaMIA(Attack):
     name = "samia"
     title = "SaMIA"
     description = "How much of the text sampled continuations reproduce."
+    access = Access.text
     threat_model = "samples text after given text"
 
     def __init__(self, samples: int = 10, temperature: float = 1.0, top_k: int = 50) -> None:

@@ -9,7 +9,7 @@ import zlib
 import torch
 from torch import Tensor
 
-from audits.membership.attacks.base import Attack
+from audits.membership.attacks.base import Access, Attack
 from audits.membership.measurements import Scored
 from audits.membership.signals.argmax_text import CompressedArgmaxText
 from audits.membership.view import AuditView
@@ -22,6 +22,7 @@ class Zlib(Attack):
     name = "zlib"
     title = "Zlib"
     description = "Mean log-probability against how well the text compresses."
+    access = Access.given_text
     threat_model = "sees log-probabilities of given text"
 
     def record_scores(self, view: AuditView) -> Tensor:
@@ -44,6 +45,7 @@ class ReleasedZlib(Attack):
     name = "as_released_zlib"
     title = "Zlib, as released"
     description = "Zlib as published code computes it, by the compressed argmax text."
+    access = Access.distributions
     threat_model = "sees the whole next-token distribution on given text"
     requires = frozenset({Scored(), CompressedArgmaxText()})
 

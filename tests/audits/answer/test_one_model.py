@@ -1,5 +1,6 @@
 """The answer on one model says what its rows say, by an attack that no result chooses."""
 
+import json
 from collections.abc import Iterator
 
 from audits.answer import model_answer
@@ -63,3 +64,59 @@ def test_a_run_without_audits_says_nothing() -> None:
     answer = model_answer([], label="Control", run="c", role="control")
     assert (answer.membership, answer.memorization, answer.found) == (None, None, ())
     assert not answer.shipped
+
+
+def _of_every_access() -> Iterator[dict]:
+    """AUROCs that rise along the lines, so that picking by result would pick others."""
+    attacks = [
+        ("loss", {}, 0.6),
+        ("zlib", {}, 0.95),
+        ("top_k_loss", {"k": 20}, 0.58),
+        ("top_k_loss", {"k": 5}, 0.57),
+        ("min_k_plus_plus", {"k": 0.2}, 0.61),
+        ("min_k_plus_plus", {"k": 0.5}, 0.99),
+        ("as_released_min_k_plus_plus", {"k": 0.2}, 0.99),
+        ("reference", {"reference": "counterfactual"}, 0.99),
+        ("reference", {"reference": "base"}, 0.62),
+        ("grad_norm", {"p": 2}, 0.99),
+        ("mope", {"sigma": 0.005}, 0.63),
+        ("lira", {"references": "a,b", "mode": "offline"}, 0.99),
+        ("rmia", {"references": "a,b"}, 0.64),
+        ("samia", {"samples": 10}, 0.55),
+    ]
+    for name, params, auroc in attacks:
+        ends, told = (auroc, auroc - 0.02, auroc + 0.005), json.dumps(params)
+        yield _row("membership", name, "auroc", *ends, params=told)
+        yield _row("membership", name, "tpr_at_fpr_0.1", 0.2, 0.15, 0.3, params=told)
+        if "counterfactual" in told:
+            yield _row("membership", name, "reads_the_coins", 1.0, params=told)
+        yield _row("membership", name, "auroc", *ends, params=told, population="canary_in")
+
+
+def test_each_access_is_told_by_an_attack_that_no_result_has_chosen() -> None:
+    answer = model_answer(list(_of_every_access()), label="Student", run="s", role="student")
+    assert [
+        (one.access, one.membership.title, one.membership.figure.value) for one in answer.by_access
+    ] == [
+        ("text only", "SaMIA (samples 10)", 0.55),
+        ("top-20 log-probabilities", "Top-k loss (k 20)", 0.58),
+        ("top-5 log-probabilities", "Top-k loss (k 5)", 0.57),
+        ("log-probabilities of given text", "Reference (reference base)", 0.62),
+        ("log-probabilities of given text, and shadow models", "RMIA (references a,b)", 0.64),
+        ("whole next-token distributions", "Min-K%++ (k 0.2)", 0.61),
+        ("weights", "MoPe (sigma 0.005)", 0.63),
+    ]
+    assert [found.text for found in answer.by_access[0].found] == ["20 of 100 [15, 30]"]
+    verdict = answer.by_access[0].membership.verdict
+    assert verdict is not None
+    assert verdict.word == "leaks"
+
+
+def test_lira_tells_of_shadow_models_where_there_are_sixteen() -> None:
+    many = json.dumps({"references": ",".join(map(str, range(16))), "mode": "offline"})
+    rows = [
+        _row("membership", "rmia", "auroc", 0.7, 0.6, 0.8, params='{"references": "a"}'),
+        _row("membership", "lira", "auroc", 0.6, 0.5, 0.7, params=many),
+    ]
+    told = model_answer(rows, label="Student", run="s", role="student").by_access
+    assert [one.membership.name for one in told] == ["lira"]

@@ -81,7 +81,9 @@ def collected(attacks: Sequence[Attack], ranks: Ranks, folder: Path) -> AuditVie
     collector = Collector(
         access=access,
         load_reference=lambda name: ReferenceModel(model(1 + REFERENCES.index(name)), encoder()),
-        own_pass=lambda name: score_records(access, encoder().encode_all(AUDITED), name),
+        own_pass=lambda name, outside_top: score_records(
+            access, encoder().encode_all(AUDITED), name, outside_top=outside_top
+        ),
         weights_hash=lambda lm: "",
         pool_records=lambda side, use: SHOTS[:10] if side == "held_out" else SHOTS[10:],
         never_records=lambda: list(NEVER),

@@ -21,6 +21,7 @@ from audits.membership.attacks import (
     ReleasedMinKPlusPlus,
     Zlib,
 )
+from audits.membership.attacks.base import Access
 from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
@@ -220,9 +221,10 @@ def test_every_attack_says_what_it_is() -> None:
         for name in package.__all__
         if isinstance(found := getattr(package, name), type) and found is not Attack
     ]
-    assert len({found.title for found in classes}) == len(classes) == 19
+    assert len({found.title for found in classes}) == len(classes) == 22
     for found in classes:
         assert package.describe(found.name) is found
         assert found.description.endswith(".")
         assert found.threat_model
+        assert isinstance(found.access, Access)
     assert package.describe("somebody_elses") is None

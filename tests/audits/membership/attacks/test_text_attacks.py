@@ -82,7 +82,7 @@ def collected(
     """The members' view of an audit of members and non-members."""
     populations = {"private": members, "held_out": NONMEMBERS}
 
-    def own_pass(name: str) -> StatisticsFile:
+    def own_pass(name: str, outside_top: bool) -> StatisticsFile:
         return score_records(access, access.encoder.encode_all(populations[name]), name)
 
     def unknown(name: str) -> None:
