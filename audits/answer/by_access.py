@@ -13,8 +13,8 @@ from audits.membership.epsilon_rows import READS_THE_COINS
 from audits.scoring.references import BASE
 
 _ORDER = (
-    *("samia", "top_k_loss"),
-    *("reference", "loss", "min_k_plus_plus"),
+    *("label_only", "samia", "top_k_loss"),
+    *("reference", "loss", "informia", "min_k_plus_plus"),
     *("mope", "grad_norm"),
     *("rmia", "lira"),
 )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -102,9 +102,12 @@ class Collector:
         kept = _answered(populations)
         self._require_rewritable(plan, kept)
         passes: dict[str, Found] = {name: {} for name in kept}
+        signals: dict[str, dict[RecordSignal, Tensor]] = {name: {} for name in kept}
         for model in plan.models:
-            self._score_all(plan, model, kept, passes)
-        signals = {name: self._signals(plan, name, records) for name, records in kept.items()}
+            access = self._access(model)
+            self._score_all(plan, model, access, kept, passes)
+            for name, records in kept.items():
+                signals[name] |= self._signals(plan.signals(model), access, records)
         tokenizer = self.access.encoder.tokenizer
         frequencies = {request: request.measure(tokenizer) for request in plan.frequencies}
         return {
@@ -125,17 +128,20 @@ class Collector:
                 for record in records:
                     self.access.encoder.require_rewritable(record)
 
+    def _access(self, model: str) -> ModelAccess:
+        if model == AUDITED:
+            return self.access
+        reference = self.load_reference(model)
+        return replace(self.access, lm=reference.lm, encoder=reference.encoder, audited=self.access)
+
     def _score_all(
         self,
         plan: AuditPlan,
         model: str,
+        access: ModelAccess,
         populations: Populations,
         passes: Mapping[str, Found],
     ) -> None:
-        access = self.access
-        if model != AUDITED:
-            reference = self.load_reference(model)
-            access = replace(access, lm=reference.lm, encoder=reference.encoder)
         material = self._material(access, populations)
         # The first rank's: where weights are sharded, the others do not hold them.
         weights = access.ranks.gather([self.weights_hash(access.lm)])[0]
@@ -173,12 +179,12 @@ class Collector:
         return replace(table, facts=request.text.facts(material))
 
     def _signals(
-        self, plan: AuditPlan, population: str, records: Records
+        self, signals: Sequence[RecordSignal], access: ModelAccess, records: Records
     ) -> dict[RecordSignal, Tensor]:
-        if not plan.signals:
+        if not signals:
             return {}
-        encoded = EncodedFile(records, self.access.encoder.encode_all, self.folder)
-        return {signal: signal.measure(self.access, encoded) for signal in plan.signals}
+        encoded = EncodedFile(records, access.encoder.encode_all, self.folder)
+        return {signal: signal.measure(access, encoded) for signal in signals}
 
     def _aside(self, use: str) -> list[InstructionRecord]:
         never = use == NEVER

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.membership.attacks import Attack
-from audits.membership.measurements import AUDITED, Scored
+from audits.membership.measurements import AUDITED
 from audits.membership.metrics import ScoredRecords
 from audits.membership.view import AuditView
 from audits.rows import ResultRow
@@ -92,7 +92,7 @@ def reads_the_coins(attack: Attack, members: AuditView, nonmembers: AuditView) -
     Such an attack tells of two models together, and its guesses bound no epsilon of one of them: a
     counterfactual met what the audited model did not.
     """
-    models = {one.model for one in attack.requires if isinstance(one, Scored)} - {AUDITED}
+    models = {one.model for one in attack.requires} - {AUDITED}
     return any(
         bool((ours.all() and not theirs.any()) or (theirs.all() and not ours.any()))
         for ours, theirs in ((members.met_by(name), nonmembers.met_by(name)) for name in models)

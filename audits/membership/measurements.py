@@ -34,6 +34,11 @@ class Measurement(ABC):
         """What is measured, for the plan and for progress bars."""
 
     @property
+    def model(self) -> str:
+        """Whose it is: ``audited``, or the name of a reference model."""
+        return AUDITED
+
+    @property
     def passes(self) -> float:
         """Cost in forward passes over the audited records; one, where a subclass says no other."""
         return 1.0

@@ -52,12 +52,12 @@ class AuditPlan:
 
     @property
     def models(self) -> list[str]:
-        """The models that score, the audited one first."""
-        return list(dict.fromkeys([AUDITED, *(one.model for one in self._passes)]))
+        """The models that are measured, the audited one first."""
+        return list(dict.fromkeys([AUDITED, *(one.request.model for one in self.measurements)]))
 
     @property
     def references(self) -> list[str]:
-        """The models that score beside the audited one."""
+        """The models that are measured beside the audited one."""
         return [model for model in self.models if model != AUDITED]
 
     @property
@@ -72,10 +72,10 @@ class AuditPlan:
         texts = [use for request in self._passes for use in request.text.pool_uses]
         return frozenset([*texts, *(use for use in self.asides if use != NEVER)])
 
-    @property
-    def signals(self) -> list[RecordSignal]:
-        """The signals of the audited model."""
-        return [one.request for one in self.measurements if isinstance(one.request, RecordSignal)]
+    def signals(self, model: str) -> list[RecordSignal]:
+        """Returns the signals of one model."""
+        found = (one.request for one in self.measurements)
+        return [one for one in found if isinstance(one, RecordSignal) and one.model == model]
 
     @property
     def outside_top(self) -> bool:
@@ -104,5 +104,5 @@ class AuditPlan:
 
 def _place(request: Measurement) -> tuple[bool, str, bool, str]:
     scored = isinstance(request, Scored)
-    model = request.model if isinstance(request, Scored) else AUDITED
+    model = request.model
     return (model != AUDITED, model, not scored, "" if request == Scored() else repr(request))

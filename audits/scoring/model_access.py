@@ -14,7 +14,7 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 @dataclass(frozen=True)
 class ModelAccess:
-    """The model under audit and how to work on it.
+    """The model under audit, or one beside it, and how to work on it.
 
     Attributes:
         lm: The model, in evaluation mode, behind its one entry.
@@ -24,6 +24,7 @@ class ModelAccess:
         max_batch_tokens: Most tokens in a batch with its padding.
         seed: Seed of everything random.
         progress: Opens a named bar of so many steps.
+        audited: The model under audit, where this one is a reference beside it.
     """
 
     lm: CausalLM
@@ -33,6 +34,7 @@ class ModelAccess:
     max_batch_tokens: int
     seed: int
     progress: Progress
+    audited: "ModelAccess | None" = None
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -10,11 +10,11 @@ import torch
 
 from audits.context import AuditContext, Measurements
 from audits.rows import ResultRow, bounds, told_tasks
+from audits.scoring.divergence import divergences
 from audits.scoring.segments import segment_sum
 from audits.statistics.means import UtilityEstimate, ratio_interval, rows_of
 from audits.utility.generations import Figure, Generations
 from audits.utility.perplexity import perplexity
-from audits.utility.teacher_kl import teacher_divergences
 from datamodules.batches import EncodedRecord
 from datamodules.records import InstructionRecord
 from kdmodules.models.anatomy import context_window
@@ -108,7 +108,9 @@ def _divergences(
 ) -> list[Figure]:
     records, model = context.answered(population), context.model
     encoded = model.encoder.encode_all(records)
-    sums = teacher_divergences(model, teachers, encoded)
+    # Leaking less than another student means something only beside this: a student that is far
+    # from its teacher has learnt less of everything.
+    sums = divergences(model, teachers, encoded, "utility: distance from the teacher")
     lengths = np.array([record.n_scored for record in encoded])
     return [
         _figure("teacher_kl", task, ratio_interval(sums[rows], lengths[rows], clusters))

@@ -41,6 +41,7 @@ FOLDERS = {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         *("membership_weights", "membership_canaries", "membership_access"),
+        "membership_answers",
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
         *("memorization_last", "utility_quick"),

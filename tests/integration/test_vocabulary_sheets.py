@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from audits.scoring import greedy_pass
+from audits.scoring.divergence import divergences
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import score_records
-from audits.utility.teacher_kl import teacher_divergences
 from common.ranks import Ranks
 from datamodules.batches import collate
 from datamodules.instruction import InstructionDataModule
@@ -118,7 +118,7 @@ def test_no_audit_writes_the_logits_of_a_batch(teacher: str, data: InstructionDa
     access = ModelAccess(lm, data.encoder, Ranks(), BATCH, 4096, 0, lambda *_: bar)
     with VocabularySheets(len(data.tokenizer)) as spy:
         score_records(access, encoded, "")
-        teacher_divergences(access, [lm], encoded)
+        divergences(access, [lm], encoded, "")
         greedy_pass.force_batch(lm, collate(encoded, data.pad_id), (SHORT,))
     assert spy.rows <= ALLOWED, spy.made_by
 

@@ -5,6 +5,8 @@ from audits.membership.attacks.con_recall import ConRecall
 from audits.membership.attacks.dc_pdd import DCPDD
 from audits.membership.attacks.ez import EZ
 from audits.membership.attacks.grad_norm import GradNorm
+from audits.membership.attacks.informia import InfoRMIA
+from audits.membership.attacks.label_only import LabelOnly
 from audits.membership.attacks.lira import LiRA
 from audits.membership.attacks.loss import Loss
 from audits.membership.attacks.lowercase import Lowercase
@@ -27,6 +29,8 @@ __all__ = [
     "DCPDD",
     "EZ",
     "GradNorm",
+    "InfoRMIA",
+    "LabelOnly",
     "LiRA",
     "Loss",
     "Lowercase",

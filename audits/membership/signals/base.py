@@ -17,10 +17,11 @@ class RecordSignal(Measurement):
 
     @abstractmethod
     def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
-        """Measures the audited model on every record.
+        """Measures a model on every record: the audited one, or the reference that is named.
 
         Args:
-            access: The model. Its weights and modes must be what they were, to the bit, afterwards.
+            access: The model; of a reference, with the audited one beside it. Its weights and modes
+                must be what they were, to the bit, afterwards.
             encoded: The tokens of B records with a response.
 
         Returns:

@@ -1,10 +1,12 @@
-"""How much of a response's second half the model writes by itself after the first half."""
+"""What a model writes by itself, compared with what a record says in its place."""
 
 import sys
 import zlib
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,70 +25,110 @@ _CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
-class ContinuationOverlap(RecordSignal):
+class WrittenText(RecordSignal):
+    """How alike what a model writes is to what a record says there, one number per text.
+
+    The model continues the record's beginning by as many tokens as the rest has, or by fewer where
+    it ends.
+
+    Attributes:
+        samples: Texts of each record that are sampled.
+        temperature: Divides the logits.
+        top_k: Sampling keeps this many of the likeliest tokens; 0 keeps all.
+    """
+
+    purpose: ClassVar[str]
+    samples: int
+    temperature: float
+    top_k: int
+
+    @property
+    def passes(self) -> float:
+        """One per text: with a cache every token enters the model once, as in a scoring pass."""
+        return float(len(self.settings(1)))
+
+    @abstractmethod
+    def parted(self, record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
+        """Returns what is continued and the rest, which is empty where nothing can be compared."""
+
+    @abstractmethod
+    def value(self, true: str, written: str) -> float:
+        """Returns how alike a text is to the true one, which is not blank."""
+
+    def settings(self, length: int) -> list[SamplingSettings]:
+        """Returns how each text of at most so many tokens is decoded."""
+        sampled = SamplingSettings(
+            max_new_tokens=length, temperature=self.temperature, top_k=self.top_k
+        )
+        return [sampled] * self.samples
+
+    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
+        """Returns a number for each text, [B, K]; NaN where there is nothing to compare.
+
+        Raises:
+            UserError: Naming the record for which the model's output is not a number.
+        """
+        rounds = continuation_rounds(
+            self._sizes(access, encoded),
+            access.batch_size * access.ranks.world_size,
+            context_window(access.lm.model) or sys.maxsize,
+        )
+        n_texts = len(self.settings(1))
+        found = torch.full((len(encoded), n_texts), torch.nan, dtype=torch.float64)
+        with access.progress(self.label, len(rounds) * n_texts) as advance:
+            for places in rounds:
+                starts, ends = zip(*(self.parted(encoded[place]) for place in places), strict=True)
+                truth, lengths = _texts(access, ends), [len(end) for end in ends]
+                for draw, settings in enumerate(self.settings(max(lengths))):
+                    scope = RandomScope(access.seed, self.purpose, draw=draw)
+                    written = continue_round(access, starts, lengths, settings, scope)
+                    texts = _texts(access, written)
+                    for place, true, text in zip(places, truth, texts, strict=True):
+                        found[place, draw] = self.value(true, text)
+                    advance()
+        return found
+
+    def _sizes(
+        self, access: ModelAccess, encoded: Sequence[EncodedRecord]
+    ) -> dict[int, tuple[int, int]]:
+        """Returns the tokens of beginning and rest by place, where the rest has text."""
+        sizes = {}
+        for places in shard_places(len(encoded), SHARD_RECORDS):
+            parts = [self.parted(encoded[place]) for place in places.tolist()]
+            texts = _texts(access, [end for _, end in parts])
+            for place, (start, end), text in zip(places.tolist(), parts, texts, strict=True):
+                if text.strip():
+                    sizes[place] = (len(start), len(end))
+        return sizes
+
+
+@dataclass(frozen=True)
+class ContinuationOverlap(WrittenText):
     """Word recall of sampled continuations times their compressed bytes, one number per sample.
 
     The response's tokens, without its eos, are halved, the longer half second. The model continues
     prompt and first half by as many tokens as the second half has, or by fewer where it ends. A
     sample's number is rouge_1_recall(second half, sample) * len(zlib(utf-8 of the sample)).
-
-    Attributes:
-        samples: Continuations of each record, K.
-        temperature: Divides the logits.
-        top_k: Sampling keeps this many of the likeliest tokens; 0 keeps all.
     """
 
-    samples: int
-    temperature: float
-    top_k: int
+    purpose = "samia"
 
     @property
     def label(self) -> str:
         """For instance "10 continuations, T 1, top-k 50"."""
         return f"{self.samples} continuations, T {self.temperature:g}, top-k {self.top_k}"
 
-    @property
-    def passes(self) -> float:
-        """One per sample: with a cache every token enters the model once, as in a scoring pass."""
-        return float(self.samples)
+    def parted(self, record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
+        """Returns the prompt with the first half of the last scored turn, and the second half."""
+        record = record.last_turn
+        text = record.words
+        middle = len(text) // 2
+        start = replace(record, prompt_ids=record.prompt_ids + text[:middle], response_ids=())
+        return start, text[middle:] if middle else ()
 
-    def measure(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
-        """Returns recall times bytes, [B, samples]; NaN where a half has no text.
-
-        Raises:
-            UserError: Naming the record for which the model's output is not a number.
-        """
-        rounds = continuation_rounds(
-            _sizes(access, encoded),
-            access.batch_size * access.ranks.world_size,
-            context_window(access.lm.model) or sys.maxsize,
-        )
-        overlap = torch.full((len(encoded), self.samples), torch.nan, dtype=torch.float64)
-        with access.progress(self.label, len(rounds) * self.samples) as advance:
-            for places in rounds:
-                starts, ends = zip(*(_halve(encoded[place]) for place in places), strict=True)
-                references, lengths = _texts(access, ends), [len(end) for end in ends]
-                for draw in range(self.samples):
-                    texts = _texts(access, self._continue(access, starts, lengths, draw))
-                    for place, reference, text in zip(places, references, texts, strict=True):
-                        recall = rouge_1_recall(reference, text)
-                        overlap[place, draw] = recall * len(zlib.compress(text.encode("utf-8")))
-                    advance()
-        return overlap
-
-    def _continue(
-        self,
-        access: ModelAccess,
-        starts: Sequence[EncodedRecord],
-        lengths: Sequence[int],
-        draw: int,
-    ) -> list[tuple[int, ...]]:
-        """Returns one continuation of each start, each cut to its own length."""
-        settings = SamplingSettings(
-            max_new_tokens=max(lengths), temperature=self.temperature, top_k=self.top_k
-        )
-        scope = RandomScope(access.seed, "samia", draw=draw)
-        return continue_round(access, starts, lengths, settings, scope)
+    def value(self, true: str, written: str) -> float:
+        """Returns word recall times compressed bytes."""
+        return rouge_1_recall(true, written) * len(zlib.compress(written.encode("utf-8")))
 
 
 def rouge_1_recall(reference: str, candidate: str) -> float:
@@ -107,28 +149,6 @@ def rouge_1_recall(reference: str, candidate: str) -> float:
     if not wanted:
         wanted, offered = list("".join(reference.split())), list("".join(candidate.split()))
     return (Counter(wanted) & Counter(offered)).total() / len(wanted)
-
-
-def _halve(record: EncodedRecord) -> tuple[EncodedRecord, tuple[int, ...]]:
-    """Returns the prompt with the first half of the last scored turn, and the second half."""
-    record = record.last_turn
-    text = record.words
-    middle = len(text) // 2
-    start = replace(record, prompt_ids=record.prompt_ids + text[:middle], response_ids=())
-    return start, text[middle:]
-
-
-def _sizes(access: ModelAccess, encoded: Sequence[EncodedRecord]) -> dict[int, tuple[int, int]]:
-    """Returns the tokens of start and end by place, of records both of whose halves have text."""
-    sizes = {}
-    for places in shard_places(len(encoded), SHARD_RECORDS):
-        records = [encoded[place] for place in places.tolist()]
-        starts, ends = zip(*map(_halve, records), strict=True)
-        halves = zip(places.tolist(), records, starts, ends, _texts(access, ends), strict=True)
-        for place, record, start, end, reference in halves:
-            if len(start) > len(record.last_turn.prompt_ids) and reference.strip():
-                sizes[place] = (len(start), len(end))
-    return sizes
 
 
 def _texts(access: ModelAccess, ids: Sequence[tuple[int, ...]]) -> list[str]:

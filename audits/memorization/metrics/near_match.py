@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
 from audits.memorization.metrics.base import Summary
 from audits.memorization.metrics.suffix import SuffixMetric
+from audits.scoring.edit_similarity import edit_similarity
 from audits.scoring.rouge import rouge_l_f1
 from common.errors import UserError
 from datamodules.encoding import EncodedRecord
@@ -84,23 +85,6 @@ class NearMatch(SuffixMetric):
 
 def _rouge_l(reference: str, written: str) -> float | None:
     return float(rouge_l_f1([reference], [written])[0]) if reference.strip() else None
-
-
-def edit_similarity(reference: Sequence[Hashable], written: Sequence[Hashable]) -> float:
-    """Returns 1 - Levenshtein distance / length of the longer, in [0, 1]; 1 for two empty ones.
-
-    >>> edit_similarity("kitten", "sitting").__round__(3)
-    0.571
-    """
-    if reference == written:
-        return 1.0
-    row = list(range(len(written) + 1))
-    for i, true in enumerate(reference, start=1):
-        corner, row[0] = row[0], i
-        for j, own in enumerate(written, start=1):
-            kept = corner + (true != own)
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, kept)
-    return 1.0 - row[-1] / max(len(reference), len(written))
 
 
 def bleu(reference: Sequence[Hashable], written: Sequence[Hashable]) -> float:

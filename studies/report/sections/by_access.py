@@ -9,7 +9,7 @@ from audits.answer.answer import VERDICT_NAMES
 from audits.answer.one_model import FALSE_PER_100
 from common.prose import prose
 from studies.report import tables
-from studies.report.answer import study_access
+from studies.report.access import study_access
 from studies.report.parts import Part, Text, section
 from studies.report.study_data import StudyData
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from audits.membership.attacks import EZ, WBC, Attack, TopKLoss
+from audits.membership.attacks import EZ, WBC, Attack, InfoRMIA, TopKLoss
 from audits.membership.measurements import OutsideTop, Scored
 from audits.membership.plan import AuditPlan
+from audits.membership.signals import Divergence
 from audits.membership.view import AuditView
 from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
 from common.errors import UserError
@@ -84,6 +85,43 @@ def planted(own: Sequence[float], rank: Sequence[int], *lengths: int) -> TokenSt
     return TokenStatistics.from_batch(ids, torch.tensor(lengths), scores)
 
 
+def test_informia_is_the_mean_information_of_the_tokens() -> None:
+    lengths, size = (4, 1, 9), 30
+    generator = torch.Generator().manual_seed(6)
+    logits = 2 * torch.randn(2, sum(lengths), size, generator=generator, dtype=torch.float64)
+    targets = torch.randint(size, (sum(lengths),), generator=generator)
+    ids = [f"record-{index}" for index in range(len(lengths))]
+    own, base = (
+        TokenStatistics.from_batch(
+            ids, torch.tensor(lengths), token_statistics(one, torch.eye(size).double(), targets)
+        )
+        for one in logits
+    )
+    rows = [[log_softmax(row) for row in one.tolist()] for one in logits]
+    told = []  # log-ratio of each token, and the mean of those of all tokens under the reference
+    for true, mine, other in zip(targets.tolist(), *rows, strict=True):
+        ratios = [a - b for a, b in zip(mine, other, strict=True)]
+        mean = math.fsum(math.exp(b) * ratio for b, ratio in zip(other, ratios, strict=True))
+        told.append((ratios[true], mean))
+    bounds = own.offsets.tolist()
+    parts = [told[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    divergence = torch.tensor([[-math.fsum(mean for _, mean in part)] for part in parts])
+    view = replace(
+        view_of(records(lengths), own, base=base), signals={Divergence(): divergence.double()}
+    )
+    expected = [math.fsum(rise - mean for rise, mean in part) / len(part) for part in parts]
+    torch.testing.assert_close(
+        InfoRMIA().score(view), torch.tensor(expected).double(), rtol=1e-6, atol=1e-6
+    )
+    assert {one.model for one in InfoRMIA().requires} == {"audited", "base"}
+
+
+def log_softmax(row: Sequence[float]) -> list[float]:
+    """The logits' log-probabilities."""
+    normaliser = math.log(math.fsum(map(math.exp, row)))
+    return [one - normaliser for one in row]
+
+
 def test_ez_puts_a_record_without_errors_in_the_middle_and_the_published_form_last() -> None:
     # Known by heart; one error that rises; two that rise; two that fall.
     lengths = (2, 2, 2, 2)
@@ -108,7 +146,7 @@ def test_wbc_counts_ties_half_and_takes_a_short_record_as_one_window() -> None:
     assert found.tolist() == [1.0, 0.5, 0.0, (0.25 + 0.5) / 2]
 
 
-@pytest.mark.parametrize("attack", [EZ(), WBC()])
+@pytest.mark.parametrize("attack", [EZ(), WBC(), InfoRMIA()])
 def test_a_reference_with_another_tokenizer_is_refused(case: Case, attack: Attack) -> None:
     other = random_statistics(seed=2, lengths=tuple(length + 3 for length in LENGTHS))
     keyed = replace(case.view.statistics, key=StatisticsKey("m", "ours", "r"))

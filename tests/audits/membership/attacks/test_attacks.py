@@ -221,7 +221,7 @@ def test_every_attack_says_what_it_is() -> None:
         for name in package.__all__
         if isinstance(found := getattr(package, name), type) and found is not Attack
     ]
-    assert len({found.title for found in classes}) == len(classes) == 22
+    assert len({found.title for found in classes}) == len(classes) == 24
     for found in classes:
         assert package.describe(found.name) is found
         assert found.description.endswith(".")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from audits.scoring.divergence import divergences
 from audits.scoring.model_access import ModelAccess
-from audits.utility.teacher_kl import teacher_divergences
 from common.ranks import Ranks
 from datamodules.encoding import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM
@@ -58,10 +58,10 @@ def test_equals_a_loop(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
     ]
     for count in (1, 2):
         with torch.no_grad():
-            found = teacher_divergences(access(student), teachers[:count], records)
+            found = divergences(access(student), teachers[:count], records, "")
         expected = [naive(models[0], models[1 : 1 + count], record) for record in records]
         np.testing.assert_allclose(found, expected, rtol=1e-9)
         assert min(found) > 0
     with torch.no_grad():
-        same = teacher_divergences(access(student), [student], records)
+        same = divergences(access(student), [student], records, "")
     assert np.abs(same).max() < 1e-12
