@@ -102,14 +102,17 @@ def fragments(*folders: str) -> list[str]:
     return [f"{folder}/{name}" for folder in folders for name in names(folder)]
 
 
-def recipes() -> Iterator[Any]:
-    """All recipes; the slow ones bring no kind, no network, no option and no type of a value."""
+def every(*folders: str) -> Iterator[Any]:
+    """All fragments of folders; the slow ones bring no option and no type of a value, nor are
+    they the first of a folder or of an architecture.
+    """
     seen: set[object] = set()
-    for recipe in fragments(*sorted(name for name in FOLDERS if name.startswith("recipes/"))):
-        _, folder, family = recipe.split("/")
-        brings: set[object] = {folder, family}
-        brings |= {(name, type(value)) for name, value in leaves(read_fragment(recipe))}
-        yield pytest.param(recipe, marks=pytest.mark.slow if brings <= seen else ())
+    for fragment in fragments(*folders):
+        content = dict(leaves(read_fragment(fragment)))
+        brings: set[object] = {fragment.rpartition("/")[0]}
+        brings.add(content.get("model.init_args.network.family"))
+        brings |= {(name, type(value)) for name, value in content.items()}
+        yield pytest.param(fragment, marks=pytest.mark.slow if brings <= seen else ())
         seen |= brings
 
 
@@ -167,11 +170,11 @@ def test_canaries_lie_over_any_data(parser: LightningArgumentParser) -> None:
     assert (series.count("coin"), series.count("exposure")) == (500, 100)
 
 
-@pytest.mark.parametrize("family", names("families"))
+@pytest.mark.parametrize("family", every("families"))
 def test_family(parser: LightningArgumentParser, family: str) -> None:
-    config = compose(parser, "base/control", "data/dolly", f"families/{family}")
+    config = compose(parser, "base/control", "data/dolly", family)
     assert config.fit.run.family == config.fit.model.init_args.network.family
-    assert_kept(config, f"families/{family}")
+    assert_kept(config, family)
     model = build(parser, config).model
     assert isinstance(model, LanguageModelModule)
 
@@ -197,18 +200,7 @@ def test_published_families_bring_their_tokenizer(parser: LightningArgumentParse
         assert contents["data"]["init_args"]["tokenizer"] == source
 
 
-@pytest.mark.parametrize("technique", names("techniques"))
-def test_technique(parser: LightningArgumentParser, technique: str) -> None:
-    fragment = f"techniques/{technique}"
-    text = "data/openwebtext"
-    config = compose(parser, "base/student", "data/builtin", text, "families/gpt2-tiny", fragment)
-    assert config.fit.run.technique == technique
-    model = build(parser, config).model
-    assert isinstance(model.kd_loss, KDLoss)
-    assert isinstance(model.responses, ResponseSource)
-
-
-@pytest.mark.parametrize("recipe", list(recipes()))
+@pytest.mark.parametrize("recipe", every(*(one for one in FOLDERS if one[:8] == "recipes/")))
 def test_recipe(parser: LightningArgumentParser, recipe: str) -> None:
     _, folder, family = recipe.split("/")
     listed = ["data/dolly", f"families/{family}"]
@@ -294,9 +286,9 @@ def representatives(cells: list[Cell]) -> list[Cell]:
 
 @pytest.mark.parametrize(
     "study",
-    # The published pairs and the crosses have many commands to parse.
+    # All others have many commands to parse.
     [
-        pytest.param(study, marks=[pytest.mark.slow] * (not study.startswith("quickstart")))
+        pytest.param(study, marks=[pytest.mark.slow] * (study != "quickstart"))
         for study in names("studies")
     ],
 )
@@ -358,7 +350,12 @@ def test_headed_command(parser: LightningArgumentParser, fragment: str, command:
     words = shlex.split(command.replace("\\\n", " "))
     assert f"configs/{fragment}.yaml" in words
     config = parser.parse_args(words[1:])
-    build(parser, config)
+    model = build(parser, config).model
+    folder, _, name = fragment.partition("/")
+    if folder == "techniques":
+        assert config.fit.run.technique == name
+        assert isinstance(model.kd_loss, KDLoss)
+        assert isinstance(model.responses, ResponseSource)
 
 
 def test_what_must_have_a_command_has_one() -> None:

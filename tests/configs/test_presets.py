@@ -14,13 +14,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from audits.scoring.references import BASE
 from callbacks import UtilityAudit
 from datamodules.batches import EncodingOptions
-from kdmodules.losses import PolicyGradient
-from kdmodules.responses import BufferedResponses, DatasetResponses, TeacherMixedRollouts
 from kdmodules.student import StudentModule
 from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
+SLOW = pytest.mark.slow
 MODEL = "model.init_args."
 SOURCE = f"{MODEL}responses.class_path"
 DATASET, BUFFERED = (
@@ -121,7 +120,10 @@ def test_every_preset_is_tried() -> None:
     assert tried == {path.stem for path in (CONFIGS / "presets/as_released").glob("*.yaml")}
 
 
-@pytest.mark.parametrize("base", ["base/teacher", "base/control", "base/student"])
+@pytest.mark.parametrize(
+    "base",
+    ["base/student", *(pytest.param(f"base/{one}", marks=SLOW) for one in ("teacher", "control"))],
+)
 def test_the_published_split(parser: LightningArgumentParser, base: str) -> None:
     technique = ["techniques/kd"] if base == "base/student" else []
     listed = [base, "data/dolly", "families/gpt2-base", *technique]
@@ -148,7 +150,9 @@ def test_the_study_of_the_published_runs_has_the_same_data(tmp_path: Path) -> No
         assert {name: yaml.safe_load(given[name]) for name in wanted} == wanted, cell.alias
 
 
-@pytest.mark.parametrize("family", REFERENCES)
+@pytest.mark.parametrize(
+    "family", ["gpt2", *(pytest.param(one, marks=SLOW) for one in ("opt", "llama"))]
+)
 def test_the_published_reference(parser: LightningArgumentParser, family: str) -> None:
     student, reference = REFERENCES[family]
     listed = ["base/control", "data/dolly", f"families/{student}"]
@@ -164,33 +168,6 @@ def test_the_published_reference(parser: LightningArgumentParser, family: str) -
     assert others == ({"references.allow_pickle"} if pickled else set())
     assert after.fit.references.allow_pickle == pickled
     assert build(parser, after).references.models == expected
-
-
-def built(parser: LightningArgumentParser, technique: str, size: str) -> StudentModule:
-    preset, _ = CHANGES[technique, size]
-    listed = [*fragments(technique, size), f"presets/as_released/{preset}"]
-    model = build(parser, compose(parser, *listed)).model
-    assert isinstance(model, StudentModule)
-    return model
-
-
-def test_the_objects_are_the_released_ones(parser: LightningArgumentParser) -> None:
-    seqkd = built(parser, "seqkd", "gpt2-base")
-    assert type(seqkd.responses) is DatasetResponses
-    assert (type(seqkd.kd_loss).__name__, seqkd.reduction.kd_ratio) == ("ForwardKL", 1.0)
-    for technique, size, share in (("imitkd", "gpt2-base", 1.0), ("gkd", "opt-125m", 0.5)):
-        source = built(parser, technique, size).responses
-        assert isinstance(source, BufferedResponses)
-        assert (source.probability, source.buffer.capacity) == (share, 1000)
-        assert source.unshifted
-    minillm = built(parser, "minillm", "gpt2-base")
-    assert isinstance(minillm.kd_loss, PolicyGradient)
-    assert isinstance(minillm.responses, TeacherMixedRollouts)
-    assert minillm.kd_loss.as_released
-    assert minillm.responses.as_released
-    assert (minillm.lm_coef, minillm.text_kd_ratio) == (1.0, 0.5)
-    # Ten rounds, as released: 256 rollouts, four passes, global batches of the recipe's 64.
-    assert 10 * minillm.responses.inner_epochs * minillm.responses.rollouts // 64 == 160
 
 
 def test_utility_is_measured_where_the_published_split_has_records(

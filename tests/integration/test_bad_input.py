@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.cli import LightningArgumentParser
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from datamodules.synthetic import generate_records
 from datamodules.tokenizer import train_tokenizer
+from tests.configs.conftest import parser
 from tests.integration.conftest import fragments
+
+__all__ = ["parser"]
 
 Refused = Callable[[list[str]], str]
 
@@ -38,29 +42,11 @@ def data(tmp_path: Path) -> Callable[[list[object]], list[str]]:
     return write
 
 
-@pytest.mark.parametrize(
-    ("third", "expected"),
-    [
-        ("{not json", "records.jsonl:3"),
-        ({"instruction": "Why?"}, "records.jsonl:3"),
-        (record(2, response=""), "records.jsonl:3"),
-        ({"text": "It rains."}, "records.jsonl:3"),
-        (record(2, response=7), "records.jsonl:3"),
-    ],
-    ids=["invalid JSON", "missing field", "empty response", "another kind", "no string"],
-)
-def test_bad_records_name_their_line(
-    third: object, expected: str, data: Callable[[list[object]], list[str]], refused: Refused
+# Every other fault of a file: tests/datamodules/test_records.py.
+def test_a_bad_record_names_its_line(
+    data: Callable[[list[object]], list[str]], refused: Refused
 ) -> None:
-    assert expected in refused(data([record(0), record(1), third, record(3)]))
-
-
-def test_wrong_encoding(tmp_path: Path, refused: Refused) -> None:
-    path = tmp_path / "latin.jsonl"
-    path.write_bytes(json.dumps(record(0)).encode() + b'\n{"instruction": "caf\xe9"}')
-    line = refused([*fragments("teacher"), f"--data.source={path}", f"--run_dir={tmp_path / 'r'}"])
-    assert "latin.jsonl:2" in line
-    assert "UTF-8" in line
+    assert "records.jsonl:3" in refused(data([record(0), record(1), "{not json", record(3)]))
 
 
 def test_too_few_records_for_a_split(
@@ -125,43 +111,31 @@ def test_mismatched_vocabularies(tmp_path: Path, refused: Refused) -> None:
     assert line.count("512 tokens") == 2
 
 
-@pytest.mark.parametrize("name", ["runs/nowhere/export", "/nowhere/last.ckpt"])
-def test_a_missing_teacher(name: str, tmp_path: Path, refused: Refused) -> None:
-    line = refused(
-        [
-            *fragments("student", "techniques/kd"),
-            f"--model.teacher={name}",
-            f"--run_dir={tmp_path / 'run'}",
-        ]
-    )
-    assert name in line
-    assert not (tmp_path / "run" / "checkpoints").exists()
-
-
 @pytest.mark.parametrize(
     ("option", "named"),
     [
-        ("--data.bach_size=4", "bach_size"),
         ("--trainer.max_epoch=4", "trainer.max_epoch"),
         ("--model.optimizer.lrate=4", "lrate"),
-        ("--model.network.config.n_layers=4", "n_layers"),
         ("--data.batch_size=many", "batch_size"),
-        ("--data.batch_size=0", "batch_size"),
+        ("--config=FRAGMENT", "bach_size"),
     ],
 )
 def test_misspelt_options_are_named(
-    option: str, named: str, tmp_path: Path, refused: Refused
+    option: str,
+    named: str,
+    parser: LightningArgumentParser,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = refused([*fragments("teacher"), option, f"--run_dir={tmp_path / 'run'}"])
-    assert named in line
-    assert len(line) < 400
-
-
-def test_a_misspelt_key_in_a_fragment_is_named(tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("data:\n  init_args:\n    bach_size: 4\n", encoding="utf-8")
-    line = refused([*fragments("teacher"), "-c", str(path), f"--run_dir={tmp_path / 'run'}"])
-    assert "bach_size" in line
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args([*fragments("teacher"), option.replace("FRAGMENT", str(path))])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert named in said
+    assert len(said) < 400
 
 
 def test_shots_that_do_not_fit_are_refused_before_training(

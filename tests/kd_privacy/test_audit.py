@@ -1,83 +1,22 @@
-"""`kd_privacy.audit`: the command's numbers, from Python, on a model that stays as it was."""
+"""`kd_privacy.audit`: the command's numbers, from Python."""
 
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
-from datasets import Dataset
 from torch import nn
-from transformers import GPT2Config, GPT2Model, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 import kd_privacy
 from audits.results import SCHEMAS
-from datamodules.synthetic import generate_records
-from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
-from kd_privacy.given_records import given_records
-from kdmodules.models.architectures import config_class, new_model
-from kdmodules.models.causal_lm import CausalLM
+from tests.kd_privacy.small_models import MEMBERS, NONMEMBERS, SIZES, tiny, write
 from tests.processes import ROOT
 
 TABLES = ("results", "scores", "memorization")
-SIZES = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512},
-    "opt": {
-        "hidden_size": 32,
-        "word_embed_proj_dim": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "ffn_dim": 64,
-        "max_position_embeddings": 512,
-    },
-    "llama": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 512,
-    },
-}
-
-
-def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
-    """Instruction rows, one of which has no response."""
-    records = generate_records(n, seed)
-    return [
-        {
-            "instruction": record.instruction,
-            "context": record.context,
-            "response": record.response if index else "",
-            "category": record.task,
-        }
-        for index, record in enumerate(records)
-    ]
-
-
-MEMBERS, NONMEMBERS = rows(1), rows(2)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer([json.dumps(row) for row in MEMBERS + NONMEMBERS], 400)
-
-
-def tiny(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A model with random weights, large enough that it does more than guess among all tokens."""
-    torch.manual_seed(3)
-    ids = {f"{name}_token_id": tokenizer.eos_token_id for name in ("bos", "eos", "pad")}
-    config = config_class(family)(vocab_size=len(tokenizer), **ids, **SIZES[family])
-    return new_model(config)
-
-
-def write(path: Path, side: list[dict[str, str]]) -> Path:
-    path.write_text("\n".join(map(json.dumps, side)), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -140,110 +79,6 @@ def test_the_numbers_are_the_commands(
     assert set(audit.results.audit) == audits
     assert audit.results.metric.tolist().count("never_missing") == 1
     assert "no never-seen records were given" in str(audit)
-
-
-def test_a_missing_population_is_told_before_the_first_pass(
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def passed(*_: object) -> None:
-        raise AssertionError("a forward pass was run")
-
-    tiny("gpt2", tokenizer).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    sides = [write(tmp_path / f"{n}.jsonl", side) for n, side in enumerate((MEMBERS, NONMEMBERS))]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(CausalLM, "hidden", passed)
-    with pytest.raises(SystemExit):
-        main(
-            [
-                *("validate", "-c", "audits/external", "-c", "audits/utility", "--run_dir=run"),
-                *("--model.source=model", f"--data.members={sides[0]}"),
-                f"--data.nonmembers={sides[1]}",
-            ]
-        )
-    assert "no population 'never', only external, held_out" in capsys.readouterr().err
-
-
-@contextmanager
-def unchanged(model: PreTrainedModel) -> Iterator[None]:
-    """Checks that a model, and torch's random numbers, are afterwards what they were."""
-
-    def state() -> tuple[object, ...]:
-        modules = list(model.named_modules())
-        return (
-            [(name, type(module), module.training) for name, module in modules],
-            [
-                [len(module._forward_hooks), len(module._forward_pre_hooks)]
-                + [len(module._backward_hooks), len(module._backward_pre_hooks)]
-                for _, module in modules
-            ],
-            [(id(one), one.requires_grad, id(one.grad)) for one in model.parameters()],
-            model.config.to_dict(),
-            model.generation_config.to_dict(),
-        )
-
-    before, weights = state(), {name: one.clone() for name, one in model.state_dict().items()}
-    random = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        assert state() == before
-        assert torch.equal(torch.get_rng_state(), random)
-        assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
-
-
-@pytest.fixture
-def used(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A GPT-2 in the middle of its owner's work: with modes, a gradient, frozen weights, a hook."""
-    model = tiny("gpt2", tokenizer).train()
-    model.transformer.h[0].eval()
-    model.transformer.wpe.requires_grad_(False)
-    model.transformer.ln_f.weight.grad = torch.ones_like(model.transformer.ln_f.weight)
-    model.transformer.h[1].register_forward_hook(lambda *_: None)
-    return model
-
-
-def test_a_model_that_was_handed_over_is_as_it_was(
-    used: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    other = tiny("gpt2", tokenizer).train()
-    attacks, signals = kd_privacy.attacks, kd_privacy.signals
-    with unchanged(used), unchanged(other):
-        audit = kd_privacy.audit(
-            used,
-            tokenizer,
-            MEMBERS,
-            NONMEMBERS,
-            attacks=[attacks.Reference(), attacks.GradNorm(), attacks.MoPe()],
-            memorization=[kd_privacy.metrics.ExactMatch(0)],
-            blocks=[signals.HiddenProbe(), signals.BlockMoPe()],
-            reference=other,
-            max_records=12,
-            template="alpaca",
-            progress=False,
-        )
-    assert audit["grad_norm"].members.scores.shape == (11,)
-    assert audit["mope"].auroc.n_nonmembers == 11
-
-
-def test_a_model_is_as_it_was_after_an_error(
-    used: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    nn.init.constant_(used.transformer.ln_f.bias, float("inf"))
-    with pytest.raises(FloatingPointError, match="cannot be scored"), unchanged(used):
-        kd_privacy.audit(used, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False)
-
-
-def test_a_model_of_half_precision_is_told_of(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = tiny("gpt2", tokenizer).to(torch.bfloat16)
-    audit = kd_privacy.audit(
-        model, tokenizer, MEMBERS, NONMEMBERS, template="alpaca", progress=False
-    )
-    assert any("the model computes in bfloat16" in warning for warning in audit.warnings)
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
 
 @pytest.fixture(scope="module")
@@ -338,19 +173,6 @@ def test_the_code_of_the_readme_runs_as_it_stands(
     assert (tmp_path / "report" / "index.html").is_file()
 
 
-def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", MEMBERS)
-    read = given_records(path, "members")
-    forms = (str(path), MEMBERS, Dataset.from_list(MEMBERS), read, tuple(MEMBERS))
-    for form in forms:
-        again = given_records(form, "members")
-        assert [(one.id, one.content, one.task) for one in again] == [
-            (one.id, one.content, one.task) for one in read
-        ]
-    without = [{name: row[name] for name in ("instruction", "response")} for row in MEMBERS[1:]]
-    assert {one.task for one in given_records(without, "members", "open_qa")} == {"open_qa"}
-
-
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -361,6 +183,7 @@ def test_rows_are_the_same_records_in_every_form(tmp_path: Path) -> None:
         ({"batch_size": 0}, "batch_size is 0: give 1 or more"),
         ({"device": "cpu"}, "device is cpu and the model is given"),
         ({"attacks": []}, "attacks are \\[\\]"),
+        ({"attacks": [kd_privacy.attacks.Reference()]}, "'base'; reference names none"),
         ({"attacks": ["loss"]}, "attacks names 'loss', which is no Attack object"),
         ({"blocks": "logit_lens"}, "blocks is 'logit_lens': give a list of BlockSignal objects"),
         ({"model": GPT2Model(GPT2Config(**SIZES["gpt2"]))}, "GPT2Model has no head over"),
@@ -384,20 +207,6 @@ def test_options_that_cannot_be_audited_are_named(
     }
     with pytest.raises(kd_privacy.UserError, match=line):
         kd_privacy.audit(**{**given, **options})
-
-
-def test_an_unknown_reference_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = tiny("gpt2", tokenizer)
-    with pytest.raises(kd_privacy.UserError, match="'base'; reference names none"):
-        kd_privacy.audit(
-            model,
-            tokenizer,
-            MEMBERS,
-            NONMEMBERS,
-            attacks=[kd_privacy.attacks.Reference()],
-            template="alpaca",
-            progress=False,
-        )
 
 
 @pytest.mark.gpu

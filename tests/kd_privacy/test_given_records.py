@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from common.errors import UserError
-from datamodules.records import InstructionRecord, RecordKind
+from datamodules.records import TASKS, InstructionRecord, RecordKind
 from kd_privacy.given_records import given_records
 
 CHATS = [
@@ -40,6 +40,19 @@ def test_messages_and_texts_are_the_same_in_every_form(
         assert told(given_records(form, "members")) == told(read)
     other = Dataset.from_list(rows).rename_column(field, "own")
     assert told(given_records(other, "members", columns={field: "own"})) == told(read)
+
+
+def test_rows_keep_their_task_in_every_form_or_get_the_default(tmp_path: Path) -> None:
+    rows = [{**row, "category": task} for row, task in zip(MEMBERS, TASKS, strict=False)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    read = given_records(path, "members")
+    assert [one.task for one in read] == list(TASKS[:3])
+    for form in (str(path), rows, tuple(rows), Dataset.from_list(rows), read):
+        again = given_records(form, "members")
+        assert told(again) == told(read)
+        assert [one.task for one in again] == list(TASKS[:3])
+    assert {one.task for one in given_records(MEMBERS, "members", "open_qa")} == {"open_qa"}
 
 
 @pytest.mark.parametrize(

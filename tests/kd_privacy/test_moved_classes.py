@@ -2,13 +2,18 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.cli import LightningArgumentParser
 
 from kd_privacy.cli import main
 from kd_privacy.parsers import MOVED
+from tests.configs.conftest import parser
 from tests.processes import ROOT
+
+__all__ = ["parser"]
 
 AUDITS = {
     "callbacks.membership.attacks": (
@@ -34,20 +39,25 @@ def _as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["kd-privacy"])
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def told(
+    command: Callable[[list[str]], object],
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> str:
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        command(arguments)
     assert ended.value.code == 2
     return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("old", AUDITS)
 def test_an_old_class_path_is_told_by_its_new_name(
-    old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: str, parser: LightningArgumentParser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fragment = tmp_path / "audits.yaml"
     fragment.write_text(f"trainer:\n  callbacks+:\n    - {AUDITS[old]}\n", encoding="utf-8")
-    said = told(["fit", "-c", "configs/base/teacher.yaml", "-c", str(fragment)], capsys)
+    command = ["fit", "-c", "configs/base/teacher.yaml", "-c", str(fragment)]
+    said = told(parser.parse_args, command, capsys)
     assert said == f"error: class_path {old}.* has moved: write {MOVED[old]}.*\n"
 
 
@@ -55,7 +65,7 @@ def test_so_does_a_stored_audit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     old = "callbacks.membership.attacks"
     fragment = tmp_path / "audits.yaml"
     fragment.write_text(f"trainer:\n  callbacks+:\n    - {AUDITS[old]}\n", encoding="utf-8")
-    said = told(["attack", "--statistics=S", "--out=O", "-c", str(fragment)], capsys)
+    said = told(main, ["attack", "--statistics=S", "--out=O", "-c", str(fragment)], capsys)
     assert said == f"error: class_path {old}.* has moved: write {MOVED[old]}.*\n"
 
 
