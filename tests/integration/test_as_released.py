@@ -16,6 +16,7 @@ from tests.integration.conftest import (
 from tests.integration.test_resume import killer
 from tests.processes import run_command
 
+SLOW = pytest.mark.slow
 SAMPLING = ["--model.responses.sampling.max_new_tokens=6"]
 OPTIONS = {
     "imitkd": SAMPLING,
@@ -43,9 +44,9 @@ def arguments(technique: str, teacher: Path, run_dir: Path) -> list[str]:
     ]
 
 
-# gkd keeps the same buffer as imitkd, and uses it by a coin.
+# The buffer of imitkd and gkd without a command: tests/kdmodules/responses/test_buffered.py.
 @pytest.mark.parametrize(
-    "technique", ["imitkd", "minillm", pytest.param("gkd", marks=pytest.mark.slow)]
+    "technique", ["minillm", *(pytest.param(name, marks=SLOW) for name in ("imitkd", "gkd"))]
 )
 def test_a_preset_trains_and_is_audited(technique: str, teacher: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / technique

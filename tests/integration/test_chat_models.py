@@ -73,9 +73,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fit(base: Path, run_dir: Path, role: str, *more: str) -> Path:
+def fit(base: Path, run_dir: Path, role: str, audits: list[str], *more: str) -> Path:
     """Trains on the conversations; returns the run's folder."""
-    fragments = [f"base/{role}", "data/records", *(f"audits/{name}" for name in AUDITS)]
+    fragments = [f"base/{role}", "data/records", *(f"audits/{name}" for name in audits)]
     listed = [part for name in fragments for part in ("-c", name)]
     data = [f"--data.source={base / 'chats.jsonl'}", f"--data.tokenizer={base / 'model'}"]
     data.append(f"--data.template={base / 'chatml.jinja'}")
@@ -87,7 +87,7 @@ def fit(base: Path, run_dir: Path, role: str, *more: str) -> Path:
 def teacher(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a teacher that was fine-tuned on the conversations."""
     run_dir = tmp_path_factory.mktemp("teacher") / "run"
-    return fit(base, run_dir, "teacher", f"--model.network.source={base / 'model'}")
+    return fit(base, run_dir, "teacher", [], f"--model.network.source={base / 'model'}")
 
 
 @pytest.mark.parametrize("technique", ["kd", pytest.param("gkd", marks=pytest.mark.slow)])
@@ -98,6 +98,7 @@ def test_a_half_depth_student_of_a_qwen3_teacher_on_chats(
         base,
         tmp_path / "student",
         "student",
+        AUDITS,
         *("-c", f"techniques/{technique}"),
         f"--model.teacher={teacher / 'export'}",
         f"--model.network.source={base / 'model'}",

@@ -33,7 +33,9 @@ def exact(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFra
         return validate(teacher, tmp_path_factory.mktemp("exact") / "run", "32-true")
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize(
+    "precision", ["bf16-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)]
+)
 def test_scores_in_bfloat16(
     precision: str, exact: pd.DataFrame, teacher: Path, tmp_path: Path
 ) -> None:

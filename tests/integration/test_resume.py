@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends with the weights and the rows of one that was not."""
+"""A run that is killed, or told to end, and resumed ends with the weights and rows of one whole."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests.integration.conftest import (
 )
 from tests.processes import run_command
 
+GOES_ON = "the same command with --ckpt_path last goes on from the last save"
 DROPOUT = "--model.network.config.resid_pdrop=0.1"
 
 
@@ -29,30 +30,37 @@ def arguments(base: str, run_dir: Path) -> list[str]:
     ]
 
 
-def killer(before: int) -> list[str]:
+def killer(before: int, sends: str = "SIGKILL", rank: int = 0) -> list[str]:
+    options = [f"before={before}", f"sends={sends}", f"rank={rank}"]
     return [
         "--trainer.callbacks+=tests.integration.killer.Killer",
-        f"--trainer.callbacks.before={before}",
+        *[f"--trainer.callbacks.{option}" for option in options],
     ]
 
 
-def test_three_kills_change_nothing(tmp_path: Path) -> None:
+def test_a_kill_and_two_orders_to_end_change_nothing(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finished = run_command(arguments("teacher", whole))
     assert finished.returncode == 0, finished.stderr
     # An epoch has 2 x 6 micro-batches: in mid-epoch before any validation, at a step's second
     # micro-batch, and in the second epoch.
     resume: list[str] = []
-    for before in (5, 8, 15):
-        killed = run_command([*arguments("teacher", broken), *killer(before), *resume])
-        assert killed.returncode == -9, killed.stderr
+    for before, sends, status, said in (
+        (5, "SIGKILL", -9, ""),
+        (8, "SIGTERM", 143, f"terminated: {GOES_ON}"),
+        (15, "SIGINT", 130, f"interrupted: {GOES_ON}"),
+    ):
+        ended = run_command([*arguments("teacher", broken), *killer(before, sends), *resume])
+        assert ended.returncode == status, ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert said in ended.stderr
         resume = ["--ckpt_path=last"]
+    assert "warning: trainer.callbacks was" in ended.stderr
     resumed = run_command([*arguments("teacher", broken), *resume])
     assert resumed.returncode == 0, resumed.stderr
     assert same_bits(weights(whole), weights(broken))
     for name in ("results", "scores"):
         pd.testing.assert_frame_equal(table(whole, name), table(broken, name))
-    assert "warning: trainer.callbacks was" in killed.stderr
 
 
 def test_last_without_a_checkpoint_is_an_error(

@@ -178,7 +178,7 @@ def test_a_student_approaches_its_teacher(taught: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bits(teacher: Path, taught: Path, tmp_path: Path) -> None:
     again = student(teacher, tmp_path / "again", *AUDITS)
-    other = student(teacher, tmp_path / "other", "--trainer.max_epochs=1", "--seed_everything=1")
+    other = student(teacher, tmp_path / "other", "--trainer.max_steps=1", "--seed_everything=1")
     assert losses(taught) == losses(again)
     assert same_bits(weights(taught), weights(again))
     pd.testing.assert_frame_equal(table(taught, "scores"), table(again, "scores"))
@@ -218,47 +218,3 @@ def test_a_checkpoint_validates_to_the_rows_of_its_fit(teacher: Path, tmp_path: 
     fitted = table(teacher, "scores")
     fitted = fitted[fitted.step == fitted.step.max()].reset_index(drop=True)
     pd.testing.assert_frame_equal(fitted, table(tmp_path / "again", "scores"))
-
-
-def test_somebody_elses_model_is_audited(teacher: Path, tmp_path: Path) -> None:
-    records = pd.read_parquet(teacher / "private" / "manifest.parquet")
-    assert set(records.columns).isdisjoint({"instruction", "context", "response"})
-    sides = {}
-    for side, seed in (("members", 1), ("nonmembers", 2)):
-        from datamodules.synthetic import generate_records
-
-        path = tmp_path / f"{side}.jsonl"
-        lines = [
-            json.dumps(
-                {
-                    "instruction": record.instruction,
-                    "context": record.context,
-                    "response": record.response if index else "",
-                    "category": record.task,
-                }
-            )
-            for index, record in enumerate(generate_records(15, seed))
-        ]
-        path.write_text("\n".join(lines), encoding="utf-8")
-        sides[side] = path
-    main(
-        [
-            "validate",
-            "-c",
-            "configs/audits/external.yaml",
-            f"--model.source={teacher / 'export'}",
-            f"--data.members={sides['members']}",
-            f"--data.nonmembers={sides['nonmembers']}",
-            "--trainer.enable_progress_bar=false",
-            f"--run_dir={tmp_path / 'out'}",
-        ]
-    )
-    rows = table(tmp_path / "out", "results")
-    whole = rows[rows.task.isna() & (rows.metric == "auroc")]
-    assert (whole.population == "external").all()
-    assert (whole.role == "external").all()
-    assert rows[rows.metric == "dealt_by_coins"].value.tolist() == [0.0]
-    assert (whole.n_members == 14).all()
-    assert (whole.skipped == 2).all()
-    rare = rows[rows.task.isna() & (rows.metric == "tpr_at_fpr_0.01")]
-    assert rare.value.isna().all()

@@ -62,17 +62,9 @@ def arguments(technique: str, teacher: Path, corpus: Path, run_dir: Path) -> lis
     ]
 
 
-@pytest.mark.parametrize(
-    "technique",
-    [
-        # Beams, and argmax as the target; tests/kdmodules/test_step_modes.py takes a step of every
-        # technique.
-        "seqkd_beam",
-        "imitkd_paper",
-        pytest.param("seqkd_soft", marks=pytest.mark.slow),
-        pytest.param("distillm_sfkl", marks=pytest.mark.slow),
-    ],
-)
+# tests/kdmodules/test_step_modes.py takes a step of every technique.
+@pytest.mark.slow
+@pytest.mark.parametrize("technique", ["seqkd_beam", "imitkd_paper", "seqkd_soft", "distillm_sfkl"])
 def test_a_technique_trains_and_is_audited(
     technique: str, teacher: Path, corpus: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_fit_that_learns_nothing_is_told_of_at_its_end(
     assert body[1].startswith("**Warning: this model knows nothing of the text")
 
 
+@pytest.mark.slow
 def test_weights_that_were_shuffled_are_warned_of(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,13 +142,13 @@ def test_weights_that_were_shuffled_are_warned_of(
 
 def test_a_resumed_run_keeps_the_configuration_that_it_was_started_with(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    main([*fragments("teacher"), "--trainer.max_epochs=1", f"--run_dir={run_dir}"])
+    main([*fragments("teacher"), "--trainer.max_steps=1", f"--run_dir={run_dir}"])
     before = (run_dir / "config.yaml").read_bytes()
-    more = ["--trainer.max_epochs=2", "--ckpt_path=last"]
+    more = ["--trainer.max_steps=2", "--ckpt_path=last"]
     main([*fragments("teacher"), *more, f"--run_dir={run_dir}"])
     assert (run_dir / "config.yaml").read_bytes() == before
     elsewhere = tmp_path / "elsewhere"
     last = run_dir / "checkpoints" / "last.ckpt"
-    more = ["--trainer.max_epochs=3", f"--ckpt_path={last}", f"--run_dir={elsewhere}"]
+    more = ["--trainer.max_steps=3", f"--ckpt_path={last}", f"--run_dir={elsewhere}"]
     main([*fragments("teacher"), *more])
-    assert "max_epochs: 3" in (elsewhere / "config.yaml").read_text(encoding="utf-8")
+    assert "max_steps: 3" in (elsewhere / "config.yaml").read_text(encoding="utf-8")

@@ -78,6 +78,12 @@ def test_the_numbers_are_the_commands(
     audits = {"membership", "memorization", "blocks", "known_text", "records", "template"}
     assert set(audit.results.audit) == audits
     assert audit.results.metric.tolist().count("never_missing") == 1
+    whole = audit.results[audit.results.task.isna() & (audit.results.audit == "membership")]
+    assert set(whole.role) == {"external"}
+    aurocs, rare = (whole[whole.metric == metric] for metric in ("auroc", "tpr_at_fpr_0.01"))
+    assert (aurocs[["n_members", "n_nonmembers", "skipped"]] == (15, 15, 2)).all(axis=None)
+    assert rare.value.isna().all()
+    assert whole[whole.metric == "dealt_by_coins"].value.tolist() == [0.0]
     assert "no never-seen records were given" in str(audit)
 
 
