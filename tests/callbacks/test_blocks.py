@@ -70,7 +70,7 @@ def test_every_signal_runs_beside_a_checkpoint(
         "validate",
         *fragments("teacher", "audits/blocks_tuned")[1:],
         f"--ckpt_path={teacher / 'checkpoints' / 'last.ckpt'}",
-        QUICK,
+        *(QUICK, "--trainer.callbacks.init_args.max_records=24"),
         f"--run_dir={tmp_path / 'all'}",
     ]
     main(validate)
@@ -100,6 +100,7 @@ def test_every_signal_runs_beside_a_checkpoint(
     assert set(permuted.name) == {"hidden_probe"}
 
 
+@pytest.mark.slow
 def test_a_model_swapped_with_itself_loses_nothing(teacher: Path, tmp_path: Path) -> None:
     main(
         [

@@ -31,7 +31,7 @@ def test_a_run_has_rows_curves_and_no_text(
         main(
             [
                 *fragments("teacher", "audits/memorization"),
-                "--trainer.max_epochs=1",
+                *("--trainer.max_epochs=1", "--trainer.callbacks.init_args.max_records=30"),
                 f"--run_dir={run_dir}",
             ]
         )

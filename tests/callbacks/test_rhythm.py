@@ -47,7 +47,7 @@ class Validated(pl.Callback):
     ("rhythm", "own", "epochs"),
     [
         (None, None, [1, 2, 3, 4, 5]),
-        (2, None, [2, 4, 5]),
+        pytest.param(2, None, [2, 4, 5], marks=pytest.mark.slow),
         (0, None, [5]),
         pytest.param(3, None, [3, 5], marks=pytest.mark.slow),
         pytest.param(2, 0, [5], marks=pytest.mark.slow),

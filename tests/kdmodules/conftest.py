@@ -36,7 +36,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer([words], 300)
 
 
-@pytest.fixture(params=sorted(TINY))
+one_family = pytest.mark.parametrize(
+    "family_model",
+    ["gpt2", *(pytest.param(family, marks=pytest.mark.slow) for family in ("llama", "opt"))],
+    indirect=True,
+)
+"""For what does not depend on a family, of which it is tried on one: the others are slow."""
+
+
+@pytest.fixture(params=["gpt2", "opt", pytest.param("llama", marks=pytest.mark.slow)])
 def family_model(
     request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:

@@ -29,7 +29,10 @@ from tests.kdmodules.tiny_decoders import tiny_decoder
 
 __all__ = ["Planted", "access_of", "planted", "record", "silent"]
 
-KINDS = (*sorted(TINY), "lora", "checkpointed", "falcon")
+KINDS = (
+    *("gpt2", "opt", "lora", "checkpointed", "falcon"),
+    pytest.param("llama", marks=pytest.mark.slow),
+)
 
 
 @pytest.fixture(params=KINDS)

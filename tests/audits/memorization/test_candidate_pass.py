@@ -17,6 +17,7 @@ from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.canaries import CanaryPlan, draw_canaries
 from datamodules.prompts import PromptTemplate
 from kdmodules.models.causal_lm import CausalLM
+from tests.kdmodules.conftest import one_family
 from tests.processes import start_ranks
 
 TEMPLATE = PromptTemplate("{instruction} {context}:", "{instruction}:")
@@ -75,6 +76,7 @@ def test_differences_and_ranks_equal_brute_force(
         assert 2**-exposure.bits * len(each) == pytest.approx(rank)
 
 
+@one_family
 def test_batches_change_nothing(
     family_model: PreTrainedModel, candidates: list[list[EncodedRecord]]
 ) -> None:
@@ -100,6 +102,7 @@ def test_candidates_part_at_their_first_difference_and_keep_a_token() -> None:
     assert (at_once.prefix, at_once.tails) == ((5, 6), ((1,), (2,)))
 
 
+@one_family
 def test_a_prefix_of_one_token_needs_no_cache(family_model: PreTrainedModel) -> None:
     alone = encoded((7, 8), (9, 10, 11), prompt=(5,))
     found = scores(family_model, [CandidateSet.of(alone)], 8, 1000)[0]
@@ -113,6 +116,7 @@ def test_what_is_no_candidate_set_is_refused() -> None:
         CandidateSet.of(encoded((1,), ()))
 
 
+@one_family
 def test_a_broken_model_names_the_canary(
     family_model: PreTrainedModel, candidates: list[list[EncodedRecord]]
 ) -> None:

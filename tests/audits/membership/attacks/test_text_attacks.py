@@ -39,6 +39,7 @@ from datamodules.batches import EncodedRecord, RecordEncoder
 from datamodules.records import InstructionRecord
 from kdmodules.models.causal_lm import CausalLM
 from tests.audits.membership.texts.conftest import TEMPLATE, awkward_records, shot_records
+from tests.kdmodules.conftest import one_family
 
 SEED = 5
 WINDOW = 128
@@ -176,6 +177,7 @@ def test_every_attack_equals_the_float64_loop(
         )
 
 
+@one_family
 def test_batches_and_order_change_no_score(
     family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -188,6 +190,7 @@ def test_batches_and_order_change_no_score(
         )
 
 
+@one_family
 def test_one_word_has_no_copies(
     family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -200,6 +203,7 @@ def test_one_word_has_no_copies(
         assert attack.defined(view).tolist() == (several if partial else [True] * len(several))
 
 
+@one_family
 def test_the_shots_in_use_are_reported(
     family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -298,6 +302,7 @@ def test_names_params_and_requirements() -> None:
     assert "knows some members" in ConRecall().threat_model
 
 
+@one_family
 def test_a_stored_audit_needs_no_model(
     family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -311,6 +316,7 @@ def test_a_stored_audit_needs_no_model(
         assert attack.diagnostics(stored) == attack.diagnostics(view)
 
 
+@one_family
 def test_a_stored_audit_is_of_one_model_and_one_way_to_tokens(
     family_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from datamodules.records import InstructionRecord
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import SamplingSettings, generate
 from tests.audits.membership.signals.conftest import CountedRecords, Planted, access_of
+from tests.kdmodules.conftest import one_family
 
 Model = PreTrainedModel
 Tokenizer = PreTrainedTokenizerFast
@@ -66,6 +67,7 @@ def test_equals_one_record_at_a_time(
     torch.testing.assert_close(learnt, naive(planted.access, some), rtol=0, atol=0)
 
 
+@one_family
 def test_batches_and_order_change_nothing(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -88,6 +90,7 @@ def test_few_records_are_in_memory_at_once(
     assert encoded.tally.most <= 4 * 6 < len(records)
 
 
+@one_family
 def test_a_full_window_is_enough_for_every_record(
     family_model: Model, tokenizer: Tokenizer
 ) -> None:

@@ -11,6 +11,7 @@ from common.errors import UserError
 from datamodules.records import InstructionRecord
 from kdmodules.models.adapters import Adapter, add_adapter
 from tests.audits.membership.signals.conftest import access_of, mean_nll
+from tests.kdmodules.conftest import one_family
 
 Model = PreTrainedModel
 Tokenizer = PreTrainedTokenizerFast
@@ -36,6 +37,7 @@ def test_equals_backward_in_float64(
     torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=1e-5, atol=1e-7)
 
 
+@one_family
 def test_order_changes_nothing(family_model: Model, tokenizer: Tokenizer, records: Records) -> None:
     access = access_of(family_model, tokenizer)
     encoded = access.encoder.encode_all(records)
@@ -43,6 +45,7 @@ def test_order_changes_nothing(family_model: Model, tokenizer: Tokenizer, record
     assert torch.equal(GradientNorm().measure(access, encoded[::-1]), found.flip(0))
 
 
+@one_family
 def test_frozen_tensors_count_and_the_model_is_left_alone(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -81,6 +84,7 @@ def test_an_adapter_and_its_frozen_base_both_count(
         assert row == pytest.approx(expected, rel=1e-5)
 
 
+@one_family
 def test_modes_come_back_after_an_error(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -95,6 +99,7 @@ def test_modes_come_back_after_an_error(
     assert not any(parameter.requires_grad for parameter in family_model.parameters())
 
 
+@one_family
 def test_half_precision_weights_are_refused(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -104,6 +109,7 @@ def test_half_precision_weights_are_refused(
         GradientNorm().measure(access, encoded)
 
 
+@one_family
 def test_autocast_does_not_reach_the_gradient(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:

@@ -16,6 +16,7 @@ from common.keys import key
 from datamodules.records import InstructionRecord
 from kdmodules.sampling.keyed_choice import keyed_uniforms
 from tests.audits.membership.signals.conftest import access_of, mean_nll
+from tests.kdmodules.conftest import one_family
 
 Model = PreTrainedModel
 Tokenizer = PreTrainedTokenizerFast
@@ -53,6 +54,7 @@ def test_equals_models_disturbed_in_float64(
         torch.testing.assert_close(found[:, draw], rise, atol=1e-5, rtol=0)
 
 
+@one_family
 def test_batches_and_order_change_nothing(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -63,6 +65,7 @@ def test_batches_and_order_change_nothing(
     torch.testing.assert_close(turned, found, atol=1e-5, rtol=0)
 
 
+@one_family
 def test_more_draws_begin_with_the_same_ones(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -74,6 +77,7 @@ def test_more_draws_begin_with_the_same_ones(
     assert not torch.equal(other_seed, three[:, :2])
 
 
+@one_family
 def test_weights_come_back_to_the_bit(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -89,6 +93,7 @@ def test_weights_come_back_to_the_bit(
     assert places == [parameter.data_ptr() for parameter in family_model.parameters()]
 
 
+@one_family
 def test_autocast_does_not_reach_the_differences(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
@@ -98,6 +103,7 @@ def test_autocast_does_not_reach_the_differences(
         assert torch.equal(measured(RELATIVE, access, records), found)
 
 
+@one_family
 def test_half_precision_weights_are_refused(
     family_model: Model, tokenizer: Tokenizer, records: Records
 ) -> None:
