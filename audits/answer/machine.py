@@ -11,6 +11,7 @@ from audits.answer.answer import Answer, Figure, Found, ModelAnswer, Statement
 from audits.answer.judging import GAPS, Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import describe
+from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
 from audits.rows import Audit
 from audits.statistics.verdict import TAIL_METRIC
 
@@ -20,6 +21,7 @@ FILE_NAME = "audit.json"
 _PACKAGES = ("kd-privacy", "torch", "transformers", "tokenizers", "numpy")
 _FIGURES = (
     *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", TAIL_METRIC, MAX_T, "epsilon_lower"),
+    *(SET_EFFECT, SETS_DETECTED),
     *("swap_estimate", "auroc_difference", "relative_leakage", "token_accuracy_gap_excess"),
     *GAPS,
     *("exposure", "perplexity", "rouge_l_f1", "teacher_kl", "nats_per_token"),

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audits.membership.attacks import Attack
+from audits.membership.common_records import on_common_records
 from audits.membership.metrics import ScoredRecords
 from audits.rows import ResultRow
 from audits.statistics.multiplicity import max_t
@@ -43,7 +43,7 @@ def any_leak_rows(
     """
     if len(attacks) < 2:
         return []
-    (x, ours), (y, theirs) = (_on_common(side) for side in (members, nonmembers))
+    (x, ours), (y, theirs) = (on_common_records(side) for side in (members, nonmembers))
     row = partial(
         ResultRow,
         population=members[0].population,
@@ -65,22 +65,3 @@ def any_leak_rows(
             p_value=float(found.p_values[largest]),
         )
     ]
-
-
-def _on_common(
-    scored: Sequence[ScoredRecords],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns scores [K, n] on the records that all attacks have, and their clusters [n]."""
-    first = scored[0].record_ids
-    if all(one.record_ids == first for one in scored[1:]):
-        # The usual case, without an index of the records for every attack.
-        order = sorted(range(len(first)), key=first.__getitem__)
-        return np.array([one.scores[order] for one in scored]), scored[0].clusters[order]
-    kept = sorted(set(scored[0].record_ids).intersection(*(one.record_ids for one in scored[1:])))
-    places = [{record: i for i, record in enumerate(one.record_ids)} for one in scored]
-    table = [
-        one.scores[[place[record] for record in kept]]
-        for one, place in zip(scored, places, strict=True)
-    ]
-    clusters = scored[0].clusters[[places[0][record] for record in kept]]
-    return np.array(table, dtype=np.float64).reshape(len(scored), len(kept)), clusters

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from audits.context import Measurements
 from audits.membership.any_leak import any_leak_rows
 from audits.membership.attacks import Attack
+from audits.membership.dataset_inference import dataset_inference_rows
 from audits.membership.epsilon_rows import (
     coins_read_row,
     epsilon_rows,
@@ -125,6 +126,7 @@ def evaluate(
         for own, unit in units({}, *alone[1][:1], *alone[2][:1]):
             inside, outside = ([unit(side) for side in every] for every in alone[1:])
             found.results += any_leak_rows(alone[0], inside, outside, shifted, own)
+            found.results += dataset_inference_rows(inside, outside, shifted, own)
         if named and pair.fair_coins:
             _bound(found, pair, *alone, shifted, looks)
     return found

@@ -18,7 +18,7 @@ _NAMES = {
     "Where the risk is": "tasks exposed_records worst_records memorization disagreement blocks "
     "probes",
     "During training": "training",
-    "By attacker": "by_access leaks attacks roc inherited",
+    "By attacker": "by_access leaks attacks roc inherited sets",
     "The paper’s five findings": "findings published",
     "Methods, versions, commands": "methods",
 }
