@@ -165,7 +165,10 @@ def write_part(run_dir: str | Path, table: str, step: int, audit: str, rows: Ite
         raise ValueError(f"step {step!r} and audit {audit!r} do not make a part name")
     path = Path(run_dir) / "parts" / table / name
     schema = _schema(table)
-    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with (
+        replacing(path, private=_of_records(schema)) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
         for content in _checked_tables(table, rows):
             steps = content.column("step").unique().to_pylist()
             if steps != [step]:
@@ -228,9 +231,16 @@ def read_table(run_dir: str | Path, table: str) -> pa.Table:
 
 
 def write_table(content: pa.Table, path: str | Path) -> None:
-    """Writes a Parquet file so that readers see the old file or the new one, never a part of it."""
-    with replacing(Path(path)) as file:
+    """Writes a Parquet file so that readers see the old file or the new one, never a part of it.
+
+    A table of single records, which says who is a member, is its owner's alone.
+    """
+    with replacing(Path(path), private=_of_records(content.schema)) as file:
         pq.write_table(content, file, compression="zstd")
+
+
+def _of_records(schema: pa.Schema) -> bool:
+    return "record" in schema.names
 
 
 def _schema(table: str) -> pa.Schema:

@@ -20,7 +20,7 @@ from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
 from callbacks.hub import push_export, require_free_repository
 from callbacks.run import RunContext, run_folder, run_identity
-from common.atomic_file import beside, put_in_place
+from common.atomic_file import beside, open_alike, put_in_place
 from common.errors import UserError
 from common.options import require_at_least
 from datamodules import InstructionDataModule
@@ -114,6 +114,7 @@ class ModelExport(Callback):
         (folder / "README.md").write_text(card, encoding="utf-8")
         if (run / FILE_NAME).is_file():
             shutil.copyfile(run / FILE_NAME, folder / FILE_NAME)
+        open_alike(folder, folder / "README.md")
 
 
 def told_template(

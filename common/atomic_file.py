@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_OTHERS = 0o077
 
 
 def beside(path: Path) -> Path:
@@ -18,11 +21,27 @@ def beside(path: Path) -> Path:
 
 
 def make_private(folder: Path) -> Path:
-    """Makes a folder that its owner alone can enter, also of one that others could enter so far."""
+    """Makes a folder that its owner alone can enter.
+
+    One that others could enter so far is closed, with all that lies in it.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+    if folder.stat().st_mode & _OTHERS:
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OTHERS)
     return folder
+
+
+def open_alike(folder: Path, example: Path) -> None:
+    """Gives every file in a folder the mode of one of them.
+
+    Some libraries close their files to all but the owner, whatever the umask.
+    """
+    mode = stat.S_IMODE(example.stat().st_mode)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 @contextmanager
@@ -40,6 +59,8 @@ def replacing(path: Path, *, private: bool = False, shared: bool = False) -> Ite
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
+            if private:  # what a killed process left may be open to others
+                os.fchmod(file.fileno(), 0o600)
             yield file
             file.flush()
             os.fsync(file.fileno())

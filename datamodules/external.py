@@ -1,9 +1,12 @@
 """Records for the audit of a model that was trained elsewhere."""
 
+from pathlib import Path
+
 from common.errors import UserError
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.external_populations import ExternalPopulations
 from datamodules.record_module import RecordDataModule
+from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
 from datamodules.tokenizer import load_tokenizer
 
@@ -23,6 +26,8 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         columns: fields of a record that have other names in the files -> those names.
         streaming: take the rows of a hub data set as they come, without a copy on disk.
         max_rows: read the first so many rows of each source; None reads all.
+        pseudonymise: name records by a keyed hash, of the key in `manifest_folder` or in a file
+            that ends in .key; false names them by the hash of what they say.
         eval_batch_size: most records in a development batch of one rank.
         max_prompt_tokens: most tokens of a prompt; longer ones lose context, then instruction.
         max_tokens: most tokens of prompt, response and end together.
@@ -36,6 +41,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             all, everything.
         special_tokens_in_text: whether users' words that spell a special token are that token
             (parse) or words (split); None parses them in chats alone.
+        manifest_folder: private folder for `records.parquet` (own ids); None writes none.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         columns: dict[str, str] | None = None,
         streaming: bool = False,
         max_rows: int | None = None,
+        pseudonymise: bool | str = False,
         eval_batch_size: int = 16,
         max_prompt_tokens: int = 256,
         max_tokens: int = 512,
@@ -57,6 +64,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         template: str | None = None,
         score: Scored = "assistant",
         special_tokens_in_text: SpecialTokens | None = None,
+        manifest_folder: str | None = None,
     ) -> None:
         RecordDataModule.__init__(
             self,
@@ -77,6 +85,8 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         self.columns = columns
         self.streaming = streaming
         self.max_rows = max_rows
+        self.pseudonymise = pseudonymise
+        self.manifest_folder = None if manifest_folder is None else Path(manifest_folder)
         self.near_duplicate_threshold = near_duplicate_threshold
 
     def setup(self, stage: str) -> None:
@@ -88,10 +98,13 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         """
         if self._populations:
             return
-        members, nonmembers = (self._read(source) for source in self.sources)
+        names = RecordNames.of(self.pseudonymise, self.manifest_folder)
+        members, nonmembers = (names.renamed(self._read(source)) for source in self.sources)
         self.fill(members, nonmembers, self.sources, self.near_duplicate_threshold)
         tokenizer = load_tokenizer(self.tokenizer_source or self._audited_model())
         self._prepare_encoder(tokenizer, [*members, *nonmembers])
+        if self.manifest_folder is not None and self.is_first:
+            names.write(self.manifest_folder)
 
     def _audited_model(self) -> str:
         source = getattr(self.attached_trainer.lightning_module, "source", None)

@@ -12,6 +12,7 @@ from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.manifest import write_manifest
 from datamodules.populations import distinct, require_disjoint
+from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
@@ -44,6 +45,8 @@ class InstructionDataModule(TrainingDataModule):
         columns: fields of a record that have other names in the source -> those names.
         streaming: take the rows of a hub data set as they come, without a copy on disk.
         max_rows: read the first so many rows of the source; None reads all.
+        pseudonymise: name records by a keyed hash, of the key in `manifest_folder` or in a file
+            that ends in .key; false names them by the hash of what they say.
         tokenizer: "trained", for a byte-level BPE trained on the public split alone, or folder or
             hub name.
         vocabulary: tokens of a trained tokenizer.
@@ -68,8 +71,8 @@ class InstructionDataModule(TrainingDataModule):
         seed: of the order of batches.
         group_by_length: fill batches with records of similar length, for speed.
         num_workers: processes that build batches beside the main one.
-        manifest_folder: folder for `manifest.parquet` (no text in it) and, with canaries,
-            `canaries.jsonl` (holds the secrets); None writes none.
+        manifest_folder: private folder for `manifest.parquet` (no text in it), `records.parquet`
+            (own ids) and, with canaries, `canaries.jsonl` (the secrets); None writes none.
     """
 
     member_population = "private"
@@ -85,6 +88,7 @@ class InstructionDataModule(TrainingDataModule):
         columns: dict[str, str] | None = None,
         streaming: bool = False,
         max_rows: int | None = None,
+        pseudonymise: bool | str = False,
         tokenizer: str = TRAINED,
         vocabulary: int = 2048,
         splits: SplitOptions = _DEFAULT_SPLITS,
@@ -133,6 +137,7 @@ class InstructionDataModule(TrainingDataModule):
         self.columns = columns
         self.streaming = streaming
         self.max_rows = max_rows
+        self.pseudonymise = pseudonymise
         self.tokenizer_source = tokenizer
         self.vocabulary = vocabulary
         self.splits = splits
@@ -140,7 +145,7 @@ class InstructionDataModule(TrainingDataModule):
         self.batch_size = batch_size * published_devices
         self.seed = seed
         self.group_by_length = group_by_length
-        self.manifest_folder = manifest_folder
+        self.manifest_folder = None if manifest_folder is None else Path(manifest_folder)
         self.canary_plan = canaries
         self.canaries = canaries_of(splits, canaries)
         self._world: World | None = None
@@ -154,15 +159,16 @@ class InstructionDataModule(TrainingDataModule):
         """
         if self._world is not None:
             return
-        self._world = World.of(self._read(), self.splits, self.canary_plan)
+        names = RecordNames.of(self.pseudonymise, self.manifest_folder)
+        self._world = World.of(names.renamed(self._read()), self.splits, self.canary_plan)
         self._cluster_of = {p.content: p.cluster for p in self._world.placements}
         for name in CANARY_POPULATIONS:
             self._cluster_of |= {record.content: record.id for record in self.population(name)}
         require_disjoint(self.population("private"), self.population("held_out"))
         records = [placement.record for placement in self._world.placements]
         self._prepare_encoder(self._tokenizer(records), records)
-        if self.trainer is None or self.trainer.is_global_zero:
-            self._write_manifests()
+        if self.is_first:
+            self._write_manifests(names)
 
     @property
     def world(self) -> World:
@@ -259,13 +265,13 @@ class InstructionDataModule(TrainingDataModule):
             max_rows=self.max_rows,
         )
 
-    def _write_manifests(self) -> None:
+    def _write_manifests(self, names: RecordNames) -> None:
         if self.manifest_folder is None:
             return
-        folder = Path(self.manifest_folder)
-        write_manifest(self.world.placements, folder)
+        names.write(self.manifest_folder)
+        write_manifest(self.world.placements, self.manifest_folder)
         if self.canaries:
-            write_canary_manifest(self.canaries, folder / CANARY_MANIFEST_NAME)
+            write_canary_manifest(self.canaries, self.manifest_folder / CANARY_MANIFEST_NAME)
 
     def _tokenizer(self, records: Sequence[InstructionRecord]) -> PreTrainedTokenizerBase:
         if self.tokenizer_source != TRAINED:

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from common.atomic_file import replacing
 from common.errors import UserError
 from common.parquet_file import read_parquet
-from datamodules.records import content_id
 from datamodules.splits import Placement
 
 MANIFEST_NAME = "manifest.parquet"
@@ -23,10 +22,12 @@ _SCHEMA = pa.schema(
     }
 )
 
+_OF_RECORD = ("id", "task", "subject")
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One record of a manifest; the fields are those of `Placement`, of the subject a hash."""
+    """One record of a manifest; the fields are those of `Placement` and its record."""
 
     id: str
     content: str
@@ -50,11 +51,9 @@ def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
         The file's path.
     """
     columns = {
-        name: [getattr(p.record if name in ("id", "task") else p, name) for p in placements]
-        for name in _SCHEMA.names[:-1]
+        name: [getattr(p.record if name in _OF_RECORD else p, name) for p in placements]
+        for name in _SCHEMA.names
     }
-    subjects = [p.record.subject for p in placements]
-    columns["subject"] = [None if one is None else content_id(one) for one in subjects]
     path = folder / MANIFEST_NAME
     with replacing(path, private=True) as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)

@@ -83,11 +83,16 @@ class RecordDataModule(Populations, LightningDataModule):
             )
         return self.trainer
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first of all, which alone writes and warns."""
+        return self.trainer is None or self.trainer.is_global_zero
+
     def _prepare_encoder(
         self, tokenizer: PreTrainedTokenizerBase, records: Sequence[InstructionRecord]
     ) -> None:
         altered = altered_text_warning(tokenizer)
-        if altered is not None and (self.trainer is None or self.trainer.is_global_zero):
+        if altered is not None and self.is_first:
             sys.stderr.write(f"warning: {altered}\n")
         self.encoder = RecordEncoder(
             tokenizer,

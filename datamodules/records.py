@@ -40,7 +40,8 @@ class InstructionRecord:
     """One text that a model is to learn, and what it is asked with.
 
     Attributes:
-        id: the record's own id, or its content's hash (`content_id`).
+        id: its own id as it is read, or its content's hash; every data module gives it another
+            name (`record_names`).
         instruction: what is asked: of a completion its prompt, of a chat the texts of all turns
             before the last; of a text "".
         context: the passage it is asked about, "" if none.

@@ -82,6 +82,7 @@ def audit_parser() -> argparse.ArgumentParser:
     for name in ("memorization", "blocks", "utility"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
     parser.add_argument("--drift", action="store_true")
+    parser.add_argument("--pseudonymise", nargs="?", type=_switch, const=True, default=False)
     parser.add_argument("--fail_if", action="append")
     parser.add_argument("--out")
     parser.add_argument("--force", action="store_true")
@@ -117,6 +118,10 @@ def _renamed(text: str) -> dict[str, str]:
             f"{text!r} is no list such as response=answer,context=text"
         )
     return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def _switch(text: str) -> bool | str:
+    return {"true": True, "false": False}.get(text, text)
 
 
 def _bases(text: str) -> str | dict[str, str]:

@@ -54,6 +54,7 @@ class AuditOptions:
     device: str | torch.device | None = None
     device_map: DeviceMap | None = None
     drift: bool = False
+    pseudonymise: bool | str | Path = False
 
     def __post_init__(self) -> None:
         """Checks every option by itself.

@@ -21,6 +21,7 @@ from audits.results import write_table
 from audits.rows import Audit as AuditName
 from common.atomic_file import replacing
 from common.errors import UserError
+from datamodules.record_names import RecordNames
 
 if TYPE_CHECKING:
     from studies.report.render import Page
@@ -121,8 +122,9 @@ def write_audit(
     answer: Answer,
     figures: Mapping[str, Figure],
     summary: Mapping[str, object],
+    names: RecordNames,
 ) -> Path:
-    """Writes the tables, audit.json and a page that anybody can open.
+    """Writes the tables, audit.json, a page that anybody can open, and private/ with own ids.
 
     Args:
         folder: Where they go, in the place of an earlier audit's; made if it is not there.
@@ -131,6 +133,7 @@ def write_audit(
         answer: What the page tells first.
         figures: By name: audit, population and what is drawn.
         summary: What audit.json holds.
+        names: What the records are called.
 
     Returns:
         Path of the page.
@@ -148,6 +151,7 @@ def write_audit(
             write_table(table, path)
         else:
             path.unlink(missing_ok=True)
+    names.write(folder / "private")
     path = folder / "index.html"
     page = render(_page(shown, answer, figures))
     texts = {folder / "audit.json": json.dumps(summary, indent=1, allow_nan=False), path: page}

@@ -30,6 +30,7 @@ from common.progress import OneBar, duration
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
 from datamodules.external_populations import ExternalPopulations
+from datamodules.record_names import RecordNames
 from datamodules.templates import chosen_template, template_name
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.audit_progress import device_line, model_line, pass_seconds
@@ -63,6 +64,7 @@ class AuditSession:
     def __init__(self, options: AuditOptions, stack: ExitStack) -> None:
         self.options = options
         self.data = ExternalPopulations()
+        self.names = RecordNames.of(options.pseudonymise, None)
         self.sources: dict[str, str] = {}
         self._stack = stack
         self._progress = OneBar(options.progress)
@@ -80,8 +82,9 @@ class AuditSession:
         named |= {} if never is None else {"never": never}
         self.sources = {side: name_of(records, side) for side, records in named.items()}
         _require_different(named)
+        options = (self.options.default_task, self.options.columns)
         sides = [
-            given_records(records, side, self.options.default_task, self.options.columns)
+            self.names.renamed(given_records(records, side, *options))
             for side, records in named.items()
         ]
         self.data.fill(
@@ -291,7 +294,7 @@ class AuditSession:
         about = audited.tested(options, self.sources, identity)
         told = audited.warnings(options, found[AuditName.membership].results)
         told += [drift_note(row) for row in found[PRECISION].results] if options.drift else []
-        return Audit.of(found, identity, options.level, told, about)
+        return Audit.of(found, identity, options.level, told, about, self.names)
 
 
 def _require_different(named: Mapping[str, Records]) -> None:

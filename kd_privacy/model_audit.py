@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
@@ -46,6 +47,7 @@ def audit(
     adapter_base: str | Mapping[str, str] | None = None,
     device_map: DeviceMap | None = None,
     drift: bool = False,
+    pseudonymise: bool | str | Path = False,
 ) -> Audit:
     """Measures how well the members of a model's training data can be told from other records.
 
@@ -94,6 +96,8 @@ def audit(
             it, such as ``auto``.
         drift: Whether to measure, on 64 records, how far the scores lie from those that float32
             weights give; the model is then loaded a second time.
+        pseudonymise: Whether records are named by a keyed hash, whose key is saved in private/; or
+            the file of a key, which ends in .key. Otherwise by the hash of what they say.
 
     Returns:
         Verdicts, estimates and tables.
@@ -125,6 +129,7 @@ def audit(
         adapter_base=adapter_base,
         device_map=device_map,
         drift=drift,
+        pseudonymise=pseudonymise,
     )
     options.require_models({"model": model})
     loading = options.loading("model", model)

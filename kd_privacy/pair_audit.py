@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pyarrow as pa
 import torch
@@ -75,6 +76,7 @@ def audit_pair(
     adapter_base: str | Mapping[str, str] | None = None,
     device_map: DeviceMap | None = None,
     drift: bool = False,
+    pseudonymise: bool | str | Path = False,
 ) -> PairAudit:
     """Measures what a student gives away of the records that its teacher was trained on.
 
@@ -119,6 +121,8 @@ def audit_pair(
             it, such as ``auto``.
         drift: Whether to measure, on 64 records, how far the scores lie from those that float32
             weights give; the model is then loaded a second time.
+        pseudonymise: Whether records are named by a keyed hash, whose key is saved in private/; or
+            the file of a key, which ends in .key. Otherwise by the hash of what they say.
 
     Returns:
         The audit of every model, and what compares them.
@@ -150,6 +154,7 @@ def audit_pair(
         adapter_base=adapter_base,
         device_map=device_map,
         drift=drift,
+        pseudonymise=pseudonymise,
     )
     models = {"teacher": teacher, "student": student}
     models |= {} if counterfactual is None else {"counterfactual": counterfactual}

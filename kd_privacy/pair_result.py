@@ -177,6 +177,8 @@ class PairAudit:
     def save(self, folder: str | Path) -> Path:
         """Writes the tables, audit.json and a page; no text of a record is in them.
 
+        Own ids of records lie in private/records.parquet alone, as `Audit.save` says.
+
         Args:
             folder: Where they go, in the place of an earlier audit's; made if it is not there.
 
@@ -196,6 +198,7 @@ class PairAudit:
             self.answer,
             figures,
             audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
+            self.student.names,
         )
 
     def _shown(self) -> list[Row]:

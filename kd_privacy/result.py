@@ -1,7 +1,7 @@
 """What an audit found: printed, indexed by attack, drawn, saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from audits.results import SCHEMAS, table_from_rows
 from audits.scoring.shift_test import SHIFTED
 from audits.statistics import Estimate, TprEstimate, tpr_at_fpr
 from common.errors import UserError
+from datamodules.record_names import RecordNames
 from kd_privacy.audit_page import page_text, sections, write_audit
 
 _EVOLUTION = "/evolution"
@@ -74,6 +75,7 @@ class Audit:
         warnings: What must be known before a figure is read.
         figures: Figures by name.
         about: What was tested, in plain values: model, tokenizer, template and records by hash.
+        names: What the records are called in the tables, and what their own ids are.
     """
 
     tables: Mapping[str, pa.Table]
@@ -81,6 +83,7 @@ class Audit:
     warnings: Sequence[str]
     figures: Mapping[str, Figure]
     about: Mapping[str, object]
+    names: RecordNames = field(default_factory=RecordNames)
 
     @classmethod
     def of(
@@ -90,6 +93,7 @@ class Audit:
         level: float,
         warnings: Sequence[str],
         about: Mapping[str, object],
+        names: RecordNames,
     ) -> "Audit":
         """Puts together what the audits of a model found.
 
@@ -99,6 +103,7 @@ class Audit:
             level: Level of the intervals of the attacks' estimates.
             warnings: What must be known before a figure is read.
             about: What was tested, in plain values.
+            names: What the records are called.
         """
         each = [own.tables(identity, audit) for audit, own in found.items()]
         rows = {name: chain(*(own.get(name, ()) for own in each)) for name in SCHEMAS}
@@ -112,7 +117,7 @@ class Audit:
         guesses = warnings_of(tables["results"].to_pylist())
         scores = found["membership"].scores
         attacks = _attacks(scores, level) if isinstance(scores, ScoreRows) else {}
-        return cls(tables, attacks, [*guesses, *warnings], figures, about)
+        return cls(tables, attacks, [*guesses, *warnings], figures, about, names)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -128,6 +133,11 @@ class Audit:
     def memorization(self) -> pd.DataFrame:
         """What the model wrote of every record, the columns of memorization.parquet."""
         return self.tables["memorization"].to_pandas()
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """Each record's name in the tables, its own id, and the same of its subject: private."""
+        return self.names.table.to_pandas()
 
     def __getitem__(self, attack: str) -> AttackResult:
         """Returns an attack's result by its id, such as ``loss`` or ``min_k``.
@@ -225,6 +235,8 @@ class Audit:
     def save(self, folder: str | Path) -> Path:
         """Writes the tables and a page that anybody can open; no text of a record is in them.
 
+        Own ids of records lie in private/records.parquet alone, beside the key of pseudonyms.
+
         Args:
             folder: Where results.parquet, scores.parquet, index.html, audit.json and, where it was
                 measured, memorization.parquet go, in the place of an earlier audit's; made if it
@@ -243,6 +255,7 @@ class Audit:
             self.answer,
             self.figures,
             audit_json(self.answer, self.rows, [self.about]),
+            self.names,
         )
 
     @property

@@ -121,6 +121,6 @@ def record_sets(
 
 
 def records_hash(records: Sequence[InstructionRecord]) -> str:
-    """Returns the SHA-256 of the hashes of all that records say, whatever their order."""
-    contents = "\n".join(sorted(record.content for record in records))
-    return hashlib.sha256(contents.encode("ascii")).hexdigest()
+    """Returns the SHA-256 of the names of records, hashes of what they say, in any order."""
+    names = "\n".join(sorted(record.id for record in records))
+    return hashlib.sha256(names.encode()).hexdigest()

@@ -13,6 +13,9 @@ __all__ = ["ContentHasher"]
 # Where something is kept that can be computed again, and no part of what a cell is.
 _CACHES = ("model.teacher_cache.folder", "model.init_args.teacher_cache.folder")
 
+# A file that is not there before the first cell has made it.
+_KEYS = ("data.pseudonymise", "data.init_args.pseudonymise")
+
 
 class ContentHasher:
     """Hashes fragments, options and files; each file is read once per hasher.
@@ -55,6 +58,8 @@ class ContentHasher:
     def _resolved(self, value: object, option: str) -> object:
         if option in _CACHES:
             return None
+        if option in _KEYS:
+            return value
         if isinstance(value, dict):
             within = f"{option}." if option else ""
             return {key: self._resolved(item, f"{within}{key}") for key, item in value.items()}

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 from common.errors import UserError
+from datamodules.record_names import KEY_NAME
 from studies.plan.cells import FRAGMENT_WORD, Cell, Plan, cell_folder, option_text
 from studies.plan.content_hash import ContentHasher
 from studies.plan.own_splits import require_own_splits
@@ -15,6 +16,7 @@ from studies.plan.stages import (
     DEPTH_STRIDE_OPTION,
     INIT_OPTION,
     NEVER_SEED_OPTION,
+    PSEUDONYMISE_OPTION,
     REFERENCES_OPTION,
     ROLE_OPTION,
     RUN_DIR_OPTION,
@@ -113,9 +115,9 @@ class _Planner:
             for option, points in self._needs(point).items()
         }
         fragments, options = self._fragments(point), self._options(point)
+        settings = self.reader.settings(fragments, options)
         replicates = self.study.replicates
         if len(replicates) > 1 and point.replicate in (replicates[0], replicates[-1]):
-            settings = self.reader.settings(fragments, options)
             require_own_splits(replicates, point.replicate, settings)
         digest = self.hasher.digest(
             {
@@ -126,6 +128,9 @@ class _Planner:
                 "threads": self.threads,
             }
         )
+        if settings.get(PSEUDONYMISE_OPTION) is True:
+            # Records go by one name in all cells, whose tables are joined.
+            options[PSEUDONYMISE_OPTION] = str(self.out / "private" / KEY_NAME)
         run_dir = cell_folder(self.out, f"{alias}-{digest[:8]}")
         self.cells[alias] = Cell(
             id=run_dir.name,

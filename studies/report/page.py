@@ -57,8 +57,10 @@ def write_report(
     folder = out / "report"
     for section in chain.from_iterable(sections.values()):
         for name, table in section.tables.items():
-            _write_text(folder / "tables" / f"{name}.csv", table.csv())
-            _write_text(folder / "tables" / f"{name}.tex", latex(table, f"{plan.title}: {name}"))
+            texts = {"csv": table.csv(), "tex": latex(table, f"{plan.title}: {name}")}
+            for ending, text in texts.items():
+                place = folder / "tables" / f"{name}.{ending}"
+                _write_text(place, text, private="record" in table.frame)
         write_charts(section.charts, folder / "figures")
     page = folder / "index.html"
     answer = study_answer(data, out_of_date=out_of_date)
@@ -106,6 +108,6 @@ def _render(data: StudyData, answer: Answer, sections: Groups, *, out_of_date: b
     )
 
 
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as file:
+def _write_text(path: Path, text: str, *, private: bool = False) -> None:
+    with replacing(path, private=private) as file:
         file.write(text.encode())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -78,6 +79,11 @@ def by_hand(row: Mapping[str, object], score: str) -> tuple[str, list[tuple[str,
     return "".join(text for text, _ in pieces), pieces
 
 
+def by_own_id(audit: kd_privacy.Audit, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of records with the ids that their file gives them."""
+    return table.merge(audit.records[["record", "id"]], on="record", validate="many_to_one")
+
+
 @pytest.mark.parametrize("score", ["assistant", "last"])
 def test_membership_scores_are_those_of_a_loop(
     place: Path, tokenizer: PreTrainedTokenizerFast, score: str
@@ -95,7 +101,7 @@ def test_membership_scores_are_those_of_a_loop(
         progress=False,
     )
     model = network(tokenizer).double()
-    found = audit.scores.set_index(["record", "name"])["score"]
+    found = by_own_id(audit, audit.scores).set_index(["id", "name"])["score"]
     for row in [*rows(0), *rows(1)]:
         whole, pieces = by_hand(row, score)
         ids, flags = [], []
@@ -122,8 +128,8 @@ def test_what_is_asked_of_the_last_turn_alone(
     audit = kd_privacy.audit(
         network(tokenizer), tokenizer, *sides, memorization=True, blocks=True, **options
     )
-    judged = audit.tables["memorization"].to_pandas()
-    lengths = judged[judged["name"] == "token_accuracy"].set_index("record")["n_tokens"]
+    judged = by_own_id(audit, audit.memorization)
+    lengths = judged[judged["name"] == "token_accuracy"].set_index("id")["n_tokens"]
     for row in rows(0):
         # The memorization audit asks for the last turn, whose end is no word.
         words = tokenizer(row["messages"][-1]["content"], add_special_tokens=False)["input_ids"]

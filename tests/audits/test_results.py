@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,17 @@ def test_runs_merge_into_one_table(tmp_path: Path) -> None:
         merge_parts(tmp_path / run)
     merge_runs([tmp_path / "b", tmp_path / "a"], tmp_path / "study")
     assert read_table(tmp_path / "study", "results").column("run").to_pylist() == ["a", "b"]
+
+
+def test_who_is_a_member_only_the_owner_reads(tmp_path: Path) -> None:
+    write_part(tmp_path, "results", 10, "membership", [result_row()])
+    write_part(tmp_path, "scores", 10, "membership", [score_row("a", 0.5)])
+    merge_parts(tmp_path)
+    merge_runs([tmp_path], tmp_path / "study")
+    for path in tmp_path.rglob("*.parquet"):
+        closed = "record" in pq.read_schema(path).names
+        assert closed == ("results" not in str(path.relative_to(tmp_path)))
+        assert (stat.S_IMODE(path.stat().st_mode) == 0o600) == closed, path
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -1,6 +1,7 @@
 """Private text stays in `private/`: every other file of real runs and of their report is searched.
 
-A teacher and its student of SeqKD run with all audits and planted canaries, as a study would.
+A teacher and its student of SeqKD run with all audits and planted canaries, as a study would, on
+records whose own ids are mail addresses, and under pseudonyms.
 """
 
 import json
@@ -8,6 +9,7 @@ import logging
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 from datamodules.canaries import Canary
 from datamodules.manifest import read_manifest as read_split_manifest
-from datamodules.records import InstructionRecord
+from datamodules.records import InstructionRecord, content_id
 from datamodules.synthetic import generate_records
 from kd_privacy.cli import main
 from studies.plan.cells import Plan
@@ -63,7 +65,8 @@ controls: []
 audits: [AUDITS]
 overrides:
   model.optimizer.lr: 4e-3
-  data.n_records: 160
+  data.source: SOURCE
+  data.pseudonymise: true
   data.vocabulary: 512
   data.batch_size: 8
   data.canaries.coin: 40
@@ -74,6 +77,16 @@ overrides:
   trainer.accelerator: cpu
   trainer.enable_progress_bar: false
 """
+
+
+def own_id(number: int) -> str:
+    """What a record is called in its file."""
+    return f"person.{number}@example.org"
+
+
+def own_subject(number: int) -> str:
+    """Whose a record is."""
+    return f"Ms Owner-{number // 2}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,17 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "audits.yaml").write_text(AUDITS)
-    (folder / "study.yaml").write_text(STUDY.replace("AUDITS", str(folder / "audits.yaml")))
+    source = folder / "records.jsonl"
+    rows = [
+        {
+            **{name: getattr(one, name) for name in ("instruction", "context", "response")},
+            **{"category": one.task, "id": own_id(number), "subject": own_subject(number)},
+        }
+        for number, one in enumerate(generate_records(N_RECORDS, seed=0))
+    ]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    study = STUDY.replace("AUDITS", str(folder / "audits.yaml")).replace("SOURCE", str(source))
+    (folder / "study.yaml").write_text(study)
     patch = pytest.MonkeyPatch()
     patch.chdir(ROOT)
     patch.setattr(sys, "argv", ["kd-privacy"])
@@ -103,10 +126,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         logger.addHandler(handler)
     try:
         plan = make_plan(read_study(folder / "study.yaml"), folder / "out")
-        for cell in plan.cells:
-            main(list(cell.arguments))
-            CellFiles(cell).write("done", {"seconds": 1.0, "versions": {}, "machine": "x86"})
-        write_report(plan, folder / "out")
+        with log.open("a") as said, redirect_stdout(said), redirect_stderr(said):
+            for cell in plan.cells:
+                main(list(cell.arguments))
+                CellFiles(cell).write("done", {"seconds": 1.0, "versions": {}, "machine": "x86"})
+            write_report(plan, folder / "out")
         yield Finished(plan, folder / "out", log.read_text())
     finally:
         patch.undo()
@@ -178,6 +202,55 @@ def test_no_file_outside_private_holds_private_text(finished: Finished) -> None:
         assert not leaked, (path, leaked[:3])
 
 
+def test_no_file_outside_private_calls_a_record_as_its_file_does(finished: Finished) -> None:
+    """Nor by the hash of what it says: under a key nobody finds it by hashing."""
+    subjects = {own_subject(number) for number in range(N_RECORDS)}
+    own = [*map(own_id, range(N_RECORDS)), *subjects]
+    hashes = [record.content for record in generate_records(N_RECORDS, seed=0)]
+    names = [one.encode() for one in [*own, *hashes, *map(content_id, subjects)]]
+    outside = contents(finished.out, private=False)
+    for path, content in [*outside.items(), (Path("log"), finished.said.encode())]:
+        leaked = [one for one in names if one in content]
+        assert not leaked, (path, leaked[:3])
+    assert len(finished.said) > 100
+    inside = b"".join(contents(finished.out, private=True).values())
+    assert all(one.encode() in inside for one in [*own, *hashes])
+
+
+def test_the_cells_of_a_study_call_a_record_alike(finished: Finished) -> None:
+    folders = [Path(cell.run_dir) / "private" for cell in finished.plan.cells]
+    keys = {(folder / "pseudonym.key").read_bytes() for folder in folders}
+    assert keys == {(finished.out / "private" / "pseudonym.key").read_bytes()}
+    first, second = (pd.read_parquet(folder / "records.parquet") for folder in folders)
+    pd.testing.assert_frame_equal(first, second)
+    assert first["id"].tolist() == [own_id(number) for number in range(N_RECORDS)]
+    scores = pd.read_parquet(finished.out / "scores.parquet")
+    judged = scores[scores["population"].isin(["private", "held_out"])]
+    by_role = [set(own["record"]) for _, own in judged.groupby("run")]
+    assert by_role[0] == by_role[1] <= set(first["record"])
+
+
+def test_tables_of_single_records_are_their_owners(finished: Finished) -> None:
+    modes: dict[bool, set[int]] = {True: set(), False: set()}
+    for path in contents(finished.out, private=False):
+        if path.suffix == ".parquet":
+            of_records = "record" in pd.read_parquet(path).columns
+        elif path.parent.name == "tables":
+            of_records = "record" in path.read_text().partition("\n")[0].split(",")
+        else:
+            continue
+        modes[of_records or path.stem in ("worst_records", "exposed_records")].add(mode(path))
+    assert modes[True] == {0o600}
+    assert modes[False] == {mode(finished.out / "report" / "index.html")}
+    for cell in finished.plan.cells:
+        export = Path(cell.run_dir) / "export"
+        assert {mode(path) for path in export.iterdir()} == {mode(export / "README.md")}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 def test_the_search_finds_what_is_there(finished: Finished) -> None:
     """The same search over a private folder meets records, and canaries with their secrets."""
     teacher = Path(finished.plan.cells[0].run_dir)
@@ -190,7 +263,7 @@ def test_the_search_finds_what_is_there(finished: Finished) -> None:
 def test_private_folders_are_closed(finished: Finished) -> None:
     folders = [Path(cell.run_dir) / "private" for cell in finished.plan.cells]
     for folder in folders:
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert mode(folder) == 0o700
         names = {path.name for path in folder.iterdir()}
         kept = {"manifest.parquet", "canaries.jsonl", "continuations.parquet", "statistics"}
         assert kept <= names

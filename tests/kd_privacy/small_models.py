@@ -30,7 +30,7 @@ SIZES = {
 
 
 def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
-    """Instruction rows, one of which has no response."""
+    """Instruction rows of people, one of which has no response."""
     records = generate_records(n, seed)
     return [
         {
@@ -38,6 +38,7 @@ def rows(seed: int, n: int = 16) -> list[dict[str, str]]:
             "context": record.context,
             "response": record.response if index else "",
             "category": record.task,
+            "id": f"person{index}@{seed}.example.org",
         }
         for index, record in enumerate(records)
     ]

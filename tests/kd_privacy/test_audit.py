@@ -1,6 +1,7 @@
 """`kd_privacy.audit`: the command's numbers, from Python."""
 
 import re
+import stat
 from pathlib import Path
 
 import pandas as pd
@@ -154,14 +155,27 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert sorted(one.name for one in page.parent.iterdir()) == [
         "audit.json",
         "index.html",
+        "private",
         "results.parquet",
         "scores.parquet",
     ]
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (page.parent / "private", *page.parent.rglob("*.parquet"))
+    }
+    assert modes["private"] == 0o700
+    assert modes["scores.parquet"] == modes["records.parquet"] == 0o600
+    assert modes["results.parquet"] == stat.S_IMODE(page.stat().st_mode)
     for name in ("results", "scores"):
         saved = pd.read_parquet(page.parent / f"{name}.parquet")
         assert list(saved.columns) == SCHEMAS[name].names
         pd.testing.assert_frame_equal(saved, getattr(audited, name))
+    kept = pd.read_parquet(page.parent / "private" / "records.parquet").set_index("record")["id"]
+    assert set(kept) == {row["id"] for row in MEMBERS + NONMEMBERS}
+    assert set(audited.scores["record"]) <= set(kept.index)
     everything = text + content + audited.results.to_csv() + audited.scores.to_csv()
+    everything += (page.parent / "audit.json").read_text()
+    assert "example.org" not in everything
     for row in MEMBERS + NONMEMBERS:
         assert row["instruction"] not in everything
         assert not row["response"] or row["response"] not in everything

@@ -71,6 +71,8 @@ def values() -> Iterator[tuple[str, Attempt]]:
     yield value("data.vocabulary", "5")
     yield value("data.source", "", "source")
     yield value("data.source", "null", "source")
+    yield value("data.pseudonymise", "ture")
+    yield value("data.pseudonymise", "")
     yield value("data.template", "jinja")
     yield value("run_dir", "", "run_dir")
     yield value("run.role", "king")
@@ -123,6 +125,14 @@ def tables() -> Iterator[tuple[str, Attempt]]:
                     for i in range(3)
                 )
             },
+        ),
+    )
+    yield (
+        "a key of pseudonyms that is none",
+        Attempt(
+            (*TINY, "--data.pseudonymise=mine.key"),
+            r"mine\.key: holds no key",
+            {"mine.key": SECRET},
         ),
     )
     yield (

@@ -64,6 +64,31 @@ def test_a_command_holds_fragments_in_order_then_options(plan_of: PlanOf) -> Non
     )
 
 
+def test_cells_share_the_key_of_pseudonyms_which_makes_none_of_them_new(
+    project: Path, plan_of: PlanOf
+) -> None:
+    def keys(plan: Plan) -> set[str]:
+        return {cell.options["data.pseudonymise"] for cell in plan.cells}
+
+    plan = plan_of(data__pseudonymise=True)
+    key = project / "runs/small/private/pseudonym.key"
+    assert keys(plan) == {str(key.relative_to(project))}
+    assert changed(plan_of(), plan) == set(ids(plan))
+    key.parent.mkdir(parents=True)
+    key.write_text("0" * 64)
+    assert plan_of(data__pseudonymise=True) == plan
+    study = read_study("configs/studies/small.yaml")
+    elsewhere = make_plan(study, Path("runs/other"), {"data.pseudonymise": True})
+    assert ids(elsewhere) == ids(plan)
+    assert keys(elsewhere) == {"runs/other/private/pseudonym.key"}
+    named = plan_of(data__pseudonymise="./mine.key")
+    assert keys(named) == {"./mine.key"}
+    (project / "mine.key").write_text("0" * 64)
+    assert ids(plan_of(data__pseudonymise="./mine.key")) == ids(named)
+    (project / "configs/data/tiny.yaml").write_text("data:\n  pseudonymise: true\n")
+    assert keys(plan_of()) == keys(plan)
+
+
 def test_the_swap_teacher_takes_the_teachers_recipe(plan_of: PlanOf) -> None:
     for cell in plan_of().cells:
         has_recipe = "configs/recipes/teacher/mini.yaml" in cell.arguments
