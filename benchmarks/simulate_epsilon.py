@@ -58,7 +58,7 @@ class Setting:
             scores = said + 0.1 * rng.normal(size=said.size)
             sides = [self._side(scores, included == inside) for inside in (True, False)]
             rows = epsilon_rows("planted", {}, *sides, unit="cluster", looks=self.paid)
-            found += [float(str(row["lower"])) for row in rows]
+            found += [float(str(row["lower"])) for row in rows if row.metric == "epsilon_lower"]
         return max(found)
 
     def _side(self, scores: np.ndarray, units: np.ndarray) -> ScoredRecords:

@@ -22,10 +22,10 @@ FAILED = 3
 
 MEASURED: Mapping[Audit, str] = {
     Audit.membership: "auroc auroc_difference balanced_accuracy dealt_by_coins epsilon_lower "
-    "epsilon_equivalent_at_fpr_0.01 epsilon_equivalent_at_fpr_0.1 max_t near_duplicates "
+    "epsilon_equivalent_at_fpr_0.01 epsilon_equivalent_at_fpr_0.1 max_t mu_lower near_duplicates "
     "prompt_length_auroc records_needed relative_leakage reliability response_length_auroc "
-    "swap_estimate task_distance tpr_at_fpr_0.01 tpr_at_fpr_0.1 tpr_certified_at_fpr_0.01 "
-    "upper_bound",
+    "set_effect sets_detected swap_estimate task_distance tpr_at_fpr_0.01 tpr_at_fpr_0.1 "
+    "tpr_certified_at_fpr_0.01 upper_bound",
     Audit.memorization: "both both_net dealt_by_coins did exact_match_rate exact_match_rate_excess "
     "exact_match_rate_gap extraction_probability extraction_probability_excess "
     "extraction_probability_gap extraction_rate extraction_rate_gap extraction_strength "

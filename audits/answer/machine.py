@@ -20,7 +20,8 @@ FILE_NAME = "audit.json"
 
 _PACKAGES = ("kd-privacy", "torch", "transformers", "tokenizers", "numpy")
 _FIGURES = (
-    *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", TAIL_METRIC, MAX_T, "epsilon_lower"),
+    *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", TAIL_METRIC, MAX_T),
+    *("epsilon_lower", "mu_lower"),
     *(SET_EFFECT, SETS_DETECTED),
     *("swap_estimate", "auroc_difference", "relative_leakage", "token_accuracy_gap_excess"),
     *GAPS,

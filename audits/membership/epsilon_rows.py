@@ -1,7 +1,7 @@
-"""From scores to lower bounds on epsilon out of one run, where coins dealt the sides.
+"""From scores to lower bounds on epsilon and mu out of one run, where coins dealt the sides.
 
-Steinke, Nasr and Jagielski 2023: see `audits.statistics.one_run_epsilon`. A bound is a statement
-about the coins' unit: the canary, or the near-duplicate cluster of a coin-flipped pool.
+See `audits.statistics.one_run_epsilon` and `one_run_mu`. A bound is a statement about the coins'
+unit: the canary, or the near-duplicate cluster of a coin-flipped pool.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from audits.membership.attacks import Attack
 from audits.membership.measurements import AUDITED
 from audits.membership.metrics import ScoredRecords
 from audits.membership.view import AuditView
-from audits.rows import ResultRow
-from audits.statistics import epsilon_lower_bound
+from audits.rows import Bounds, ResultRow
+from audits.statistics import Estimate, epsilon_lower_bound
+from audits.statistics.one_run_mu import mu_lower_bound
 
 READS_THE_COINS = "reads_the_coins"
 """Metric of the row, 1, of an attack that tells of a reference as much as of the audited model."""
@@ -36,12 +37,12 @@ def epsilon_rows(
     unit: str,
     looks: int,
 ) -> list[ResultRow]:
-    """Returns the bounds at delta 0 and at N^-1.1, N the number of units, which `params` name.
+    """Returns the bounds on epsilon at delta 0 and at N^-1.1, N the number of units, and on mu.
 
     A unit is a cluster, scored by its records' mean. The error of 5% is shared out over the looks
     (Bonferroni), so that the largest bound of an audit holds with 95% confidence. The two deltas
-    are no two looks: both bounds are too large where a count of right guesses is, and of two such
-    counts the smaller one is as rare as the looks pay for.
+    and mu are no three looks: each bound is too large where a count of right guesses is, and of
+    such counts the smallest is as rare as the looks pay for.
     Units whose records cannot be scored are left out, which depends on their text and not on their
     coin. A cluster on both sides had no coin of its own: then there is no bound.
 
@@ -56,23 +57,27 @@ def epsilon_rows(
     sides = [_cluster_means(side) for side in (members, nonmembers)]
     n, m = (len(side) for side in sides)
     none = min(n, m) == 0 or np.isin(members.clusters, nonmembers.clusters).any()
+    known = dict(zip(BOUND_PARAMS[1:], (unit, looks), strict=True))
+    row = ResultRow(
+        population=members.population,
+        name=attack,
+        metric="mu_lower",
+        params={**params, **known},
+        n_members=n,
+        n_nonmembers=m,
+        skipped=members.skipped + nonmembers.skipped,
+    )
+    level, (x, y) = 1 - _ERROR / looks, sides
     rows = []
     for delta in (0.0, max(1, n + m) ** _DELTA_POWER):
-        named = dict(zip(BOUND_PARAMS, (delta, unit, looks), strict=True))
-        row = ResultRow(
-            population=members.population,
-            name=attack,
-            metric="epsilon_lower",
-            params={**params, **named},
-            n_members=n,
-            n_nonmembers=m,
-            skipped=members.skipped + nonmembers.skipped,
-        )
-        if not none:
-            bound = epsilon_lower_bound(sides[0], sides[1], delta, 1 - _ERROR / looks)
-            row = replace(row, value=bound.value, lower=bound.lower)
-        rows.append(row)
-    return rows
+        at = replace(row, metric="epsilon_lower", params={**row.params, BOUND_PARAMS[0]: delta})
+        rows.append(at if none else replace(at, **_ends(epsilon_lower_bound(x, y, delta, level))))
+    return [*rows, row if none else replace(row, **_ends(mu_lower_bound(x, y, level)))]
+
+
+def _ends(bound: Estimate) -> Bounds:
+    """Returns a lower bound as columns; its upper end is infinite, and left out."""
+    return {"value": bound.value, "lower": bound.lower}
 
 
 def coins_read_row(attack: Attack, population: str) -> ResultRow:

@@ -96,6 +96,37 @@ def epsilon_lower_bound(
     tail = tail_probability(level)
     if not 0.0 <= delta < 1.0:
         raise ValueError(f"delta: expected a number in [0, 1), found {delta}")
+    counted = right_guesses(members, nonmembers, guesses, seed)
+    best = (-1.0, 0, 0)
+    for r, v in counted.right:
+        bound = _largest_rejected(r, v, counted.units, delta, tail / len(counted.right))
+        best = max(best, (bound, r, v))
+    n, m = counted.members, counted.units - counted.members
+    return EpsilonBound(best[0], best[0], math.inf, n, m, delta, best[1], best[2])
+
+
+@dataclass(frozen=True)
+class RightGuesses:
+    """How many guesses of fair coins were right.
+
+    Attributes:
+        members: Units that were included.
+        units: All units (m).
+        right: For each pair of the grid, its guesses and how many of them were right.
+    """
+
+    members: int
+    units: int
+    right: Sequence[tuple[int, int]]
+
+
+def right_guesses(
+    members: ArrayLike,
+    nonmembers: ArrayLike,
+    guesses: Sequence[tuple[int, int]] | None = None,
+    seed: int | Sequence[int] | np.random.Generator = 0,
+) -> RightGuesses:
+    """Guesses the highest scores in and the lowest out; arguments as of `epsilon_lower_bound`."""
     x, y = as_scores(members, "members"), as_scores(nonmembers, "nonmembers")
     coins = x.size + y.size
     pairs = _default_pairs(coins) if guesses is None else list(guesses)
@@ -105,12 +136,11 @@ def epsilon_lower_bound(
     if not pairs:
         raise ValueError("guesses: no pair given")
     included = _by_rank(x, y, np.random.default_rng(seed))
-    best = (-1.0, 0, 0)
-    for k_in, k_out in pairs:
-        right = int(included[coins - k_in :].sum()) + int(k_out - included[:k_out].sum())
-        bound = _largest_rejected(k_in + k_out, right, coins, delta, tail / len(pairs))
-        best = max(best, (bound, k_in + k_out, right))
-    return EpsilonBound(best[0], best[0], math.inf, x.size, y.size, delta, best[1], best[2])
+    right = [
+        (k_in + k_out, int(included[coins - k_in :].sum()) + int(k_out - included[:k_out].sum()))
+        for k_in, k_out in pairs
+    ]
+    return RightGuesses(x.size, coins, right)
 
 
 def _default_pairs(coins: int) -> list[tuple[int, int]]:

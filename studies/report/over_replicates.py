@@ -23,7 +23,7 @@ _DIFFERENCES = (
     *("token_accuracy_gap", "transfer_overlap_gap"),
 )
 # Bounds that hold with 95% each: a mean of them is none.
-_LOWER_BOUNDS = ("epsilon_lower",)
+_LOWER_BOUNDS = ("epsilon_lower", "mu_lower")
 
 
 def figure_of(rows: pd.DataFrame) -> dict[str, object]:

@@ -20,7 +20,7 @@ DISAGREEMENT = ("overlap", "disagreement")
 """Names of the rows that set memorization against membership, which have a section of their own."""
 
 _EXPOSED, _COINS = "canary_exposure", "canary_in"
-_COIN_METRICS = ("auroc", "epsilon_lower")
+_COIN_METRICS = ("auroc", "epsilon_lower", "mu_lower")
 _CHANNELS = ("teacher_kl", "transfer_overlap", "transfer_overlap_gap", "relative_leakage")
 # The same in every row of a table, and named in the page's text.
 _HIDDEN_PARAMS = ("tokens", "excess", "replicates", "student_seeds", "teacher_seeds")

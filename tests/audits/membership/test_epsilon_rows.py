@@ -18,6 +18,7 @@ from audits.membership.view import AuditView
 from audits.model_card.privacy_section import privacy_section
 from audits.results import table_from_rows
 from audits.statistics import epsilon_lower_bound
+from audits.statistics.one_run_mu import mu_lower_bound
 from benchmarks.simulate_epsilon import SETTINGS, allowed
 from tests.audits.membership.conftest import planted_confidences, records
 
@@ -45,7 +46,7 @@ def test_rows_are_the_bounds_of_clusters_at_two_deltas(looks: int) -> None:
         for side in SIDES
     ]
     for sides, units in ((SIDES, N), (paired, N // 2)):
-        rows = epsilon_rows("min_k", {"k": 0.2}, *sides, unit="cluster", looks=looks)
+        *rows, mu = epsilon_rows("min_k", {"k": 0.2}, *sides, unit="cluster", looks=looks)
         means = [side.scores.reshape(units, -1).mean(axis=1) for side in sides]
         deltas = (0.0, (2 * units) ** -1.1)
         for row, delta in zip(rows, deltas, strict=True):
@@ -54,6 +55,11 @@ def test_rows_are_the_bounds_of_clusters_at_two_deltas(looks: int) -> None:
             shown = {"k": 0.2, "delta": delta, "unit": "cluster", "looks": looks}
             assert row["params"] == shown
             assert (row["n_members"], row["n_nonmembers"], row["skipped"]) == (units, units, 3)
+        assert mu["value"] == mu_lower_bound(*means, 1 - 0.05 / looks).value > 0.1
+        assert (mu["metric"], mu["params"]) == (
+            "mu_lower",
+            {"k": 0.2, "unit": "cluster", "looks": looks},
+        )
         assert float(str(rows[0]["value"])) > 1.0
         assert rows[1]["value"] < rows[0]["value"]
     identity = {"run": "a", "role": "teacher", "step": 1, "audit": "membership"}
@@ -66,7 +72,7 @@ def test_a_cluster_on_both_sides_or_an_empty_side_has_no_bound() -> None:
     empty = SIDES[1].where(np.zeros(N, dtype=bool))
     for other in (mixed, empty):
         rows = epsilon_rows("loss", {}, SIDES[0], other, "cluster", 1)
-        assert [row.get("value") for row in rows] == [None, None]
+        assert [row.get("value") for row in rows] == [None, None, None]
 
 
 @pytest.mark.slow
