@@ -5,6 +5,7 @@ from functools import partial
 from audits.context import AuditContext
 from audits.known_text import known_text_rows
 from audits.rows import ResultRow
+from audits.scoring.token_statistics import nats_per_token
 from datamodules.batches import collate, length_buckets
 from kdmodules.models.causal_lm import model_device
 from kdmodules.token_means import TokenSums, supervised_sums
@@ -46,8 +47,7 @@ def guess_rows(context: AuditContext) -> list[ResultRow]:
         statistics = context.token_statistics(
             context.data.opposed_to(context.data.member_population)
         )
-        total = sum(float(part.logp.double().sum()) for part in statistics.shards())
-        nats = -total / int(statistics.lengths.sum())
+        nats = nats_per_token(statistics.shards())
         if not known_text_rows(nats * _ROUNDING, vocabulary_size):
             return []
     return known_text_rows(development_loss(context), vocabulary_size)

@@ -12,19 +12,22 @@ _LEAST_KNOWN = 0.9
 """Share of ln(vocabulary) from which a loss is that of a model that knows nothing."""
 
 
-def known_text_rows(loss: float, vocabulary_size: int) -> list[ResultRow]:
+def known_text_rows(
+    loss: float, vocabulary_size: int, population: str = "development"
+) -> list[ResultRow]:
     """Returns the row that warns of a model that guesses; none of one that knows the text.
 
     Args:
-        loss: Development loss in nats per token.
+        loss: Loss in nats per token.
         vocabulary_size: Tokens that a guess is among.
+        population: Records that the loss is of.
     """
     uniform = math.log(vocabulary_size)
     if loss < _LEAST_KNOWN * uniform:
         return []
     return [
         ResultRow(
-            population="development",
+            population=population,
             name="development_loss",
             metric="nats_per_token",
             value=loss,
@@ -35,10 +38,10 @@ def known_text_rows(loss: float, vocabulary_size: int) -> list[ResultRow]:
 
 def known_text_warning(row: Mapping[str, object]) -> str:
     """Returns what a row warns of, in one sentence."""
-    loss = float(str(row["value"]))
+    loss, of = float(str(row["value"])), str(row["population"]).replace("_", "-")
     return (
-        f"this model knows nothing of the text: its development loss is {loss:.2f} nats per token, "
-        "about that of a guess among all tokens; where it was trained, its tokenizer, template or "
+        f"this model knows nothing of the text: its {of} loss is {loss:.2f} nats per token, about "
+        "that of a guess among all tokens; where it was trained, its tokenizer, template or "
         "weights are wrong, and no figure of it means anything"
     )
 

@@ -81,7 +81,8 @@ class MembershipAudit(AuditCallback):
 
             def keep(sides: Mapping[str, Side], pairs: Sequence[Opposition]) -> None:
                 if context.trainer.is_global_zero:
-                    save_audit(folder, StoredAudit(context.identity, sides, pairs))
+                    size = context.module.language_model.vocabulary_size
+                    save_audit(folder, StoredAudit(context.identity, sides, pairs, size))
 
         found = audit_membership(
             self.audit_context(context),

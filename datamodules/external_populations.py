@@ -9,6 +9,7 @@ from datamodules.populations import Populations, distinct, require_disjoint
 from datamodules.records import InstructionRecord
 
 _FEWEST_RECORDS = 2
+_NEVER = "never"
 
 
 class ExternalPopulations(Populations):
@@ -63,7 +64,7 @@ class ExternalPopulations(Populations):
         everything = [record for side in sides for record in side]
         names = cluster_records(everything, threshold=near_duplicate_threshold)
         self._cluster_of = {r.content: name for r, name in zip(everything, names, strict=True)}
-        self._populations = dict(zip(("external", "held_out", "never"), sides, strict=False))
+        self._populations = dict(zip(("external", "held_out", _NEVER), sides, strict=False))
 
     @property
     def names(self) -> list[str]:
@@ -77,15 +78,27 @@ class ExternalPopulations(Populations):
     def population(self, name: str) -> list[InstructionRecord]:
         """Members under the name external, non-members under held_out; each content once."""
         if name not in self._populations:
+            hint = (
+                ": kd_privacy.audit(..., never=...) and kd-privacy audit --never take records that "
+                "no model met"
+            )
             raise UserError(
                 f"this audit of an external model has no population {name!r}, only "
-                f"{', '.join(self._populations)}"
+                f"{', '.join(self._populations)}{hint if name == _NEVER else ''}"
             )
         return self._populations[name]
 
     def by_role(self, split: str, role: str) -> list[InstructionRecord]:
-        """None: every given record is audited."""
-        return []
+        """None: every given record is audited.
+
+        Raises:
+            UserError: always, before an attack judges records that it has read.
+        """
+        raise UserError(
+            f"an attack reads records of the use {role!r}, and every record that was given is "
+            "audited: leave that attack out (recall and con_recall read shots), or audit a run, "
+            "whose data.splits.roles keep records aside"
+        )
 
     def development_records(self) -> list[InstructionRecord]:
         """The non-members."""

@@ -8,6 +8,7 @@ the threshold but never invents one.
 """
 
 import hashlib
+import random
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
@@ -106,7 +107,9 @@ def similar_pairs(shingles: Sequence[np.ndarray], threshold: float) -> Iterator[
     from datasketch import MinHash, MinHashLSH
 
     weights = (1 - _MISSED_PAIR_WEIGHT, _MISSED_PAIR_WEIGHT)
+    drawn = random.getstate()  # an index draws itself a name, which is not to be seen outside
     index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, weights=weights)
+    random.setstate(drawn)
     signatures = MinHash.generator(shingles, num_perm=_PERMUTATIONS, hashfunc=int)
     for position, signature in enumerate(signatures):
         if not len(shingles[position]):

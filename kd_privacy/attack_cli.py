@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from audits.context import Measurements
+from audits.known_text import known_text_rows, known_text_warning
 from audits.membership.any_leak import MAX_T
 from audits.membership.evaluation import evaluate
+from audits.membership.measurements import Scored
 from audits.membership.plan import AuditPlan
 from audits.membership.stored_audit import StoredAudit, load_audit
 from audits.results import merge_parts, write_part
 from audits.rows import Audit, ResultRow
+from audits.scoring.token_statistics import nats_per_token
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
 from kd_privacy.parsers import PrivacyParser
@@ -49,9 +52,25 @@ def run_attacks(arguments: Sequence[str]) -> None:
             "no fragment names a membership audit: give -c configs/audits/membership.yaml"
         )
     stored = load_audit(Path(options.statistics), AuditPlan.of(audits[-1].attacks))
+    for warning in guess_warnings(stored):
+        sys.stderr.write(f"warning: {warning}\n")
     found = _evaluate(audits[-1], stored)
     _write(Path(options.out), stored, found)
     _print(found)
+
+
+def guess_warnings(stored: StoredAudit) -> list[str]:
+    """Returns what must be known before a figure is read: that the model guesses."""
+    if stored.vocabulary_size is None:
+        return []
+    found: list[str] = []
+    for name in dict.fromkeys(pair.nonmembers for pair in stored.oppositions):
+        view = stored.sides[name].view
+        if Scored() in view.passes:  # else no attack reads what the model says of the text
+            nats = nats_per_token(part.statistics for part in view.shards())
+            rows = known_text_rows(nats, stored.vocabulary_size, name)
+            found += map(known_text_warning, rows)
+    return found
 
 
 def attack_parser() -> PrivacyParser:

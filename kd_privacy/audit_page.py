@@ -1,20 +1,14 @@
 """What an audit shows: tables of figures in words, as text, as a page, with its files."""
 
-import io
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from audits.answer import Answer
-from audits.membership.attacks import describe
 from audits.model_card.markdown import Row, figure_text, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
 from audits.results import write_table
@@ -37,11 +31,6 @@ UTILITY = ("perplexity", "teacher_kl")
 _INTERVAL = " [95% interval]"
 _SURE = "How sure is this?"
 _BY_ATTACKER = "By attacker"
-_GROUPS = {
-    "memoriz": "Where the risk is",
-    "accura": "Where the risk is",
-    "block": "Where the risk is",
-}
 _TITLES = {
     "model": "What this model gives away",
     "pair": "What this student gives away of its teacher's records",
@@ -120,7 +109,6 @@ def write_audit(
     tables: Mapping[str, pa.Table],
     shown: Sequence[Section],
     answer: Answer,
-    figures: Mapping[str, Figure],
     summary: Mapping[str, object],
     names: RecordNames,
 ) -> Path:
@@ -131,7 +119,6 @@ def write_audit(
         tables: By name; a memorization table without rows is not written.
         shown: Tables of the page.
         answer: What the page tells first.
-        figures: By name: audit, population and what is drawn.
         summary: What audit.json holds.
         names: What the records are called.
 
@@ -153,7 +140,7 @@ def write_audit(
             path.unlink(missing_ok=True)
     names.write(folder / "private")
     path = folder / "index.html"
-    page = render(_page(shown, answer, figures))
+    page = render(_page(tables, shown, answer))
     texts = {folder / "audit.json": json.dumps(summary, indent=1, allow_nan=False), path: page}
     for place, text in texts.items():
         with replacing(place) as file:
@@ -161,28 +148,21 @@ def write_audit(
     return path
 
 
-def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure]) -> "Page":
+def _page(tables: Mapping[str, pa.Table], shown: Sequence[Section], answer: Answer) -> "Page":
+    from kd_privacy.audit_charts import chart_groups
     from studies.report import parts
     from studies.report.render import Page
     from studies.report.sections.by_access import ACCESS_HEADING, access_parts
 
-    drawn: dict[str, list[parts.Part]] = {}
-    for name, figure in figures.items():
-        group = next((title for audit, title in _GROUPS.items() if audit in name), _BY_ATTACKER)
-        drawn.setdefault(group, []).append(parts.Picture(Markup(_svg(figure)), _spoken(name)))
     groups = {
         _SURE: [
             parts.Section("sure", "What the intervals are over", [parts.Text(_INTERVALS)], True),
             parts.Section("figures", "Figures", [_table(*one) for one in shown]),
         ]
     }
+    groups |= chart_groups(tables, answer.models)
     if access := access_parts([(one.label, one.by_access) for one in answer.models]):
-        groups[_BY_ATTACKER] = [parts.Section("by_access", ACCESS_HEADING, access)]
-    for number, (title, own) in enumerate(drawn.items()):
-        groups.setdefault(title, []).append(parts.Section(f"drawn-{number}", title, own, True))
-    answer = replace(
-        answer, caution=_plain(answer.caution), notes=[_plain(note) for note in answer.notes]
-    )
+        groups[_BY_ATTACKER].insert(0, parts.Section("by_access", ACCESS_HEADING, access))
     levels = dict.fromkeys(answer.notes, "note") | {answer.caution: "caution"}
     return Page(
         title=_TITLES[answer.kind],
@@ -194,44 +174,13 @@ def _page(shown: Sequence[Section], answer: Answer, figures: Mapping[str, Figure
 
 
 def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[object]]) -> "PageTable":
+    from studies.report.labels import plain
     from studies.report.tables import Column, PageTable, TableCell
 
-    cells = [
-        [TableCell("not counted" if value is None else _plain(str(value))) for value in line]
-        for line in lines
-    ]
+    def cell(value: object) -> TableCell:
+        return TableCell("not counted" if value is None else plain(str(value)).replace("_", " "))
+
+    cells = [[cell(value) for value in line] for line in lines]
     frame = pd.DataFrame([list(line) for line in lines], columns=list(header))
     columns = [Column(name, lambda _: TableCell(""), numeric=False) for name in header]
     return PageTable(title.lower(), title, columns, cells, frame)
-
-
-def _spoken(name: str) -> str:
-    """Returns a figure's name in words, without options, which stand in it."""
-    parts = [part for part in name.split("/") if "=" not in part]
-    return ", ".join(parts).replace("_", " ").replace("roc", "ROC curves")
-
-
-def _plain(text: str) -> str:
-    """Returns a text in which attacks, metrics and options go by their names among readers.
-
-    >>> _plain("too few records to measure tpr_at_fpr_0.001 of min_k (k=0.2)")
-    'too few records to measure TPR at 0.1% FPR of Min-K% (k 0.2)'
-    """
-    text = re.sub(
-        r"tpr_at_fpr_([\d.]+\d)", lambda found: f"TPR at {100 * float(found[1]):g}% FPR", text
-    )
-    text = re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", _title, text)
-    return re.sub(r"(?<=\w)=(?=\w)", " ", text)
-
-
-def _title(found: re.Match[str]) -> str:
-    kind = describe(found[0])
-    return found[0].replace("_", " ") if kind is None else kind.title
-
-
-def _svg(figure: Figure) -> str:
-    """Returns a figure as an SVG element."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg")
-    text = stream.getvalue()
-    return text[text.index("<svg") :]

@@ -1,7 +1,6 @@
 """What the audit of a student and its teacher found: printed, drawn, saved."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -9,10 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from matplotlib.figure import Figure
 
-from audits.answer import Answer, ModelAnswer, Statement
-from audits.answer import Figure as Told
+from audits.answer import Answer, Figure, ModelAnswer, Statement
 from audits.answer.gate import conditions_of, failures
 from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title, excess_statement
@@ -20,11 +17,10 @@ from audits.answer.sentence import general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
-from kd_privacy.inheritance import CONDITIONAL, MEMORIZED_BY, RELATIVE_LEAKAGE
+from kd_privacy.inheritance import MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
 
 _SHOWN = (RELATIVE_LEAKAGE, "swap_estimate", "auroc_difference")
-_CUT = "tau"
 
 
 @dataclass(frozen=True)
@@ -124,9 +120,9 @@ class PairAudit:
             if row["run"] != "student" or row["run_b"] != "counterfactual" or row["task"]:
                 continue
             if row["metric"] == "swap_estimate" and _same_attack(row, told.membership):
-                told = replace(told, swap=Told.of_row(row))
+                told = replace(told, swap=Figure.of_row(row))
             if row["metric"] == "token_accuracy_gap_excess":
-                beside = excess_statement(Told.of_row(row), shifted)
+                beside = excess_statement(Figure.of_row(row), shifted)
                 told = replace(told, memorization=beside)
         return told
 
@@ -150,30 +146,6 @@ class PairAudit:
         own = list(chain.from_iterable(audit.alarms for audit in self.audits.values()))
         return [note for note in self.notes if any(note.endswith(alarm) for alarm in own)]
 
-    def plot(self) -> Figure:
-        """Returns every attack's AUROC with its interval, of every model."""
-        names = list(dict.fromkeys(chain(*(audit.attacks for audit in self.audits.values()))))
-        figure = Figure(figsize=(7, 1 + 0.5 * len(names)), layout="constrained")
-        axes = figure.subplots()
-        for index, (run, audit) in enumerate(self.audits.items()):
-            found = [audit.attacks[name].auroc for name in names]
-            axes.errorbar(
-                [one.value for one in found],
-                [place + 0.15 * index for place in range(len(names))],
-                xerr=[
-                    [max(0.0, one.value - one.lower) for one in found],
-                    [max(0.0, one.upper - one.value) for one in found],
-                ],
-                fmt="o",
-                label=run,
-            )
-        axes.axvline(0.5, color="grey", linewidth=1)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("AUROC of members against non-members, 95% interval")
-        axes.legend()
-        return figure
-
     def save(self, folder: str | Path) -> Path:
         """Writes the tables, audit.json and a page; no text of a record is in them.
 
@@ -188,15 +160,11 @@ class PairAudit:
         Raises:
             UserError: There is a file of that name.
         """
-        figures = {"membership": self.plot(), **self._curves()}
-        for run, audit in self.audits.items():
-            figures |= {f"{run}: {name}": figure for name, figure in audit.figures.items()}
         return write_audit(
             Path(folder),
             self.tables,
             self._sections(),
             self.answer,
-            figures,
             audit_json(self.answer, self.rows, [audit.about for audit in self.audits.values()]),
             self.student.names,
         )
@@ -220,29 +188,6 @@ class PairAudit:
             for row, (measure, of, *figures) in zip(rows, figure_lines(rows), strict=True)
         ]
         return [*found, ("What the student inherits", FIGURE_COLUMNS, lines)]
-
-    def _curves(self) -> Mapping[str, Figure]:
-        """Returns the student's token accuracy above every cut of the teacher's, if measured."""
-        frame = self.inherited
-        frame = frame[
-            (frame.name == CONDITIONAL)
-            & (frame.metric == "token_accuracy")
-            & (frame.run == "student")
-            & frame.value.notna()
-        ]
-        if frame.empty:
-            return {}
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        cuts = frame.params.map(lambda text: float(json.loads(text)[_CUT]))
-        for population, own in frame.assign(cut=cuts).groupby("population"):
-            own = own.sort_values("cut")
-            axes.plot(own.cut, own.value, marker="o", label=population)
-            axes.fill_between(own.cut, own.lower, own.upper, alpha=0.2)
-        axes.set_xlabel("the teacher's token accuracy is above")
-        axes.set_ylabel("the student's token accuracy")
-        axes.legend()
-        return {"token accuracy where the teacher is accurate": figure}
 
 
 def _same_attack(row: Row, membership: Statement | None) -> bool:

@@ -203,7 +203,11 @@ class Audit:
             role: What it is among the models that are told of: external, student, teacher.
         """
         rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
-        label = Path(str(self.about["model"])).name if role == "external" else run.capitalize()
+        names = {
+            "external": Path(str(self.about["model"])).name,
+            "counterfactual": "Counterfactual student",
+        }
+        label = names.get(role, run.capitalize())
         return model_answer(rows, label=label, run=run, role=role)
 
     def failures(self, lines: Sequence[str]) -> list[str]:
@@ -253,7 +257,6 @@ class Audit:
             self.tables,
             sections(self.rows),
             self.answer,
-            self.figures,
             audit_json(self.answer, self.rows, [self.about]),
             self.names,
         )

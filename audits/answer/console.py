@@ -248,12 +248,14 @@ def _word(told: Statement | None) -> str:
 
 
 def _counts(models: Sequence[ModelAnswer]) -> list[str]:
-    """Returns how many records were skipped and cut, of the model with the most."""
-    if not models:
-        return []
-    skipped, cut = (max(getattr(one, name) for one in models) for name in ("skipped", "cut"))
-    most = "of a model at most " if len(models) > 1 else ""
-    return [f"records{_COLUMN}{most}{skipped} could not be scored, {cut} are not read whole"]
+    """Returns how many records were skipped and cut, of the model with the most, if any were."""
+    told = {
+        "could not be scored": max((one.skipped for one in models), default=0),
+        "are longer than the model reads": max((one.cut for one in models), default=0),
+    }
+    counts = ", ".join(f"{count} {what}" for what, count in told.items() if count)
+    of_whom = " (the most of any model)" if len(models) > 1 else ""
+    return [f"records{_COLUMN}{counts}{of_whom}"] if counts else []
 
 
 def _caution(answer: Answer, models: Sequence[ModelAnswer]) -> str:

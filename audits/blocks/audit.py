@@ -134,9 +134,8 @@ def _development(
         if shared:
             raise UserError(
                 f"{fitted} is fitted on development text, and {shared} of the "
-                f"{len(records)} development records are audited as {name!r}: leave it out "
-                "(configs/audits/blocks_all.yaml has the other signals), or audit with data "
-                "that have a development split of their own"
+                f"{len(records)} development records are audited as {name!r}: leave that "
+                "signal out, or audit a run, whose data have a development split of their own"
             )
     encoded = context.data.tokens("development", records)
     found = [record for record in encoded if record.response_ids]

@@ -48,11 +48,13 @@ class StoredAudit:
         identity: Identity columns of the results table, the step included.
         sides: Populations by name.
         oppositions: Which are set against each other.
+        vocabulary_size: Tokens that the model chooses among; None if an earlier release stored it.
     """
 
     identity: Mapping[str, str | int | None]
     sides: Mapping[str, Side]
     oppositions: Sequence[Opposition]
+    vocabulary_size: int | None
 
 
 def save_audit(folder: Path, audit: StoredAudit) -> None:
@@ -69,6 +71,7 @@ def save_audit(folder: Path, audit: StoredAudit) -> None:
         save_view(side.view, side.clusters, folder / name)
     content = {
         "identity": dict(audit.identity),
+        "vocabulary_size": audit.vocabulary_size,
         "empty": {name: side.empty for name, side in audit.sides.items()},
         "oppositions": [asdict(pair) for pair in audit.oppositions],
     }
@@ -93,7 +96,7 @@ def load_audit(folder: Path, plan: AuditPlan) -> StoredAudit:
         for name, empty in content["empty"].items()
     }
     pairs = [Opposition(**pair) for pair in content["oppositions"]]
-    return StoredAudit(content["identity"], sides, pairs)
+    return StoredAudit(content["identity"], sides, pairs, content.get("vocabulary_size"))
 
 
 def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:

@@ -4,7 +4,7 @@ Every likelihood attack is a function of it, so a saved table lets a new attack 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -148,6 +148,15 @@ class TokenStatistics:
         """Yields the table in parts of so many records."""
         for places in shard_places(len(self), n_records):
             yield self.take(places)
+
+
+def nats_per_token(parts: Iterable[TokenStatistics]) -> float:
+    """Returns the mean negative log-likelihood of all scored tokens of some records."""
+    total = n_tokens = 0.0
+    for part in parts:
+        total -= float(part.logp.double().sum())
+        n_tokens += len(part.logp)
+    return total / n_tokens
 
 
 def shard_places(n: int, n_records: int) -> Iterator[Tensor]:

@@ -78,6 +78,11 @@ def depth_chart(
     return charts.in_panels(layer, panel, frame[panel], (285, 180))
 
 
+def profile_chart(frame: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
+    """Returns AUROC over relative depth, a panel for each signal; `frame` as in `depth_chart`."""
+    return depth_chart(frame, "signal", colours, "AUROC", 0.5, alt.Scale(domain=[0, 1]))
+
+
 def depth_axis(field: str) -> alt.X:
     """Returns the axis of relative depths in a column of the frame."""
     axis = alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", grid=False)

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from studies.report.study_data import StudyData
+from studies.report.tables import ESTIMATE
 
 Spec = dict[str, object]
 Colours = Mapping[str, tuple[str, list[int]]]
@@ -25,7 +26,7 @@ _TEACHER = "#d55e00"
 NEUTRAL = "#858c96"
 _ATTACKS = ("#2f7fc1", "#d55e00", "#00946c", "#b8629b", "#b07d00", "#7a6fd0", "#3a9db8", "#858c96")
 _INK = {"name": "ink", "value": "#1c2126"}
-_UNDASHED = ("teacher", "student", "control")
+_UNDASHED = ("teacher", "student", "control", "external")
 _ESTIMATE_LINES = (
     *(("value:Q", "Estimate", ".3f"), ("lower:Q", "95% from", ".3f")),
     *(("upper:Q", "95% to", ".3f"), ("n_members:Q", "Members")),
@@ -50,8 +51,20 @@ def label_colours(
             colour = _TECHNIQUES[techniques.index(cell.technique) % len(_TECHNIQUES)]
         else:
             colour = _TEACHER if "teacher" in cell.role else NEUTRAL
-        colours[labels[cell.alias]] = (colour, [1, 0] if cell.role in _UNDASHED else [5, 4])
+        colours[labels[cell.alias]] = (colour, _dash(cell.role))
     return colours
+
+
+def role_colours(roles: Mapping[str, str]) -> dict[str, tuple[str, list[int]]]:
+    """Returns colour and dash of models by label, none of which has a technique: by its role."""
+    return {
+        label: (_TEACHER if role == "teacher" else _TECHNIQUES[0], _dash(role))
+        for label, role in roles.items()
+    }
+
+
+def _dash(role: str) -> list[int]:
+    return [1, 0] if role in _UNDASHED else [5, 4]
 
 
 def legend_entries(colours: Colours, shown: Iterable[str] | None = None) -> list[LegendEntry]:
@@ -132,6 +145,38 @@ def banded_curves(
         y=alt.Y("value:Q", title=title, scale=scale), strokeDash=label_dash(labels, colours)
     )
     return alt.LayerChart(layer=[band, null_rule(base, null), line])
+
+
+def point_lines(
+    rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None
+) -> Spec:
+    """Returns a chart of estimates at some places, a line with intervals for every `line`.
+
+    Args:
+        rows: `label`, `line`, the column of the places, and the estimate.
+        x: The column of the places.
+        x_title: What they are.
+        title: What the estimates are.
+        null: Their value where nothing leaks.
+    """
+    lines = list(dict.fromkeys(rows["line"]))
+    scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
+    base = alt.Chart(rows[["label", "line", x, *ESTIMATE]]).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color(
+            "line:N",
+            title=None,
+            scale=scale,
+            legend=alt.Legend(orient="bottom", columns=2, labelLimit=230),
+        ),
+        tooltip=tooltips(("line:N", "Run"), (f"{x}:O", x_title)),
+    )
+    y = alt.Y("value:Q", title=title)
+    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("lower:Q", title=title), y2="upper:Q")
+    marks = [bars, base.mark_line(strokeWidth=2).encode(y=y), base.mark_point().encode(y=y)]
+    if null is not None:
+        marks.append(null_line(null, "y").encode(y=alt.Y("null:Q", title=title)))
+    return chart_spec(alt.layer(*marks), height=300)
 
 
 def chart_spec(

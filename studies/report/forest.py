@@ -1,19 +1,18 @@
 """Estimates with their intervals, one band per run or pair of runs, one mark per attack."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import altair as alt
 import pandas as pd
 
 from studies.report import charts
-from studies.report.study_data import StudyData
 from studies.report.tables import ESTIMATE
 
 
-def attack_entries(data: StudyData) -> list[charts.LegendEntry]:
-    """Returns the legend of the attacks."""
-    attacks = list(dict.fromkeys(data.auroc_rows()["attack"]))
-    return [(name, colour, False) for name, colour in charts.attack_colours(attacks).items()]
+def attack_entries(attacks: Iterable[str]) -> list[charts.LegendEntry]:
+    """Returns the legend of the attacks that rows have."""
+    colours = charts.attack_colours(list(dict.fromkeys(attacks)))
+    return [(name, colour, False) for name, colour in colours.items()]
 
 
 def forest(

@@ -14,7 +14,7 @@ from studies.claims.verdict import FEWEST_REPLICATES
 from studies.compare.comparisons import has_manifest
 from studies.compare.shift import dealt_sides, shift_of_splits
 from studies.report.controls import control_notices
-from studies.report.labels import METRIC_NAMES, attack_title
+from studies.report.labels import attack_title, metric_title, within_sentence
 from studies.report.parts import Notice, listed
 from studies.report.study_data import StudyData
 
@@ -115,7 +115,7 @@ def _skipped(data: StudyData) -> Iterator[Notice]:
             few, many = some["skipped"].min(), some["skipped"].max()
             every = len(some) == len(own) > 1
             who = f"all {len(own)} models" if every else listed(list(some["label"]))
-            known = attack_title(str(name)) or str(name).replace("_", " ")
+            known = attack_title(str(name)) or metric_title(str(name))
             count = f"{few:.0f}" if few == many else f"{few:.0f} to {many:.0f}"
             parts.append(f"{known} {count} ({who})")
     if parts:
@@ -140,17 +140,18 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
         few = group["n_nonmembers"].min()
         count = "" if pd.isna(few) else f", with as few as {int(few)} non-members"
         labels = listed(list(group["label"].unique()))
-        name = METRIC_NAMES.get(str(metric), metric)
+        name = metric_title(str(metric))
         yield _notice("not_measurable", metric=name, rows=len(group), labels=labels, count=count)
     within = rows[of_a_part]
     if len(within):
-        names = dict.fromkeys(METRIC_NAMES.get(metric, metric) for metric in within["metric"])
+        names = [within_sentence(metric_title(name)) for name in within["metric"].unique()]
         n_tasks = within["task"].nunique()
         places = [f"{n_tasks} tasks"] if n_tasks else []
         places += ["some lengths of response"] if within["task"].isna().any() else []
-        shown = ", ".join(name.replace("_", " ") for name in names)
         where = " and ".join(places)
-        yield _notice("not_measurable_within", places=where, metrics=shown, rows=len(within))
+        yield _notice(
+            "not_measurable_within", places=where, metrics=", ".join(names), rows=len(within)
+        )
 
 
 def _mechanisms(data: StudyData) -> Iterator[Notice]:

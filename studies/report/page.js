@@ -2,9 +2,13 @@
 (() => {
   const specs = JSON.parse(document.getElementById("specs").textContent);
   const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
+  const owners = JSON.parse(document.getElementById("owners").textContent);
   const views = {};
-  const isUnder = (row) =>
-    [row.label, row.line, row.panel].some((name) => String(name ?? "").startsWith("Counterfactual"));
+  // Of whom a counterfactual run is shown, in each section and each table of the appendix.
+  const opened = new Map();
+  const scopeOf = (place) => place.closest("section") ?? place.closest("details");
+  const shownIn = (place) => opened.get(scopeOf(place)) ?? new Set();
+  const ownerOf = (row) => owners[row.label] ?? owners[row.panel];
 
   const theme = (night) => {
     const ink = night ? "#e7e9ec" : "#1c2126";
@@ -27,19 +31,19 @@
     };
   };
 
-  // Counterfactual runs stand under their student until they are asked for.
-  const hideUnder = (spec) => {
+  // A counterfactual run stands under its student or teacher, and is shown when that is opened.
+  const hideUnder = (spec, shown) => {
     const count = (rows) => new Set(rows.map((row) => row.label)).size;
     for (const [name, rows] of Object.entries(spec.datasets ?? {})) {
-      const kept = rows.filter((row) => !isUnder(row));
+      const kept = rows.filter((row) => !ownerOf(row) || shown.has(ownerOf(row)));
       if (kept.length && spec.usermeta?.rows) spec.height *= count(kept) / count(rows);
       if (kept.length) spec.datasets[name] = kept;
     }
   };
 
-  const themed = (spec, night, under) => {
+  const themed = (spec, night, shown) => {
     const copy = structuredClone(spec);
-    if (!under) hideUnder(copy);
+    hideUnder(copy, shown);
     for (const parameter of copy.params ?? []) {
       if (parameter.name === "ink") parameter.value = night ? "#e7e9ec" : "#1c2126";
     }
@@ -51,8 +55,7 @@
       const name = place.dataset.spec;
       const section = place.closest("section");
       views[name]?.finalize();
-      const under = section.querySelector("input[data-under]")?.checked;
-      const result = await vegaEmbed(place, themed(specs[name], night, under), {
+      const result = await vegaEmbed(place, themed(specs[name], night, shownIn(place)), {
         mode: "vega-lite",
         renderer: "svg",
         actions: { export: true, source: false, compiled: false, editor: false },
@@ -66,14 +69,47 @@
     document.documentElement.dataset.drawn = night ? "dark" : "light";
   };
 
-  const offer = (section) => {
-    const charts = [...section.querySelectorAll(".chart")];
-    const sets = charts.flatMap((place) => Object.values(specs[place.dataset.spec].datasets ?? {}));
-    if (!sets.some((rows) => rows.some(isUnder) && !rows.every(isUnder))) return;
-    const label = document.createElement("label");
-    label.className = "more";
-    label.innerHTML = '<input type="checkbox" data-under> counterfactual runs too';
-    section.querySelector("h3").after(label);
+  const opener = (owner, text) => {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "opener", textContent: text });
+    button.dataset.opens = owner;
+    button.setAttribute("aria-expanded", "false");
+    button.addEventListener("click", () => toggle(scopeOf(button), owner));
+    return button;
+  };
+
+  const toggle = (scope, owner) => {
+    const shown = opened.get(scope) ?? new Set();
+    if (!shown.delete(owner)) shown.add(owner);
+    opened.set(scope, shown);
+    for (const one of scope.querySelectorAll("[data-opens]")) {
+      one.setAttribute("aria-expanded", String(shown.has(one.dataset.opens)));
+    }
+    for (const one of scope.querySelectorAll("[data-owner]")) {
+      one.classList.toggle("shown", shown.has(one.dataset.owner));
+    }
+    draw(dark.matches, scope.querySelectorAll(".chart"));
+  };
+
+  // Whoever has a counterfactual run opens it: in the first of its rows, above charts by its name.
+  const offer = (scope) => {
+    const under = [...scope.querySelectorAll("tr[data-owner]")].map((row) => row.dataset.owner);
+    const drawn = [...scope.querySelectorAll(".chart")]
+      .flatMap((place) => Object.values(specs[place.dataset.spec].datasets ?? {}))
+      .filter((rows) => !rows.every(ownerOf))
+      .flatMap((rows) => rows.map(ownerOf).filter(Boolean));
+    const rows = [...scope.querySelectorAll("tbody tr:not([data-owner])")];
+    const above = new Set(drawn);
+    for (const owner of new Set(under)) {
+      const first = rows.find((row) => row.cells[0].textContent.replace(/ \(.*/, "") === owner);
+      if (first) first.cells[0].append(opener(owner, "counterfactual"));
+      else above.add(owner);
+    }
+    if (!above.size) return;
+    const line = document.createElement("p");
+    line.className = "more";
+    line.append("Show the counterfactual of", ...[...above].map((owner) => opener(owner, owner)));
+    scope.querySelector("h3, summary").after(line);
   };
 
   const open = () => {
@@ -117,14 +153,8 @@
       }
     });
   }
-  for (const section of document.querySelectorAll("details.group > section")) offer(section);
-  for (const box of document.querySelectorAll("input[data-under]")) {
-    box.addEventListener("change", () => {
-      const near = box.closest("section") ?? box.closest("details");
-      near.classList.toggle("with-under", box.checked);
-      draw(dark.matches, near.querySelectorAll(".chart"));
-    });
-  }
+  const apart = "details.group > section, #every-table > details";
+  for (const scope of document.querySelectorAll(apart)) offer(scope);
   // A chart is as wide as its place, which a closed group does not have.
   for (const group of document.querySelectorAll("details.group")) {
     group.addEventListener("toggle", () => window.dispatchEvent(new Event("resize")));

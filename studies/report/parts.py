@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 
-from markupsafe import Markup
-
 from studies.report.charts import LegendEntry, Spec
 from studies.report.study_data import StudyData
 from studies.report.tables import PageTable
@@ -53,14 +51,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A drawing that cannot be asked: an SVG element, and what it shows."""
-
-    svg: Markup
-    caption: str
-
-
-@dataclass(frozen=True)
 class Terms:
     """Terms and what is said of each, which may be `markupsafe.Markup`."""
 
@@ -83,7 +73,7 @@ class Fold:
     parts: Sequence["Part"]
 
 
-Part = Text | Chart | Picture | Legend | Choice | Terms | Pair | Fold | PageTable
+Part = Text | Chart | Legend | Choice | Terms | Pair | Fold | PageTable
 
 
 @dataclass(frozen=True)

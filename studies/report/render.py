@@ -14,8 +14,11 @@ from markupsafe import Markup, escape
 from audits.answer import Answer
 from audits.answer.answer import VERDICT_NAMES
 from audits.statistics.verdict import RULES
+from studies.report.charts import Spec
 from studies.report.glossary import Marker
+from studies.report.labels import owner, plain
 from studies.report.parts import Notice, Section
+from studies.report.tables import TableCell
 
 _HERE = Path(__file__).parent
 _MARKS = ((r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em"), (r"`(.+?)`", "code"))
@@ -53,7 +56,8 @@ def render(page: Page) -> str:
     marker = Marker()
     environment.filters["words"] = _words
     environment.filters["terms"] = lambda text: marker.marked(_words(text))
-    environment.tests["under"] = lambda row: row[0].text.startswith("Counterfactual")
+    environment.filters["plain"] = plain
+    environment.filters["owner"] = _owner
     environment.filters["kind"] = lambda part: type(part).__name__
     groups = {
         title: [section for section in sections if section.shown]
@@ -61,8 +65,6 @@ def render(page: Page) -> str:
     }
     every = [section for sections in page.groups.values() for section in sections]
     specs = {name: spec for section in every for name, spec in section.charts.items()}
-    # `<` inside the data would end the script element; in JSON it may be written as an escape.
-    encoded = json.dumps(specs, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return environment.get_template("page.html").render(
         page=page,
         answer=page.answer,
@@ -73,18 +75,42 @@ def render(page: Page) -> str:
         rules=RULES,
         new_part=marker.start,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        specs=Markup(encoded),
+        specs=_json(specs),
+        owners=_json(_owners(specs)),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         vega=Markup(vega_bundle() if specs else ""),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
     )
 
 
+def _json(content: object) -> Markup:
+    """Returns JSON that stands in a script element, which a `<` in a text could end."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _owner(shown: str | Sequence[TableCell]) -> str:
+    """Returns whose run a counterfactual label or a table's row of one stands under; else ""."""
+    label = shown if isinstance(shown, str) else shown[0].text
+    return owner(label.partition(" (")[0]) or ""
+
+
+def _owners(specs: Mapping[str, Spec]) -> dict[str, str]:
+    """Returns whose run each counterfactual one in the charts' data stands under, by label."""
+    labels: set[str] = set()
+    for spec in specs.values():
+        datasets = spec.get("datasets")
+        for rows in datasets.values() if isinstance(datasets, dict) else ():
+            labels |= {str(row.get(name)) for row in rows for name in ("label", "panel")}
+    return {label: own for label in sorted(labels) if (own := owner(label))}
+
+
 def _words(text: str) -> Markup:
-    """Returns a text of `parts` as HTML."""
+    """Returns a text of `parts` as HTML, in the words of readers but for what is code."""
     if isinstance(text, Markup):
         return text
-    html = str(escape(text))
+    pieces = re.split(r"(`[^`]+`)", text)
+    html = str(escape("".join(one if one[:1] == "`" else plain(one) for one in pieces)))
     for pattern, tag in _MARKS:
         html = re.sub(pattern, rf"<{tag}>\1</{tag}>", html)
     return Markup(html.replace("\n\n", "<br>"))

@@ -1,7 +1,7 @@
 """What a report shows, read from a study's folder: runs with labels, final results, scores."""
 
-import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from audits.mechanism import Mechanism, note
-from audits.membership.epsilon_rows import BOUND_PARAMS
 from audits.results import read_table
 from studies.claims import Finding, study_findings
 from studies.claims.figures import StudyFigures
@@ -19,7 +18,7 @@ from studies.compare.memorization import Accuracies, read_accuracies
 from studies.compare.primary_attack import Attack, primary_attack
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.plan.cells import Cell, Plan
-from studies.report.labels import attack_title, run_labels
+from studies.report.labels import attack_labels, attack_title, owner, run_labels
 from studies.run.cell_state import CellFiles
 
 # A baseline: it has never seen the model, so it stands beside the attacks and is none.
@@ -195,15 +194,15 @@ def read_study_data(plan: Plan, out: Path) -> StudyData:
     plan = as_they_ran(plan, mechanisms)
     states = {cell.id: CellFiles(cell).state() for cell in plan.cells}
     done = [cell for cell in plan.cells if states[cell.id] == "done"]
-    cells = tuple(sorted(done, key=lambda cell: _SHOWN_ORDER.index(cell.role)))
     labels = run_labels(plan)
+    cells = _in_order(done, labels)
     history = every[every["run"].isin([cell.alias for cell in cells])].copy()
     order = {cell.alias: index for index, cell in enumerate(cells)}
     history["order"] = history["run"].map(order)
     history["technique"] = history["run"].map({cell.alias: cell.technique for cell in cells})
     history["label"] = history["run"].map(labels)
     history["label_b"] = history["run_b"].map(labels)
-    history["attack"] = _attack_labels(history)
+    history["attack"] = attack_labels(history)
     history = history.sort_values("order", kind="stable")
     last = history.groupby(["run", "audit"])["step"].transform("max")
     return StudyData(
@@ -235,17 +234,13 @@ _SHOWN_ORDER = (
 )
 
 
-def _own_params(text: str) -> str:
-    """Returns an attack's parameters in words, without those that only a bound on epsilon has."""
-    own = json.loads(text)
-    if BOUND_PARAMS[0] in own:
-        own = {key: one for key, one in own.items() if key not in BOUND_PARAMS}
-    return ", ".join(f"{key} {value}" for key, value in own.items())
+def _in_order(cells: Sequence[Cell], labels: Mapping[str, str]) -> tuple[Cell, ...]:
+    """Returns cells as pages show them; a counterfactual run stands behind whose it is."""
+    by_role = sorted(cells, key=lambda cell: _SHOWN_ORDER.index(cell.role))
+    place = {labels[cell.alias]: number for number, cell in enumerate(by_role)}
 
+    def of(cell: Cell) -> tuple[int, int]:
+        own = place[labels[cell.alias]]
+        return place.get(owner(labels[cell.alias]) or "", own), own
 
-def _attack_labels(results: pd.DataFrame) -> pd.Series:
-    """Returns the attack's name, with its parameters where one attack was run with several."""
-    plain = results["name"].map(lambda name: attack_title(name) or name)
-    detailed = results["params"].map(_own_params)
-    variants = detailed.groupby(results["name"]).transform("nunique")
-    return plain.where((variants == 1) | (detailed == ""), plain + " (" + detailed + ")")
+    return tuple(sorted(by_role, key=of))

@@ -94,6 +94,11 @@ def words(notes: Mapping[str, str] | None = None, /, **titles: str) -> list[Colu
     ]
 
 
+def spoken(names: pd.Series) -> pd.Series:
+    """Returns names, as of tasks, as they are read: without underscores; none stays none."""
+    return names.map(lambda name: str(name).replace("_", " "), na_action="ignore")
+
+
 def number(title: str, column: str, style: str = ",.0f", *, text: str = "") -> Column:
     """A column of numbers, a dash where there is none.
 

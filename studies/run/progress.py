@@ -111,8 +111,10 @@ class Progress:
     def started(self, cell: Cell, *, resumed: bool) -> None:
         """A cell whose process has begun."""
         self.starts[cell.id] = time.monotonic()
-        how = "from its last checkpoint: " if resumed else ""
-        self._event(cell, "running", f"{how}{cell.command}")
+        self.states[cell.id] = "running"
+        begun = sum(state not in ("pending", "blocked") for state in self.states.values())
+        how = ", from its last checkpoint" if resumed else ""
+        self._event(cell, "running", f"{begun} of {len(self.cells)}{how}")
 
     def done(self, cell: Cell, seconds: float) -> None:
         """A cell whose results are on disk."""

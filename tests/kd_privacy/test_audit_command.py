@@ -155,6 +155,7 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     for text in (page, said.out, said.err, json.dumps(summary)):
         assert not any(row["response"] in text for row in MEMBERS + NONMEMBERS)
     assert "Verdict" in page
+    assert 'data-spec="blocks"' in page
     assert main(words) == 2
     assert "audit-my-model is not empty" in capsys.readouterr().err
     assert main([*words, "--force", "--no-memorization", "--no-blocks", "--no-utility"]) == 0
@@ -281,6 +282,15 @@ def test_what_a_student_inherits_is_what_a_plain_count_finds(pair: Path) -> None
         assert not above or row.value == pytest.approx(sum(above) / len(above))
     assert set(results[results.metric == "teacher_kl"].run) == {"student"}
     page = (pair / "index.html").read_text(encoding="utf-8")
+    specs = json.loads(page.split('id="specs">')[1].split("</script>")[0])
+    sampled = ["extraction_0", "extraction_1"]
+    assert list(specs) == ["conditional", *sampled, "attacks", "roc", "roc_log"]
+    drawn = [row for rows in specs["attacks"]["datasets"].values() for row in rows]
+    labels = {"Student": student, "Teacher": teacher, "Counterfactual student": student}
+    for label, value in labels.items():
+        (own,) = (one for one in drawn if (one.get("label"), one.get("attack")) == (label, "Loss"))
+        assert own["value"] == pytest.approx(value)
+    assert '"Counterfactual student":"Student"' in page
     assert "What the student inherits" in page
     assert "Student: membership" in page
     summary = valid_audit(pair / "audit.json")

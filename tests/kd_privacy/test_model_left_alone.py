@@ -1,5 +1,6 @@
 """A model that was handed over is afterwards what it was, and what of it counts is told."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from tests.kd_privacy.small_models import MEMBERS, NONMEMBERS, tiny
 
 @contextmanager
 def unchanged(model: PreTrainedModel) -> Iterator[None]:
-    """Checks that a model, and torch's random numbers, are afterwards what they were."""
+    """Checks that a model, and all random numbers, are afterwards what they were."""
 
     def state() -> tuple[object, ...]:
         modules = list(model.named_modules())
@@ -31,12 +32,13 @@ def unchanged(model: PreTrainedModel) -> Iterator[None]:
         )
 
     before, weights = state(), {name: one.clone() for name, one in model.state_dict().items()}
-    random = torch.get_rng_state()
+    drawn = torch.get_rng_state(), random.getstate()
     try:
         yield
     finally:
         assert state() == before
-        assert torch.equal(torch.get_rng_state(), random)
+        assert torch.equal(torch.get_rng_state(), drawn[0])
+        assert random.getstate() == drawn[1]
         assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
 
 

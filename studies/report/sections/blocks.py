@@ -15,7 +15,7 @@ from studies.report.block_figures import (
     block_column,
     block_rows,
     depth_axis,
-    depth_chart,
+    profile_chart,
     support_column,
 )
 from studies.report.heat_maps import AUROC_SHADE
@@ -52,7 +52,7 @@ def blocks(data: StudyData) -> Iterator[Part]:
 def _profiles(rows: pd.DataFrame, colours: charts.Colours) -> charts.Spec:
     # Counterfactuals and controls repeat every band; theirs are in the tooltip and the table.
     frame = rows.assign(banded=rows["role"].isin(("teacher", "student")))
-    return depth_chart(frame, "signal", colours, "AUROC", 0.5, alt.Scale(domain=[0, 1]))
+    return profile_chart(frame, colours)
 
 
 def _heat(rows: pd.DataFrame) -> charts.Spec:

@@ -76,4 +76,5 @@ def _table(data: StudyData, frame: pd.DataFrame) -> tables.PageTable:
     ]
     named = ["label", "run", "record", "task", "score", "excess", "accused"]
     caption = "Private records that are found first, by id"
-    return tables.table("exposed_records", caption, columns, frame, frame[named], apart=False)
+    shown = frame.assign(task=tables.spoken(frame["task"]))
+    return tables.table("exposed_records", caption, columns, shown, frame[named], apart=False)

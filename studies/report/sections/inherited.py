@@ -7,7 +7,7 @@ import pandas as pd
 from common.prose import prose
 from studies.report import tables
 from studies.report.forest import attack_entries, forest
-from studies.report.labels import METRIC_NAMES
+from studies.report.labels import metric_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
@@ -22,7 +22,7 @@ _CHARTS = {"differences": (_METRICS[0], 0.0), "swaps": (_METRICS[1], 0.5)}
 @section("inherited", "What the private records added")
 def inherited(data: StudyData) -> Iterator[Part]:
     """Yields differences and swap estimates under every attack."""
-    yield Legend("Attacks", attack_entries(data))
+    yield Legend("Attacks", attack_entries(data.auroc_rows()["attack"]))
     drawn = []
     for name, (metric, null) in _CHARTS.items():
         rows = data.comparison_rows(metric)
@@ -46,7 +46,7 @@ def comparison_table(data: StudyData) -> tables.PageTable:
         tables.estimate("Estimate"),
         *tables.counts(data.replicated),
     ]
-    shown = shown.assign(measure=shown["metric"].map(METRIC_NAMES))
+    shown = shown.assign(measure=shown["metric"].map(metric_title))
     named = ["label", "run", "label_b", "run_b", "name", "params", "metric"]
     caption = "Comparisons of two models on the same records"
     return tables.table("comparisons", caption, columns, shown, frame[[*named, *tables.ESTIMATE]])

@@ -11,7 +11,7 @@ from common.prose import prose
 from studies.report import tables
 from studies.report.charts import NEUTRAL
 from studies.report.forest import attack_entries, forest
-from studies.report.labels import METRIC_NAMES, attack_title
+from studies.report.labels import attack_title, metric_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Part, Text, section
 from studies.report.study_data import BLIND, StudyData
@@ -32,7 +32,7 @@ _SAYS = prose(__file__)
 @section("leaks", "Which model gives its records away")
 def leaks(data: StudyData) -> Iterator[Part]:
     """Yields the attacks' estimates of each model, in a chart and in tables."""
-    yield Legend("Attacks", attack_entries(data))
+    yield Legend("Attacks", attack_entries(data.auroc_rows()["attack"]))
     blind = data.blind_rows()
     if len(blind):
         yield Legend("Baseline", [(str(attack_title(BLIND)), NEUTRAL, False)])
@@ -107,7 +107,7 @@ def _tpr(metric: str) -> tables.Column:
             return shown
         return tables.TableCell(f"{shown.text} (R = {measured})", shown.key)
 
-    return tables.Column(METRIC_NAMES[metric], cell)
+    return tables.Column(metric_title(metric), cell)
 
 
 def _attack_notes(data: StudyData) -> dict[tuple[str, str], str]:

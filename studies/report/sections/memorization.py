@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator
 
-import altair as alt
 import pandas as pd
 
 from audits.memorization.exposure import CHANCE_BITS
 from common.prose import prose
 from studies.compare.decomposition import FEWEST_SEEDS
 from studies.report import tables
-from studies.report.charts import Spec, attack_colours, chart_spec, null_line, tooltips
+from studies.report.charts import point_lines
 from studies.report.labels import attack_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Pair, Part, Text, section
@@ -74,7 +73,8 @@ def _detail(attack: str | None, params: str) -> str:
     if attack is not None:
         return attack if known.get("delta") is None else f"{attack}, δ = {known['delta']:.2g}"
     shown = {name: value for name, value in known.items() if name not in _HIDDEN_PARAMS}
-    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
+    told = ", ".join(f"{name} {value}" for name, value in shown.items()) or "—"
+    return told.replace("_", " ")
 
 
 def memorization_table(
@@ -132,39 +132,17 @@ def _charts(data: StudyData, rows: pd.DataFrame) -> Iterator[Chart | Pair]:
     cut, pair = "Teacher accuracy above", []
     if len(curves):
         lines = curves.assign(line=curves["label"] + ", " + curves["population"])
-        spec = _curve(lines, "tau", cut, "Token accuracy")
+        spec = point_lines(lines, "tau", cut, "Token accuracy")
         pair.append(Chart("conditional", spec, _SAYS["conditional"], "Where the teacher is right"))
     if len(did):
-        spec = _curve(did.assign(line=did["label"]), "tau", cut, "DiD of token accuracy", 0.0)
+        spec = point_lines(did.assign(line=did["label"]), "tau", cut, "DiD of token accuracy", 0.0)
         pair.append(Chart("did", spec, _SAYS["did"], "What of it was inherited"))
     if pair:
         yield Pair(pair)
     if len(exposure):
         lines, title = exposure.assign(line=exposure["label"]), "Exposure (bits)"
-        spec = _curve(lines, "repetitions", "Repetitions of the canary", title, CHANCE_BITS)
+        spec = point_lines(lines, "repetitions", "Repetitions of the canary", title, CHANCE_BITS)
         yield Chart("exposure", spec, _SAYS["exposure"], "Exposure of canaries")
-
-
-def _curve(rows: pd.DataFrame, x: str, x_title: str, title: str, null: float | None = None) -> Spec:
-    """One line with its interval for every `line` of the rows."""
-    lines = list(dict.fromkeys(rows["line"]))
-    scale = alt.Scale(domain=lines, range=list(attack_colours(lines).values()))
-    base = alt.Chart(rows[["line", x, *tables.ESTIMATE]]).encode(
-        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)),
-        color=alt.Color(
-            "line:N",
-            title=None,
-            scale=scale,
-            legend=alt.Legend(orient="bottom", columns=2, labelLimit=230),
-        ),
-        tooltip=tooltips(("line:N", "Run"), (f"{x}:O", x_title)),
-    )
-    y = alt.Y("value:Q", title=title)
-    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("lower:Q", title=title), y2="upper:Q")
-    marks = [bars, base.mark_line(strokeWidth=2).encode(y=y), base.mark_point().encode(y=y)]
-    if null is not None:
-        marks.append(null_line(null, "y").encode(y=alt.Y("null:Q", title=title)))
-    return chart_spec(alt.layer(*marks), height=300)
 
 
 def _decided(rows: pd.DataFrame) -> Iterator[str]:

@@ -26,9 +26,26 @@ def roc(data: StudyData) -> Iterator[Part]:
     colours = charts.label_colours(data, data.kinds)
     yield Choice("Attack", "attack", list(dict.fromkeys(data.auroc_rows()["attack"])))
     yield Legend("Runs", charts.legend_entries(colours))
-    linear = Chart("roc", _curves(rows, colours, log=False), _SAYS["linear"], "Linear")
-    log = Chart("roc_log", _curves(rows, colours, log=True), _SAYS["log"], "Logarithmic")
-    yield Pair((linear, log))
+    yield roc_charts(rows, colours, _SAYS["means"] if data.replicated else "")
+
+
+def roc_charts(rows: pd.DataFrame, colours: charts.Colours, more: str = "") -> Pair:
+    """Returns ROC curves on both kinds of axes.
+
+    Args:
+        rows: Points: `label`, `attack`, `fpr`, `tpr` and the counts. A `Choice` of the parameter
+            `attack` chooses among several attacks.
+        colours: Colour and dash of each label.
+        more: Added to what the first chart says.
+    """
+    linear = _curves(rows, colours, log=False)
+    log = _curves(rows, colours, log=True)
+    return Pair(
+        (
+            Chart("roc", linear, f"{_SAYS['linear']}{more}", "Linear"),
+            Chart("roc_log", log, _SAYS["log"], "Logarithmic"),
+        )
+    )
 
 
 def roc_rows(data: StudyData) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def tasks(data: StudyData) -> Iterator[Part]:
     whole = _task_rows(data)
     whole = whole[whole["value"].notna()]
     if len(whole):
-        rows = over_replicates(data, whole.assign(task=_spoken(whole["task"])), ["task"])
+        rows = over_replicates(data, whole.assign(task=tables.spoken(whole["task"])), ["task"])
         spec = heat_map(rows, "task", order=sorted(rows["task"].unique()))
         title = "All records of each task" if len(measured) else ""
         yield Chart("tasks", spec, _SAYS["map"].format(data.primary_name), title)
@@ -120,12 +120,8 @@ def _sentence(frame: pd.DataFrame) -> str:
     return _SAYS["sentence"].format(n=n, m=m, **spans)
 
 
-def _spoken(tasks: pd.Series) -> pd.Series:
-    return tasks.str.replace("_", " ")
-
-
 def _intervals(rows: pd.DataFrame, colours: Mapping[str, str], title: str, null: float) -> Spec:
-    frame = rows.drop(columns="measure").assign(task=_spoken(rows["task"]))
+    frame = rows.drop(columns="measure").assign(task=tables.spoken(rows["task"]))
     labels = list(dict.fromkeys(frame["label"]))
     base = alt.Chart(frame).encode(
         y=alt.Y("task:N", title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=160)),
@@ -158,7 +154,7 @@ def _intervals(rows: pd.DataFrame, colours: Mapping[str, str], title: str, null:
 
 def _equal_table(data: StudyData, frame: pd.DataFrame) -> tables.PageTable:
     """A row per model and task, every measure with its counts."""
-    shown = wide_figures(frame.assign(spoken=_spoken(frame["task"])), ["label", "task"])
+    shown = wide_figures(frame.assign(spoken=tables.spoken(frame["task"])), ["label", "task"])
     columns = [
         *tables.words(data.notes, label="Model", spoken="Task"),
         *(
@@ -193,7 +189,7 @@ def task_table(data: StudyData) -> tables.PageTable:
         *tables.words(data.notes, label="Model", spoken="Task"),
         *(tables.estimate("AUROC"), *tables.counts(data.replicated)),
     ]
-    shown = shown.assign(spoken=_spoken(shown["task"].astype(str)))
+    shown = shown.assign(spoken=tables.spoken(shown["task"].astype(str)))
     named = ["label", "run", "task", "name", "params"]
     return tables.table(
         "tasks", "Membership by task", columns, shown, frame[[*named, *tables.ESTIMATE]]

@@ -9,12 +9,12 @@ from common.prose import prose
 from studies.claims.figures import GAP_PARAMS
 from studies.report import tables
 from studies.report.charts import banded_curves, in_panels, label_colours, legend_entries
-from studies.report.labels import METRIC_NAMES
+from studies.report.labels import metric_title
 from studies.report.parts import Chart, Fold, Legend, Part, section
 from studies.report.study_data import StudyData
 
 _GAP = "token_accuracy_gap"
-_MEASURES = {"auroc": METRIC_NAMES["auroc"], _GAP: "Gap in token accuracy, private − held out"}
+_MEASURES = {"auroc": metric_title("auroc"), _GAP: "Gap in token accuracy, private − held out"}
 _SAYS = prose(__file__)
 # Metric -> chart, title of its axis, its value where nothing leaks, title, caption.
 _CHARTS = {

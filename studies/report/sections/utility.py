@@ -7,7 +7,7 @@ import pandas as pd
 
 from common.prose import prose
 from studies.report import charts, tables
-from studies.report.labels import METRIC_NAMES
+from studies.report.labels import metric_title
 from studies.report.over_replicates import over_replicates
 from studies.report.parts import Chart, Legend, Pair, Part, section
 from studies.report.study_data import StudyData
@@ -75,7 +75,8 @@ def utility_table(data: StudyData) -> tables.PageTable:
         value=frame["utility"],
         n_members=frame["utility_n"],
     )
-    shown = over_replicates(data, shown, ["measure"]).replace({"measure": METRIC_NAMES})
+    shown = over_replicates(data, shown, ["measure"])
+    shown = shown.assign(measure=shown["measure"].map(metric_title))
     columns = [
         *tables.words(data.notes, label="Model", measure="Measure"),
         tables.estimate("Value"),

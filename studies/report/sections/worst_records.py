@@ -138,7 +138,7 @@ def worst_records_table(data: StudyData, worst: Sequence[WorstRecord]) -> tables
         tables.number("Teacher’s", "teacher", ".3f"),
         *tables.words(by_teacher="Teacher’s text", by_student="Student’s text"),
     ]
-    shown = frame.join(pd.DataFrame(patterns))
+    shown = frame.assign(task=tables.spoken(frame["task"])).join(pd.DataFrame(patterns))
     caption = "Worst private records, by id"
     return tables.table("worst_records", caption, columns, shown, frame, apart=False)
 

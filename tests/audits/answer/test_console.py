@@ -55,7 +55,7 @@ def test_one_model_is_told_audit_by_audit() -> None:
         "at 1 not measurable with 40 non-members",
         "memorization leaks: token accuracy +0.123 [+0.101, +0.145] beyond its counterfactual",
         "utility perplexity 12.345",
-        "3 could not be scored, 4 are not read whole",
+        "records 3 could not be scored, 4 are longer than the model reads",
         "caution: one caution",
     ):
         assert told in text
@@ -64,6 +64,15 @@ def test_one_model_is_told_audit_by_audit() -> None:
         "summary  out/audit.json",
         "curves   out/tensorboard",
     ]
+
+
+def test_records_are_spoken_of_only_where_some_were_not_scored_or_cut() -> None:
+    whole = replace(_model("Student"), skipped=0, cut=0)
+    lines = console_lines(_answer(whole, whole), PATHS)
+    assert not any(line.startswith("records") for line in lines)
+    lines = console_lines(_answer(whole, replace(whole, cut=4)), PATHS)
+    counted = "records  4 are longer than the model reads (the most of any model)"
+    assert counted in lines
 
 
 @pytest.mark.parametrize("n_models", [0, 1, 2, 8, 30])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from audits.membership.metrics import ScoredRecords, attack_rows
+from audits.membership.metrics import ScoredRecords, area, attack_rows
 from audits.membership.roc import roc_figure, roc_points
 from audits.membership.score_rows import ScoreRows
 from audits.results import table_from_rows
@@ -56,6 +56,17 @@ def test_rows_hold_the_rank_statistic_of_each_task() -> None:
             assert row["value"] == pytest.approx(roc_auc_score(labels, np.concatenate([a, b])))
             assert float(str(row["lower"])) < float(str(row["value"])) < float(str(row["upper"]))
     assert [row["skipped"] for row in rows] == [5] * 5 + [0] * 6
+
+
+def test_scores_far_from_one_keep_their_order() -> None:
+    """Members 9 and 5, others 9 and 5: a sigmoid in float32 would make them all one."""
+    sides = [
+        ScoredRecords(name, ["a", "b"], ["open_qa"] * 2, np.arange(2), np.array([9.0, 5.0]))
+        for name in ("private", "held_out")
+    ]
+    assert area(*sides).value == 0.5
+    higher = replace(sides[0], scores=np.array([32.0, 31.0]))
+    assert area(higher, replace(sides[1], scores=np.array([30.0, 31.5]))).value == 0.75
 
 
 def test_balanced_accuracy_and_epsilon_are_those_of_their_functions() -> None:

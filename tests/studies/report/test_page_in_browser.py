@@ -205,13 +205,24 @@ def test_counterfactual_runs_stand_under_their_student_until_asked_for(opened: O
     table = opened.page.locator("#table-membership")
     under = table.locator("tbody tr", has_text="Counterfactual student")
     assert under.count() == 4
+    rows = [row.split("\t")[0] for row in table.locator("tbody").inner_text().splitlines()]
+    student = next(name for name in rows if name.startswith("Student"))
     assert not under.first.is_visible()
-    table.locator("input[data-under]").check()
+    button = table.locator("tbody tr", has_text=student).get_by_role("button")
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
     assert under.first.is_visible()
+    above = under.first.evaluate("row => row.previousElementSibling.cells[0].innerText")
+    assert above.startswith("Student")
+    assert not table.locator("tbody tr", has_text="Counterfactual teacher").first.is_visible()
     marks = opened.page.locator(".chart[data-spec=attacks] path[aria-label*=Counterfactual]")
     assert marks.count() == 0
-    opened.page.locator("#leaks input[data-under]").check()
+    opened.page.locator("#leaks button", has_text="Student").click()
     marks.first.wait_for()
+    assert {"teacher" in mark.get_attribute("aria-label") for mark in marks.all()} == {False}
+    for one in (button, opened.page.locator("#leaks button", has_text="Student")):
+        one.click()
+    assert not under.first.is_visible()
 
 
 def test_every_chart_is_drawn_and_every_link_arrives(opened: Opened) -> None:

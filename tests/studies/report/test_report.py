@@ -61,6 +61,7 @@ def test_the_page_shows_the_tables_figures_and_needs_no_network(
     assert value == pytest.approx(student, abs=1e-12)
     assert sorted(file.stem for file in (OUT / "report/tables").glob("*.csv")) == [
         "blind",
+        "by_access",
         "comparisons",
         "exposed_records",
         "findings",

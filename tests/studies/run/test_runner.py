@@ -87,9 +87,11 @@ def ended(pid: int) -> bool:
 
 def test_all_cells_run_once_and_a_rerun_skips_them(tables: Path, plan_of: PlanOf) -> None:
     plan = plan_of()
-    complete, _ = run(plan)
+    complete, text = run(plan)
     assert complete
     assert set(attempts(plan).values()) == {1}
+    started = [line.split()[2:] for line in text.splitlines() if line.startswith("running")]
+    assert started == [[str(n), "of", "5"] for n in range(1, 6)]
     assert "fake cell teacher-mini-r1, threads 1" in CellFiles(plan.cells[0]).log.read_text()
     complete, text = run(plan)
     assert complete
