@@ -8,6 +8,7 @@ import datasets
 import datasketch
 import peft
 import rouge_score.rouge_scorer
+import sklearn.discriminant_analysis
 import sklearn.feature_extraction.text
 import tensorboard.plugins.hparams.plugin_data_pb2
 import torch.utils.tensorboard.summary

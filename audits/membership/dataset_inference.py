@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from audits.membership.common_records import on_common_records
 from audits.membership.metrics import ScoredRecords
@@ -123,6 +122,8 @@ def exchange_test(
 
 def _weighed(learning: Sequence[Floats], testing: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Returns the testing half's scores, weighed as the learning half teaches: [n] and [m]."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     both = np.concatenate(learning, axis=1)
     mean, spread = both.mean(axis=1, keepdims=True), both.std(axis=1, keepdims=True)
     told = spread[:, 0] > 0.0
