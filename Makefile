@@ -56,8 +56,9 @@ simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.block_localisation
 	$(BIN)/pytest -m slow
 
-siege: $(READY)
-	$(BIN)/pytest -m "" tests/siege tests/integration/test_kill_storm.py tests/integration/test_interruption.py
+siege: $(ALL_READY)
+	$(BIN)/pytest -m "" --dist worksteal tests/siege tests/integration/test_kill_storm.py \
+		tests/integration/test_interruption.py tests/integration/test_damaged_runs.py
 
 tensorboard: $(READY)
 	$(BIN)/tensorboard --logdir runs/quickstart/tensorboard

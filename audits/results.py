@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.errors import UserError
-from common.parquet_file import read_parquet
+from common.parquet_file import CHECKED, read_parquet
 
 Row = Mapping[str, object]
 
@@ -167,7 +167,7 @@ def write_part(run_dir: str | Path, table: str, step: int, audit: str, rows: Ite
     schema = _schema(table)
     with (
         replacing(path, private=_of_records(schema)) as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+        pq.ParquetWriter(file, schema, **CHECKED) as writer,
     ):
         for content in _checked_tables(table, rows):
             steps = content.column("step").unique().to_pylist()
@@ -193,6 +193,17 @@ def merge_parts(run_dir: str | Path) -> dict[str, Path]:
         )
         for table in SCHEMAS
     }
+
+
+def require_whole_parts(run_dir: str | Path) -> None:
+    """Refuses a run to be gone on with that could not merge its tables at its end.
+
+    Raises:
+        UserError: A part is cut short or altered.
+    """
+    for table in SCHEMAS:
+        for part in _parts(Path(run_dir), table):
+            read_parquet(part, _PART)
 
 
 def merge_runs(run_dirs: Iterable[str | Path], out_dir: str | Path) -> dict[str, Path]:
@@ -236,7 +247,7 @@ def write_table(content: pa.Table, path: str | Path) -> None:
     A table of single records, which says who is a member, is its owner's alone.
     """
     with replacing(Path(path), private=_of_records(content.schema)) as file:
-        pq.write_table(content, file, compression="zstd")
+        pq.write_table(content, file, **CHECKED)
 
 
 def _of_records(schema: pa.Schema) -> bool:

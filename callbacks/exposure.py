@@ -7,6 +7,7 @@ from audits.rows import Audit
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
 from common.errors import UserError
+from common.options import require_at_least
 from datamodules.canaries import Canary
 from datamodules.instruction import InstructionDataModule
 
@@ -39,6 +40,7 @@ class ExposureAudit(AuditCallback):
         max_batch_tokens: int = 32_768,
     ) -> None:
         super().__init__(every_n_validations, None, batch_size, max_batch_tokens)
+        require_at_least(0, max_candidates=max_candidates)
         self.candidates = Candidates(max_candidates, sample_candidates)
         self._sets: list[CandidateSet] = []
 

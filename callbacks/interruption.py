@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.weights import RecoveryCheckpoint
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-"""Exit statuses of a run that Ctrl-C or SIGTERM ended, as shells know them."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that SIGTERM ended, as shells know it."""
 
 
 class Interruption(Callback):
@@ -35,9 +35,10 @@ class Interruption(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Says how to go on after Ctrl-C."""
+        """Says how to go on after Ctrl-C, and after what is told in one line, as a full disk is."""
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
             sys.stderr.write(f"interrupted: {_going_on(trainer)}\n")
+        exception.add_note(_going_on(trainer))
 
     @staticmethod
     def _listen(trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ from callbacks.run import run_folder, run_identity
 from callbacks.tensorboard import tag_in
 from common.errors import UserError
 from common.fragments import CONFIG_NAME
+from common.own_files import read_yaml
 
 COMPARED_CURVES = {
     "membership/private/loss/auroc": "AUROC (loss)",
@@ -170,7 +171,7 @@ def report_disagreement(run_dir: Path, config: dict[str, Any]) -> None:
     path = run_dir / CONFIG_NAME
     if not path.exists():
         return
-    saved = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+    saved = flatten(read_yaml(path, "delete it; it only tells how the run was started"))
     now = flatten({key: config[key] for key in config if key not in _NOT_PART_OF_A_RUN})
     for name in sorted(saved.keys() | now.keys()):
         if saved.get(name) != now.get(name):

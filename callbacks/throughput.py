@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from audits.rows import Audit, ResultRow
 from callbacks.run import RunContext
 from common.errors import UserError
+from common.options import require_positive
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.flops import NOTHING, ModelCost, PassSize
@@ -45,8 +46,8 @@ class Throughput(Callback):
     def __init__(self, every_n_steps: int = 10, peak_flops: float | None = None) -> None:
         if every_n_steps < 1:
             raise UserError(f"every_n_steps is {every_n_steps}: give 1 or more")
-        if peak_flops is not None and peak_flops <= 0:
-            raise UserError(f"peak_flops is {peak_flops}: give operations per second, above 0")
+        if peak_flops is not None:
+            require_positive(peak_flops=peak_flops)
         self.every_n_steps = every_n_steps
         self.peak_flops = peak_flops
         self._whole = _Tally()

@@ -8,6 +8,7 @@ from audits.utility.audit import audit_utility
 from callbacks.audit import AuditCallback
 from callbacks.run import RunContext
 from common.errors import UserError
+from common.options import require_at_least
 from kdmodules.student import StudentModule
 
 Population = Literal["never", "held_out", "public", "private", "development"]
@@ -51,6 +52,7 @@ class UtilityAudit(AuditCallback):
     ) -> None:
         super().__init__(every_n_validations, max_records, batch_size, max_batch_tokens)
         self.utility_population = population
+        require_at_least(0, max_prompts=max_prompts, samples=samples)
         self.max_prompts = max_prompts
         if samples < 0:
             raise UserError(f"samples is {samples}: give 0 or more")

@@ -20,7 +20,7 @@ from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
 from callbacks.hub import push_export, require_free_repository
 from callbacks.run import RunContext, run_folder, run_identity
-from common.atomic_file import beside, open_alike, put_in_place
+from common.atomic_file import beside, naming, open_alike, put_in_place
 from common.errors import UserError
 from common.options import require_at_least
 from datamodules import InstructionDataModule
@@ -212,7 +212,8 @@ class RecoveryCheckpoint(Checkpoint):
         # Lightning writes to the machine's temporary folder and moves the file, which is a copy
         # where the run lies on another file system: a kill would leave half of it.
         path = self.path(trainer)
-        trainer.save_checkpoint(beside(path), weights_only=False)
+        with naming(path):
+            trainer.save_checkpoint(beside(path), weights_only=False)
         if trainer.is_global_zero:
             put_in_place(beside(path), path)
         self._saved_step = trainer.global_step

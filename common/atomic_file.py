@@ -58,7 +58,8 @@ def replacing(path: Path, *, private: bool = False, shared: bool = False) -> Ite
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp") if shared else beside(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
-        with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
+        descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             if private:  # what a killed process left may be open to others
                 os.fchmod(file.fileno(), 0o600)
             yield file
@@ -68,6 +69,18 @@ def replacing(path: Path, *, private: bool = False, shared: bool = False) -> Ite
         temporary.unlink(missing_ok=True)
         raise
     put_in_place(temporary, path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names a file in what its system refuses: of an open one, such as on a full disk, it does not
+    tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def put_in_place(finished: Path, path: Path) -> None:

@@ -1,12 +1,22 @@
 """The one exception that a user's mistake raises, and how a command tells it."""
 
+import errno
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+INTERRUPTED = 130
+"""Exit status of what Ctrl-C ended, as shells know it."""
 _ASKED = "--traceback"
 _ASKED_IN_RANKS = "KD_PRIVACY_TRACEBACK"
+_OF_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+}
+"""Numbers of what a file system refuses, whatever a program does."""
+_IN_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 class UserError(Exception):
@@ -23,10 +33,50 @@ def first_line(error: BaseException) -> str:
 
 
 def mistake_behind(error: BaseException | None) -> UserError | None:
-    """Returns the user's mistake behind an error: libraries wrap what is raised within."""
+    """Returns the user's mistake behind an error: libraries wrap what is raised within.
+
+    What a file system refuses, such as a disk that is full, is one too; the first of its refusals
+    is told, as others follow when what is open is closed.
+    """
+    refusal: UserError | None = None
     while error is not None and not isinstance(error, UserError):
+        refusal = _refusal(error) or refusal
         error = error.__cause__ or error.__context__
-    return error
+    return error or refusal
+
+
+def _refusal(error: BaseException) -> UserError | None:
+    """Returns what a file system said, where that is what the error is; its notes say what next."""
+    told = _IN_RUST.search(str(error))
+    number = int(told.group(1)) if told else getattr(error, "errno", None)
+    if number not in _OF_THE_MACHINE:
+        return None
+    place = getattr(error, "filename", None)
+    where = "" if place is None else f"{os.fsdecode(place)}: "
+    then = "; ".join(getattr(error, "__notes__", None) or ["mend that, and give the command again"])
+    refusal = UserError(f"{where}{os.strerror(number)}; {then}")
+    refusal.__cause__ = error
+    return refusal
+
+
+def exit_status(work: Callable[[], int], interrupted: str) -> int:
+    """Returns the exit status of a command's work, after one line where it could not be done.
+
+    Args:
+        work: Returns its own status.
+        interrupted: What is said after Ctrl-C.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted: {interrupted}\n")
+        return INTERRUPTED
+    except Exception as error:
+        mistake = mistake_behind(error)
+        if mistake is None:
+            raise
+        tell_mistake(mistake)
+        return 2
 
 
 def without_traceback_option(arguments: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import UserError
+from common.options import make_folder
 
 _ID_BYTES = 20
 _NAME = ".writer"
@@ -43,9 +44,9 @@ def only_writer(folder: Path) -> Iterator[None]:
         folder: The folder; made if it is not there.
 
     Raises:
-        UserError: Another process writes there, which is named.
+        UserError: Another process writes there, which is named; or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder("run_dir", folder)
     descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not try_lock(descriptor):

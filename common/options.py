@@ -3,15 +3,20 @@
 import os
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 __all__ = [
+    "given_path",
+    "make_folder",
     "require_at_least",
     "require_at_most",
     "require_folder",
     "require_positive",
     "require_share",
 ]
+
+_SHOWN = 80
+"""Characters that are shown of a name that no path can have."""
 
 
 def require_at_least(least: float, where: str = "", /, **options: float) -> None:
@@ -28,7 +33,7 @@ def require_at_least(least: float, where: str = "", /, **options: float) -> None
         UserError: Naming the first that is too small.
     """
     for name, value in options.items():
-        if not value >= least:
+        if not least <= value < float("inf"):
             raise UserError(f"{where}{name} is {value}: give at least {least:g}")
 
 
@@ -65,6 +70,25 @@ def require_positive(where: str = "", /, **options: float) -> None:
             raise UserError(f"{where}{name} is {value}: give a positive number")
 
 
+def given_path(words: str) -> Path:
+    """Returns the path that a user names, `~` written out; it need not be there.
+
+    Raises:
+        UserError: Nothing can have that name.
+    """
+    shown = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+    try:
+        words.encode("utf-8")
+        path = Path(words).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{shown!r} is no path: {why}") from error
+    if "\0" in words:
+        raise UserError(f"{shown!r} is no path: it holds a null byte")
+    return path
+
+
 def require_folder(option: str, folder: str | Path) -> None:
     """Refuses what cannot become a folder that is written to.
 
@@ -77,10 +101,23 @@ def require_folder(option: str, folder: str | Path) -> None:
     """
     if not str(folder).strip():
         raise UserError(f"{option} is empty: name a folder, which need not be there")
-    path = Path(folder)
+    path = given_path(str(folder))
     home = next(place for place in (path, *path.resolve().parents) if place.exists())
     if not home.is_dir():
         taken = "is a file" if home == path else f"lies in {home}, which is a file"
         raise UserError(f"{option} {folder} {taken}: name a folder, which need not be there")
     if not os.access(home, os.W_OK):
         raise UserError(f"{option} {folder}: nothing can be written to {home}")
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Makes a folder that is written to; arguments are those of :func:`require_folder`.
+
+    Raises:
+        UserError: As there, or the system refuses to make it.
+    """
+    require_folder(option, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {folder} cannot be made: {error.strerror}") from error

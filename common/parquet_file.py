@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 
 from common.errors import UserError, first_line
 
+CHECKED = {"compression": "zstd", "write_page_checksum": True}
+"""How files of ours are written: what befalls a page of one afterwards is told when it is read."""
+
 
 def read_parquet(path: Path, advice: str, schema: pa.Schema | None = None) -> pa.Table:
     """Reads a file that a run of ours wrote.
@@ -19,10 +22,10 @@ def read_parquet(path: Path, advice: str, schema: pa.Schema | None = None) -> pa
         schema: What it has to hold; None takes what is there.
 
     Raises:
-        UserError: It is cut short, or no Parquet file.
+        UserError: It is cut short or altered, or no Parquet file.
     """
     with _named(path, advice):
-        return pq.read_table(path, schema=schema)
+        return pq.read_table(path, schema=schema, page_checksum_verification=True)
 
 
 def require_whole(path: Path, advice: str) -> None:

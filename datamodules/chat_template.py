@@ -26,7 +26,10 @@ _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _STAND_IN = "\ue000\ue001"
 """A text that no message holds."""
 
-_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError)
+_REFUSALS = (
+    *(jinja2.TemplateError, TypeError, ValueError, LookupError),
+    *(ArithmeticError, AttributeError, RecursionError),
+)
 """What rendering raises where a template does not take a conversation."""
 
 

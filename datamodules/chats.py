@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.errors import UserError
+from datamodules.strict_json import AmbiguousJsonError, parse_json
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _ROLE_OF = {
@@ -102,9 +103,11 @@ def _listed(value: object, origin: str, field: str) -> list[object]:
     found = value
     if isinstance(value, str):
         try:
-            found = json.loads(value)
+            found = parse_json(value)
         except json.JSONDecodeError:
             found = value
+        except AmbiguousJsonError as error:
+            raise UserError(f"{origin}: field {field!r} holds {error}") from error
     if not isinstance(found, list | tuple):
         raise UserError(f"{origin}: field {field!r} must be a list, found {_kind(value)}")
     return list(found)
@@ -113,7 +116,7 @@ def _listed(value: object, origin: str, field: str) -> list[object]:
 def _message(value: object, where: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} must be an object with role and content, found {_kind(value)}")
-    rest = {name: _without_nulls(one) for name, one in value.items() if one not in (None, [])}
+    rest = {name: one for name, one in _present(value).items() if not isinstance(one, list) or one}
     role, content = rest.pop("role", rest.pop("from", None)), _content(rest, where)
     if not isinstance(role, str) or role.lower() not in _ROLE_OF:
         fault = "no role" if role is None else "an unknown role"
@@ -145,7 +148,7 @@ def _without_nulls(value: object) -> object:
 
 
 def _present(fields: Mapping[str, object]) -> dict[str, object]:
-    return {name: _without_nulls(one) for name, one in fields.items() if one is not None}
+    return {str(name): _without_nulls(one) for name, one in fields.items() if one is not None}
 
 
 def _canonical(value: object) -> str:

@@ -8,6 +8,7 @@ from datamodules.external_populations import ExternalPopulations
 from datamodules.record_module import RecordDataModule
 from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
+from datamodules.split_options import require_threshold
 from datamodules.tokenizer import load_tokenizer
 
 
@@ -77,6 +78,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             score,
             special_tokens_in_text,
         )
+        require_threshold(near_duplicate_threshold)
         self._populations = {}
         self.sources = (members, nonmembers)
         self.tokenizer_source = tokenizer

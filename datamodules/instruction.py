@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from common.errors import UserError
-from common.options import require_at_least
+from common.options import require_at_least, require_at_most
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
@@ -27,6 +27,8 @@ TRAINED = "trained"
 CANARY_POPULATIONS = ("canary_in", "canary_out")
 CANARY_MANIFEST_NAME = "canaries.jsonl"
 _DEFAULT_SPLITS = SplitOptions()
+_MOST_RECORDS = 10_000_000
+"""Of the built-in corpus, which is made in memory."""
 
 
 class InstructionDataModule(TrainingDataModule):
@@ -121,6 +123,7 @@ class InstructionDataModule(TrainingDataModule):
         require_at_least(
             1, batch_size=batch_size, published_devices=published_devices, n_records=n_records
         )
+        require_at_most(_MOST_RECORDS, n_records=n_records)
         for option, given in (("source", source), ("tokenizer", tokenizer)):
             if not given:
                 raise UserError(f"{option} is empty: leave it out, or name one")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.errors import UserError
-from common.parquet_file import read_parquet
+from common.parquet_file import CHECKED, read_parquet
 from datamodules.splits import Placement
 
 MANIFEST_NAME = "manifest.parquet"
@@ -56,7 +56,7 @@ def write_manifest(placements: Sequence[Placement], folder: Path) -> Path:
     }
     path = folder / MANIFEST_NAME
     with replacing(path, private=True) as file:
-        pq.write_table(pa.table(columns, schema=_SCHEMA), file)
+        pq.write_table(pa.table(columns, schema=_SCHEMA), file, **CHECKED)
     return path
 
 

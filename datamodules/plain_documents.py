@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import UserError, first_line
+from common.options import given_path
 from datamodules.record_files import decoded_lines
 from datamodules.synthetic import BUILTIN, generate_documents
 
@@ -46,7 +47,7 @@ class PlainDocuments:
         for name in self.sources:
             if name == BUILTIN:
                 yield from generate_documents(self.seed)
-            elif Path(name).suffix or Path(name).exists():
+            elif Path(name).suffix or given_path(name).exists():
                 yield from self._of_file(name)
             else:
                 yield from self._of_hub(name)
@@ -60,7 +61,7 @@ class PlainDocuments:
         ended = ends[self.ends]
         document: list[str] = []
         try:
-            with Path(name).expanduser().open("rb") as file:
+            with given_path(name).open("rb") as file:
                 for line in chain(decoded_lines(file, name), [""]):
                     document.append(line)
                     if ended(line) or line == "":

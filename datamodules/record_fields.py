@@ -197,5 +197,9 @@ def name_field(row: Row, name: str, origin: str) -> str:
         raise UserError(
             f"{origin}: field {name!r} must be text or a whole number, found {type(value).__name__}"
         )
-    require_characters(str(value), name, origin)
-    return str(value)
+    try:
+        text = str(value)
+    except ValueError as error:
+        raise UserError(f"{origin}: field {name!r} has more digits than can be read") from error
+    require_characters(text, name, origin)
+    return text

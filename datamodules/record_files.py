@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import UserError, first_line
+from common.options import given_path
 from datamodules.record_fields import told_fields
 from datamodules.sources import place_of
+from datamodules.strict_json import AmbiguousJsonError, parse_json
 
 Row = tuple[str, Mapping[str, object]]
 """Where the row stands ("file.jsonl:12") and its fields."""
@@ -45,7 +47,7 @@ def read_rows(
         raise UserError("streaming is true: say by max_rows how many records to read")
     if max_rows is not None and max_rows < 1:
         raise UserError(f"max_rows is {max_rows}: give 1 or more")
-    path = Path(source).expanduser()
+    path = given_path(source)
     if path.is_dir():
         rows: Iterable[Row] = _folder_rows(path, hub_split)
     elif _suffix(path) in FILE_SUFFIXES:
@@ -145,39 +147,22 @@ def _json_rows(text: str, source: str) -> Iterator[Row]:
 def _parsed(text: str, source: str, line: int = 1) -> object:
     """The value of a JSON text that begins at a line of the source."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         where = f"{source}:{line + error.lineno - 1}: invalid JSON at column {error.colno}"
         raise UserError(f"{where}: {error.msg}") from error
-    except RecursionError as error:
-        raise UserError(f"{source}:{line}: JSON that is nested too deep") from error
-    except _FieldTwiceError as error:
-        raise UserError(f"{source}:{line}: an object names {error} more than once") from error
-    except ValueError as error:
-        raise UserError(f"{source}:{line}: a number of more digits than can be read") from error
-
-
-class _FieldTwiceError(ValueError):
-    """An object of JSON has a field twice."""
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON; of a field that stands twice, nobody knows which one is meant."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _FieldTwiceError(told_fields([name for name in fields if names.count(name) > 1]))
-    return fields
+    except AmbiguousJsonError as error:
+        raise UserError(f"{source}:{line}: {error}") from error
 
 
 def _csv_rows(lines: list[str], source: str) -> Iterator[Row]:
-    delimiter = _delimiter(lines)
-    text = io.StringIO("".join(lines), newline="")
-    reader = csv.reader(text, strict=True, delimiter=delimiter)
+    # JSON may have cells of any length, so CSV may; the limit is the process's.
+    limit = csv.field_size_limit(max(sum(map(len, lines)), csv.field_size_limit()))
+    reader = csv.reader(
+        io.StringIO("".join(lines), newline=""), strict=True, delimiter=_delimiter(lines)
+    )
     header: list[str] | None = None
     line = 1
-    # JSON may have cells of any length, so CSV may; the limit is the process's.
-    limit = csv.field_size_limit(max(len(text.getvalue()), csv.field_size_limit()))
     try:
         for cells in reader:
             origin, line = f"{source}:{line}", reader.line_num + 1
@@ -224,9 +209,14 @@ def _checked_object(row: object, origin: str) -> Mapping[str, object]:
 def _parquet_rows(path: Path, source: str) -> list[Row]:
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        names = table.column_names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"{source}: {told_fields(set(twice))} is there more than once")
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Such as text that is not UTF-8, or a time beyond the calendar.
         raise UserError(f"{source}: not a readable Parquet file: {first_line(error)}") from error
-    return [(f"{source}:row {i}", row) for i, row in enumerate(table.to_pylist(), start=1)]
+    return [(f"{source}:row {i}", row) for i, row in enumerate(rows, start=1)]
 
 
 def _folder_rows(path: Path, hub_split: str) -> Iterator[Row]:
@@ -234,13 +224,19 @@ def _folder_rows(path: Path, hub_split: str) -> Iterator[Row]:
 
     try:
         loaded = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: not a folder written by datasets' save_to_disk") from error
-    if isinstance(loaded, datasets.DatasetDict):
-        if hub_split not in loaded:
-            raise UserError(f"{path}: no split {hub_split!r}; it has {', '.join(loaded)}")
-        loaded = loaded[hub_split]
-    return ((f"{path}[{hub_split}]:row {i}", row) for i, row in enumerate(loaded, start=1))
+        if isinstance(loaded, datasets.DatasetDict):
+            if hub_split not in loaded:
+                raise UserError(f"{path}: no split {hub_split!r}; it has {', '.join(loaded)}")
+            loaded = loaded[hub_split]
+        for i, row in enumerate(loaded, start=1):
+            yield f"{path}[{hub_split}]:row {i}", row
+    except UserError:
+        raise
+    except Exception as error:  # files that are damaged, each library with faults of its own
+        raise UserError(
+            f"{path}: not a folder written by datasets' save_to_disk, or not a whole one "
+            f"({type(error).__name__})"
+        ) from error
 
 
 def _hub_rows(name: str, hub_split: str, streaming: bool) -> Iterator[Row]:

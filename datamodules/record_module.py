@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
-from common.options import require_at_least
+from common.options import require_at_least, require_at_most
 from datamodules.encoding import EncodingOptions, RecordEncoder, Scored, SpecialTokens
 from datamodules.order import RecordLoader, evaluation_order
 from datamodules.populations import Populations
 from datamodules.records import InstructionRecord
 from datamodules.templates import chosen_template
 from datamodules.tokenizer import altered_text_warning
+
+_MOST_WORKERS = 1024
 
 
 class RecordDataModule(Populations, LightningDataModule):
@@ -48,6 +50,7 @@ class RecordDataModule(Populations, LightningDataModule):
             max_tokens=max_tokens,
         )
         require_at_least(0, num_workers=num_workers)
+        require_at_most(_MOST_WORKERS, num_workers=num_workers)
         self.eval_batch_size = eval_batch_size
         self.max_prompt_tokens = max_prompt_tokens
         self.max_tokens = max_tokens

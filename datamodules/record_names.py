@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import make_private, replacing
 from common.errors import UserError
+from common.parquet_file import CHECKED
 from datamodules.records import InstructionRecord, content_id
 
 RECORDS_NAME = "records.parquet"
@@ -97,7 +98,7 @@ class RecordNames:
         """
         make_private(folder)
         with replacing(folder / RECORDS_NAME, private=True) as file:
-            pq.write_table(self.table, file)
+            pq.write_table(self.table, file, **CHECKED)
         if self.key is not None:
             with replacing(folder / KEY_NAME, private=True) as file:
                 file.write(_text(self.key))

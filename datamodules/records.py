@@ -156,7 +156,10 @@ def records_from_rows(
     records, first, names = [], None, columns or {}
     for origin, row in renamed(list(rows), names):
         layout = layout_of(row, origin, names)
-        record = _record(row, origin, layout, allow_empty_response, default_task)
+        try:
+            record = _record(row, origin, layout, allow_empty_response, default_task)
+        except RecursionError as error:
+            raise UserError(f"{origin}: its fields are nested too deep") from error
         first = first or (layout, record)
         if (layout, record.kind) != (first[0], first[1].kind):
             raise UserError(

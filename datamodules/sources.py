@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers.utils import is_gguf_available
 
 from common.errors import UserError
+from common.options import given_path
 
 _ON_THE_HUB = re.compile(r"(?P<name>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<subfolder>.+))?")
 
@@ -28,11 +29,12 @@ class Place:
 
     @property
     def looks_like_a_path(self) -> bool:
-        """Whether no repository of the hub can have that name."""
+        """Whether no repository of the hub can have that name, or a folder here is meant."""
         return (
             self.name.count("/") > 1
             or self.name[:1] in ("", ".", "/", "~")
             or self.name.endswith(".gguf")
+            or ("/" in self.name and Path(self.name).parent.is_dir())
         )
 
 
@@ -51,11 +53,11 @@ def place_of(source: str) -> Place:
     >>> place_of("owner/name:model-q8.gguf").options["gguf_file"]
     'model-q8.gguf'
     """
-    folder = Path(source).expanduser()
+    folder = given_path(source)
     if source and folder.is_dir():
         return Place(str(folder), True, {"trust_remote_code": False})
     if source.endswith(".gguf"):
-        file = Path(source).expanduser()
+        file = given_path(source)
         if file.is_file():
             return Place(
                 str(file.parent), True, {"trust_remote_code": False, "gguf_file": file.name}

@@ -96,12 +96,10 @@ def check_split_options(options: SplitOptions) -> None:
     """
     for name in ("fractions", "roles"):
         shares = asdict(getattr(options, name))
-        if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > SHARE_TOLERANCE:
+        adds_up = abs(sum(shares.values()) - 1) <= SHARE_TOLERANCE
+        if not (adds_up and min(shares.values()) >= 0):
             raise UserError(f"{name} must be at least 0 and add up to 1; found {shares}")
-    if not 0 < options.near_duplicate_threshold <= 1:
-        raise UserError(
-            f"near_duplicate_threshold must be in (0, 1], found {options.near_duplicate_threshold}"
-        )
+    require_threshold(options.near_duplicate_threshold)
     caps = {f"caps.{name}": cap for name, cap in asdict(options.caps).items()}
     limits = {"max_records": options.max_records, **caps}
     given = {name: limit for name, limit in limits.items() if limit is not None}
@@ -114,12 +112,25 @@ def check_split_options(options: SplitOptions) -> None:
             raise UserError("never_seed: only the swap protocol has records that no run trains on")
     else:
         _check_fair(options.fractions)
+    require_at_least(0, min_records=options.min_records)
     counts = {"private_parts": options.private_parts, "held_out_rows": options.held_out_rows}
     require_at_least(1, **counts, **given)
 
 
+def require_threshold(near_duplicate_threshold: float) -> None:
+    """Refuses a similarity that no two texts can have, or any two have.
+
+    Raises:
+        UserError: With the option's name.
+    """
+    if not 0 < near_duplicate_threshold <= 1:
+        raise UserError(
+            f"near_duplicate_threshold must be in (0, 1], found {near_duplicate_threshold}"
+        )
+
+
 def _check_fair(fractions: Fractions) -> None:
-    if abs(fractions.private - fractions.held_out) > SHARE_TOLERANCE:
+    if not abs(fractions.private - fractions.held_out) <= SHARE_TOLERANCE:
         raise UserError(
             "fractions.private and fractions.held_out must be equal, because a fair coin decides "
             f"between them; found {fractions.private} and {fractions.held_out}"

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from common.errors import UserError
+from common.options import given_path
 from datamodules.chat_template import CHAT, ChatTemplate
 from datamodules.prompts import ALPACA as ALPACA
 from datamodules.prompts import PromptTemplate as PromptTemplate
@@ -147,7 +147,7 @@ def _chat(tools: bool, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
 
 
 def _read(name: str) -> str:
-    path = Path(name).expanduser()
+    path = given_path(name)
     if not path.is_file():
         raise UserError(
             f"template {name!r}: there is no such file; give alpaca, chat, none or a Jinja file"

@@ -8,6 +8,7 @@ from jsonargparse import ActionConfigFile
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from audits.context import Measurements
 from audits.known_text import known_text_rows, known_text_warning
@@ -21,6 +22,7 @@ from audits.rows import Audit, ResultRow
 from audits.scoring.token_statistics import nats_per_token
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
+from common.options import require_folder
 from kd_privacy.parsers import PrivacyParser
 
 __all__ = ["COMMAND", "attack_parser", "run_attacks"]
@@ -45,6 +47,7 @@ def run_attacks(arguments: Sequence[str]) -> None:
     """
     parser = attack_parser()
     options = parser.parse_args(list(arguments))
+    require_folder("--out", options.out)
     callbacks = parser.instantiate_classes(options).trainer.callbacks or []
     audits = [one for one in callbacks if isinstance(one, MembershipAudit)]
     if not audits:
@@ -124,13 +127,14 @@ def _print(found: Measurements) -> None:
         if row["metric"] == "auroc" and row.get("task") is None and row.get("value") is not None:
             interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
             name = f"{row['name']}{_of(row)}"
-            table.add_row(name, str(row["population"]), f"{row['value']:.3f}", interval)
+            words = name, str(row["population"]), f"{row['value']:.3f}", interval
+            table.add_row(*map(Text, words))
     console = Console()
     console.print(table)
     for row in found.results:
         if row["metric"] == MAX_T and row.get("p_value") is not None:
             tested = f"Any attack{_of(row)}, {row['population']}"
-            console.print(f"{tested}: p = {row['p_value']:.3g} (max-T)")
+            console.print(f"{tested}: p = {row['p_value']:.3g} (max-T)", markup=False)
 
 
 def _of(row: ResultRow) -> str:

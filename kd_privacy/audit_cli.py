@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError, tell_mistake
+from common.errors import UserError, exit_status
 from common.options import require_folder
 
 if TYPE_CHECKING:
@@ -30,19 +30,17 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: The command line behind the command's name.
     """
-    try:
-        options = audit_parser().parse_args(list(arguments))
-        out = _out(options)
-        _require_files(options)
-        _require_measurable(options)
-        found = _audited(options)
-        page = found.save(out)
-    except UserError as error:
-        tell_mistake(error)
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written; the same command starts anew\n")
-        return 130
+    interrupted = "nothing was written; the same command starts anew"
+    return exit_status(lambda: _run(arguments), interrupted)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = audit_parser().parse_args(list(arguments))
+    out = _out(options)
+    _require_files(options)
+    _require_measurable(options)
+    found = _audited(options)
+    page = found.save(out)
     sys.stdout.write(f"{_told(found, page)}\n")
     return gate_status(found.failures(options.fail_if or ()))
 

@@ -18,9 +18,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import callbacks
 import datamodules
 import kdmodules
+from audits.results import require_whole_parts
 from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import KnownText, MechanismRecord
-from callbacks.interruption import INTERRUPTED, Interruption
+from callbacks.interruption import Interruption
 from callbacks.progress import RunProgress
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
@@ -32,8 +33,9 @@ from callbacks.saved_config import (
 from callbacks.schedule import AuditRhythm, FinalValidation
 from callbacks.tensorboard import OrderedTensorBoard
 from callbacks.weights import ModelExport, RecoveryCheckpoint
-from common.errors import UserError, first_line, mistake_behind, tell_mistake
+from common.errors import INTERRUPTED, UserError, exit_status, first_line
 from common.lock import only_writer
+from common.options import given_path
 from kd_privacy.attack_cli import COMMAND, run_attacks
 from kd_privacy.parsers import CheckingParser, PrivacyParser
 from kd_privacy.quiet import quieten
@@ -144,18 +146,15 @@ class PrivacyCLI(LightningCLI):
         run_dir = Path(config.run_dir)
         if config.ckpt_path == "last":
             config.ckpt_path = str(run_dir / "checkpoints" / "last.ckpt")
-        if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
-            raise UserError(
-                f"checkpoint {config.ckpt_path} does not exist: leave --ckpt_path out to start anew"
-            )
-        if config.ckpt_path is not None and Path(config.ckpt_path).is_file():
-            read_checkpoint(config.ckpt_path)
+        if config.ckpt_path is not None:
+            require_checkpoint(config.ckpt_path)
         self._dump_config()
         if _launches_processes():
             if self.subcommand == "fit" and config.ckpt_path is None:
                 refuse_used_folder(run_dir)
             elif self.subcommand == "fit":
                 report_disagreement(run_dir, self.config_dump)
+                require_whole_parts(run_dir)
             else:
                 require_trained(config)
                 refuse_foreign_weights(run_dir, config.ckpt_path)
@@ -248,6 +247,26 @@ def parse_command(parser: LightningArgumentParser, arguments: Sequence[str]) -> 
         raise UserError(str(error)) from error
 
 
+def require_checkpoint(ckpt_path: str) -> None:
+    """Refuses a checkpoint that cannot be gone on with.
+
+    Raises:
+        UserError: There is none, it cannot be read, or a folder holds no sharded one.
+    """
+    path = given_path(ckpt_path)
+    if not path.exists():
+        raise UserError(
+            f"checkpoint {ckpt_path} does not exist: leave --ckpt_path out to start anew"
+        )
+    if path.is_file():
+        read_checkpoint(ckpt_path)
+    elif not (path / ".metadata").is_file():
+        raise UserError(
+            f"checkpoint {ckpt_path} is a folder, and holds no sharded one (.metadata): name a "
+            "file, or that folder"
+        )
+
+
 def require_trained(config: Namespace) -> None:
     """Refuses a validation of random weights, unless that is what is asked for.
 
@@ -308,28 +327,25 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     if not _launches_processes():
         end_with_parent()
-    try:
+
+    def work() -> int:
         if given[:1] == [COMMAND]:
             run_attacks(given[1:])
-            return
-        if given[:1] == [SHOW]:
+        elif given[:1] == [SHOW]:
             show_records(*_shown(given[1:]))
-            return
-        _open(PrivacyCLI, PrivacyParser, arguments)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command starts anew\n")
-        sys.exit(INTERRUPTED)
+        else:
+            _open(PrivacyCLI, PrivacyParser, arguments)
+        return 0
+
+    try:
+        status = exit_status(work, "the same command starts anew")
     except SystemExit as error:
         # Lightning gives 1 after Ctrl-C, as after a defect; Interruption has said how to go on.
         if isinstance(error.__context__, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         raise
-    except Exception as error:
-        mistake = mistake_behind(error)
-        if mistake is None:
-            raise
-        tell_mistake(mistake)
-        sys.exit(2)
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

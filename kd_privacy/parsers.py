@@ -4,14 +4,17 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile
+import yaml
+from jsonargparse import ActionConfigFile, get_loader, set_loader
+from jsonargparse._util import config_load_stack
 from lightning.pytorch.cli import LightningArgumentParser
 
-from common.errors import UserError
+from common.errors import UserError, mistake_behind
 from common.fragments import find_fragment, nearest_fragment
-from common.located_yaml import load_located
+from common.located_yaml import load_located, require_plain
 
 __all__ = ["MOVED", "CheckingParser", "PrivacyParser", "shorten_error"]
 
@@ -31,11 +34,37 @@ MOVED = {
 """Old modules of classes that a YAML file may name, and what each is called now."""
 
 
+_FOUND = re.compile(r"Got value: ?[\[{].*|Unexpected config: .*")
+"""What the parser tells of more than a word: of a file that was named by mistake, its records."""
+
 _NO_DEVICE_MAP = (
     "device_map is no option here: Lightning moves the whole model to one device, so that parts on "
     "several would not stay there; kd-privacy audit and kd_privacy.audit take it, and fit and "
     "validate shard with --trainer.strategy"
 )
+
+
+_SHOWN = 60
+"""Characters that are shown of YAML that stands on the command line itself."""
+_MORE_THAN_A_WORD = frozenset("&*!{[:\n")
+_read_yaml = get_loader("yaml")
+
+
+def _read_checked(text: str) -> Any:
+    """Reads YAML, wherever a parser meets it: in a fragment, on the command line, in a file that an
+    option names.
+
+    Raises:
+        yaml.YAMLError: It is no YAML; some options then take it for text.
+        UserError: A key is given twice, or as `require_plain`.
+    """
+    if _MORE_THAN_A_WORD.intersection(text):
+        files = config_load_stack.get()
+        require_plain(text, files[-1][1] if files else repr(shorten(text, _SHOWN)))
+    return _read_yaml(text)
+
+
+set_loader("yaml", _read_checked, (yaml.YAMLError,))
 
 
 class FragmentAction(ActionConfigFile):
@@ -72,6 +101,24 @@ class PrivacyParser(LightningArgumentParser):
             kwargs["action"] = FragmentAction
         return super().add_argument(*args, **kwargs)
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses a command line; what breaks a parser of values, such as a null byte, is told."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            self.error(str(error), error)
+
+    def instantiate_classes(self, *args: Any, **kwargs: Any) -> Any:
+        """Builds what a configuration names; an option of a wrong kind is told.
+
+        Raises:
+            UserError: What is wrong.
+        """
+        try:
+            return super().instantiate_classes(*args, **kwargs)
+        except ValueError as error:
+            raise mistake_behind(error) or UserError(self.line(str(error))) from error
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with status 2 after one line that names the key and the nearest valid one."""
         sys.stderr.write(f"error: {self.line(message)}\n")
@@ -106,7 +153,8 @@ def shorten_error(message: str, known: Sequence[str]) -> str:
         for line in lines
         if not line.startswith(("Problem with given class_path", "Given value"))
     ]
-    line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))[:600]
+    line = re.sub(r"\s+", " ", " ".join(dict.fromkeys(causes)))
+    line = _FOUND.sub("found a mapping or list of other names", line)[:600]
     unknown = re.search(
         r"(?:[Uu]nrecognized arguments?:|[Oo]ption|Key|Unknown key) ['\"]?(?:--)?([\w.]+)", line
     )

@@ -3,7 +3,10 @@
 import logging
 import re
 import sys
+import threading
 import warnings
+
+from common.errors import mistake_behind
 
 __all__ = ["quieten"]
 
@@ -17,7 +20,9 @@ _SAID = re.compile(
     # Steps of Lightning's own, of which the next line or the bar tells.
     "Loading `train_dataloader` to estimate number of stepping batches\\.|"
     "Restoring states from the checkpoint path at |"
-    "`Trainer\\.fit` stopped: `max_(steps|epochs)=\\d+` reached\\."
+    "`Trainer\\.fit` stopped: `max_(steps|epochs)=\\d+` reached\\.|"
+    # The line of the interruption itself says it, and how to go on.
+    "\\n?Detected KeyboardInterrupt, attempting graceful shutdown"
 )
 
 _WARNED = (
@@ -59,7 +64,14 @@ def quieten() -> None:
             if type(handler) is logging.StreamHandler:  # Lightning's own; others know their place
                 handler.setStream(_StandardError())
                 handler.filters = [_is_told]
+    threading.excepthook = _tell_thread
 
 
 def _is_told(record: logging.LogRecord) -> bool:
     return not _SAID.match(record.getMessage())
+
+
+def _tell_thread(error: threading.ExceptHookArgs) -> None:
+    """Leaves out a full disk: who gave a thread something to write is told of it, and says so."""
+    if mistake_behind(error.exc_value) is None:
+        threading.__excepthook__(error)

@@ -3,10 +3,17 @@
 from jsonargparse import Namespace
 
 from common.errors import UserError
-from common.options import require_at_least, require_folder, require_positive
+from common.options import (
+    require_at_least,
+    require_at_most,
+    require_folder,
+    require_positive,
+)
 
 _LARGEST_SEED = 2**32 - 1
 _FOR_EVER = -1
+_MOST = 1024
+"""Threads, or devices of one machine: a slip of the finger may ask for a million."""
 _AT_LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
@@ -41,7 +48,10 @@ def check_run(config: Namespace) -> None:
         raise UserError("weights_only is false: a checkpoint is never read with the code it holds")
     if config.threads is not None:
         require_at_least(1, threads=config.threads)
+        require_at_most(_MOST, threads=config.threads)
     trainer = config.trainer
+    if str(trainer.devices).isdecimal():
+        require_at_most(_MOST, "trainer.", devices=int(trainer.devices))
     for name, least in _AT_LEAST.items():
         if trainer[name] is not None:
             require_at_least(least, "trainer.", **{name: trainer[name]})
@@ -59,6 +69,8 @@ def check_length(trainer: Namespace) -> None:
     for name, length in lengths.items():
         if length not in (None, _FOR_EVER):
             require_at_least(1, "trainer.", **{name: length})
+    if trainer.limit_train_batches == 0:
+        raise UserError("trainer.limit_train_batches is 0: this fit has no step")
     if trainer.max_time is None and set(lengths.values()) <= {None, _FOR_EVER}:
         raise UserError(
             "this fit has no end: give trainer.max_epochs, trainer.max_steps or trainer.max_time, "

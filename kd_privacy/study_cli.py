@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError, tell_mistake, without_traceback_option
+from common.errors import UserError, exit_status, without_traceback_option
 
 if TYPE_CHECKING:
     from studies.plan.cells import Plan
@@ -48,15 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 1: a cell failed; 2: a mistake in the input; 130: interrupted.
     """
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
-        return _dispatch(*_parse(without_traceback_option(given)))
-    except UserError as error:
-        tell_mistake(error)
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command goes on from here\n")
-        return 130
+    given = without_traceback_option(sys.argv[1:] if arguments is None else arguments)
+    return exit_status(lambda: _dispatch(*_parse(given)), "the same command goes on from here")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -201,7 +194,7 @@ def _positive(text: str) -> int:
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, object]:
-    import yaml
+    from common.located_yaml import load_plain
 
     overrides: dict[str, object] = {}
     words = list(rest)
@@ -214,7 +207,7 @@ def _overrides(rest: Sequence[str]) -> dict[str, object]:
             if not words:
                 raise UserError(f"--{name}: a value is missing")
             value = words.pop(0)
-        overrides[name] = yaml.safe_load(value) if value else ""
+        overrides[name] = load_plain(value, f"--{name}") if value else ""
     return overrides
 
 
@@ -233,6 +226,7 @@ def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
 def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from common.options import make_folder
     from kd_privacy.study_ending import cell_verdict, ending
     from studies.compare.tables import write_study_tables
     from studies.run.curves import link_curves
@@ -240,6 +234,7 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from studies.run.progress import Progress
     from studies.run.runner import Shard, run_plan
 
+    make_folder("--run_dir", out)
     console = Console()
     shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
@@ -278,14 +273,18 @@ def _executor(plan: Plan, options: argparse.Namespace) -> Executor:
 
 
 def _last_plan(study: StudyFile, out: Path) -> Plan:
+    from common.own_files import read_json
     from studies.plan.cells import Plan
-    from studies.run.cell_state import read_json
 
     path = out / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; first `kd-study run {study.path} --run_dir {out}`")
     again = f"`kd-study run {study.path} --run_dir {out}` writes it again; what is done stays"
-    return Plan.from_dict(read_json(path, again)).moved_to(out)
+    content = read_json(path, again)
+    try:
+        return Plan.from_dict(content).moved_to(out)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not hold what was written there: {again}") from error
 
 
 def _claims(study: StudyFile, out: Path, as_json: bool) -> int:

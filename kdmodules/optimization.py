@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, SequentialLR
 
 from common.errors import UserError
-from common.options import require_at_least, require_at_most, require_positive, require_share
+from common.options import require_at_least, require_at_most, require_positive
 
 _LARGEST_LR = 10.0
 """AdamW moves every weight by about the rate in a step: more is a slip of the exponent."""
@@ -53,7 +53,8 @@ class OptimizerSettings:
             warmup_steps=self.warmup_steps,
             final_lr=self.final_lr,
         )
-        require_share(where, **dict(zip(("betas[0]", "betas[1]"), self.betas, strict=True)))
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"{where}betas is {list(self.betas)}: give two from 0 to below 1")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -8,7 +8,10 @@ from tests.processes import ROOT
 
 FLOORS: Mapping[str, Sequence[str]] = {
     "common": (),
-    "datamodules": ("sources", "record_fields", "record_files", "chats", "records", "synthetic"),
+    "datamodules": (
+        *("sources", "record_fields", "strict_json", "record_files", "chats", "records"),
+        "synthetic",
+    ),
     "kdmodules": (
         "models",
         "scoring",

@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from audits.membership.measurements import Measurement
 from audits.results import write_table
 from common.errors import UserError
+from common.parquet_file import read_parquet
 from datamodules.plain_documents import DocumentEnd, PlainDocuments
 from datamodules.plain_text import packed_blocks
 from datamodules.synthetic import BUILTIN
@@ -70,7 +70,7 @@ def save_frequencies(log_frequencies: Tensor, path: Path) -> None:
 
 def load_frequencies(path: Path) -> Tensor:
     """Reads what :func:`save_frequencies` wrote, [V] float64."""
-    column = pq.read_table(path).column("log_frequency")
+    column = read_parquet(path, "delete the folder and audit again").column("log_frequency")
     return torch.tensor(column.to_numpy(), dtype=torch.float64)
 
 

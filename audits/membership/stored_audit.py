@@ -29,7 +29,8 @@ from audits.scoring.statistics_file import StatisticsFile, open_statistics, save
 from audits.scoring.token_statistics import SHARD_RECORDS, shard_places
 from common.atomic_file import make_private, replacing
 from common.errors import UserError
-from common.parquet_file import read_parquet
+from common.own_files import read_json
+from common.parquet_file import CHECKED, read_parquet
 from datamodules.chats import Chat
 from datamodules.records import InstructionRecord, RecordKind
 
@@ -90,13 +91,17 @@ def load_audit(folder: Path, plan: AuditPlan) -> StoredAudit:
             f"{folder} holds no stored audit: name a folder private/statistics/step=<n> of a run "
             "whose callbacks.MembershipAudit had save_statistics"
         )
-    content = json.loads(about.read_text(encoding="utf-8"))
+    content = read_json(about, _AGAIN)
+    try:
+        pairs = [Opposition(**pair) for pair in content["oppositions"]]
+        identity, empty = dict(content["identity"]), dict(content["empty"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{about} does not hold what was written there: {_AGAIN}") from error
     sides = {
-        name: Side(*load_view(folder / name, plan), empty=empty)
-        for name, empty in content["empty"].items()
+        name: Side(*load_view(folder / name, plan), empty=skipped)
+        for name, skipped in empty.items()
     }
-    pairs = [Opposition(**pair) for pair in content["oppositions"]]
-    return StoredAudit(content["identity"], sides, pairs, content.get("vocabulary_size"))
+    return StoredAudit(identity, sides, pairs, content.get("vocabulary_size"))
 
 
 def save_view(view: AuditView, clusters: Sequence[str], folder: Path) -> None:
@@ -124,7 +129,7 @@ def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
     met = {f"met {name}": values.tolist() for name, values in view.met.items()}
     texts = [(name, pa.string()) for name in (*_FIELDS, "cluster", _SCORED)]
     schema = pa.schema([*texts, *((name, pa.bool_()) for name in met)])
-    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with replacing(path) as file, pq.ParquetWriter(file, schema, **CHECKED) as writer:
         for places in shard_places(len(view.records), SHARD_RECORDS):
             own = slice(int(places[0]), int(places[-1]) + 1)
             records = view.records[own]

@@ -1,6 +1,7 @@
 """Checkpoints of this project: what they hold beside the weights, and what each of them fits."""
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,10 @@ METADATA_KEY = "kd_privacy"
 WEIGHTS_PREFIX = "lm.model."
 """Prefix of the network's weights in a Lightning checkpoint's state dict."""
 
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, ValueError),
+    *(zipfile.BadZipFile, pickle.UnpicklingError),
+)
 _NOT_OF_THE_NETWORK = {"_name_or_path", "architectures", "dtype", "transformers_version"}
 
 
@@ -61,7 +66,8 @@ def load_checkpoint(
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Opens a Lightning checkpoint that a run of this project wrote.
 
-    Its tensors are mapped, and read where they are used.
+    Its tensors are mapped, and read where they are used; that they are those that were written is
+    checked before.
 
     Raises:
         UserError: If the file is missing, cannot be read, or is no checkpoint of ours.
@@ -69,10 +75,14 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:
+        with zipfile.ZipFile(path) as content:
+            altered = content.testzip()
+        if altered is not None:
+            raise OSError(f"{altered} in it is not what was written")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
-    if METADATA_KEY not in checkpoint:
+    if not (isinstance(checkpoint, dict) and {METADATA_KEY, "state_dict"} <= checkpoint.keys()):
         raise UserError(
             f"checkpoint {path} was not written by kd-privacy: export it to a folder first"
         )

@@ -1,5 +1,6 @@
 """Building a causal language model: from scratch, a hub name, a folder, or a checkpoint of ours."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("intermediate_size", "max_position_embeddings", "head_dim"),
 )
+_WEIGHT_BYTES = 4
 _NO_CHANGE: Mapping[str, int | float | bool | str] = {}
 
 
@@ -177,13 +179,17 @@ def _require_buildable(config: PreTrainedConfig, given: Mapping[str, object]) ->
             raise UserError(f"model.network.config.{known_as} is {size}: give at least 1")
     try:
         with torch.device("meta"):
-            new_model(config)
+            size = sum(weight.numel() for weight in new_model(config).parameters())
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         told = ", ".join(f"{name}={value}" for name, value in given.items())
         why = f"nothing is called {error}" if isinstance(error, LookupError) else first_line(error)
         raise UserError(
             f"model.network.config ({told}) makes no {config.model_type} network: {why}"
         ) from error
+    if size * _WEIGHT_BYTES > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise UserError(
+            f"model.network.config makes {size:,} weights, more than this machine's memory holds"
+        )
 
 
 def _require_trainable(source: str, model: PreTrainedModel) -> None:

@@ -32,7 +32,9 @@ DeviceMap = str | Mapping[str, str | int]
 """Which devices hold which modules, as accelerate takes it."""
 
 _UNREADABLE = (
-    *(OSError, ValueError, RuntimeError, ImportError, KeyError),
+    *(OSError, ValueError, RuntimeError, ImportError, LookupError),
+    # Configurations of wrong types and of sizes that make no network.
+    *(TypeError, AttributeError, AssertionError, ArithmeticError),
     *(SafetensorError, pickle.UnpicklingError, struct.error),
 )
 

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from common.errors import UserError
-from common.options import require_share
+from common.options import require_at_least, require_share
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.responses.buffer import ReplayBuffer
 from kdmodules.responses.rewriting import is_filler, records_of
@@ -60,6 +60,7 @@ class AdaptiveReplay(StudentResponses):
         if schedule not in _SCHEDULES:
             raise UserError(f"schedule is {schedule!r}: choose {', '.join(_SCHEDULES)}")
         require_share(initial_threshold=initial_threshold, threshold_step=threshold_step)
+        require_at_least(0, loss_margin=loss_margin)
         self.schedule = schedule
         self.threshold_step = threshold_step
         self.loss_margin = loss_margin

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
 from common.options import require_at_least
-from common.parquet_file import read_parquet
+from common.parquet_file import CHECKED, read_parquet
 from datamodules.batches import EncodedRecord, InstructionBatch
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.causal_lm import together
@@ -126,7 +126,7 @@ def write_responses(responses: Sequence[GeneratedResponse], path: Path) -> None:
     """Writes responses as a Parquet file that is there whole or not at all."""
     rows = sorted((asdict(response) for response in responses), key=lambda row: row["record_id"])
     with replacing(path, private=True, shared=True) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file)
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file, **CHECKED)
 
 
 def read_responses(path: Path) -> list[GeneratedResponse] | None:

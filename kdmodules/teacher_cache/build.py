@@ -26,10 +26,10 @@ from kdmodules.responses.rewriting import records_of
 from kdmodules.teacher_cache.cached import CachedTeachers, stored_columns
 from kdmodules.teacher_cache.identity import distinct_texts, row_hashes, source_hash
 from kdmodules.teacher_cache.settings import TeacherCache
-from kdmodules.teacher_cache.store import INDEX, Span, begin, finish, write_tensors
+from kdmodules.teacher_cache.store import INDEX, Span, begin, damage_of, finish, write_tensors
 from kdmodules.teachers import Teachers
 
-_FORMAT = 3
+_FORMAT = 4
 _BATCH_RECORDS = 64
 _BATCH_TOKENS = 8192
 
@@ -73,8 +73,8 @@ class CacheJob:
         are valid, as where teachers are loaded (`Teachers.share_tokens`).
 
         Raises:
-            UserError: If a teacher cannot be loaded, the store cannot be read, or as many tokens
-                are to be kept as there are.
+            UserError: If a teacher cannot be loaded, the store cannot be read or is not what was
+                written, or as many tokens are to be kept as there are.
         """
         context = self.context
         size = context.student.vocabulary_size
@@ -89,6 +89,12 @@ class CacheJob:
         with _lock(first, active=context.rank == 0):
             if not context.gather([_is_whole(first) if context.rank == 0 else None])[0]:
                 self._build(first, texts)
+        damage = context.gather([damage_of(first) if context.rank == 0 else None])[0]
+        if damage is not None:
+            raise UserError(
+                f"the cached teacher in {first} {damage}: delete that folder to have it written "
+                "anew"
+            )
         cached = CachedTeachers(first, model_device(context.student))
         # The teachers may have fewer tokens than the student, and are loaded by the first run only.
         context.student.vocabulary_size = min(size, cached.vocabulary_size)

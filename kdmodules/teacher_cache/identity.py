@@ -35,9 +35,9 @@ def source_hash(source: str, adapter_base: str | None = None) -> str:
     if source.endswith(".ckpt"):
         if not path.is_file():
             raise UserError(f"checkpoint {source} does not exist")
-        return _file_hash(path)
+        return file_hash(path)
     if source.endswith(".gguf") and path.is_file():
-        return _file_hash(path)
+        return file_hash(path)
     adapter = adapter_folder_of(source)
     base = [] if adapter is None else [source_hash(adapter_base or named_base(adapter))]
     if not path.is_dir():
@@ -46,13 +46,14 @@ def source_hash(source: str, adapter_base: str | None = None) -> str:
     files = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name} {_file_hash(file)}\n".encode())
+        digest.update(f"{file.name} {file_hash(file)}\n".encode())
     for hashed in base:
         digest.update(hashed.encode())
     return digest.hexdigest()
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Returns a hash of what a file holds."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,8 +1,9 @@
 """Rows of tensors by text in safetensors files, in which teachers are cached.
 
 A store is a folder: `index.json`, and safetensors files with the rows of some texts or with arrays
-that belong to no text. Every rank writes files of its own. The index comes last, and the folder
-gets its name once everything is on disk, so that a store is whole or not there.
+that belong to no text. Every rank writes files of its own. The index comes last, with a hash of
+each file, and the folder gets its name once everything is on disk, so that a store is whole or not
+there.
 """
 
 import json
@@ -19,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common.atomic_file import replacing
-from common.errors import UserError
+from common.errors import UserError, first_line
+from kdmodules.teacher_cache.identity import file_hash
 
 INDEX = "index.json"
 _OPEN_FILES = 4096
@@ -72,9 +74,29 @@ def finish(
                 f"{name} of {path} was written elsewhere by its rank: model.teacher_cache.folder "
                 "must be a folder that all nodes share"
             )
+    hashes = {file.name: file_hash(file) for file in unfinished.iterdir()}
+    index = {"about": dict(about), "texts": dict(spans), "files": hashes}
     with replacing(unfinished / INDEX) as file:
-        file.write(json.dumps({"about": dict(about), "texts": dict(spans)}).encode())
+        file.write(json.dumps(index).encode())
     os.rename(unfinished, path)
+
+
+def damage_of(path: Path) -> str | None:
+    """Says what has befallen a store since it was written; None where all of it is as it was.
+
+    Args:
+        path: Its folder, of which every file is read.
+    """
+    try:
+        hashes = _read_index(path)["files"]
+        altered = [name for name, known in hashes.items() if file_hash(path / name) != known]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"cannot be read ({first_line(error)})"
+    return f"is damaged ({altered[0]} is not what was written)" if altered else None
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    return json.loads((path / INDEX).read_text(encoding="utf-8"))
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -91,7 +113,7 @@ class Store:
         about: What it was made from.
 
     Raises:
-        UserError: If a file is missing or damaged.
+        UserError: If a file is missing or cut short; `damage_of` finds what is altered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +123,7 @@ class Store:
             lambda name: safe_open(_file(path, name), framework="pt")
         )
         try:
-            index = json.loads((path / INDEX).read_text())
+            index = _read_index(path)
             self.about: dict[str, Any] = index["about"]
             self._spans: dict[str, Span] = index["texts"]
             for name in {file for file, _, _ in self._spans.values()}:

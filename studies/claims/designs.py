@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import yaml
-
 from common.fragments import CONFIG_NAME
+from common.own_files import read_yaml
 from studies.plan.cells import Cell
 
 # Parts of `model.init_args` that make a factor's level.
@@ -35,7 +34,7 @@ def design_of(students: Sequence[Cell], factor: str) -> dict[str, str] | str:
         path = Path(cell.run_dir) / CONFIG_NAME
         if not path.is_file():
             return f"{cell.alias}: no {CONFIG_NAME}, which says how it was trained"
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = read_yaml(path, f"delete {path.parent}, and the cell runs anew")
         level, others = _level(config, FACTORS[factor])
         rest.setdefault(others, {})[level] = str(cell.technique)
     best = max(_crossings(rest), key=lambda one: (one[0] * one[1], one[0]), default=None)

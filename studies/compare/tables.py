@@ -123,11 +123,14 @@ def _stamp(sources: list[object], out: Path) -> str:
 
 
 def _stamp_of(out: Path) -> str | None:
-    """Returns the stamp of the comparisons in a study's folder; None where there are none."""
+    """Returns the stamp of the comparisons in a study's folder; None where none can be read."""
     path = out / COMPARISONS
     if not path.is_file():
         return None
-    return (pq.read_schema(path).metadata or {}).get(_STAMP, b"").decode()
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_STAMP, b"").decode()
+    except (pa.ArrowInvalid, OSError):
+        return None  # cut short: it is computed again
 
 
 def _trace(path: Path) -> tuple[int, int, int] | None:

@@ -12,6 +12,7 @@ import yaml
 
 from common.errors import UserError
 from common.fragments import CONFIG_NAME
+from common.own_files import read_yaml
 from studies.plan.cells import Plan
 from studies.plan.settings import Settings
 from studies.plan.stages import PROTOCOL_OPTION, SPLIT_SEED_OPTION
@@ -62,7 +63,7 @@ def require_replicates(plan: Plan) -> None:
         if cell.replicate in seen or not path.is_file():
             continue
         seen.add(cell.replicate)
-        split = _split(yaml.safe_load(path.read_text(encoding="utf-8")))
+        split = _split(read_yaml(path, f"delete {path.parent}, and the cell runs anew"))
         if split is not None and split in found:
             raise UserError(
                 f"replicates {found[split]} and {cell.replicate} were trained on the same split: "

@@ -10,6 +10,7 @@ from audits.answer.gate import Condition, failures
 from audits.answer.judging import Row
 from audits.answer.machine import FILE_NAME, audit_json
 from audits.results import RESULTS
+from common.own_files import read_json
 from common.roles import Role
 from studies.report.study_data import StudyData
 from studies.run.cell_state import CellFiles
@@ -28,7 +29,8 @@ def study_json(data: StudyData, answer: Answer) -> str:
     for cell in data.cells:
         path = CellFiles(cell).folder / FILE_NAME
         if path.is_file():
-            tested += json.loads(path.read_text(encoding="utf-8"))["tested"]
+            told = read_json(path, f"delete {path.parent}, and the cell runs anew")
+            tested += told.get("tested", [])
     content = audit_json(answer, _rows(data), tested)
     return json.dumps(content, indent=1, allow_nan=False)
 

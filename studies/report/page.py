@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from audits.answer import Answer
 from audits.answer.machine import FILE_NAME
@@ -82,17 +83,19 @@ def _sections(data: StudyData) -> Groups:
 
 def _print_main_table(data: StudyData, console: Console) -> None:
     content = membership_table(data)
-    shown = Table(title=data.plan.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    # Of texts, rich takes what stands in brackets for words; of strings, for styles.
+    title = Text(data.plan.title)
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in content.columns:
         # On a narrow screen a number takes two lines; none is cut.
         shown.add_column(
-            column.title,
+            Text(column.title),
             justify="right" if column.numeric else "left",
             overflow="fold",
             min_width=_FIGURE_WIDTH if column.numeric else None,
         )
     for row in content.rows:
-        shown.add_row(*(cell.text for cell in row))
+        shown.add_row(*(Text(cell.text) for cell in row))
     console.print(shown)
 
 

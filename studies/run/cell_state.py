@@ -14,18 +14,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from audits.results import SCHEMAS
 from common.atomic_file import replacing
-from common.errors import UserError, first_line
+from common.errors import UserError
 from common.lock import read_holder, try_lock
-from common.parquet_file import require_whole
+from common.own_files import read_json
+from common.parquet_file import read_parquet, require_whole
 from studies.plan.cells import Cell
 
-__all__ = ["GRACE_SECONDS", "CellFiles", "State", "read_json", "write_json"]
+__all__ = ["GRACE_SECONDS", "CellFiles", "State", "write_json"]
 
 State = Literal["pending", "running", "interrupted", "failed", "done"]
+_RESULTS = "results.parquet"
 GRACE_SECONDS = 20.0
 """Time that a process has to end after SIGTERM, before it is killed."""
 
@@ -34,25 +36,6 @@ def write_json(path: Path, value: object) -> None:
     """Writes a JSON file so that readers see the old one or the new one."""
     with replacing(path) as file:
         file.write(json.dumps(value, indent=1, sort_keys=True).encode())
-
-
-def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """Reads a JSON object that a study wrote.
-
-    Args:
-        path: The file.
-        advice: How to go on without it.
-
-    Raises:
-        UserError: It is cut short, or none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read whole ({first_line(error)}): {advice}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: {advice}")
-    return content
 
 
 @dataclass(frozen=True)
@@ -95,7 +78,7 @@ class CellFiles:
         """Returns which of the outputs that make a cell done are not there.
 
         Raises:
-            UserError: One is there, cut short.
+            UserError: One is there, cut short or altered.
         """
         missing = [f"{table}.parquet" for table in SCHEMAS if not self._has(f"{table}.parquet")]
         output = self.folder / self.cell.output
@@ -146,7 +129,9 @@ class CellFiles:
         path = self.folder / name
         if not path.is_file():
             return False
-        require_whole(path, f"delete {self.folder}, and the cell runs anew")
+        # Results are few, and all that is said rests on them; the others are read where they count.
+        check = read_parquet if name == _RESULTS else require_whole
+        check(path, f"delete {self.folder}, and the cell runs anew")
         return True
 
     def _locked(self) -> bool:

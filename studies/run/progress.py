@@ -187,5 +187,5 @@ class Progress:
                 seconds = time.monotonic() - self.starts[cell.id]
             shown = "" if seconds is None else duration_text(seconds)
             told = self.told.get(cell.id, "")
-            table.add_row(cell.alias, f"[{_STYLES[state]}]{state}[/]", shown, Text(told))
+            table.add_row(Text(cell.alias), Text(state, _STYLES[state]), shown, Text(told))
         return table

@@ -35,7 +35,10 @@ def test_merges_are_those_of_pyyaml_and_know_their_lines(tmp_path: Path) -> None
         ("a: 1\nb: !!python/object:os.x 3\n", r"a.yaml:2: invalid YAML: could not .*os.x'$"),
         ("a: 1\nb: x\x01\n", r"a.yaml:2: invalid YAML: special characters"),
         ("a: 1\n<<: 3\n", r"a.yaml:2: invalid YAML: << takes a mapping"),
-        ("a: &a {b: *a}\n", r"a.yaml: invalid YAML: an alias lies inside its own anchor"),
+        ("a: &a {b: *a}\n", r"a.yaml:1: invalid YAML: an alias lies inside its own anchor"),
+        ("a: &a [b]\n? *a\n: 1\n", r"a.yaml:1: invalid YAML: a key that is no name"),
+        ("a: 1\nb: [{c: 1, c: 2}]\n", r"a.yaml:2: key 'c' is given twice"),
+        ("a: 1\nb: !!set {c, d}\n", r"a.yaml:2: the tag !!set is not read"),
     ],
 )
 def test_what_yaml_refuses_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -12,10 +14,20 @@ import pytest
 
 from tests.integration.conftest import AUDITS, fragments, same_bits, table, weights
 from tests.integration.test_families import TECHNIQUES, TEXT
-from tests.processes import run_command, start_command
+from tests.processes import ROOT, run_command, start_command
 
 KILLS = 4
 """Of each technique: with six of them, 24 in all."""
+STUDY = """\
+name: storm
+data: {fragment: builtin, overrides: {data.n_records: 160, data.vocabulary: 512}}
+families: [gpt2-tiny]
+techniques: [kd]
+controls: [control, counterfactual]
+replicates: [1]
+audits: [membership]
+overrides: {trainer.max_epochs: 2, recovery.save_every_n_steps: 2, data.batch_size: 8}
+"""
 
 
 @pytest.mark.slow
@@ -55,3 +67,31 @@ def test_a_storm_changes_nothing(technique: str, teacher: Path, tmp_path: Path) 
 def _going_on(command: list[str], run_dir: Path) -> list[str]:
     saved = (run_dir / "checkpoints" / "last.ckpt").exists()
     return [*command, f"--run_dir={run_dir}", *(["--ckpt_path=last"] if saved else [])]
+
+
+@pytest.mark.slow
+def test_a_storm_over_a_study_changes_nothing(tmp_path: Path) -> None:
+    study, whole, stormed = tmp_path / "storm.yaml", tmp_path / "whole", tmp_path / "stormed"
+    study.write_text(STUDY)
+    began = time.monotonic()
+    assert _start(study, whole).wait() == 0
+    seconds, random = time.monotonic() - began, Random(0)
+    for _ in range(KILLS):
+        runner = _start(study, stormed)
+        time.sleep(random.uniform(0.2, 0.9) * seconds)
+        runner.kill()
+        runner.wait()
+    assert _start(study, stormed).wait() == 0
+    checkpoints = sorted(whole.glob("cells/*/checkpoints/last.ckpt"))
+    assert len(checkpoints) >= 5
+    for path in checkpoints:
+        run_dir = path.parents[1]
+        assert same_bits(weights(run_dir), weights(stormed / run_dir.relative_to(whole)))
+    for name in ("results", "scores", "memorization", "comparisons"):
+        found, expected = (pd.read_parquet(out / f"{name}.parquet") for out in (stormed, whole))
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def _start(study: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "kd_privacy.study_cli", "run", str(study)]
+    return subprocess.Popen([*command, "--run_dir", str(out)], cwd=ROOT, stdout=subprocess.DEVNULL)

@@ -17,12 +17,14 @@ class Attempt:
         says: A regular expression that the line holds.
         files: Text or bytes by path, written before.
         status: Exit status.
+        room: Bytes that a file may grow to, as on a disk that is full then; None for no bound.
     """
 
     arguments: tuple[str, ...]
     says: str
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     status: int = 2
+    room: int | None = None
 
 
 def bomb() -> str:

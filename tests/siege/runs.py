@@ -1,6 +1,10 @@
 """Attempts on `kd-privacy fit`: values, records, files, words."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.siege.attempts import SECRET, Attempt, bomb
 
@@ -80,6 +84,20 @@ def values() -> Iterator[tuple[str, Attempt]]:
     yield value("audits.every_n_validations", "-2")
     yield value("trainer.limit_val_batches", "-1")
     yield value("trainer.val_check_interval", "0")
+    yield value("trainer.limit_train_batches", "0")
+    audit = (*TINY, "-c", "audits/membership")
+    for name in ("batch_size", "max_batch_tokens", "max_records"):
+        given = (*audit, f"--trainer.callbacks.{name}=0")
+        yield f"an audit of {name} 0", Attempt(given, name)
+    yield value("threads", "1000000")
+    yield value("data.num_workers", "1000000")
+    yield value("trainer.devices", "1000000")
+    yield value("model.network.config.n_embd", "4000000", "weights|n_embd")
+    yield value("model.optimizer.betas", "[0.9, 1.0]")
+    yield value("model.optimizer.final_lr", "inf")
+    yield value("data.splits.roles.audit", "nan", "roles")
+    yield value("data.splits.near_duplicate_threshold", "nan")
+    yield value("recovery.save_every_n_steps", "1.5")
 
 
 def tables() -> Iterator[tuple[str, Attempt]]:
@@ -157,6 +175,16 @@ def tables() -> Iterator[tuple[str, Attempt]]:
             (*TINY, "--data.source=r.parquet"), r"r\.parquet", {"r.parquet": b"PAR1\xff\xfePAR1"}
         ),
     )
+    for name, table in parquet_files().items():
+        arguments = (*TINY, "--data.source=r.parquet")
+        yield f"Parquet: {name}", Attempt(arguments, r"r\.parquet", {"r.parquet": table})
+    for name, line in chats().items():
+        yield f"chat: {name}", Attempt(source, r"records\.jsonl:1", {"records.jsonl": line})
+    header = f"{SECRET} " * 40_000
+    yield (
+        "CSV of one long cell",
+        Attempt((*TINY, "--data.source=r.csv"), r"r\.csv", {"r.csv": header}),
+    )
     yield "an empty file", Attempt(source, r"records\.jsonl", {"records.jsonl": ""})
     yield (
         "a folder of nothing",
@@ -173,6 +201,44 @@ def tables() -> Iterator[tuple[str, Attempt]]:
                 {"records.jsonl": f'{{"{SECRET} says": 1, "{column}": 2}}\n'},
             ),
         )
+
+
+def parquet_files() -> Mapping[str, bytes]:
+    """Returns tables that Parquet takes and no record is made of."""
+    offsets = pa.array([0, 2, 4], pa.int32()).buffers()[1]
+    broken = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"\xff\xfeok"))
+    texts, late = pa.array([SECRET, "b"]), pa.array([10**18, 1], pa.timestamp("us"))
+    return {
+        name: _written(pa.table(columns, names=names))
+        for name, columns, names in (
+            ("text that is no UTF-8", [broken, texts], ["instruction", "response"]),
+            ("a column twice", [texts] * 3, ["instruction", "response", "response"]),
+            ("a time beyond the calendar", [texts, texts, late], ["instruction", "response", "id"]),
+            ("numbers for text", [pa.array([1, 2]), texts], ["instruction", "response"]),
+        )
+    }
+
+
+def _written(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def chats() -> Mapping[str, str]:
+    """Returns lines of JSON whose conversation is none."""
+    asked = f'{{"role": "user", "content": "{SECRET}"}}'
+    turns = f'[{asked}, {{"role": "assistant", "content": "b"}}]'
+    deep = "[" * 900 + "]" * 900
+    return {
+        "JSON within, nested deep": f'{{"messages": "{"[" * 100_000}"}}\n',
+        "JSON within, of 5,000 digits": f'{{"messages": "[{"9" * 5000}]"}}\n',
+        "JSON within, a key twice": '{"messages": "[{\\"role\\": 1, \\"role\\": 2}]"}\n',
+        "tools nested deep": f'{{"messages": {turns}, "tools": [{{"a": {deep}}}]}}\n',
+        "half a surrogate pair": f'{{"messages": {turns.replace("b", chr(92) + "ud800")}}}\n',
+        "no assistant": f'{{"messages": [{asked}]}}\n',
+        "messages of one text": f'{{"messages": "{SECRET}"}}\n',
+    }
 
 
 def files() -> Iterator[tuple[str, Attempt]]:

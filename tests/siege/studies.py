@@ -21,6 +21,11 @@ def files() -> Iterator[tuple[str, Attempt]]:
     yield "study: no UTF-8", _study(b"name: \xff\n", r"s\.yaml")
     yield "study: empty", _study("", r"s\.yaml")
     yield "study: a list", _study("- name\n", r"s\.yaml")
+    yield (
+        "study: a name twice, within",
+        _study(_GOOD + "overrides: {a.b: 1, a.b: 2}\n", r"s\.yaml:4"),
+    )
+    yield "study: a date", _study(_GOOD + "title: 2026-01-01\n", "title")
     yield "study: nested deep", _study("[" * 5000 + "]" * 5000, r"s\.yaml")
     for text, says in {
         "tecniques: [kd]": "tecniques.*techniques",
@@ -53,6 +58,16 @@ def commands() -> Iterator[tuple[str, Attempt]]:
     yield "study: shard 3 of 2", Attempt((*run, "--shard", "3/2"), "3/2", own)
     yield "study: an option without a value", Attempt((*run, "--data.source"), "data.source", own)
     yield "study: an option without a dot", Attempt((*run, "--source", "x"), "source", own)
+    yield "study: an option that is no YAML", Attempt((*run, "--data.seed", "[1"), "data.seed", own)
+    yield (
+        "study: an option with a key twice",
+        Attempt((*run, "--data.splits", "{a: 1, a: 2}"), "data.splits.*twice", own),
+    )
+    yield (
+        "study: a run folder that is a file",
+        Attempt((*run, "--run_dir", "s.yaml"), "s.yaml", own),
+    )
+    yield "study: no such folder", Attempt((*run, "--run_dir", "/proc/no/s"), "/proc", own)
     for command in ("report", "claims"):
         yield f"study: {command} before a run", _study(_GOOD, "kd-study run", command)
         cut = {**own, "runs/s/plan.json": '{"cells": ['}

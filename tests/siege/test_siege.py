@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import sys
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 import torch
 
 from tests.processes import server
-from tests.siege import audits, runs, studies
+from tests.siege import audits, configurations, runs, studies
 from tests.siege.attempts import SECRET, Attempt
 
 _TIMEOUT_S = 120
-_LONG = (runs.values, runs.tables, runs.files, studies.files, audits.audits)
+_LONG = (
+    *(runs.values, runs.tables, runs.files, studies.files, audits.audits),
+    *(configurations.named, configurations.typed, configurations.places),
+)
 _SHORT = (runs.words, studies.commands)
 # What is read late, behind seconds of preparation, or has tests of its own elsewhere, is slow.
 ATTEMPTS = [
@@ -51,7 +55,7 @@ def test_it_ends_in_one_line(attempt: Attempt, tmp_path: Path) -> None:
 
 def run(attempt: Attempt, home: Path, log: Path) -> tuple[int | None, str]:
     """Runs a command in a forked process; returns its status and all that it said."""
-    process = server().Process(target=_command, args=(attempt.arguments, home, log))
+    process = server().Process(target=_command, args=(attempt, home, log))
     process.start()
     if not wait([process.sentinel], _TIMEOUT_S):
         process.kill()
@@ -59,8 +63,11 @@ def run(attempt: Attempt, home: Path, log: Path) -> tuple[int | None, str]:
     return process.exitcode, log.read_text(encoding="utf-8", errors="replace")
 
 
-def _command(arguments: tuple[str, ...], home: Path, log: Path) -> None:
+def _command(attempt: Attempt, home: Path, log: Path) -> None:
+    arguments = attempt.arguments
     os.chdir(home)
+    if attempt.room is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (attempt.room, attempt.room))
     torch.set_num_threads(1)
     with open(log, "w", encoding="utf-8") as said:
         os.dup2(said.fileno(), sys.stderr.fileno())

@@ -16,7 +16,7 @@ from audits.membership.measurements import Scored
 from audits.membership.view import AuditView
 from audits.scoring.segments import first_occurrences, segment_sum
 from common.errors import UserError
-from common.options import require_positive
+from common.options import require_at_least, require_positive
 from datamodules.plain_documents import DocumentEnd
 
 
@@ -54,6 +54,8 @@ class DCPDD(Attack):
         text_field: str = "text",
     ) -> None:
         require_positive(f"attack {self.name}: ", a=a)
+        if max_blocks is not None:
+            require_at_least(1, f"attack {self.name}: ", max_blocks=max_blocks)
         self.a = a
         sources = (corpus,) if isinstance(corpus, str) else tuple(corpus)
         self._corpus = TokenFrequencies(sources, max_blocks, documents, hub_split, text_field)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import UserError
-from kdmodules.teacher_cache.store import Span, Store, begin, finish, write_tensors
+from kdmodules.teacher_cache.store import Span, Store, begin, damage_of, finish, write_tensors
 
 LENGTHS = {"a": 3, "b": 0, "c": 5, "d": 2}
 
@@ -73,6 +73,22 @@ def test_a_store_that_was_damaged_is_refused(path: Path) -> None:
     (path / "index.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         Store(path)
+
+
+def test_what_is_altered_at_equal_size_is_found(path: Path) -> None:
+    assert damage_of(path) is None
+    files = sorted(path.iterdir())
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-4] + bytes(255 - byte for byte in whole[-4:]))
+        damage = damage_of(path)
+        assert damage is not None
+        assert file.name in damage or "cannot be read" in damage
+        file.unlink()
+        assert "cannot be read" in str(damage_of(path))
+        file.write_bytes(whole)
+    assert damage_of(path) is None
 
 
 def test_a_file_on_another_node_is_missed(tmp_path: Path) -> None:
