@@ -12,23 +12,13 @@ if TYPE_CHECKING:
     from callbacks.throughput import Throughput as Throughput
     from callbacks.utility import UtilityAudit as UtilityAudit
 
-__all__ = [
-    "BlockAudit",
-    "ExposureAudit",
-    "MembershipAudit",
-    "MemorizationAudit",
-    "Throughput",
-    "UtilityAudit",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "BlockAudit": "callbacks.blocks",
-        "ExposureAudit": "callbacks.exposure",
-        "MembershipAudit": "callbacks.membership",
-        "MemorizationAudit": "callbacks.memorization",
-        "Throughput": "callbacks.throughput",
-        "UtilityAudit": "callbacks.utility",
-    },
-)
+_MODULES = {
+    "BlockAudit": "callbacks.blocks",
+    "ExposureAudit": "callbacks.exposure",
+    "MembershipAudit": "callbacks.membership",
+    "MemorizationAudit": "callbacks.memorization",
+    "Throughput": "callbacks.throughput",
+    "UtilityAudit": "callbacks.utility",
+}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

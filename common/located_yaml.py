@@ -10,8 +10,6 @@ import yaml
 
 from common.errors import UserError
 
-__all__ = ["Key", "LocatedYaml", "load_located", "load_plain", "require_plain"]
-
 Key = tuple[str | int, ...]
 Loaded = TypeVar("Loaded")
 _STANDARD = "tag:yaml.org,2002:"

@@ -5,16 +5,6 @@ from pathlib import Path
 
 from common.errors import UserError, first_line
 
-__all__ = [
-    "given_path",
-    "make_folder",
-    "require_at_least",
-    "require_at_most",
-    "require_folder",
-    "require_positive",
-    "require_share",
-]
-
 _SHOWN = 80
 """Characters that are shown of a name that no path can have."""
 

@@ -9,8 +9,6 @@ import yaml
 
 from common.errors import UserError, first_line
 
-__all__ = ["read_json", "read_yaml"]
-
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
     """Reads a JSON object.

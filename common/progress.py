@@ -8,8 +8,6 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["OneBar", "duration"]
-
 _REFRESH_SECONDS = 0.1
 _LINE_SECONDS = 30.0
 

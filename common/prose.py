@@ -5,8 +5,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["prose"]
-
 
 def prose(module: str) -> dict[str, Any]:
     """Returns what a module says: the content of the YAML file of its name beside it.

@@ -2,8 +2,6 @@
 
 from enum import StrEnum, auto
 
-__all__ = ["COUNTERFACTUAL_ROLES", "TAUGHT_ROLES", "Role"]
-
 
 class Role(StrEnum):
     """What a model is in a study.

@@ -3,8 +3,6 @@
 import math
 from pathlib import PurePath, PureWindowsPath
 
-__all__ = ["estimate_text", "inert_cell", "interval_text", "p_value_text", "public_name"]
-
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 _LEAST = 1e-16

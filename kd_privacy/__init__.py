@@ -24,20 +24,6 @@ if TYPE_CHECKING:
 
 _TOP_LEVEL = ("audits", "callbacks", "common", "datamodules", "kdmodules", "studies")
 
-__all__ = [  # noqa: F822
-    "Audit",
-    "InstructionRecord",
-    "PairAudit",
-    "UserError",
-    "attacks",
-    "audit",
-    "audit_pair",
-    "losses",
-    "metrics",
-    "signals",
-    "statistics",
-]
-
 
 def _refuse_shadows() -> None:
     """Names a file or folder that Python takes for one of this project's packages.
@@ -63,19 +49,18 @@ _refuse_shadows()
 # Only now: a user's folder may stand in the way of this package too.
 from common.lazy_names import lazy_names  # noqa: E402
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Audit": "kd_privacy.result",
-        "InstructionRecord": "datamodules.records",
-        "PairAudit": "kd_privacy.pair_result",
-        "UserError": "common.errors",
-        "attacks": "audits.membership.attacks",
-        "audit": "kd_privacy.model_audit",
-        "audit_pair": "kd_privacy.pair_audit",
-        "losses": "kdmodules.losses",
-        "metrics": "audits.memorization.metrics",
-        "signals": "audits.blocks.signals",
-        "statistics": "audits.statistics",
-    },
-)
+_MODULES = {
+    "Audit": "kd_privacy.result",
+    "InstructionRecord": "datamodules.records",
+    "PairAudit": "kd_privacy.pair_result",
+    "UserError": "common.errors",
+    "attacks": "audits.membership.attacks",
+    "audit": "kd_privacy.model_audit",
+    "audit_pair": "kd_privacy.pair_audit",
+    "losses": "kdmodules.losses",
+    "metrics": "audits.memorization.metrics",
+    "signals": "audits.blocks.signals",
+    "statistics": "audits.statistics",
+}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from common.errors import without_traceback_option
 
-__all__ = ["COMMANDS", "help_page", "main"]
-
 COMMANDS = ("fit", "validate", "audit", "show", "attack")
 
 

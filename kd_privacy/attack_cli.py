@@ -25,8 +25,6 @@ from common.errors import UserError
 from common.options import require_folder
 from kd_privacy.parsers import PrivacyParser
 
-__all__ = ["COMMAND", "attack_parser", "run_attacks"]
-
 COMMAND = "attack"
 _DESCRIPTION = (
     "Runs membership attacks on what an audit with save_statistics has kept, and writes "

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from kd_privacy.pair_result import PairAudit
     from kd_privacy.result import Audit
 
-__all__ = ["audit_parser", "main"]
-
 _OF_THE_COMMAND = ("model", "teacher", "counterfactual", "tokenizer", "fail_if", "out", "force")
 
 

@@ -1,9 +1,9 @@
 """What `kd_privacy.audit` and `audit_pair` can be asked, checked before anything is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -77,6 +77,11 @@ class AuditOptions:
         require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
         # What is listed wrongly is told here, before anything is read.
         _ = self.chosen_attacks, self.metrics, self.signals
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> "AuditOptions":
+        """Returns the options among the arguments of a call, which has each under its name."""
+        return cls(**{option.name: arguments[option.name] for option in fields(cls)})
 
     def loading(self, name: str, model: Model) -> Loading:
         """How a model is loaded that is named by its source.

@@ -106,31 +106,7 @@ def audit(
         UserError: A model, record or option that cannot be audited, in one line.
         FloatingPointError: Naming the record whose score is not a number.
     """
-    options = AuditOptions(
-        template=template,
-        score=score,
-        attacks=attacks,
-        memorization=memorization,
-        blocks=blocks,
-        utility=utility,
-        reference=reference,
-        default_task=default_task,
-        columns=columns,
-        dtype=dtype,
-        max_prompt_tokens=max_prompt_tokens,
-        max_tokens=max_tokens,
-        max_records=max_records,
-        batch_size=batch_size,
-        max_batch_tokens=max_batch_tokens,
-        level=level,
-        seed=seed,
-        progress=progress,
-        device=device,
-        adapter_base=adapter_base,
-        device_map=device_map,
-        drift=drift,
-        pseudonymise=pseudonymise,
-    )
+    options = AuditOptions.among(locals())
     options.require_models({"model": model})
     loading = options.loading("model", model)
     with ExitStack() as stack:

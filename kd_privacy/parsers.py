@@ -16,8 +16,6 @@ from common.errors import UserError, mistake_behind
 from common.fragments import find_fragment, nearest_fragment
 from common.located_yaml import load_located, require_plain
 
-__all__ = ["MOVED", "CheckingParser", "PrivacyParser", "shorten_error"]
-
 MOVED = {
     "callbacks.blocks.callback": "callbacks.blocks",
     "callbacks.blocks.signals": "audits.blocks.signals",

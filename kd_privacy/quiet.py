@@ -8,8 +8,6 @@ import warnings
 
 from common.errors import mistake_behind
 
-__all__ = ["quieten"]
-
 _LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 _SAID = re.compile(

@@ -19,8 +19,6 @@ from datamodules.templates import template_name
 from kdmodules.external import ExternalModule
 from kdmodules.language_model import LanguageModelModule
 
-__all__ = ["COMMAND", "marked", "show_records"]
-
 COMMAND = "show"
 
 

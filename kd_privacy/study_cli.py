@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from studies.plan.study_file import StudyFile
     from studies.run.executors import Executor
 
-__all__ = ["main"]
-
 FIT_MODULE = "kd_privacy.preloaded"
 """Its `main()` is what `fit_program` runs; it has to import all that a cell needs."""
 

@@ -11,16 +11,6 @@ import yaml
 from common.errors import UserError
 from common.roles import Role
 
-__all__ = [
-    "FACTOR_SIGN",
-    "FRAGMENT_WORD",
-    "Cell",
-    "Plan",
-    "cell_folder",
-    "option_text",
-    "thread_variables",
-]
-
 # Between objective and source in the label of a product's technique; no other label may hold it.
 FACTOR_SIGN = "+"
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from studies.plan.settings import FragmentReader
 
-__all__ = ["ContentHasher"]
-
 # Where something is kept that can be computed again, and no part of what a cell is.
 _CACHES = ("model.teacher_cache.folder", "model.init_args.teacher_cache.folder")
 

@@ -17,8 +17,6 @@ from studies.plan.cells import Plan
 from studies.plan.settings import Settings
 from studies.plan.stages import PROTOCOL_OPTION, SPLIT_SEED_OPTION
 
-__all__ = ["require_own_splits", "require_replicates"]
-
 _BY_POSITION = "as_released"
 
 

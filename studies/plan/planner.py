@@ -30,8 +30,6 @@ from studies.plan.stages import (
 )
 from studies.plan.study_file import StudyFile
 
-__all__ = ["make_plan"]
-
 _NEVER_SEED = 0
 _FIRST_FAMILY, _TRAINED_ALIKE = "gpt2", ("mini", "tiny")
 """Sizes whose recipes are the same in all families, and the family that has them."""

@@ -8,8 +8,6 @@ from studies.plan.stages import Stage
 from studies.plan.study_file import Family, StudyFile
 from studies.plan.techniques import Technique
 
-__all__ = ["Point", "alias_of", "points_of"]
-
 
 @dataclass(frozen=True)
 class Point:

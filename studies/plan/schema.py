@@ -23,18 +23,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from common.located_yaml import Key, LocatedYaml
 
-__all__ = [
-    "Folders",
-    "Name",
-    "OptionValue",
-    "Options",
-    "Section",
-    "distinct",
-    "fragment_of",
-    "mistake",
-    "name_of",
-]
-
 Item = TypeVar("Item", bound=Hashable)
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 _EXPECTED = {

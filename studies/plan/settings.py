@@ -18,8 +18,6 @@ from common.errors import UserError
 from common.located_yaml import load_located
 from studies.plan.cells import Cell
 
-__all__ = ["FragmentReader", "Settings", "default_of", "read_settings"]
-
 Named = TypeVar("Named")
 
 

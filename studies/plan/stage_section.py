@@ -13,8 +13,6 @@ from common.roles import Role
 from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of, mistake
 from studies.plan.stages import STAGES, TEACHER_OPTION, Stage
 
-__all__ = ["read_stages"]
-
 
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value

@@ -69,8 +69,6 @@ from studies.plan.stage_section import read_stages
 from studies.plan.stages import Stage
 from studies.plan.techniques import Techniques
 
-__all__ = ["Family", "StudyFile", "read_study"]
-
 _Family = Annotated[Path, fragment_of("families")]
 _Control = Literal["control", "counterfactual"]
 

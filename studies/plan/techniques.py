@@ -17,8 +17,6 @@ from studies.plan.cells import FACTOR_SIGN
 from studies.plan.schema import Name, Options, OptionValue, Section, fragment_of, mistake, name_of
 from studies.plan.settings import FragmentReader
 
-__all__ = ["Technique", "Techniques"]
-
 
 @dataclass(frozen=True)
 class _Factor:

@@ -15,8 +15,6 @@ from common.lock import write_holder
 from studies.plan.cells import Cell
 from studies.run.cell_state import CellFiles
 
-__all__ = ["CellProcess", "Outcome", "Process", "Starter", "fresh_process"]
-
 _POLL_SECONDS = 0.02
 _RECORDED = ("torch", "lightning", "transformers", "datasets", "tokenizers", "numpy", "kd-privacy")
 

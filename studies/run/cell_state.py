@@ -24,8 +24,6 @@ from common.own_files import read_json
 from common.parquet_file import read_parquet, require_whole
 from studies.plan.cells import Cell
 
-__all__ = ["GRACE_SECONDS", "CellFiles", "State", "write_json"]
-
 State = Literal["pending", "running", "interrupted", "failed", "done"]
 _RESULTS = "results.parquet"
 GRACE_SECONDS = 20.0

@@ -27,8 +27,6 @@ from studies.plan.cells import Cell, Plan, option_text
 from studies.plan.settings import Settings, default_of, read_settings
 from studies.plan.stages import OF_ONE_CELL
 
-__all__ = ["Parse", "check_commands", "check_plan", "check_steps", "global_batch"]
-
 Parse = Callable[[Sequence[str]], object]
 """Parses the arguments of `kd-privacy`; raises UserError where the command would not start."""
 

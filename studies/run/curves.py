@@ -5,8 +5,6 @@ from pathlib import Path
 
 from studies.plan.cells import Plan
 
-__all__ = ["link_curves"]
-
 FOLDER = "tensorboard"
 
 

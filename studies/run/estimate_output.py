@@ -12,8 +12,6 @@ from studies.run.estimates.schedule import remaining_seconds
 from studies.run.estimates.timing import Expected, TimeModel
 from studies.run.progress import duration_text, rough_duration
 
-__all__ = ["print_plan", "size_text"]
-
 
 def print_plan(
     plan: Plan,

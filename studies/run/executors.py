@@ -16,8 +16,6 @@ from studies.run.cell_state import GRACE_SECONDS, CellFiles
 from studies.run.estimates.layout import UnknownLayoutError, layout_of
 from studies.run.fork_server import ForkedProcess, ForkServer
 
-__all__ = ["Attempt", "Executor", "LocalExecutor", "RayExecutor", "fit_program"]
-
 _POLL_SECONDS = 0.2
 
 

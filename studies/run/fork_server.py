@@ -23,8 +23,6 @@ import numpy as np
 
 from common.lock import write_holder
 
-__all__ = ["ForkServer", "ForkedProcess"]
-
 _STOP_SECONDS = 5.0
 
 

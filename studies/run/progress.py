@@ -16,8 +16,6 @@ from studies.plan.cells import Cell, Plan
 if TYPE_CHECKING:
     from studies.run.estimates.schedule import Forecast
 
-__all__ = ["Progress", "duration_text", "rough_duration"]
-
 _FORECAST_SECONDS = 1.0
 
 _STYLES = {

@@ -17,8 +17,6 @@ from studies.run.cell_state import GRACE_SECONDS, CellFiles, State, write_json
 from studies.run.executors import Attempt, Executor
 from studies.run.progress import Progress
 
-__all__ = ["Shard", "run_plan"]
-
 _POLL_SECONDS = 0.1
 
 

@@ -9,8 +9,6 @@ from importlib import import_module
 from studies.report.parts import Section
 from studies.report.study_data import StudyData
 
-__all__ = ["GROUPS"]
-
 Makers = Sequence[Callable[[StudyData], Section]]
 _NAMES = {
     "How sure is this?": "sure",

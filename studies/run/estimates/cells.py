@@ -15,8 +15,6 @@ from studies.run.estimates.networks import (
     stored_network,
 )
 
-__all__ = ["CellEstimate", "estimate_cells"]
-
 
 @dataclass(frozen=True)
 class CellEstimate:

@@ -7,8 +7,6 @@ import torch
 
 from studies.plan.settings import Settings
 
-__all__ = ["Layout", "UnknownLayoutError", "layout_of"]
-
 _STRATEGIES = {
     "auto": "single",
     "SingleDeviceStrategy": "single",

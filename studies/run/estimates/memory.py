@@ -10,8 +10,6 @@ from functools import cached_property
 from studies.run.estimates.layout import Layout
 from studies.run.estimates.networks import Figures
 
-__all__ = ["TeacherWeights", "TrainingRun"]
-
 
 @dataclass(frozen=True)
 class TeacherWeights:

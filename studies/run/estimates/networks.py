@@ -23,9 +23,6 @@ from kdmodules.models.architectures import config_class, new_model, require_caus
 from kdmodules.models.depth_pruning import pruned_config
 from studies.plan.settings import Settings, default_of
 
-__all__ = ["Figures", "NetworkSpec", "UnknownNetworkError", "network_of", "stored_network"]
-
-
 _LLAMA_SIZES = (
     *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),

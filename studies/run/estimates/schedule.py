@@ -9,8 +9,6 @@ from itertools import chain
 from studies.plan.cells import Cell
 from studies.run.estimates.timing import TimeModel
 
-__all__ = ["Forecast", "remaining_seconds"]
-
 _ENDED = ("done", "done before")
 _LEFT = ("pending", "elsewhere", "blocked")
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from studies.plan.cells import Cell
 from studies.run.cell_state import CellFiles
 
-__all__ = ["Expected", "TimeModel", "recorded"]
-
 
 @dataclass(frozen=True)
 class Expected:
