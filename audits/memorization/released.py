@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from audits.context import AuditContext, Measurements
-from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
 from audits.rows import ResultRow, bounds
 from audits.scoring.model_access import ModelAccess
@@ -166,8 +165,8 @@ def audit_released(context: AuditContext, decoding: ReleasedDecoding) -> Measure
         values = released_accuracies(
             context.model, context.model.encoder.encode_last(records), decoding
         )
-        summary = Summary(AS_RELEASED, np.array(values))
-        mean = estimate(summary, np.arange(len(records)), context.data.clusters(records))
+        every, clusters = np.arange(len(records)), context.data.clusters(records)
+        mean = Summary(AS_RELEASED, np.array(values)).mean(every, clusters)
         means.append((mean, len(records)))
         found.memorization += [
             {

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from audits.memorization.estimates import estimate
 from audits.memorization.judging import Judged, Slice, slices
 from audits.memorization.metrics import Summary
 from audits.rows import MemorizationRow, ResultRow, bounds, told_tasks
@@ -61,7 +60,7 @@ def population_rows(judged: Judged, side: str) -> list[ResultRow]:
     for summary in judged.summaries:
         for part in _parts(judged, summary, told_tasks(judged.tasks)):
             chosen = part.rows(judged)
-            found = estimate(summary, chosen, judged.clusters)
+            found = summary.mean(chosen, judged.clusters)
             row = _row(judged, summary, part, found)
             members = side == "n_members"
             n, m = (len(chosen), None) if members else (None, len(chosen))
@@ -80,14 +79,12 @@ def gap_rows(members: Judged, nonmembers: Judged) -> list[ResultRow]:
     for inside, outside in zip(members.summaries, nonmembers.summaries, strict=True):
         for part in _parts(members, inside, tasks):
             ours, theirs = part.rows(members), part.rows(nonmembers)
-            sides = (
-                estimate(inside, ours, members.clusters),
-                estimate(outside, theirs, nonmembers.clusters),
-            )
-            found = None if None in sides else gap(*(one for one in sides if one is not None))
+            ours_mean = inside.mean(ours, members.clusters)
+            theirs_mean = outside.mean(theirs, nonmembers.clusters)
+            both = None if ours_mean is None or theirs_mean is None else gap(ours_mean, theirs_mean)
             rows.append(
                 replace(
-                    _row(members, inside, part, found, against=nonmembers.population),
+                    _row(members, inside, part, both, against=nonmembers.population),
                     metric=f"{inside.metric}_gap",
                     n_members=len(ours),
                     n_nonmembers=len(theirs),

@@ -103,7 +103,7 @@ def rouge_l_f1(
 
 
 def rouge_l_f1_over_draws(
-    references: Sequence[str], draws: Sequence[Sequence[str]], stem: bool = False
+    references: Sequence[str], draws: Sequence[Sequence[str]]
 ) -> NDArray[np.float64]:
     """Return each record's mean ROUGE-L F1 over several generations, float64 [B].
 
@@ -112,11 +112,10 @@ def rouge_l_f1_over_draws(
     Args:
         references: True responses, [B].
         draws: One list of B predictions per draw.
-        stem: Porter stemming of English words.
 
     Raises:
         ValueError: If there is no draw, or as in `rouge_l_f1`.
     """
     if not draws:
         raise ValueError("a mean over draws needs at least one draw")
-    return np.mean([rouge_l_f1(references, draw, stem) for draw in draws], axis=0)
+    return np.mean([rouge_l_f1(references, draw) for draw in draws], axis=0)

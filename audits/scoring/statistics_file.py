@@ -7,7 +7,7 @@ before the numbers, which names columns, records, their lengths and what was sco
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,32 +142,20 @@ def save_statistics(table: TokenStatistics | StatisticsFile, path: Path) -> None
             file.write(_rows(shard).tobytes())
 
 
-def open_statistics(path: Path, expected: StatisticsKey | None = None) -> StatisticsFile:
+def open_statistics(path: Path) -> StatisticsFile:
     """Opens what :func:`save_statistics` wrote.
 
-    Args:
-        path: The file.
-        expected: What the table must have been computed from; None accepts anything.
-
     Raises:
-        UserError: If the file is missing, no such table, or computed from something else.
+        UserError: If the file is missing, or no such table.
     """
     try:
-        found = _opened(path)
+        return _opened(path)
     except FileNotFoundError as error:
         raise UserError(f"there are no token statistics at {path}: correct the path") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is no table of token statistics of this version ({error}): audit again"
         ) from error
-    for part in fields(StatisticsKey) if expected is not None else ():
-        known, wanted = getattr(found.key, part.name), getattr(expected, part.name)
-        if known != wanted:
-            raise UserError(
-                f"{path} was computed from another {part.name} ({known[:12]}, expected "
-                f"{wanted[:12]}): score again or name the table that belongs to it"
-            )
-    return found
 
 
 def _opened(path: Path) -> StatisticsFile:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from audits.scoring.segments import segment_mean
 from datamodules.records import InstructionRecord
 from kdmodules.scoring import TOP_K, TokenScores
 
@@ -86,7 +87,6 @@ class TokenStatistics:
         record_ids: Sequence[str],
         lengths: Tensor,
         scores: TokenScores,
-        key: StatisticsKey | None = None,
         token_ids: Tensor | None = None,
     ) -> "TokenStatistics":
         """Builds the table of one batch.
@@ -95,13 +95,12 @@ class TokenStatistics:
             record_ids: ids of the B records.
             lengths: scored tokens of each record, [B] (``batch.response_mask.sum(dim=1)``).
             scores: statistics of these tokens, record by record.
-            key: what they were computed from.
             token_ids: ids of these tokens.
         """
         values = {name: column.cpu() for name, column in scores.columns().items()}
         if token_ids is not None:
             values["token_ids"] = token_ids.cpu()
-        return cls.of_columns(record_ids, lengths.cpu(), values, key, {})
+        return cls.of_columns(record_ids, lengths.cpu(), values, None, {})
 
     @classmethod
     def of_columns(
@@ -126,6 +125,11 @@ class TokenStatistics:
     def lengths(self) -> Tensor:
         """Scored tokens of each record, [B] int64."""
         return self.offsets.diff()
+
+    @property
+    def mean_logp(self) -> Tensor:
+        """Mean log-probability of each record's tokens, [B] float64, nats."""
+        return segment_mean(self.logp, self.offsets)
 
     def __len__(self) -> int:
         return len(self.record_ids)

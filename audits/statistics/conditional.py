@@ -49,22 +49,21 @@ class TaughtRecords:
             raise ValueError(f"{n} values, but {self.teacher.size} accuracies of the teacher")
         as_clusters(self.clusters, n, "clusters")
 
-    def mean_above(self, tau: float, level: float, low: float) -> UtilityEstimate | None:
+    def mean_above(self, tau: float, low: float) -> UtilityEstimate | None:
         """Returns the mean over the records strictly above the cut; None where there are none.
 
         Args:
             tau: The cut.
-            level: Confidence level of its interval.
             low: Lower end of the values' range, whose upper end is 1.
         """
         above = self.teacher > tau
         if not above.any():
             return None
         clusters = None if self.clusters is None else self.clusters[above].tolist()
-        return share_interval(self.values[above], clusters, level, low=low)
+        return share_interval(self.values[above], clusters, low=low)
 
 
-def conditional_mean(records: TaughtRecords, tau: float, level: float = 0.95) -> AboveCut:
+def conditional_mean(records: TaughtRecords, tau: float) -> AboveCut:
     """Mean over records with the teacher strictly above tau.
 
     The published curve. It rises with tau for any model, taught or not, because what a teacher gets
@@ -74,20 +73,17 @@ def conditional_mean(records: TaughtRecords, tau: float, level: float = 0.95) ->
     Args:
         records: One population.
         tau: The cut.
-        level: Confidence level.
 
     Returns:
         The mean; `n_members` is the number of records above the cut.
     """
-    mean = records.mean_above(tau, level, low=0.0)
+    mean = records.mean_above(tau, low=0.0)
     if mean is None:
         return AboveCut(None, None, None)
     return AboveCut(mean.value, mean.lower, mean.upper, mean.n)
 
 
-def difference_in_differences(
-    private: TaughtRecords, never: TaughtRecords, tau: float, level: float = 0.95
-) -> AboveCut:
+def difference_in_differences(private: TaughtRecords, never: TaughtRecords, tau: float) -> AboveCut:
     """Accuracy that a student owes to the private records, the teacher above tau on all of them.
 
     DiD(tau) = mean[student - counterfactual student | private, T > tau] - mean[the same | never
@@ -101,13 +97,12 @@ def difference_in_differences(
         private: Student minus counterfactual student on private records.
         never: The same on records that no run trains on.
         tau: The cut.
-        level: Confidence level.
 
     Returns:
         The difference and both counts; no value where a side is empty, no interval where one has
         a single cluster.
     """
-    ours, theirs = (side.mean_above(tau, level, low=-1.0) for side in (private, never))
+    ours, theirs = (side.mean_above(tau, low=-1.0) for side in (private, never))
     n_private, n_never = (0 if side is None else side.n for side in (ours, theirs))
     if ours is None or theirs is None:
         return AboveCut(None, None, None, n_private, n_never)

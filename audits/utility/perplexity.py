@@ -12,7 +12,6 @@ def perplexity(
     logp_sums_nats: ArrayLike,
     n_tokens: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
 ) -> UtilityEstimate:
     """Estimate exp of the mean negative log-likelihood per scored token.
 
@@ -25,7 +24,6 @@ def perplexity(
         logp_sums_nats: Sum of the scored tokens' log-probabilities per record, [B].
         n_tokens: Scored tokens per record, eos included where it is scored, [B].
         clusters: Each record's cluster; None: each its own.
-        level: Coverage.
 
     Raises:
         ValueError: If there is no record, lengths differ, or a sum is not finite.
@@ -34,7 +32,7 @@ def perplexity(
     >>> round(perplexity([-2 * math.log(8), -math.log(8)], [2, 1]).value, 6)
     8.0
     """
-    logp = ratio_interval(logp_sums_nats, n_tokens, clusters, level)
+    logp = ratio_interval(logp_sums_nats, n_tokens, clusters)
     return UtilityEstimate(
         _exp(-logp.value),
         None if logp.upper is None else _exp(-logp.upper),

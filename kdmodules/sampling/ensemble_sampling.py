@@ -64,9 +64,19 @@ def ensemble_responses(
             "decoding sample or greedy for model.responses.sampling"
         )
     device, new_tokens = models[0].device, settings.max_new_tokens
+    shares = [1 / len(models)] * len(models)
 
     def run(prompts: list[Sequence[int]], names: list[str]) -> list[GeneratedResponse]:
-        choose = _EnsembleChooser(settings, scope.keys(names, device))
+        keys = scope.keys(names, device)
+
+        def choose(logits: list[Tensor], position: int) -> Tensor:
+            if settings.decoding == "greedy":
+                peak, choice = log_mixture(logits, shares, temperature=1.0).max(dim=-1)
+                return torch.where(peak.isfinite(), choice, torch.full_like(choice, -1))
+            mixed = log_mixture(logits, shares, settings.temperature)
+            allowed = sampling_scores(mixed, 1.0, settings.top_p, settings.top_k)
+            return keyed_choice(allowed, keys, stream=position)
+
         tokens = decode_jointly(
             models, prompts, names, choose, vocabulary, new_tokens, settings.bfloat16, synced_gpus
         )
@@ -75,26 +85,3 @@ def ensemble_responses(
     return in_buckets(
         run, encoded, new_tokens, vocabulary.pad_id, device, batch_size, synced=synced_gpus
     )
-
-
-class _EnsembleChooser:
-    """Picks each row's token from the averaged distribution, by its own numbers or the likeliest.
-
-    Args:
-        settings: Sampling or greedy, with temperature, top-p and top-k.
-        keys: Record keys, int64 [B].
-    """
-
-    def __init__(self, settings: SamplingSettings, keys: Tensor) -> None:
-        self.settings = settings
-        self.keys = keys
-
-    def __call__(self, logits: list[Tensor], position: int) -> Tensor:
-        """Return tokens, int64 [B], -1 in a row that is no distribution."""
-        settings, shares = self.settings, [1 / len(logits)] * len(logits)
-        if settings.decoding == "greedy":
-            peak, choice = log_mixture(logits, shares, temperature=1.0).max(dim=-1)
-            return torch.where(peak.isfinite(), choice, torch.full_like(choice, -1))
-        mixed = log_mixture(logits, shares, settings.temperature)
-        allowed = sampling_scores(mixed, 1.0, settings.top_p, settings.top_k)
-        return keyed_choice(allowed, self.keys, stream=position)

@@ -99,68 +99,43 @@ def sample_mixture(
             not finite.
         ValueError: If prompts and record ids do not pair up, or a prompt is empty.
     """
-    chooser = _MixtureChooser(settings, scope.keys(record_ids, student.device), len(teachers))
+    keys, share = scope.keys(record_ids, student.device), settings.teacher_share
+    shares = [1.0 - share, *[share / len(teachers)] * len(teachers)]
+    kept: list[Tensor] = []  # of each step log q, log p and log of the behaviour policy, [3, B]
+
+    def choose(logits: list[Tensor], position: int) -> Tensor:
+        mixture = log_mixture(logits, shares, settings.temperature)
+        choice = keyed_choice(mixture, keys, stream=position)
+        token = choice.clamp(min=0)
+        of_student, *of_teachers = (_log_probability(of_model, token) for of_model in logits)
+        teacher = torch.stack(of_teachers).logsumexp(dim=0) - log(len(of_teachers))
+        behaviour = mixture.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+        kept.append(torch.stack((of_student, teacher, behaviour)))
+        return choice
+
     tokens = decode_jointly(
         (student, *teachers),
         prompts,
         record_ids,
-        chooser,
+        choose,
         vocabulary,
         settings.max_new_tokens,
         settings.bfloat16,
         synced_gpus,
     )
-    return _responses(tokens, chooser, record_ids, vocabulary.ends)
-
-
-class _MixtureChooser:
-    """Draws each row's token from the mixture and keeps its log-probabilities step by step.
-
-    Args:
-        settings: Share and temperature.
-        keys: Record keys, int64 [B].
-        n_teachers: Models behind the student.
-
-    Attributes:
-        logp: log q, log p and log of the behaviour policy of the tokens, a [3, B] tensor per step.
-    """
-
-    def __init__(self, settings: MixtureSettings, keys: Tensor, n_teachers: int) -> None:
-        share = settings.teacher_share
-        self.shares = [1.0 - share, *[share / n_teachers] * n_teachers]
-        self.temperature = settings.temperature
-        self.keys = keys
-        self.logp: list[Tensor] = []
-
-    def __call__(self, logits: list[Tensor], position: int) -> Tensor:
-        """Return tokens, int64 [B], -1 in a row that is no distribution."""
-        mixture = log_mixture(logits, self.shares, self.temperature)
-        choice = keyed_choice(mixture, self.keys, stream=position)
-        token = choice.clamp(min=0)
-        student, *teachers = (_log_probability(of_model, token) for of_model in logits)
-        teacher = torch.stack(teachers).logsumexp(dim=0) - log(len(teachers))
-        behaviour = mixture.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-        self.logp.append(torch.stack((student, teacher, behaviour)))
-        return choice
+    logp = torch.stack(kept, dim=2).cpu()  # [3, B, steps]
+    responses = []
+    for row, (record_id, drawn) in enumerate(zip(record_ids, tokens.tolist(), strict=True)):
+        token_ids, ended = cut_at_end(drawn, vocabulary.ends)
+        of_tokens = (part.clone() for part in logp[:, row, : len(token_ids)])
+        responses.append(MixtureResponse(record_id, token_ids, ended, *of_tokens))
+    return responses
 
 
 def _log_probability(logits: Tensor, token: Tensor) -> Tensor:
     """Return the log-probability of each row's token, [B], from logits [B, V]."""
     chosen = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1)
     return chosen - logits.logsumexp(dim=-1)
-
-
-def _responses(
-    tokens: Tensor, chooser: _MixtureChooser, record_ids: Sequence[str], ends: Sequence[int]
-) -> list[MixtureResponse]:
-    """Cut each row after its first end-of-sequence token."""
-    logp = torch.stack(chooser.logp, dim=2).cpu()  # [3, B, steps]
-    responses = []
-    for row, (record_id, drawn) in enumerate(zip(record_ids, tokens.tolist(), strict=True)):
-        token_ids, ended = cut_at_end(drawn, ends)
-        kept = (part.clone() for part in logp[:, row, : len(token_ids)])
-        responses.append(MixtureResponse(record_id, token_ids, ended, *kept))
-    return responses
 
 
 def mixture_responses(

@@ -14,15 +14,13 @@ from torch import Tensor
 
 from audits.blocks.cached_pass import CachedPass
 from audits.blocks.profile import Params, Reading
-from audits.blocks.signals.base import BlockAccess, RerunSignal
+from audits.blocks.signals.base import BlockAccess, RerunSignal, undirected_readings
 from audits.blocks.tapped_model import TappedModel
 from audits.membership.signals.weights import differentiable, full_precision, named_weights
 from audits.scoring.batches import over_batches
 from common.options import require_at_least
 from datamodules.batches import EncodedRecord, InstructionBatch
 from kdmodules.models.causal_lm import CausalLM
-
-_MEASURES = ("gradient_x_update", "ablation", "conductance")
 
 
 class Attribution(RerunSignal):
@@ -84,18 +82,10 @@ class Attribution(RerunSignal):
 
     def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profile of each way."""
-        every = tuple(range(measured.shape[1]))
-        steps: Params = {"conductance_steps": self.conductance_steps}
-        return [
-            Reading(
-                self.name,
-                {"measure": measure, **(steps if measure == "conductance" else {})},
-                every,
-                measured[:, :, place].numpy(),
-                directed=False,
-            )
-            for place, measure in enumerate(_MEASURES[: measured.shape[2]])
-        ]
+        params: list[Params] = [{"measure": "gradient_x_update"}, {"measure": "ablation"}]
+        if self.conductance_steps:
+            params.append({"measure": "conductance", **self.params})
+        return undirected_readings(self.name, measured, params)
 
 
 def ablation(lm: CausalLM, batch: InstructionBatch) -> Tensor:

@@ -108,6 +108,21 @@ class BlockSignal(ABC):
         ]
 
 
+def undirected_readings(name: str, measured: Tensor, params: Sequence[Params]) -> list[Reading]:
+    """Returns one reading of every block for each of a signal's numbers, tested from two sides.
+
+    Args:
+        name: The signal's id.
+        measured: [R, L, K] what was measured.
+        params: What tells the K numbers apart.
+    """
+    every = tuple(range(measured.shape[1]))
+    return [
+        Reading(name, own, every, measured[:, :, place].numpy(), directed=False)
+        for place, own in enumerate(params)
+    ]
+
+
 class RecordedSignal(BlockSignal):
     """A signal that reads the blocks' outputs as they pass: one pass serves all of them."""
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from audits.blocks.profile import Reading
 from audits.blocks.readout import record_means
-from audits.blocks.signals.base import BlockStep, RecordedSignal
+from audits.blocks.signals.base import BlockStep, RecordedSignal, undirected_readings
 
 _MEASURES = ("norm", "cosine")
 
@@ -29,14 +29,4 @@ class ResidualNorm(RecordedSignal):
 
     def readings(self, measured: Tensor) -> list[Reading]:
         """Returns the profiles of norm and cosine."""
-        every = tuple(range(measured.shape[1]))
-        return [
-            Reading(
-                self.name,
-                {"measure": measure},
-                every,
-                measured[:, :, place].numpy(),
-                directed=False,
-            )
-            for place, measure in enumerate(_MEASURES)
-        ]
+        return undirected_readings(self.name, measured, [{"measure": one} for one in _MEASURES])

@@ -10,8 +10,12 @@ from audits.membership.attacks.label_only import LabelOnly
 from audits.membership.attacks.lira import LiRA
 from audits.membership.attacks.loss import Loss
 from audits.membership.attacks.lowercase import Lowercase
-from audits.membership.attacks.min_k import MinK, ReleasedMinK
-from audits.membership.attacks.min_k_plus_plus import MinKPlusPlus, ReleasedMinKPlusPlus
+from audits.membership.attacks.min_k import (
+    MinK,
+    MinKPlusPlus,
+    ReleasedMinK,
+    ReleasedMinKPlusPlus,
+)
 from audits.membership.attacks.mope import MoPe
 from audits.membership.attacks.neighbour import Neighbour
 from audits.membership.attacks.pac import PAC

@@ -40,11 +40,10 @@ class ConRecall(Attack):
     def __init__(self, shots: int = 10, gamma: float = 0.5) -> None:
         require_at_least(0, f"attack {self.name}: ", gamma=gamma)
         require_at_least(1, f"attack {self.name}: ", shots=shots)
-        self.shots = shots
         self.gamma = gamma
         self._nonmembers = Scored(text=Shots("held_out", shots))
         self._members = Scored(text=Shots("private", shots))
-        self.params = {"gamma": self.gamma, "shots": self.shots}
+        self.params = {"gamma": gamma, "shots": shots}
         self.requires = frozenset({Scored(), self._nonmembers, self._members})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:

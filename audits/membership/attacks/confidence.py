@@ -7,7 +7,6 @@ from torch import Tensor
 
 from audits.membership.measurements import AUDITED, Scored
 from audits.membership.view import AuditView, Table
-from audits.scoring.segments import segment_mean
 from common.errors import UserError
 
 LEAST_NLL = 1e-9
@@ -24,7 +23,7 @@ def mean_log_likelihoods(view: AuditView, models: Sequence[str], records: str = 
 
 
 def _segment_means(table: Table, shard_records: int) -> Tensor:
-    means = [segment_mean(one.logp, one.offsets) for one in table.shards(shard_records)]
+    means = [one.mean_logp for one in table.shards(shard_records)]
     return torch.cat([torch.empty(0, dtype=torch.float64), *means])
 
 

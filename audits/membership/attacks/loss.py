@@ -7,7 +7,6 @@ from torch import Tensor
 
 from audits.membership.attacks.base import Access, Attack
 from audits.membership.view import AuditView
-from audits.scoring.segments import segment_mean
 
 
 class Loss(Attack):
@@ -21,4 +20,4 @@ class Loss(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of l_t, [B]."""
-        return segment_mean(view.statistics.logp, view.statistics.offsets)
+        return view.statistics.mean_logp

@@ -15,8 +15,7 @@ from audits.membership.measurements import Scored
 from audits.membership.texts import SpanInfill, TextVariant, WordDropout
 from audits.membership.texts.words import check_copies, word_count
 from audits.membership.view import AuditView
-from audits.scoring.segments import mean_in_order, segment_mean
-from audits.scoring.token_statistics import TokenStatistics
+from audits.scoring.segments import mean_in_order
 from common.options import require_at_least
 
 
@@ -52,20 +51,14 @@ class Neighbour(Attack):
     ) -> None:
         check_copies(self.name, copies, share)
         require_at_least(1, f"attack {self.name}: ", span_words=span_words)
-        self.copies = copies
-        self.share = share
-        self.masked_lm = masked_lm
-        self.span_words = span_words
-        self._neighbours = [Scored(text=self._text(copy)) for copy in range(copies)]
-        infill: dict[str, int | str]
-        infill = {} if masked_lm is None else {"masked_lm": masked_lm, "span_words": span_words}
+        infill: dict[str, int | str] = {}
+        texts: list[TextVariant] = [WordDropout(copy, share) for copy in range(copies)]
+        if masked_lm is not None:
+            infill = {"masked_lm": masked_lm, "span_words": span_words}
+            texts = [SpanInfill(copy, masked_lm, share, span_words) for copy in range(copies)]
+        self._neighbours = [Scored(text=text) for text in texts]
         self.params = {"copies": copies, "share": share, **infill}
         self.requires = frozenset({Scored(), *self._neighbours})
-
-    def _text(self, copy: int) -> TextVariant:
-        if self.masked_lm is None:
-            return WordDropout(copy, self.share)
-        return SpanInfill(copy, self.masked_lm, self.share, self.span_words)
 
     def defined(self, view: AuditView) -> Tensor:
         """True where the response has two words, [B]."""
@@ -73,9 +66,5 @@ class Neighbour(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """LL(x) - mean over copies of LL(x'), [B]."""
-        neighbours = (_mean_logp(view.tokens(request)) for request in self._neighbours)
-        return _mean_logp(view.statistics) - mean_in_order(neighbours)
-
-
-def _mean_logp(table: TokenStatistics) -> Tensor:
-    return segment_mean(table.logp, table.offsets)
+        neighbours = (view.tokens(request).mean_logp for request in self._neighbours)
+        return view.statistics.mean_logp - mean_in_order(neighbours)

@@ -16,23 +16,8 @@ UNTUNED = 1.0
 
 # Dense near 1, where the mean of text's small probabilities begins to count beside (1 - a).
 GRID = (
-    0.0,
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-    0.98,
-    0.99,
-    0.995,
-    0.998,
-    0.999,
-    1.0,
+    *(tenths / 10 for tenths in range(10)),
+    *(0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0),
 )
 # Nearer to the best than rounding is to be equal: the larger a is taken then.
 _TOLERANCE = 1e-9

@@ -45,10 +45,8 @@ class PAC(Attack):
 
     def __init__(self, copies: int = 5, share: float = 0.3) -> None:
         check_copies(self.name, copies, share)
-        self.copies = copies
-        self.share = share
         self._swapped = [Scored(text=WordSwap(copy, share)) for copy in range(copies)]
-        self.params = {"copies": self.copies, "share": self.share}
+        self.params = {"copies": copies, "share": share}
         self.requires = frozenset({Scored(), *self._swapped})
 
     def defined(self, view: AuditView) -> Tensor:

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from audits.scoring.segments import segment_mean
 from audits.scoring.token_statistics import TokenStatistics
 
 LOWEST_NLL = 0.01
@@ -12,7 +11,7 @@ to zero a memorised record's loss got, not how the other text compares."""
 
 def nll(table: TokenStatistics) -> Tensor:
     """Mean negative log-likelihood of each record, [B] float64, nats per token."""
-    return -segment_mean(table.logp, table.offsets)
+    return -table.mean_logp
 
 
 def floored_nll(table: TokenStatistics) -> Tensor:

@@ -36,9 +36,8 @@ class Recall(Attack):
 
     def __init__(self, shots: int = 10) -> None:
         require_at_least(1, f"attack {self.name}: ", shots=shots)
-        self.shots = shots
         self._conditional = Scored(text=Shots("held_out", shots))
-        self.params = {"shots": self.shots}
+        self.params = {"shots": shots}
         self.requires = frozenset({Scored(), self._conditional})
 
     def diagnostics(self, view: AuditView) -> dict[str, float]:

@@ -13,7 +13,6 @@ from audits.membership.attacks.base import Access, Attack
 from audits.membership.measurements import Scored
 from audits.membership.signals.argmax_text import CompressedArgmaxText
 from audits.membership.view import AuditView
-from audits.scoring.segments import segment_mean
 
 
 class Zlib(Attack):
@@ -30,8 +29,7 @@ class Zlib(Attack):
         sizes = [
             len(zlib.compress(view.scored_text(record).encode("utf-8"))) for record in view.records
         ]
-        mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
-        return mean_logp / torch.tensor(sizes, dtype=torch.float64)
+        return view.statistics.mean_logp / torch.tensor(sizes, dtype=torch.float64)
 
 
 class ReleasedZlib(Attack):
@@ -51,5 +49,4 @@ class ReleasedZlib(Attack):
 
     def record_scores(self, view: AuditView) -> Tensor:
         """Mean of l_t over the compressed size of the argmax text, [B]."""
-        mean_logp = segment_mean(view.statistics.logp, view.statistics.offsets)
-        return mean_logp / view.signal(CompressedArgmaxText())[:, 0]
+        return view.statistics.mean_logp / view.signal(CompressedArgmaxText())[:, 0]

@@ -19,7 +19,6 @@ from audits.membership.signals.weight_shards import (
 from audits.membership.signals.weights import full_precision, named_weights
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.scoring_pass import scored_batches
-from audits.scoring.segments import segment_mean
 from common.errors import UserError
 from common.keys import key
 from common.options import require_at_least
@@ -130,7 +129,7 @@ class WeightNoise(RecordSignal):
     def _mean_nll(self, access: ModelAccess, encoded: Sequence[EncodedRecord]) -> Tensor:
         means = torch.empty(len(encoded), dtype=torch.float64)
         for places, table in scored_batches(access, encoded, self.label):
-            means[places] = segment_mean(table.logp, table.offsets)
+            means[places] = table.mean_logp
         return -means
 
 

@@ -1,7 +1,7 @@
 """The plug point of memorization metrics: one number per record, and what is told of many."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.memorization.greedy_continuation import GreedyContinuation, Request
+from audits.statistics.means import UtilityEstimate, share_interval
 from datamodules.encoding import EncodedRecord
 from kdmodules.sampling.sampler import SamplingSettings
 
@@ -28,6 +29,17 @@ class Summary:
     values: NDArray[np.float64]
     params: dict[str, float | int | str] = field(default_factory=dict)
     detailed: bool = True
+
+    def mean(self, rows: NDArray[np.int64], clusters: Sequence[Hashable]) -> UtilityEstimate | None:
+        """Returns the mean over some records, with its interval; None over no record.
+
+        Args:
+            rows: Which of the B records count.
+            clusters: Each record's cluster, [B].
+        """
+        if not rows.size:
+            return None
+        return share_interval(self.values[rows], [clusters[row] for row in rows])
 
 
 class MemorizationMetric(ABC):

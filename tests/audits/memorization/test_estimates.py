@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from audits.memorization.estimates import estimate
 from audits.memorization.metrics import Summary
 from audits.statistics.means import UtilityEstimate, gap
 
@@ -12,7 +11,7 @@ from audits.statistics.means import UtilityEstimate, gap
 def rate(hits: np.ndarray, clusters: list[int] | None = None) -> UtilityEstimate:
     own = list(range(len(hits))) if clusters is None else clusters
     summary = Summary("rate", hits.astype(float))
-    found = estimate(summary, np.arange(len(hits)), own)
+    found = summary.mean(np.arange(len(hits)), own)
     assert found is not None
     return found
 
@@ -36,11 +35,11 @@ def test_copies_of_records_add_nothing() -> None:
 
 def test_slices_and_nothing() -> None:
     summary = Summary("share", np.array([0.0, 0.5, 1.0]))
-    found = estimate(summary, np.array([1, 2]), ["a", "b", "c"])
+    found = summary.mean(np.array([1, 2]), ["a", "b", "c"])
     assert found is not None
     assert (found.value, found.n) == (0.75, 2)
-    assert estimate(summary, np.array([], dtype=np.int64), ["a", "b", "c"]) is None
-    one = estimate(summary, np.array([0, 1]), ["a", "a", "c"])
+    assert summary.mean(np.array([], dtype=np.int64), ["a", "b", "c"]) is None
+    one = summary.mean(np.array([0, 1]), ["a", "a", "c"])
     assert one is not None
     assert (one.lower, one.upper) == (None, None)
     assert gap(one, found) == UtilityEstimate(-0.5, None, None, 4)
