@@ -13,7 +13,7 @@ from datamodules.instruction import InstructionDataModule
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.network import Network, build_network
 from kdmodules.responses import DatasetResponses
-from kdmodules.responses.rollout import Rollout, rollout_batch
+from kdmodules.responses.rollouts import Rollout, rollout_batch
 from kdmodules.sampling.joint_decoding import log_mixture
 from kdmodules.scoring import token_statistics
 from kdmodules.teachers import Teachers, TeacherWeights

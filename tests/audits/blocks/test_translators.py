@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from audits.blocks.development import development_streams
+from audits.blocks.signals.tuned_lens import development_streams
 from audits.blocks.translators import LensText, Translator, fit_translator, lens_divergence
 from common.keys import torch_generator
 from datamodules.records import InstructionRecord

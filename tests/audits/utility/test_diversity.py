@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audits.utility.diversity import corpus_distinct_n, distinct_n
+from audits.utility.generations import corpus_distinct_n, distinct_n
 
 
 def test_shares_of_distinct_ngrams_by_hand() -> None:

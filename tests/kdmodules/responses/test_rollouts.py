@@ -13,7 +13,7 @@ from common.errors import UserError
 from datamodules.batches import EncodedRecord
 from kdmodules.losses import KDStep, PolicyGradient
 from kdmodules.responses import ResponseContext, TeacherMixedRollouts
-from kdmodules.responses.rollout import Rollout
+from kdmodules.responses.rollouts import Rollout
 from kdmodules.sampling.mixture_sampling import MixtureSettings
 from tests.kdmodules.responses.conftest import MakeContext, batch_of, random_records, tiny
 

@@ -7,8 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from audits.blocks.recorder import BlockCall, watching
 from audits.blocks.signals import Attribution, BlockAccess, BlockGradNorm, RerunSignal
-from audits.blocks.signals.attribution import conductance
-from audits.blocks.tapped_model import TappedModel
+from audits.blocks.signals.attribution import TappedModel, conductance
 from common.errors import UserError
 from datamodules.batches import InstructionBatch, collate
 from datamodules.records import InstructionRecord
