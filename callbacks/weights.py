@@ -104,7 +104,7 @@ class ModelExport(Callback):
             DataDescription(
                 source=data.source,
                 split=split,
-                counts={summary.split: summary.records for summary in data.describe()},
+                counts=data.counts(),
                 protocol=data.splits.protocol,
             ),
             base_model=context.module.network.source,

@@ -16,7 +16,6 @@ from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
-from datamodules.summary import SplitSummary, summarise
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.templates import chosen_template, whole_text
 from datamodules.tokenizer import SMALLEST_VOCABULARY, load_tokenizer, train_tokenizer
@@ -248,13 +247,10 @@ class InstructionDataModule(TrainingDataModule):
         """The development split."""
         return self.split("development")
 
-    def describe(self) -> list[SplitSummary]:
-        """Counts of every split that has records; of cut records where it is served in batches."""
-        return [
-            summarise(name, self.split(name), len(self.population(name)), self._tokens.get(name))
-            for name in SPLITS
-            if self.split(name)
-        ]
+    def counts(self) -> dict[str, int]:
+        """Returns the number of records of every split that has some, duplicates included."""
+        sizes = {name: len(self.split(name)) for name in SPLITS}
+        return {name: size for name, size in sizes.items() if size}
 
     def _read(self) -> list[InstructionRecord]:
         if self.source == BUILTIN:

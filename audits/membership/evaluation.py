@@ -121,14 +121,16 @@ def evaluate(
         shifted = None if shift_test is None else shift_test.verdict.shifted
         _oppose(found, attacks, fprs, pair, scored, shift_test)
         alone = _of_this_model_alone(attacks, pair, sides, scored)
-        of_two = (attack for attack in attacks if attack not in alone[0])
+        judged = [attack for attack, _, _ in alone]
+        of_two = (attack for attack in attacks if attack not in judged)
         found.results += [coins_read_row(attack, pair.members) for attack in of_two]
-        for own, unit in units({}, *alone[1][:1], *alone[2][:1]):
-            inside, outside = ([unit(side) for side in every] for every in alone[1:])
-            found.results += any_leak_rows(alone[0], inside, outside, shifted, own)
+        for own, unit in units({}, *(alone[0][1:] if alone else ())):
+            inside, outside = [unit(one) for _, one, _ in alone], [unit(one) for *_, one in alone]
+            found.results += any_leak_rows(judged, inside, outside, shifted, own)
             found.results += dataset_inference_rows(inside, outside, shifted, own)
-        if named and pair.fair_coins:
-            _bound(found, pair, *alone, shifted, looks)
+        for attack, ours_alone, theirs in alone if named and pair.fair_coins else ():
+            rows = epsilon_rows(attack.name, attack.params, ours_alone, theirs, pair.unit, looks)
+            found.results += [replace(row, shifted=shifted) for row in rows]
     return found
 
 
@@ -190,26 +192,11 @@ def _of_this_model_alone(
     pair: Opposition,
     sides: Mapping[str, Side],
     scored: Mapping[str, Sequence[ScoredRecords]],
-) -> tuple[list[Attack], list[ScoredRecords], list[ScoredRecords]]:
-    """Returns the attacks that do not read the coins from a reference, and both sides' scores."""
+) -> list[tuple[Attack, ScoredRecords, ScoredRecords]]:
+    """Returns the attacks that do not read the coins from a reference, with both sides' scores."""
     views = sides[pair.members].view, sides[pair.nonmembers].view
     every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
-    kept = [one for one in every if not reads_the_coins(one[0], *views)]
-    return [one[0] for one in kept], [one[1] for one in kept], [one[2] for one in kept]
-
-
-def _bound(
-    found: Measurements,
-    pair: Opposition,
-    attacks: Sequence[Attack],
-    members: Sequence[ScoredRecords],
-    nonmembers: Sequence[ScoredRecords],
-    shifted: bool | None,
-    looks: int,
-) -> None:
-    for attack, inside, outside in zip(attacks, members, nonmembers, strict=True):
-        rows = epsilon_rows(attack.name, attack.params, inside, outside, pair.unit, looks)
-        found.results += [replace(row, shifted=shifted) for row in rows]
+    return [one for one in every if not reads_the_coins(one[0], *views)]
 
 
 def _curves(pair: Opposition, rows: Sequence[ResultRow]) -> dict[str, float]:

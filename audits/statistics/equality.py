@@ -211,11 +211,19 @@ def _wald(
 ) -> tuple[float, float]:
     x, y = members.mean(axis=2).T, nonmembers.mean(axis=2).T
     found = rank_statistics(x, y, member_clusters, nonmember_clusters)
-    covariance = found.covariance + _draw_covariance(members, nonmembers)
-    contrasts = np.eye(len(x))[:-1] - np.eye(len(x))[-1]
-    differences = contrasts @ found.aurocs
+    return wald_test(found.aurocs, found.covariance + _draw_covariance(members, nonmembers))
+
+
+def wald_test(means: FloatArray, covariance: FloatArray) -> tuple[float, float]:
+    """Tests that K means are equal, on the contrasts with the last; returns statistic and p-value.
+
+    Args:
+        means: [K] estimates.
+        covariance: [K, K] of them; means that agree in every record leave nothing to be tested.
+    """
+    contrasts = np.eye(len(means))[:-1] - np.eye(len(means))[-1]
+    differences = contrasts @ means
     spread = contrasts @ covariance @ contrasts.T
-    # Blocks that order all records alike differ by nothing and leave nothing to be tested.
     degrees = int(np.linalg.matrix_rank(spread, hermitian=True))
     if degrees == 0:
         return 0.0, 1.0

@@ -135,9 +135,8 @@ def test_options_reach_a_run_and_are_counted(tmp_path: Path) -> None:
     data = InstructionDataModule(**common, encoding=dataclasses.replace(RELEASED, add_bos=True))
     data.setup("fit")
     assert data.encoder.options == data.encoding
-    data.tokens("public", data.split("public"))
-    (public,) = [one for one in data.describe() if one.split == "public"]
-    assert public.boundaries_merged == 0
+    encoded = data.tokens("public", data.split("public"))
+    assert not any(one.boundary_merged for one in encoded)
     with pytest.raises(UserError, match="choose content or end"):
         EncodingOptions(cut="middle")
 
