@@ -14,8 +14,8 @@ from datamodules.sources import Place, place_of, require_gguf
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
-_LARGEST_VOCABULARY = 1_000_000
 """The 256 bytes and `END_OF_TEXT`: with fewer, some text could not be written."""
+_LARGEST_VOCABULARY = 1_000_000
 
 ROUND_TRIP_SENTENCE = "Twice:  does “Café No. 7” open at 8.30 ?\nI don't know ( yet ) ,  she SAID ."
 """Spaces, case, accents, a line break and marks that tokenizers are known to change."""

@@ -3,6 +3,7 @@
 The command itself leaves to their first use what many runs do without.
 """
 
+# ruff: noqa: F401
 import captum.attr
 import datasets
 import datasketch
@@ -16,17 +17,4 @@ import transformers.models.gpt2.modeling_gpt2
 import transformers.models.llama.modeling_llama
 import transformers.models.opt.modeling_opt
 
-from kd_privacy.cli import main
-
-__all__ = [
-    "captum",
-    "datasets",
-    "datasketch",
-    "main",
-    "peft",
-    "rouge_score",
-    "sklearn",
-    "tensorboard",
-    "torch",
-    "transformers",
-]
+from kd_privacy.cli import main as main
