@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import FrameType, TracebackType
 
 from common.errors import UserError
 from studies.plan.cells import Cell, Plan
@@ -80,12 +79,12 @@ def run_plan(
         KeyboardInterrupt: SIGINT or SIGTERM came; running cells were ended and can be resumed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _only_runner(out, shard), _StopRequest() as stop:
+    with _only_runner(out, shard), _stop_signals() as came:
         write_json(out / "plan.json", plan.as_dict())
         cells = list(plan.cells) if shard is None else shard.cells(plan)
         runner = _Runner(cells, executor, progress)
         try:
-            runner.run(stop)
+            runner.run(came)
         finally:
             runner.end_running()
             executor.close()
@@ -105,9 +104,9 @@ class _Runner:
             if self.states[key] == "done":
                 progress.skipped(files.cell)
 
-    def run(self, stop: "_StopRequest") -> None:
+    def run(self, signals: list[int]) -> None:
         while True:
-            if stop.came:
+            if signals:
                 raise KeyboardInterrupt
             startable = self._startable()
             for cell in startable:
@@ -199,29 +198,20 @@ def _hold(stack: contextlib.ExitStack, path: Path, kind: int) -> None:
         ) from error
 
 
-class _StopRequest:
-    """Whether SIGINT or SIGTERM came.
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Yields a list to which SIGINT and SIGTERM add themselves when they come.
 
     The handlers raise nothing: an exception that they raised while a cell is being forked would be
     dropped, as all exceptions in at-fork callbacks are, and the signal would be lost.
     """
-
-    def __init__(self) -> None:
-        self.came = False
-
-    def __enter__(self) -> "_StopRequest":
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self.former = {number: signal.signal(number, self._note) for number in numbers}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self.former.items():
+    came: list[int] = []
+    former = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in former.items():
             signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
