@@ -47,6 +47,7 @@ def finish(target: object, *arguments: object) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_the_script_finds_the_leak_of_its_tiny_model(examples: Path) -> None:
     finish(run_script, examples, ["--out", "report"])
     said = (examples / "said.txt").read_text(encoding="utf-8")

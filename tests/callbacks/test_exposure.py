@@ -34,6 +34,7 @@ def texts(audit: ExposureAudit, number: int, encoder: RecordEncoder) -> list[str
 CANARIES = draw_canaries(CanaryPlan(coin=0, exposure_per_level=4, repetitions=(1, 16)), seed=2)
 
 
+@pytest.mark.slow
 def test_a_small_space_is_scored_whole(tokenizer: PreTrainedTokenizerFast) -> None:
     canary = CANARIES[0]
     found = texts(ExposureAudit(), 0, encoder_of(tokenizer))

@@ -17,15 +17,15 @@ RELEASED = EncodingOptions(add_bos=False, joint=True, cut="end")
 TOGETHER = EncodingOptions(joint=True)
 
 
-@pytest.fixture(params=["gpt2", "opt", "llama-2"])
+@pytest.fixture(params=["gpt2", "llama-2", pytest.param("opt", marks=pytest.mark.slow)])
 def tokenizer(request: pytest.FixtureRequest, shared: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(shared / "data/tokenizers" / request.param)
 
 
 @pytest.fixture(scope="module")
 def dolly(shared: Path) -> list[InstructionRecord]:
-    """Every tenth record of Dolly."""
-    return read_records(str(shared / "data/dolly/databricks-dolly-12k.jsonl"))[::10]
+    """Every twentieth record of Dolly."""
+    return read_records(str(shared / "data/dolly/databricks-dolly-12k.jsonl"))[::20]
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,10 @@ def test_the_module_names_the_split_that_it_trains_on(source: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("accumulate", "workers", "early"),
-    [(1, 0, True), (2, 0, True), (1, 0, False), (1, 2, True), (2, 2, True)],
+    [
+        *((1, 0, True), (2, 0, True), (1, 0, False), (2, 2, True)),
+        pytest.param(1, 2, True, marks=pytest.mark.slow),
+    ],
 )
 def test_resume_in_mid_epoch_sees_exactly_the_rest(
     source: str, tmp_path: Path, accumulate: int, workers: int, early: bool

@@ -60,6 +60,7 @@ def test_record_depends_on_seed_and_index_only(records):
     assert not {r.id for r in other} & {r.id for r in records}
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same(records):
     program = (
         "from datamodules.synthetic import generate_records;"

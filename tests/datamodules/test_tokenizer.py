@@ -98,6 +98,7 @@ def test_order_of_texts_does_not_matter(trained):
     assert backwards.backend_tokenizer.to_str() == trained.backend_tokenizer.to_str()
 
 
+@pytest.mark.slow
 def test_process_and_threads_do_not_matter(trained):
     program = (
         "import json, sys; from datamodules.tokenizer import train_tokenizer;"

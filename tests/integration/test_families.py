@@ -83,7 +83,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
     @cache
     def of(family: str) -> tuple[Path, float]:
         folder = tmp_path_factory.mktemp(family)
-        options = ["--trainer.max_epochs=10", "--model.optimizer.lr=5e-3"]
+        options = ["--trainer.max_epochs=6", "--model.optimizer.lr=5e-3"]
         fit = arguments("fit", family, "base/teacher")
         main([*fit, *options, f"--run_dir={folder / 'teacher'}"])
         teacher = folder / "teacher" / "export"

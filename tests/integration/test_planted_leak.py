@@ -46,14 +46,14 @@ from datamodules.tokenizer import train_tokenizer
 from kdmodules.models.causal_lm import CausalLM
 from kdmodules.token_means import supervised_sums
 
-SIDE, BATCH = 200, 20
+SIDE, BATCH = 120, 20
 # Of the swap: public records of each source, records of a side that a model learns, and steps.
 PUBLIC, LEARNT, BY_HEART = 30, 100, 190
 # Independent draws, short ones, so that both sides come from one distribution and a small model
 # learns them by heart in seconds.
 CORPUS = [
     record
-    for record in generate_records(4600, seed=5)
+    for record in generate_records(3200, seed=5)
     if len(record.instruction) + len(record.context) + len(record.response) <= 150
 ]
 MEMBERS, NONMEMBERS = CORPUS[: 2 * SIDE : 2], CORPUS[1 : 2 * SIDE : 2]
@@ -151,7 +151,7 @@ def _scores(attack: Attack, view: AuditView) -> np.ndarray:
 
 def test_every_attack_finds_an_over_trained_models_members(encoder: RecordEncoder) -> None:
     base = trained(encoder, NEVER, steps=40)
-    found = p_values(trained(encoder, MEMBERS, steps=250), base, encoder)
+    found = p_values(trained(encoder, MEMBERS, steps=150), base, encoder)
     weak = {name: value for name, value in found.items() if value[1] > 0.001}
     assert not weak
     assert found["loss"][0] > 0.9

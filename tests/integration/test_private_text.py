@@ -64,6 +64,9 @@ techniques:
 controls: []
 audits: [AUDITS]
 overrides:
+  model.network.config.n_layer: 2
+  model.network.config.n_head: 2
+  model.network.config.n_embd: 32
   model.optimizer.lr: 4e-3
   data.source: SOURCE
   data.pseudonymise: true

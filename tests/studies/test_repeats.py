@@ -204,6 +204,7 @@ def decomposition(plan: Plan) -> pd.DataFrame:
     return rows[rows["name"] == "decomposition"].set_index(["metric", "population"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_repeats_decide_every_record_that_replicates_leave_open(planted: ModuleType) -> None:
     """Three replicates that share a fifth of their private records, and three repeats of one."""

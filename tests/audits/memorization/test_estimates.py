@@ -54,7 +54,9 @@ def test_a_gap_of_rates_is_newcombes_tenth_method_with_exact_terms() -> None:
     assert found.upper > 0.3339
 
 
-@pytest.mark.parametrize(("inside", "outside"), [(0.02, 0.02), (0.3, 0.1)])
+@pytest.mark.parametrize(
+    ("inside", "outside"), [(0.02, 0.02), pytest.param(0.3, 0.1, marks=pytest.mark.slow)]
+)
 def test_gaps_of_clustered_rates_are_covered(inside: float, outside: float) -> None:
     rng = np.random.default_rng(0)
     clusters = np.repeat(np.arange(100), 2).tolist()

@@ -86,7 +86,14 @@ def jumps(rng: np.random.Generator, n: int, inherited: float = 0.0) -> TaughtRec
     return TaughtRecords(values, np.ones(n))
 
 
-@pytest.mark.parametrize(("n_private", "n_never"), [(100, 20), (100, 60), (20, 100), (300, 300)])
+@pytest.mark.parametrize(
+    ("n_private", "n_never"),
+    [
+        (100, 20),
+        (20, 100),
+        *(pytest.param(n, m, marks=pytest.mark.slow) for n, m in ((100, 60), (300, 300))),
+    ],
+)
 def test_chance_is_not_called_inheritance(n_private: int, n_never: int) -> None:
     """The bootstrap of clusters called 100 against 20 records inheritance in 26%."""
     rng = np.random.default_rng(5)

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -11,11 +13,14 @@ import pandas as pd
 import pytest
 
 from studies.plan.cells import Plan
+from studies.plan.planner import make_plan
+from studies.plan.study_file import read_study
 from studies.report import write_report
 from studies.report.sections.roc import thinned_roc
 from studies.run.cell_state import CellFiles
 from tests.audit_schema import valid_audit
 from tests.studies.shown_page import Page, add_rows, pairs_won
+from tests.studies.small_study import write_project
 
 PlanOf = Callable[..., Plan]
 OUT = Path("runs/small")
@@ -90,16 +95,53 @@ def test_warnings_come_first(finished: Plan) -> None:
     assert "Control clean" not in main_part
 
 
-@pytest.mark.usefixtures("without_pictures")
-def test_the_blind_baseline_stands_beside_the_attacks_and_is_none(
-    finished: Plan, planted: ModuleType
-) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """A plan whose audits wrote more rows, its page without pictures, and its tables."""
+
+    plan: Plan
+    page: Page
+    tables: Path
+
+
+@pytest.fixture(scope="module")
+def shown(
+    finished_runs: Path, planted: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Shown:
+    """A text baseline, equivalent epsilons that are infinite or missing, and bounds on epsilon."""
     blind = {"name": "blind", "params": {"margin": 0.05}, "shifted": None}
     area = {"metric": "auroc", "value": 0.987654, "lower": 0.96, "upper": 0.99, "p_value": 0.005}
-    needed = {"metric": "records_needed", "value": 697.0}
-    add_rows(finished, planted, [blind | area, blind | needed])
-    page = Page(write_report(finished, OUT).read_text(encoding="utf-8"))
-    specs = json.loads(page.scripts[0])
+    rows = [
+        blind | area,
+        blind | {"metric": "records_needed", "value": 697.0},
+        {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.1", "value": float("inf")},
+        {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.01"},
+    ]
+    rows += [
+        {
+            **{"name": "loss", "metric": "epsilon_lower", "value": delta, "lower": delta},
+            **{"population": population, "params": {"delta": delta, "unit": unit, "looks": 3}},
+        }
+        for population, unit in (("private", "cluster"), ("canary_in", "record"))
+        for delta in (0.0, 0.00107)
+    ]
+    folder = tmp_path_factory.mktemp("shown")
+    write_project(folder)
+    shutil.copytree(finished_runs, folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("studies.report.page.write_charts", lambda specs, folder: None)
+        patch.setattr("studies.report.render.vega_bundle", str)
+        plan = make_plan(read_study("configs/studies/small.yaml"), OUT, {})
+        add_rows(plan, planted, rows)
+        page = Page(write_report(plan, OUT).read_text(encoding="utf-8"))
+    return Shown(plan, page, folder / OUT / "report/tables")
+
+
+def test_the_blind_baseline_stands_beside_the_attacks_and_is_none(
+    shown: Shown, planted: ModuleType
+) -> None:
+    specs = json.loads(shown.page.scripts[0])
     assert [name for name, spec in specs.items() if "0.987654" in json.dumps(spec)] == ["attacks"]
     chart = specs["attacks"]
     for layer in chart["layer"]:
@@ -112,25 +154,17 @@ def test_the_blind_baseline_stands_beside_the_attacks_and_is_none(
         if "Blind" in str(chart["datasets"][layer["data"]["name"]])
     ]
     assert {layer["encoding"]["x"]["field"] for layer in marked} == {"value", "lower"}
-    tables = OUT / "report/tables"
-    assert set(pd.read_csv(tables / "membership.csv")["name"]) == set(planted.ATTACKS)
-    rows = pd.read_csv(tables / "blind.csv")
+    assert set(pd.read_csv(shown.tables / "membership.csv")["name"]) == set(planted.ATTACKS)
+    rows = pd.read_csv(shown.tables / "blind.csv")
     assert list(rows["run"]) == list(rows["run"].unique())
-    assert len(rows) == len(finished.cells)
+    assert len(rows) == len(shown.plan.cells)
     # The text is the same for every model, so that one row tells it.
-    row = next(row for row in page.rows if row[:2] == [f"all {len(rows)}", "not excluded"])
+    row = next(row for row in shown.page.rows if row[:2] == [f"all {len(rows)}", "not excluded"])
     assert row[2:] == ["0.988 [0.960, 0.990]", "0.005", "697", "90", "90"]
 
 
-@pytest.mark.usefixtures("without_pictures")
-def test_the_tables_tell_an_infinite_equivalent_epsilon_from_a_missing_one(
-    finished: Plan, planted: ModuleType
-) -> None:
-    endless = {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.1", "value": float("inf")}
-    missing = {"name": "loss", "metric": "epsilon_equivalent_at_fpr_0.01"}
-    add_rows(finished, planted, [endless, missing])
-    write_report(finished, OUT)
-    lines = (OUT / "report/tables/membership.csv").read_text().splitlines()
+def test_the_tables_tell_an_infinite_equivalent_epsilon_from_a_missing_one(shown: Shown) -> None:
+    lines = (shown.tables / "membership.csv").read_text().splitlines()
     cells = dict(
         zip(
             lines[0].split(","),
@@ -142,27 +176,13 @@ def test_the_tables_tell_an_infinite_equivalent_epsilon_from_a_missing_one(
     assert cells["epsilon_equivalent_at_fpr_0.01_value"] == ""
 
 
-@pytest.mark.usefixtures("without_pictures")
-def test_a_bound_on_epsilon_names_its_delta_and_renames_no_attack(
-    finished: Plan, planted: ModuleType
-) -> None:
-    rows = [
-        {
-            **{"name": "loss", "metric": "epsilon_lower", "value": delta, "lower": delta},
-            **{"population": population, "params": {"delta": delta, "unit": unit, "looks": 3}},
-        }
-        for population, unit in (("private", "cluster"), ("canary_in", "record"))
-        for delta in (0.0, 0.00107)
-    ]
-    add_rows(finished, planted, rows)
-    write_report(finished, OUT)
-    page = Page((OUT / "report" / "index.html").read_text(encoding="utf-8"))
-    shown = [row[3:5] for row in page.rows if "Lower bound on ε, one run" in row]
-    assert shown[:2] == [
+def test_a_bound_on_epsilon_names_its_delta_and_renames_no_attack(shown: Shown) -> None:
+    told = [row[3:5] for row in shown.page.rows if "Lower bound on ε, one run" in row]
+    assert told[:2] == [
         ["Lower bound on ε, one run", "Loss, δ = 0"],
         ["Lower bound on ε, one run", "Loss, δ = 0.0011"],
     ]
-    assert ["Student · kd", "Loss"] in [row[:2] for row in page.rows]
+    assert ["Student · kd", "Loss"] in [row[:2] for row in shown.page.rows]
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -50,6 +50,7 @@ def test_over_replicates_the_interval_is_bonferronis() -> None:
     assert np.isnan(agreed.lower)
 
 
+@pytest.mark.slow
 def test_the_picked_ones_interval_holds_its_truth() -> None:
     """Six equal techniques, five replicates: its own interval misses in a tenth or more."""
     rng = np.random.default_rng(1)

@@ -76,11 +76,12 @@ def test_a_good_study_passes_and_equal_commands_are_parsed_once(study: Path, par
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (
+        pytest.param(
             "max_epochs: 4",
             "max_epochs: four",
             r"small.yaml:13: stages.counterfactual.overrides.trainer.max_epochs: "
             r"counterfactual-kd-gpt2_tiny-r1 cannot start: .*Expected a <class 'int'>",
+            marks=pytest.mark.slow,
         ),
         (
             "trainer.max_epochs: 4",
@@ -94,10 +95,11 @@ def test_a_good_study_passes_and_equal_commands_are_parsed_once(study: Path, par
             r"small.yaml:6: techniques.1.overrides.model.kd_loss.betta: shadow-gkd-.*did you mean "
             r"beta",
         ),
-        (
+        pytest.param(
             "{trainer.max_epochs: 2}",
             "{trainer.callbacks: callbacks.MembershipAudi}",
             r"small.yaml:10: overrides.trainer.callbacks: shadow_teacher.*'MembershipAudi'",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -123,16 +125,18 @@ def test_a_mistake_in_the_file_is_named_with_its_line(
             "    init_args: {fprss: [0.1]}\n",
             r"audits/membership.yaml:4: trainer.callbacks\+.0.init_args.fprss: teacher-.*mean fprs",
         ),
-        (
+        pytest.param(
             "audits/membership",
             "trainer:\n  callbacks+:\n"
             "  - class_path: callbacks.membership.callback.MembershipAudit\n",
             r"audits/membership.yaml:3: trainer.callbacks\+.0.class_path: teacher-.* has moved",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "techniques/kd",
             "model: {init_args: {kd_loss: {class_path: kdmodules.losses.ForwardK}}}\n",
             r"techniques/kd.yaml:1: model.init_args.kd_loss: .* \(did you mean ForwardKL\?\)",
+            marks=pytest.mark.slow,
         ),
     ],
 )
