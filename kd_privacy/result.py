@@ -196,6 +196,13 @@ class Audit:
             self.model_answer("external"), {row["audit"] for row in self.rows}, told
         )
 
+    @property
+    def _name(self) -> str:
+        """What readers call the model: the name of its folder, or of its class."""
+        model = self.about["model"]
+        source = model["source"] if isinstance(model, Mapping) else None
+        return Path(str(source or "the model")).name
+
     def model_answer(self, role: str) -> ModelAnswer:
         """Returns what is said of the model.
 
@@ -203,10 +210,7 @@ class Audit:
             role: What it is among the models that are told of: external, student, teacher.
         """
         rows, run = self.tables["results"].to_pylist(), str(self.about["run"])
-        names = {
-            "external": Path(str(self.about["model"])).name,
-            "counterfactual": "Counterfactual student",
-        }
+        names = {"external": self._name, "counterfactual": "Counterfactual student"}
         label = names.get(role, run.capitalize())
         return model_answer(rows, label=label, run=run, role=role)
 

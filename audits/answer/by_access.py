@@ -1,13 +1,14 @@
 """What attackers of each kind of access find, each by one attack that no result has chosen.
 
-The best of several attacks looks better than it is, so the attack of each kind is named here; of an
-attack that ran with several options the first listed is taken.
+The best of several attacks looks better than it is, so the attack of each kind is named here; what
+is not named comes by its id and its options, as text.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from audits.answer.judging import Judged, params_of
-from audits.membership.attacks import LiRA, describe
+from audits.membership.attacks import LiRA, Reference, describe
 from audits.membership.attacks.base import Access
 from audits.membership.epsilon_rows import READS_THE_COINS
 from audits.scoring.references import BASE
@@ -18,7 +19,7 @@ _ORDER = (
     *("mope", "grad_norm"),
     *("rmia", "lira"),
 )
-"""Those that come first among attacks of one kind of access; the others in the order listed."""
+"""Those that come first among attacks of one kind of access."""
 
 _PUBLISHED_CODE = "as_released_"
 _MANY_SHADOWS = 16
@@ -32,9 +33,9 @@ def by_access(attacks: Sequence[Judged]) -> list[tuple[str, Judged]]:
     computes in an attack's place.
 
     Args:
-        attacks: Those of one model on one population of members, in the order listed.
+        attacks: Those of one model on one population of members.
     """
-    chosen: dict[tuple[int, bool, str], Judged] = {}
+    chosen: dict[tuple[int, bool, int], Judged] = {}
     for judged in sorted(attacks, key=_place):
         kind = describe(str(judged.row["name"]))
         if (
@@ -43,25 +44,22 @@ def by_access(attacks: Sequence[Judged]) -> list[tuple[str, Judged]]:
             or READS_THE_COINS in judged.metrics
         ):
             continue
-        place = (list(Access).index(kind.access), kind.shadows, _seen(judged, kind.access))
-        chosen.setdefault(place, judged)
-    return [
-        (f"{seen}, and shadow models" if shadows else seen, judged)
-        for (_, shadows, seen), judged in sorted(chosen.items(), key=lambda one: one[0][:2])
-    ]
+        k = int(str(params_of(judged.row)["k"])) if kind.access == Access.top_k else 0
+        chosen.setdefault((list(Access).index(kind.access), kind.shadows, k), judged)
+    return [(_seen(*place), judged) for place, judged in sorted(chosen.items(), key=itemgetter(0))]
 
 
-def _seen(judged: Judged, access: Access) -> str:
+def _seen(access: int, shadows: bool, k: int) -> str:
     """Returns what the attacker sees in words; of the likeliest tokens, how many."""
-    if access == Access.top_k:
-        return access.value.replace("-k", f"-{params_of(judged.row)['k']}")
-    return access.value
+    seen = list(Access)[access].value.replace("top-k", f"top-{k}")
+    return f"{seen}, and shadow models" if shadows else seen
 
 
-def _place(judged: Judged) -> int:
+def _place(judged: Judged) -> tuple[int, str, str]:
     name, params = str(judged.row["name"]), params_of(judged.row)
+    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
     if name == LiRA.name and str(params.get("references")).count(",") + 1 >= _MANY_SHADOWS:
-        return -1
-    if name == "reference" and params.get("reference") != BASE:
-        return len(_ORDER)
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+        place = -1
+    if name == Reference.name and params.get("reference") != BASE:
+        place = len(_ORDER)
+    return place, name, str(params)

@@ -55,6 +55,26 @@ def test_every_audit_of_a_run_hears_the_same_verdict_once(
     assert alike == measure("private", *sides(""), QUICK, 3)
 
 
+def test_a_pass_is_made_again_where_an_attack_reads_more_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[bool] = []
+
+    def scored(*_: object, outside_top: bool, **__: object) -> SimpleNamespace:
+        made.append(outside_top)
+        return SimpleNamespace(has_outside_top=outside_top)
+
+    monkeypatch.setattr("audits.context.score_records", scored)
+    monkeypatch.setattr("audits.context.EncodedFile", lambda *_: SimpleNamespace(counts={}))
+    records = generate_records(3, 4)
+    data = SimpleNamespace(population=lambda name: records)
+    model = SimpleNamespace(encoder=SimpleNamespace(encode_all=list))
+    context = AuditContext(model, data, {}.get, {}.get, SharedWork())
+    for outside_top in (False, False, True, False, True):
+        context.token_statistics("private", outside_top)
+    assert made == [False, True]
+
+
 def test_passes_of_other_weights_are_forgotten() -> None:
     shared = SharedWork()
     shared.passes_at(3)["private", 2] = "of step 3"

@@ -131,6 +131,8 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert "the model computes in" not in text
     answer = audited.answer
     (told,) = answer.models
+    assert told.label == "GPT2LMHeadModel"
+    assert [one.membership.name for one in told.by_access] == ["loss", "min_k_plus_plus"]
     assert told.membership is not None
     assert told.membership.figure.value == audited["loss"].auroc.value
     assert answer.caution.startswith("this model knows nothing of the text")

@@ -33,7 +33,8 @@ def access_parts(models: Sequence[tuple[str, Sequence[AccessAnswer]]]) -> list[P
     if not lines:
         return []
     columns = [
-        *tables.words(label="Model", access="The attacker sees", attack="Attack"),
+        *(tables.words(label="Model") if len(models) > 1 else []),
+        *tables.words(access="The attacker sees", attack="Attack"),
         tables.estimate("AUROC"),
         *tables.words(
             **{

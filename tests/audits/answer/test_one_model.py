@@ -99,8 +99,8 @@ def test_each_access_is_told_by_an_attack_that_no_result_has_chosen() -> None:
         (one.access, one.membership.title, one.membership.figure.value) for one in answer.by_access
     ] == [
         ("text only", "SaMIA (samples 10)", 0.55),
-        ("top-20 log-probabilities", "Top-k loss (k 20)", 0.58),
         ("top-5 log-probabilities", "Top-k loss (k 5)", 0.57),
+        ("top-20 log-probabilities", "Top-k loss (k 20)", 0.58),
         ("log-probabilities of given text", "Reference (reference base)", 0.62),
         ("log-probabilities of given text, and shadow models", "RMIA (references a,b)", 0.64),
         ("whole next-token distributions", "Min-K%++ (k 0.2)", 0.61),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from audits.membership.attacks import EZ, WBC, Attack, InfoRMIA, TopKLoss
 from audits.membership.measurements import OutsideTop, Scored
 from audits.membership.plan import AuditPlan
 from audits.membership.signals import Divergence
+from audits.membership.stored_audit import load_view, save_view
 from audits.membership.view import AuditView
+from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import StatisticsKey, TokenStatistics
 from common.errors import UserError
 from kdmodules.scoring import TokenScores, token_statistics
@@ -223,6 +226,17 @@ def test_what_is_left_is_asked_for_by_its_attack_alone() -> None:
 def test_statistics_of_another_audit_say_that_they_lack_it(case: Case) -> None:
     with pytest.raises(UserError, match="top_k_loss .* these statistics lack it"):
         TopKLoss().score(case.view)
+
+
+def test_stored_statistics_keep_what_is_left(tmp_path: Path) -> None:
+    view, _ = top_k_view((5, 1, 40, 2), 300)
+    own = replace(view.statistics, key=StatisticsKey("m", "t", "r"))
+    save_view(replace(view, passes={Scored(): own}), [one.id for one in view.records], tmp_path)
+    again, _ = load_view(tmp_path, AuditPlan.of([TopKLoss()]))
+    assert torch.equal(TopKLoss().score(again), TopKLoss().score(view))
+    table = again.table(Scored())
+    assert isinstance(table, StatisticsFile)
+    assert table.has_outside_top
 
 
 def test_options_out_of_range_are_refused() -> None:
