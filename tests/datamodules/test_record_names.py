@@ -14,6 +14,7 @@ from common.errors import UserError
 from datamodules.instruction import InstructionDataModule
 from datamodules.record_names import KEY_NAME, RecordNames
 from datamodules.records import InstructionRecord, records_from_rows
+from datamodules.synthetic import generate_records
 
 ROWS = [
     {"text": "one two", "id": "anna@example.org", "subject": "Anna"},
@@ -41,6 +42,11 @@ def test_records_go_by_their_content_and_subjects_by_a_hash() -> None:
     assert table["origin"] == ["f:1", "f:2", "f:3", "f:4"]
     assert table["subject"] == [anna, bob, anna, None]
     assert table["subject_id"] == ["Anna", "Bob", "Anna", None]
+
+
+def test_records_without_ids_are_called_as_they_were() -> None:
+    records = generate_records(30, seed=0)
+    assert RecordNames().renamed(records) == records
 
 
 def test_a_pseudonym_is_a_keyed_hash() -> None:

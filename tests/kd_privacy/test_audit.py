@@ -76,6 +76,9 @@ def test_the_numbers_are_the_commands(
         pd.testing.assert_frame_equal(
             getattr(audit, name).drop(columns="run"), expected.drop(columns="run"), check_exact=True
         )
+    kept = pd.read_parquet(tmp_path / "run" / "private" / "records.parquet")
+    assert kept[["record", "id"]].equals(audit.records[["record", "id"]])
+    assert set(kept["id"]) == {row["id"] for row in MEMBERS + NONMEMBERS}
     audits = {"membership", "memorization", "blocks", "known_text", "records", "template"}
     assert set(audit.results.audit) == audits
     assert audit.results.metric.tolist().count("never_missing") == 1

@@ -14,8 +14,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import kd_privacy
 from audits.answer.console import LINES
 from audits.answer.gate import MEASURED
+from datamodules.record_names import RecordNames
 from datamodules.tokenizer import train_tokenizer
 from kd_privacy.__main__ import main
+from kd_privacy.given_records import given_records
 from kdmodules.models.causal_lm import CausalLM
 from tests.audit_schema import valid_audit
 from tests.processes import ROOT
@@ -158,8 +160,14 @@ def test_one_command_from_an_empty_folder_gives_the_rows_of_the_function(
     assert 'data-spec="blocks"' in page
     assert main(words) == 2
     assert "audit-my-model is not empty" in capsys.readouterr().err
-    assert main([*words, "--force", "--no-memorization", "--no-blocks", "--no-utility"]) == 0
+    left_out = ["--no-memorization", "--no-blocks", "--no-utility"]
+    assert main([*words, "--force", *left_out, "--pseudonymise"]) == 0
     assert not (out / "memorization.parquet").exists()
+    names = set(pd.read_parquet(out / "private" / "records.parquet")["record"])
+    assert set(pd.read_parquet(out / "scores.parquet")["record"]) == names
+    assert names.isdisjoint(found.scores["record"])
+    key = RecordNames.of(out / "private" / "pseudonym.key", None)
+    assert {one.id for one in key.renamed(given_records(folder / "train.jsonl", "members"))} < names
 
 
 @pytest.fixture
