@@ -16,6 +16,7 @@ _OF_THE_MACHINE = {
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE),
 }
 """Numbers of what a file system refuses, whatever a program does."""
+_NO_NUMBER = "take a lower learning rate, another precision, or weights that are whole"
 _IN_RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -35,8 +36,8 @@ def first_line(error: BaseException) -> str:
 def mistake_behind(error: BaseException | None) -> UserError | None:
     """Returns the user's mistake behind an error: libraries wrap what is raised within.
 
-    What a file system refuses, such as a disk that is full, is one too; the first of its refusals
-    is told, as others follow when what is open is closed.
+    What a file system refuses, such as a disk that is full, is one too, and so is a loss that is no
+    number; the first of them is told, as others follow when what is open is closed.
     """
     refusal: UserError | None = None
     while error is not None and not isinstance(error, UserError):
@@ -46,7 +47,12 @@ def mistake_behind(error: BaseException | None) -> UserError | None:
 
 
 def _refusal(error: BaseException) -> UserError | None:
-    """Returns what a file system said, where that is what the error is; its notes say what next."""
+    """Returns what a file system said, where that is what the error is; its notes say what next.
+
+    A loss or score that is no number comes of weights, rates and types, not of a defect either.
+    """
+    if isinstance(error, FloatingPointError):
+        return UserError(f"{first_line(error)}; {_NO_NUMBER}")
     told = _IN_RUST.search(str(error))
     number = int(told.group(1)) if told else getattr(error, "errno", None)
     if number not in _OF_THE_MACHINE:

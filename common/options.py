@@ -1,10 +1,12 @@
 """Checks of numbers and folders that a user gives."""
 
 import os
+import re
 from pathlib import Path
 
 from common.errors import UserError, first_line
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SHOWN = 80
 """Characters that are shown of a name that no path can have."""
 
@@ -74,8 +76,8 @@ def given_path(words: str) -> Path:
     except (OSError, RuntimeError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{shown!r} is no path: {why}") from error
-    if "\0" in words:
-        raise UserError(f"{shown!r} is no path: it holds a null byte")
+    if _CONTROL.search(words):
+        raise UserError(f"{shown!r} is no path: it holds a null byte or another control character")
     return path
 
 

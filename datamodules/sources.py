@@ -1,9 +1,14 @@
 """Where a model or a tokenizer lies: a folder, or a place on the hub."""
 
 import re
+import socket
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+from huggingface_hub.constants import ENDPOINT
 from transformers.utils import is_gguf_available
 
 from common.errors import UserError
@@ -70,6 +75,18 @@ def place_of(source: str) -> Place:
     parts = match.groupdict() if match else {"name": source}
     given = {key: parts[key] for key in ("revision", "subfolder") if parts.get(key)}
     return Place(str(parts["name"]), False, {"trust_remote_code": False, **given})
+
+
+@cache
+def hub_is_there() -> bool:
+    """Whether the hub's name leads anywhere: without a network its client asks for half a minute,
+    and again for each file. A proxy may know more names than this machine."""
+    if getproxies():
+        return True
+    try:
+        return bool(socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None))
+    except OSError:
+        return False
 
 
 def require_gguf(place: Place) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from common.errors import UserError, first_line
 from common.options import require_at_most
-from datamodules.sources import Place, place_of, require_gguf
+from datamodules.sources import Place, hub_is_there, place_of, require_gguf
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
@@ -118,7 +118,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError):  # not in the cache: the hub is asked next
         pass
     try:
-        return _load(place, local_only=False)
+        return _load(place, local_only=not hub_is_there())
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer {name_or_folder!r}: there is no such folder, and the hub did not "

@@ -66,10 +66,12 @@ class _Parser(argparse.ArgumentParser):
 
 # What a command needs is imported when it is known: help and mistakes take no seconds of imports.
 def _dispatch(options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from common.options import require_folder
     from studies.plan.study_file import read_study
 
     study = read_study(options.file)
     out = Path(options.run_dir or Path("runs") / study.name)
+    require_folder("--run_dir", out)
     if options.command in ("plan", "run"):
         plan = _checked_plan(study, out, overrides, options.threads_per_cell)
         return _print_plan(plan, options) if options.command == "plan" else _run(plan, out, options)

@@ -48,6 +48,8 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
+_LONGEST = 1000
+"""Characters of a path that may be one of a file."""
 _LINE = re.compile(rf"(.+?)\s*({'|'.join(_OPERATORS)})\s*(\S+)")
 _SUBJECT = re.compile(rf"(?:(.+?):)?(\w+)(?:/(.+?))?\.({METRIC})\.(\w+)")
 
@@ -117,10 +119,14 @@ def conditions_of(given: Sequence[str]) -> list[Condition]:
     found = []
     for one in given:
         path = Path(one)
-        if not path.is_file():
+        if len(one) > _LONGEST or not path.is_file():
             found.append(Condition.parse(one))
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+        for number, line in enumerate(lines, 1):
             if text := line.partition("#")[0].strip():
                 try:
                     found.append(Condition.parse(text))

@@ -17,7 +17,7 @@ from transformers.utils import (
 )
 
 from common.errors import UserError, first_line
-from datamodules.sources import Place, place_of
+from datamodules.sources import Place, hub_is_there, place_of
 from datamodules.tokenizer import TOKENIZER_FILES
 from kdmodules.models.adapters import (
     ADAPTER_NAME,
@@ -87,7 +87,7 @@ def _file(place: Place, name: str, cached_only: bool = False) -> Path | None:
         cached = cached_file(
             place.name,
             name,
-            local_files_only=cached_only,
+            local_files_only=cached_only or not hub_is_there(),
             _raise_exceptions_for_missing_entries=False,
             **options,
         )

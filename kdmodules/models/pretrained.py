@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from common.errors import UserError, first_line
-from datamodules.sources import Place, place_of, require_gguf
+from datamodules.sources import Place, hub_is_there, place_of, require_gguf
 from kdmodules.models.architectures import has_text_part, require_causal
 from kdmodules.models.strict_loading import require_names, require_tied
 from kdmodules.models.text_part import text_part
@@ -59,8 +59,11 @@ def load_pretrained(
             "a hub name"
         )
     what = f"model {source!r}"
+    local_only = not (place.is_folder or hub_is_there())
     with _one_line(what, allow_pickle):
-        config = AutoConfig.from_pretrained(place.name, **place.options, **dropout)
+        config = AutoConfig.from_pretrained(
+            place.name, local_files_only=local_only, **place.options, **dropout
+        )
     require_causal(what, config)
     method = quantisation_of(config)
     loader = AutoModelForImageTextToText if has_text_part(config) else AutoModelForCausalLM
@@ -70,6 +73,7 @@ def load_pretrained(
             config=config,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             device_map=device_map,
+            local_files_only=local_only,
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
             # Reported with the missing ones, and then refused.

@@ -152,7 +152,8 @@ def test_folder_without_tokenizer_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_unreachable_hub_is_one_line(monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_unreachable_hub_is_one_line(there, monkeypatch):
     asked = []
 
     def refuse(name, *, local_only):
@@ -160,10 +161,12 @@ def test_unreachable_hub_is_one_line(monkeypatch):
         raise OSError("We couldn't connect to the hub\nand say so on two lines")
 
     monkeypatch.setattr(module, "_load", refuse)
+    monkeypatch.setattr(module, "hub_is_there", lambda: there)
     with pytest.raises(UserError, match="no tokenizer 'somebody/model'.*no network") as caught:
         load_tokenizer("somebody/model")
     assert "\n" not in str(caught.value)
-    assert asked == [True, False]
+    # Without a network its client would be asked for half a minute.
+    assert asked == [True, not there]
 
 
 def test_hash_follows_the_map_not_size_or_name(trained):

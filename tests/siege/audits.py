@@ -30,6 +30,8 @@ def audits() -> Iterator[tuple[str, Attempt]]:
     yield "audit: out is used", _audit("--force", "--out", "m")
     yield "audit: out is empty", _audit("--out", "--out", " ")
     yield "audit: an unknown attack", _audit("los", "--attacks", "los")
+    gate = _audit(r"gate:? .*UTF-8|gate: not UTF-8", "--fail_if", "gate", gate=b"\xff")
+    yield "audit: a gate that is no UTF-8", gate
     yield "audit: columns", _audit("columns", "--columns", "response")
     yield "audit: a column that is not there", _audit("answer", "--columns", "response=answer")
     for option, value in {

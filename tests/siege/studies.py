@@ -68,6 +68,8 @@ def commands() -> Iterator[tuple[str, Attempt]]:
         Attempt((*run, "--run_dir", "s.yaml"), "s.yaml", own),
     )
     yield "study: no such folder", Attempt((*run, "--run_dir", "/proc/no/s"), "/proc", own)
+    colour = ("kd-study", "plan", "s.yaml", "--run_dir", "\x1b[31m")
+    yield "study: a run folder of colour", Attempt(colour, "control character", own)
     for command in ("report", "claims"):
         yield f"study: {command} before a run", _study(_GOOD, "kd-study run", command)
         cut = {**own, "runs/s/plan.json": '{"cells": ['}
