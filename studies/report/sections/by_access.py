@@ -43,7 +43,7 @@ def access_parts(models: Sequence[tuple[str, Sequence[AccessAnswer]]]) -> list[P
             },
             verdict="Verdict",
         ),
-        *tables.counts(False, n_members="Members", n_nonmembers="Non-members"),
+        *tables.counts(False),
     ]
     frame = pd.DataFrame(lines)
     shown = tables.table("by_access", ACCESS_HEADING, columns, frame, frame, apart=False)
