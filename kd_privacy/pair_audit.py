@@ -31,13 +31,13 @@ _ALONE = (
     "measured"
 )
 _SHARE = (
-    "relative_leakage is a share of what the teacher leaks, not of what a model of the student's "
+    "relative leakage is a share of what the teacher leaks, not of what a model of the student's "
     "size could leak; it has no interval where the teacher is not told from chance"
 )
 _SINGLE = (
     "records memorized by both, one or none are counted by what each model writes: one pair of "
     "models cannot tell what is memorized from what is easy, beyond the difference from the other "
-    "records (_net)"
+    "records"
 )
 _NON_MEMBERS = (
     "without never-seen records the non-members stand beside the members, in the curves of records "

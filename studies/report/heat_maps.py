@@ -12,6 +12,8 @@ import pandas as pd
 from studies.report.charts import Spec, chart_spec, tooltips
 from studies.report.tables import ESTIMATE
 
+_LABELS, _CELL = 120, 44
+
 
 @dataclass(frozen=True)
 class Shade:
@@ -78,7 +80,9 @@ def heat_map(
     frame = rows[["label", column, *ESTIMATE]]
     chart = heat_cells(frame, column, order, shade, angle=angle, title=title)
     height = (64 if title else 40) + 36 * rows["label"].nunique()
-    return chart_spec(chart, height=height, ink=True, rows="label")
+    spec = chart_spec(chart, height=height, ink=True, rows="label")
+    # Pixels below which numbers run into each other: a smaller window scrolls.
+    return spec | {"usermeta": {"rows": "label", "least": _LABELS + _CELL * len(order)}}
 
 
 def heat_cells(

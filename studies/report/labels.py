@@ -16,7 +16,8 @@ ROLE_NAMES: dict[str, str] = _NAMES["roles"]
 SIGNAL_NAMES: dict[str, str] = _NAMES["signals"]
 _SIZED = ("init", "control", "student", "counterfactual")
 _BUILT_IN = ("teacher", "counterfactual_teacher", *_SIZED)
-_RATE, _GAP, _UNDER = "tpr_at_fpr_", "_gap", "Counterfactual "
+_RATES = {"tpr_at_fpr_": "TPR", "epsilon_equivalent_at_fpr_": "Equivalent ε"}
+_GAP, _UNDER = "_gap", "Counterfactual "
 # A name of the code that is no part of a path, of a run's name or of a longer name.
 _ID = re.compile(r"(?<![\w./-])[a-z]\w*_[\w.]*\w(?![\w/-])")
 _OPTION = re.compile(r"\b([a-z][a-z_]*)=(?=[\w.])")
@@ -37,8 +38,9 @@ def metric_title(metric: str) -> str:
     """
     if metric in _METRIC_NAMES:
         return _METRIC_NAMES[metric]
-    if metric.startswith(_RATE):
-        return f"TPR at {100 * float(metric.removeprefix(_RATE)):g}% FPR"
+    for start, title in _RATES.items():
+        if metric.startswith(start):
+            return f"{title} at {100 * float(metric.removeprefix(start)):g}% FPR"
     if metric.endswith(_GAP):
         return f"Gap in {within_sentence(metric_title(metric.removesuffix(_GAP)))}"
     return metric.replace("_", " ").capitalize()
@@ -66,7 +68,7 @@ def plain(text: str) -> str:
 def _title(name: str) -> str:
     """Returns the title of a name of the code; a name that is none of the code's as it is."""
     known = attack_title(name) or SIGNAL_NAMES.get(name)
-    is_metric = name in _METRIC_NAMES or name.startswith(_RATE) or name.endswith(_GAP)
+    is_metric = name in _METRIC_NAMES or name.startswith(tuple(_RATES)) or name.endswith(_GAP)
     return known or (metric_title(name) if is_metric else name)
 
 

@@ -3,6 +3,7 @@
   const specs = JSON.parse(document.getElementById("specs").textContent);
   const dark = window.matchMedia("screen and (prefers-color-scheme: dark)");
   const owners = JSON.parse(document.getElementById("owners").textContent);
+  const MARGINS = 72; // between a chart on a small screen and the window's edges
   const views = {};
   // Of whom a counterfactual run is shown, in each section and each table of the appendix.
   const opened = new Map();
@@ -31,19 +32,35 @@
     };
   };
 
+  // Takes lines that are not shown out of the legends, with their colours.
+  const prune = (part, hidden) => {
+    if (part === null || typeof part !== "object") return;
+    if (Array.isArray(part.range) && part.domain?.some((name) => hidden.has(name))) {
+      const kept = part.domain.map((name) => !hidden.has(name));
+      for (const side of ["domain", "range"]) part[side] = part[side].filter((_, place) => kept[place]);
+    }
+    for (const [name, inner] of Object.entries(part)) if (name !== "datasets") prune(inner, hidden);
+  };
+
   // A counterfactual run stands under its student or teacher, and is shown when that is opened.
   const hideUnder = (spec, shown) => {
     const count = (rows) => new Set(rows.map((row) => row.label)).size;
+    const hidden = new Set();
     for (const [name, rows] of Object.entries(spec.datasets ?? {})) {
       const kept = rows.filter((row) => !ownerOf(row) || shown.has(ownerOf(row)));
+      for (const row of rows) if (kept.length && ownerOf(row) && !shown.has(ownerOf(row))) hidden.add(row.line);
       if (kept.length && spec.usermeta?.rows) spec.height *= count(kept) / count(rows);
       if (kept.length) spec.datasets[name] = kept;
     }
+    hidden.delete(undefined);
+    if (hidden.size) prune(spec, hidden);
   };
 
   const themed = (spec, night, shown) => {
     const copy = structuredClone(spec);
     hideUnder(copy, shown);
+    const { least } = copy.usermeta ?? {};
+    if (least > window.innerWidth - MARGINS) copy.width = least;
     for (const parameter of copy.params ?? []) {
       if (parameter.name === "ink") parameter.value = night ? "#e7e9ec" : "#1c2126";
     }

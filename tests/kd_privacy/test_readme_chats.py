@@ -81,8 +81,9 @@ def test_one_command_of_readme_answers_for_a_chat_model(
     assert "100 + 100 records" in told
     assert re.search(r"^template +chat; scored are the tokens of the assistant$", said.err, re.M)
     out = home / "audit-my-model"
-    assert (out / "index.html").stat().st_size > 10_000
+    assert '<th scope="row">my-model</th>' in (out / "index.html").read_text(encoding="utf-8")
     summary = valid_audit(out / "audit.json")
+    assert [one["label"] for one in summary["models"]] == ["my-model"]
     assert "loss" in {one["name"] for one in summary["verdicts"]}
     scores = pd.read_parquet(out / "scores.parquet").query("name == 'loss' and block.isna()")
     area = roc_auc_score(scores["population"] == "external", scores["score"])

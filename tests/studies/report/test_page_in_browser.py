@@ -68,7 +68,9 @@ WIDER_THAN_ITS_PLACE = """
   const specs = JSON.parse(document.getElementById("specs").textContent);
   return [...document.querySelectorAll(".chart")].filter((chart) => {
     const clipped = getComputedStyle(chart).overflowX !== "visible";
-    if (clipped && specs[chart.dataset.spec].width !== "container") return false;
+    const spec = specs[chart.dataset.spec];
+    const scrolls = spec.width !== "container" || spec.usermeta?.least > innerWidth - 72;
+    if (clipped && scrolls) return false;
     return chart.querySelector("svg").getBoundingClientRect().width > chart.clientWidth + 1;
   }).map((chart) => chart.dataset.spec);
 }
