@@ -17,6 +17,7 @@ _OF_THE_MACHINE = {
 }
 """Numbers of what a file system refuses, whatever a program does."""
 _NO_NUMBER = "take a lower learning rate, another precision, or weights that are whole"
+_LOST = re.compile("Connection (?:reset|closed) by peer")
 _IN_RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -49,17 +50,21 @@ def mistake_behind(error: BaseException | None) -> UserError | None:
 def _refusal(error: BaseException) -> UserError | None:
     """Returns what a file system said, where that is what the error is; its notes say what next.
 
-    A loss or score that is no number comes of weights, rates and types, not of a defect either.
+    A loss or score that is no number comes of weights, rates and types, not of a defect either, and
+    a connection that is lost of a rank that has said itself why it ended.
     """
+    then = "; ".join(getattr(error, "__notes__", None) or ["mend that, and give the command again"])
     if isinstance(error, FloatingPointError):
         return UserError(f"{first_line(error)}; {_NO_NUMBER}")
+    lost = _LOST.search(str(error)) if isinstance(error, RuntimeError) else None
+    if lost is not None:
+        return UserError(f"another rank has ended ({lost.group()}), as its own line says; {then}")
     told = _IN_RUST.search(str(error))
     number = int(told.group(1)) if told else getattr(error, "errno", None)
     if number not in _OF_THE_MACHINE:
         return None
     place = getattr(error, "filename", None)
     where = "" if place is None else f"{os.fsdecode(place)}: "
-    then = "; ".join(getattr(error, "__notes__", None) or ["mend that, and give the command again"])
     refusal = UserError(f"{where}{os.strerror(number)}; {then}")
     refusal.__cause__ = error
     return refusal
