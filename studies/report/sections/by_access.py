@@ -1,6 +1,6 @@
 """What attackers find who see so much of a model, each by an attack that no result has chosen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -20,20 +20,23 @@ _SAYS = prose(__file__)
 @section("by_access", ACCESS_HEADING)
 def by_access(data: StudyData) -> Iterator[Part]:
     """Yields a row for every kind of model and of access."""
-    yield from access_parts(study_access(data))
+    yield from access_parts(study_access(data), data.notes)
 
 
-def access_parts(models: Sequence[tuple[str, Sequence[AccessAnswer]]]) -> list[Part]:
+def access_parts(
+    models: Sequence[tuple[str, Sequence[AccessAnswer]]], notes: Mapping[str, str] | None = None
+) -> list[Part]:
     """Returns the table and what it says; nothing where no attack ran.
 
     Args:
         models: What each kind of access finds, by the model's label.
+        notes: What ran of a technique, by the labels of its models.
     """
     lines = [_line(label, one) for label, answers in models for one in answers]
     if not lines:
         return []
     columns = [
-        *(tables.words(label="Model") if len(models) > 1 else []),
+        *(tables.words(notes, label="Model") if len(models) > 1 else []),
         *tables.words(access="The attacker sees", attack="Attack"),
         tables.estimate("AUROC"),
         *tables.words(
