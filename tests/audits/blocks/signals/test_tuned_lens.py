@@ -201,9 +201,8 @@ def test_hooks_and_weights_come_back_after_an_interrupt(
         raise KeyboardInterrupt
 
     for place in ("predicting_rows", "fit_translator"):
-        module = "development" if place == "predicting_rows" else "signals.tuned_lens"
         with unchanged(any_model), monkeypatch.context() as patch:
-            patch.setattr(f"audits.blocks.{module}.{place}", interrupted)
+            patch.setattr(f"audits.blocks.signals.tuned_lens.{place}", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 TunedLens().fitted(with_development(access))
 
