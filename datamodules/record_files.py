@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from common.errors import UserError, first_line
 from common.options import given_path
 from datamodules.record_fields import told_fields
-from datamodules.sources import place_of
+from datamodules.sources import hub_is_there, place_of
 from datamodules.strict_json import AmbiguousJsonError, parse_json
 
 Row = tuple[str, Mapping[str, object]]
@@ -243,6 +243,9 @@ def _hub_rows(name: str, hub_split: str, streaming: bool) -> Iterator[Row]:
     import datasets
 
     options = {"streaming": True} if streaming else {}
+    if not hub_is_there():
+        # What was fetched before is still read, and nobody is asked for half a minute.
+        datasets.config.HF_HUB_OFFLINE = True
     try:
         loaded = datasets.load_dataset(name, split=hub_split, **options)
         for i, row in enumerate(loaded, start=1):

@@ -41,8 +41,9 @@ def dataset_inference_rows(
 
     Units are clusters of near-duplicates, scored by their records' mean. Halves are dealt by the
     clusters' names. Weights are those of linear discriminant analysis with shrinkage (Ledoit and
-    Wolf 2004) of scores standardised on the learning half; the statistic is the difference of mean
-    weighed scores on the other half, one-sided, with labels exchanged between units.
+    Wolf 2004) of scores standardised on the learning half, signed so that their sum rises with the
+    attacks; the statistic is the difference of mean weighed scores on the other half, one-sided,
+    with labels exchanged between units.
 
     Args:
         members: Scores of the members under each of K attacks, none of which reads the coins.
@@ -135,8 +136,14 @@ def _weighed(learning: Sequence[Floats], testing: Sequence[Floats]) -> tuple[Flo
     if not told.any():
         return np.zeros(testing[0].shape[1]), np.zeros(testing[1].shape[1])
     rule = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    rule.fit(standardised(both), labels)
-    inside, outside = (np.asarray(rule.decision_function(standardised(side))) for side in testing)
+    weighed = rule.fit(standardised(both), labels).decision_function(standardised(both))
+    # Every attack scores members higher, and so shall their weighed sum, whatever the labels say:
+    # records that somebody else's training met in their place are not recognised as trained on.
+    unweighed = standardised(both).sum(axis=1)
+    for label in (0, 1):
+        unweighed[labels == label] -= unweighed[labels == label].mean()
+    sign = -1.0 if unweighed @ weighed < 0.0 else 1.0
+    inside, outside = (sign * rule.decision_function(standardised(side)) for side in testing)
     return inside, outside
 
 

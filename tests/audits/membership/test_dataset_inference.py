@@ -66,6 +66,16 @@ def test_signals_too_weak_for_a_record_are_found_in_a_set() -> None:
     assert shares[5] < 0.5 < 0.9 < shares[50]
 
 
+def test_records_that_were_met_on_the_other_side_are_not_recognised() -> None:
+    """A counterfactual, or roles that were swapped: the members score lower."""
+    whole, *sets = rows_of(1, [-1.0, -0.8, 0.0])
+    assert whole.value is not None
+    assert whole.value < -0.5
+    assert whole.p_value is not None
+    assert whole.p_value > 0.99
+    assert all(row.value == 0.0 for row in sets)
+
+
 def test_the_attack_that_knows_is_weighed_more_than_those_that_do_not() -> None:
     alone = rows_of(3, [0.5])[0]
     among = rows_of(3, [0.5, 0.0, 0.0, 0.0])[0]
