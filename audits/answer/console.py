@@ -154,8 +154,9 @@ def _many(models: Sequence[ModelAnswer], room: int, width: int) -> list[str]:
     if len(models) > room - 1:
         shown = sorted(models, key=_gravity)[: room - 2]
         more = [f"and {len(models) - len(shown)} more, less grave, on the page"]
-    for ends in (True, False):
-        cells = [_HEADER, *(_cells(model, ends=ends) for model in shown)]
+    # What does not fit goes without the interval at the lower rate, then without "Student · ".
+    for ends, role in ((True, True), (False, True), (False, False)):
+        cells = [_HEADER, *(_cells(model, ends=ends, role=role) for model in shown)]
         over = sum(_widths(cells)) + len(_COLUMN) * (len(_HEADER) - 1) - width
         if over <= 0:
             break
@@ -167,12 +168,13 @@ def _many(models: Sequence[ModelAnswer], room: int, width: int) -> list[str]:
 _HEADER = ["model", "membership", "AUROC", "found", "memorization", "utility"]
 
 
-def _cells(model: ModelAnswer, *, ends: bool) -> list[str]:
+def _cells(model: ModelAnswer, *, ends: bool, role: bool) -> list[str]:
     """Returns a model's row.
 
     Args:
         model: The model.
         ends: Whether the figure at the lower rate has its interval too.
+        role: Whether a technique stands behind the role of its model.
     """
     figure, mark = (model.swap, "*") if model.swap is not None else (_figure(model.membership), "")
     found = [_of_100(one, ends=ends or not n) for n, one in enumerate(model.found)]
@@ -180,7 +182,7 @@ def _cells(model: ModelAnswer, *, ends: bool) -> list[str]:
     utility = _figure(model.utility)
     value = None if utility is None else utility.value
     return [
-        _plain(model.label),
+        _plain(model.label if role else model.label.split(" · ", 1)[-1]),
         _word(model.membership),
         "-" if figure is None else _estimate(figure, ".2f") + mark,
         f"{found[0]}{more}" if found else "-",

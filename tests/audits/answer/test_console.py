@@ -85,6 +85,14 @@ def test_lines_are_few_and_narrow(n_models: int, width: int) -> None:
     assert all(path in "\n".join(lines) for path in PATHS.values())
 
 
+def test_a_long_technique_is_named_without_its_models_role() -> None:
+    models = [_model("Student · kd"), _model("Student · offline skew KL")]
+    told = [line.split("  ")[0] for line in console_lines(_answer(*models), PATHS, 140)]
+    assert {"Student · kd", "Student · offline skew KL"} <= set(told)
+    told = [line.split("  ")[0] for line in console_lines(_answer(*models), PATHS, 100)]
+    assert {"kd", "offline skew KL"} <= set(told)
+
+
 def test_of_many_models_the_gravest_are_shown() -> None:
     models = [_model(f"m{n}", 0.5, "nothing shown") for n in range(28)]
     models[13:13] = [_model("worst", 0.9), _model("next", 0.8)]
