@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from threading import Barrier
 from types import SimpleNamespace
@@ -110,8 +111,11 @@ class Paired(Ranks):
 def test_21_records_on_two_ranks_are_21_on_each(
     family_model: PreTrainedModel, records: list[EncodedRecord]
 ) -> None:
+    # Two threads in one model would take each other's hidden states, in one run of twenty.
+    models = [family_model, deepcopy(family_model)]
+
     def scored(rank: int) -> TokenStatistics:
-        access = replace(access_to(family_model, 1, 400), ranks=Paired(rank, 2))
+        access = replace(access_to(models[rank], 1, 400), ranks=Paired(rank, 2))
         with torch.no_grad():
             return score_records(access, records[:21], "").read()
 
