@@ -95,7 +95,7 @@ def gaussian_equivalent(loss: PrivacyLoss, smallest_level: float = SMALLEST_LEVE
     """
     if not 0.0 < smallest_level < 0.5:
         raise ValueError(f"the smallest level lies in (0, 0.5), found {smallest_level}")
-    levels, powers = loss.operating_points()
+    levels, powers = loss.operating_points
     read = (levels >= smallest_level) & (levels <= 1.0 - smallest_level)
     ends = np.array([smallest_level, 1.0 - smallest_level])
     levels = np.concatenate([levels[read], ends])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +114,10 @@ class PrivacyLoss:
         Args:
             level: False positive rate, in [0, 1].
         """
-        false_positives, true_positives = self.operating_points()
+        false_positives, true_positives = self.operating_points
         return float(np.interp(level, false_positives, true_positives))
 
+    @cached_property
     def operating_points(self) -> tuple[Floats, Floats]:
         """Corners of the concave curve of the best tests: false and true positive rates [n + 2]."""
         from_p = self.infinite + np.cumsum(self.masses[::-1])
@@ -191,7 +193,7 @@ def _step_loss(training: SampledGaussian, took_part: bool) -> PrivacyLoss:
     # Where rounding of the two sums would decide the share, all of it moves up.
     upper = np.where(p > _EXACT, np.clip(upper, 0.0, p), p)
     masses = np.append(p - upper, 0.0) + np.append(from_p[0], upper)
-    return _without_tails(step, round(ends[0] / step), masses, 1.0 - from_p[-1])
+    return _without_tails(step, round(ends[0] / step), masses, max(0.0, 1.0 - from_p[-1]))
 
 
 def _grid(training: SampledGaussian, took_part: bool) -> tuple[Floats, float]:
