@@ -13,6 +13,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "synthetic",
     ),
     "kdmodules": (
+        "privacy",
         "models",
         "scoring",
         "sampling",

@@ -1,1 +1,1 @@
-"""Proven ceilings to print beside what attacks measure, and the accounting that they rest on."""
+"""Proven ceilings to print beside what attacks measure."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import optimize, stats
 
-from audits.bounds.privacy_loss import PrivacyLoss
+from kdmodules.privacy.privacy_loss import PrivacyLoss
 
 Power = Callable[[float], float]
 """From a false positive rate, the highest true positive rate of any test: concave, in [0, 1]."""

@@ -17,7 +17,7 @@ from audits.bounds.ceilings import (
     group_power,
     tpr_ceiling,
 )
-from audits.bounds.privacy_loss import SampledGaussian, removal_loss
+from kdmodules.privacy.privacy_loss import SampledGaussian, removal_loss
 
 
 def test_auroc_ceiling_with_few_units_lies_below_the_power_at_a_half():

@@ -1,7 +1,7 @@
 """Writes oracle.csv: values of dp-accounting 0.6.0, which wants packages older than this project's.
 
 python3 -m venv oracle && oracle/bin/pip install dp-accounting==0.6.0
-oracle/bin/python tests/audits/bounds/oracle.py
+oracle/bin/python tests/kdmodules/privacy/oracle.py
 """
 
 import csv

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from audits.bounds.privacy_loss import (
+from kdmodules.privacy.privacy_loss import (
     PrivacyLoss,
     SampledGaussian,
     addition_loss,
@@ -15,7 +15,7 @@ from audits.bounds.privacy_loss import (
     noise_for,
     removal_loss,
 )
-from tests.audits.bounds.oracle import ORACLE
+from tests.kdmodules.privacy.oracle import ORACLE
 
 with ORACLE.open() as file:
     KNOWN = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

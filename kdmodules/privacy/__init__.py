@@ -1,0 +1,1 @@
+"""Training that is differentially private, and what its guarantee is."""
