@@ -3,14 +3,14 @@
 Two disjoint series (Steinke 2023; Carlini 2019):
 
 * `coin`: each canary once, in or out by its own fair coin. The excluded are the non-members;
-  membership and one-run epsilon need nothing else. The coins of a shadow world are thrown anew. In
+  membership and one-run epsilon need nothing else. Shadow worlds have other coins (`coins`). In
   the counterfactual world the coins are turned over: its teacher gets the excluded half.
 * `exposure`: all planted, repeated 1 to 16 times, for the rank of the secret among all secrets. A
   record repeated r times is a group (its bound would be r epsilon), hence never used for epsilon.
   None of them is in the counterfactual world.
 
 Coins, secrets and wording are hashes of (seed, purpose, canary id), a shadow world's coins of its
-number too: none depends on another, on the number of canaries, or on an order.
+number too: none depends on another canary, on the number of canaries, or on an order.
 """
 
 import json
@@ -24,6 +24,7 @@ from common.errors import UserError
 from common.keys import key
 from common.options import require_at_least
 from datamodules.canary_secrets import SECRET_FORMATS, SecretFormat
+from datamodules.coins import throw
 from datamodules.records import InstructionRecord
 from datamodules.synthetic.draw import Draw
 
@@ -129,8 +130,7 @@ def _draw_canary(
     draw = Draw(seed, "canary-wording", canary_id)
     names = {"person": draw.person(), "firm": draw.organisation(), "place": draw.place()}
     prefix, suffix = draw.one_of(secret_format.answers).split("{secret}")
-    world = () if shadow is None else ("shadow", shadow)
-    heads = key(seed, "canary-coin", canary_id, *world) % 2 == 1
+    heads = throw(seed, "canary-coin", canary_id, shadow) == 1
     return Canary(
         id=canary_id,
         series=series,

@@ -239,6 +239,10 @@ class InstructionDataModule(TrainingDataModule):
         met = self.world.met(reference, records)
         return super().met(reference, records) if met is None else met
 
+    def placebo(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
+        """How the coins of a shadow world fall for records of `never` (`World.placebo`)."""
+        return self.world.placebo(reference, records)
+
     def training_records(self, split: str) -> list[InstructionRecord]:
         """What a module that trains on a split is served (`World.training_records`)."""
         return self.world.training_records(split, self.private_part if split == "private" else None)

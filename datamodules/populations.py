@@ -127,6 +127,21 @@ class Populations(ABC):
         """
         return [False] * len(records)
 
+    def placebo(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
+        """How the coins of a shadow world fall for records that no run trains on.
+
+        What is told of them by these coins is told by chance.
+
+        Args:
+            reference: name of a reference model whose teacher met the pool by a shadow world's
+                coins.
+            records: records of `never`.
+
+        Raises:
+            UserError: there are no shadow worlds of these records.
+        """
+        raise UserError("shadow worlds: only a split whose coins are known here has them")
+
     @abstractmethod
     def development_records(self) -> list[InstructionRecord]:
         """Records of the development loss."""

@@ -68,7 +68,8 @@ class SplitOptions:
         private_parts: disjoint parts of the private split, one for each teacher of an ensemble.
         held_out_rows: rows held out by as_released.
         shadow: throws the coins between private and held_out anew, by this number, and moves
-            nothing else: the world of a shadow teacher (swap).
+            nothing else: the world of a shadow teacher (swap). An odd one has the opposite coins of
+            the number before it.
         never_seed: of the choice which clusters no run trains on (swap), so that runs of different
             `seed` have the same `never`. None: `seed` deals them with the others.
         near_duplicate_threshold: Jaccard similarity from which two texts are kept on one side.

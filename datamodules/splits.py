@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 from common.errors import UserError
 from common.keys import key
+from datamodules.coins import throw
 from datamodules.near_duplicates import cluster_records
 from datamodules.records import InstructionRecord
 from datamodules.split_options import Protocol, SplitOptions, check_split_options
@@ -252,8 +253,7 @@ def in_world(placements: Sequence[Placement], options: SplitOptions) -> list[Pla
 
 def pool_coin(options: SplitOptions, cluster: str) -> int:
     """Throws the fair coin of a cluster of the pool: 1 private, 0 held_out."""
-    world = () if options.shadow is None else ("shadow", options.shadow)
-    return key(options.seed, "coin", cluster, *world) & 1
+    return throw(options.seed, "coin", cluster, options.shadow)
 
 
 def _uniform(*parts: int | str) -> float:

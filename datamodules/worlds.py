@@ -11,7 +11,7 @@ from common.keys import key
 from datamodules.canaries import Canary, CanaryPlan, draw_canaries, planted_records
 from datamodules.records import InstructionRecord
 from datamodules.split_options import SplitOptions, check_split_options
-from datamodules.splits import Placement, in_world, members_of, split_records
+from datamodules.splits import Placement, in_world, members_of, pool_coin, split_records
 
 TEACHER = "teacher"
 COUNTERFACTUAL = "counterfactual"
@@ -91,20 +91,37 @@ class World:
         Raises:
             UserError: a shadow world where the protocol throws no coins.
         """
-        number = reference.removeprefix(SHADOW)
+        number = _shadow_number(reference)
         if reference == TEACHER:
             trained_on = self.training_records("private")
         elif reference == COUNTERFACTUAL:
             trained_on = self.training_records("held_out")
-        elif number != reference and number.isdecimal():
-            trained_on = self.thrown_anew(int(number)).training_records("private")
+        elif number is not None:
+            trained_on = self.thrown_anew(number).training_records("private")
         else:
             return None
         contents = {record.content for record in trained_on}
         return [record.content in contents for record in records]
 
+    def placebo(self, reference: str, records: Sequence[InstructionRecord]) -> list[bool]:
+        """How the coins of a shadow world fall for records of `never`, which no training reads.
+
+        Args:
+            reference: ``shadow<j>``, the name of a reference model of the world of `splits.shadow`
+                j.
+            records: records of `never`.
+        """
+        options = replace(self.options, shadow=_shadow_number(reference))
+        cluster_of = {p.content: p.cluster for p in self.placements if p.split == "never"}
+        return [pool_coin(options, cluster_of[record.content]) == 1 for record in records]
+
     def _part(self, canary: Canary) -> int:
         return key(self.options.seed, "part", canary.id) % self.options.private_parts
+
+
+def _shadow_number(reference: str) -> int | None:
+    number = reference.removeprefix(SHADOW)
+    return int(number) if number != reference and number.isdecimal() else None
 
 
 def canaries_of(options: SplitOptions, plan: CanaryPlan | None) -> list[Canary]:

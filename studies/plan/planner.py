@@ -124,6 +124,7 @@ class _Planner:
                 "needs": {o: _one_or_list([c.id for c in cells]) for o, cells in upstream.items()},
                 "outputs": [cell.output for cells in upstream.values() for cell in cells],
                 "threads": self.threads,
+                **_coins(point.world),
             }
         )
         if settings.get(PSEUDONYMISE_OPTION) is True:
@@ -250,6 +251,11 @@ class _Planner:
             **self.common,
             **self.stage_overrides[stage.name],
         }
+
+
+def _coins(world: int | None) -> dict[str, object]:
+    """Returns what a cell's id says of its coins: those of odd worlds were no mirror's once."""
+    return {"coins": "mirrored"} if world is not None and world % 2 else {}
 
 
 def _arguments(

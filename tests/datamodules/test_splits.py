@@ -224,7 +224,7 @@ def test_a_shadow_world_throws_the_coins_anew_and_moves_nothing_else():
     real = {p.content: p for p in split_records(RECORDS, SplitOptions(seed=3))}
     worlds = [
         {p.content: p for p in split_records(RECORDS, SplitOptions(seed=3, shadow=j))}
-        for j in range(2)
+        for j in range(3)
     ]
     for world in worlds:
         assert world.keys() == real.keys()
@@ -235,9 +235,10 @@ def test_a_shadow_world_throws_the_coins_anew_and_moves_nothing_else():
             assert placement.split == was.split or was.coin is not None
     tosses = [[w[c].coin for c, p in real.items() if p.coin is not None] for w in (real, *worlds)]
     n = len(tosses[0])
-    for a, b in ((0, 1), (0, 2), (1, 2)):
+    for a, b in ((0, 1), (0, 2), (0, 3), (1, 3), (2, 3)):
         agreements = sum(x == y for x, y in zip(tosses[a], tosses[b], strict=True))
         assert abs(agreements - n / 2) < 4 * math.sqrt(n) / 2
+    assert all(x != y for x, y in zip(tosses[1], tosses[2], strict=True))  # a pair of worlds
     with pytest.raises(UserError, match="shadow"):
         split_records(RECORDS, SplitOptions(protocol="as_released", held_out_rows=9, shadow=0))
 

@@ -58,7 +58,7 @@ def test_the_module_knows_what_every_teacher_was_handed(audited: InstructionData
 
 
 def test_a_shadow_world_throws_the_coins_of_canaries_anew(audited: InstructionDataModule) -> None:
-    """Fair in every world, independent of the first throw and of each other."""
+    """Fair in every world, independent of the first throw and of each other but for the mirrors."""
     worlds = [audited, *map(module, WORLDS)]
     for other in worlds[1:]:
         assert [(c.id, c.secret_index) for c in other.canaries] == [
@@ -68,9 +68,37 @@ def test_a_shadow_world_throws_the_coins_of_canaries_anew(audited: InstructionDa
     coins = [[c.included for c in one.canaries if c.series == "coin"] for one in worlds]
     for number, mine in enumerate(coins):
         assert stats.binomtest(sum(mine), len(mine)).pvalue > 1e-3
-        for theirs in coins[:number]:
+        for earlier, theirs in enumerate(coins[:number]):
             agree = sum(a == b for a, b in zip(mine, theirs, strict=True))
-            assert stats.binomtest(agree, len(mine)).pvalue > 1e-3
+            if number % 2 == 0 and earlier == number - 1:  # worlds 2j and 2j + 1; the first is at 0
+                assert agree == 0
+            else:
+                assert stats.binomtest(agree, len(mine)).pvalue > 1e-3
+
+
+def test_worlds_are_pairs_in_which_every_record_is_once(audited: InstructionDataModule) -> None:
+    """The pool's coins too; the target's own world is nobody's mirror."""
+    pool = audited.population("private") + audited.population("held_out")
+    coins = [audited.met("teacher", pool), *(audited.met(f"shadow{j}", pool) for j in range(6))]
+    matches = np.array([[np.mean(np.array(a) == np.array(b)) for b in coins] for a in coins])
+    assert all(matches[j, j + 1] == 0.0 for j in (1, 3, 5))
+    for a, b in zip(*np.triu_indices(7, 1), strict=True):
+        assert (a % 2 == 1 and b == a + 1) or 0.3 < matches[a, b] < 0.7
+
+
+def test_placebo_coins_are_thrown_alike_and_train_nobody(audited: InstructionDataModule) -> None:
+    never = audited.population("never")
+    coins = [audited.placebo(f"shadow{j}", never) for j in WORLDS]
+    assert coins[1] == [not coin for coin in coins[0]]
+    assert coins[3] == [not coin for coin in coins[2]]
+    assert 0 < sum(coins[0]) < len(never)
+    clusters = audited.clusters(never)
+    for thrown in coins:
+        assert len(set(zip(clusters, thrown, strict=True))) == len(set(clusters))
+    for j in WORLDS:
+        contents = {one.content for one in never}
+        assert not contents & trained_on(module(j), "private")
+        assert not any(audited.met(f"shadow{j}", never))
 
 
 @pytest.mark.parametrize("parts", [1, 3])

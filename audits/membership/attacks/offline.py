@@ -71,10 +71,14 @@ def tuned_correction(populations: Sequence[tuple[Tensor, Tensor]]) -> float:
 
 
 def _targets(own: Tensor, met: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Per target: its log-probabilities, the others', where those did not meet, and its members."""
+    """Per target: its log-probabilities, the others', where those did not meet, and its members.
+
+    Others of a world that mirrors the target's are left out: nobody attacks with the very coins.
+    """
     found = []
     for target in range(len(own)):
-        rest = [place for place in range(len(own)) if place != target]
+        opposite = [bool((one != met[target]).all()) for one in met]
+        rest = [place for place in range(len(own)) if place != target and not opposite[place]]
         unmet = ~met[rest]
         defined = unmet.any(dim=0)
         member = met[target, defined]
