@@ -25,6 +25,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "audits": (
         "statistics",
         "bounds",
+        "tail",
         "rows",
         "results",
         "record_counts",

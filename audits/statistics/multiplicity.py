@@ -1,4 +1,4 @@
-"""Correction for the number of hypotheses in a family: Holm's and the max-T permutation test."""
+"""Correction for the number of hypotheses in a family: Holm's, the false-discovery rate, max-T."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,32 @@ def holm(p_values: ArrayLike) -> FloatArray:
     adjusted = np.full(p.shape, np.nan)
     adjusted[tested[order]] = np.minimum(np.maximum.accumulate(stepped), 1.0)
     return adjusted
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> FloatArray:
+    """Adjusted p-values for the false-discovery rate: reject where at most the rate.
+
+    The i-th smallest of k is multiplied by k / i, then the running minimum from the largest down
+    is taken (Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57). Holds for
+    independent p-values, and for positively dependent ones (Benjamini and Yekutieli 2001).
+
+    Args:
+        p_values: [k], each in [0, 1].
+
+    Returns:
+        [k] float64, in the order given.
+
+    Raises:
+        ValueError: Not a vector, or a value outside [0, 1].
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.04, 0.04]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not np.all((p >= 0.0) & (p <= 1.0)):
+        raise ValueError("p_values: expected a vector of numbers between 0 and 1")
+    return np.asarray(stats.false_discovery_control(p)) if p.size else p
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Exposure of single records, out of models that were trained with and without each of them."""
