@@ -14,6 +14,7 @@ from datamodules.manifest import write_manifest
 from datamodules.populations import distinct, require_disjoint
 from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
+from datamodules.selection import Selection
 from datamodules.split_options import SplitOptions
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
 from datamodules.synthetic import BUILTIN, generate_records
@@ -26,6 +27,7 @@ TRAINED = "trained"
 CANARY_POPULATIONS = ("canary_in", "canary_out")
 CANARY_MANIFEST_NAME = "canaries.jsonl"
 _DEFAULT_SPLITS = SplitOptions()
+_EVERYTHING = Selection()
 _MOST_RECORDS = 10_000_000
 """Of the built-in corpus, which is made in memory."""
 
@@ -46,6 +48,7 @@ class InstructionDataModule(TrainingDataModule):
         columns: fields of a record that have other names in the source -> those names.
         streaming: take the rows of a hub data set as they come, without a copy on disk.
         max_rows: read the first so many rows of the source; None reads all.
+        select: which of the records that were read are taken: by length, with a context or not.
         pseudonymise: name records by a keyed hash, of the key in `manifest_folder` or in a file
             that ends in .key; false names them by the hash of what they say.
         tokenizer: "trained", for a byte-level BPE trained on the public split alone, or folder or
@@ -89,6 +92,7 @@ class InstructionDataModule(TrainingDataModule):
         columns: dict[str, str] | None = None,
         streaming: bool = False,
         max_rows: int | None = None,
+        select: Selection = _EVERYTHING,
         pseudonymise: bool | str = False,
         tokenizer: str = TRAINED,
         vocabulary: int = 2048,
@@ -139,6 +143,7 @@ class InstructionDataModule(TrainingDataModule):
         self.columns = columns
         self.streaming = streaming
         self.max_rows = max_rows
+        self.select = select
         self.pseudonymise = pseudonymise
         self.tokenizer_source = tokenizer
         self.vocabulary = vocabulary
@@ -162,7 +167,9 @@ class InstructionDataModule(TrainingDataModule):
         if self._world is not None:
             return
         names = RecordNames.of(self.pseudonymise, self.manifest_folder)
-        self._world = World.of(names.renamed(self._read()), self.splits, self.canary_plan)
+        self._world = World.of(
+            names.renamed(self.select.of(self._read())), self.splits, self.canary_plan
+        )
         self._cluster_of = {p.content: p.cluster for p in self._world.placements}
         for name in CANARY_POPULATIONS:
             self._cluster_of |= {record.content: record.id for record in self.population(name)}

@@ -165,6 +165,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         "--report", action="store_true", help="then write the page too, as kd-study report does"
     )
     command.add_argument(
+        "--only",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="run the cells of this name and what those need; * and ? stand for characters, and "
+        "the option may come again: --only '*-kd-*-r1' --only 'control-*'",
+    )
+    command.add_argument(
         "--shard",
         metavar="I/N",
         help="run every N-th cell from the I-th on, and what those need; the other shards run "
@@ -232,17 +240,19 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from studies.run.curves import link_curves
     from studies.run.estimates import Forecast, TimeModel
     from studies.run.progress import Progress
-    from studies.run.runner import Shard, run_plan
+    from studies.run.runner import Shard, chosen_cells, run_plan
 
     make_folder("--run_dir", out)
     console = Console()
     shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
-    cells = plan.cells if shard is None else shard.cells(plan)
+    cells = chosen_cells(plan, options.only, shard)
     forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
     curves = link_curves(plan, out)
     with Progress(plan, console, forecast, cell_verdict) as progress:
-        complete = run_plan(plan, out, executor=executor, progress=progress, shard=shard)
+        complete = run_plan(
+            plan, out, executor=executor, progress=progress, only=options.only, shard=shard
+        )
     if not write_study_tables(plan, out):
         _print([f"none of {len(plan.cells)} cells is done"])
     elif options.report:

@@ -153,11 +153,11 @@ class _Planner:
         return self.cells[alias]
 
     def _needs(self, point: Point) -> dict[str, list[Point]]:
-        stage, technique = point.stage, point.technique
+        stage = point.stage
         names = dict(stage.needs)
-        if technique is not None and technique.start == "init":
+        if point.start == "init":
             names[INIT_OPTION] = ("init",)
-        elif technique is not None and technique.start == "teacher":
+        elif point.start == "teacher":
             names[INIT_OPTION] = stage.needs[TEACHER_OPTION]
         needs = {
             option: [self._upstream(point, name) for name in listed]
@@ -235,7 +235,7 @@ class _Planner:
             own[SHADOW_OPTION] = point.world
         if technique is not None:
             own[TECHNIQUE_OPTION] = technique.label
-            if technique.start == "init":
+            if point.start == "init":
                 # What the init run has written has its depth already.
                 own[DEPTH_STRIDE_OPTION] = 1
         return {

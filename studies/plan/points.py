@@ -6,7 +6,7 @@ from pathlib import Path
 
 from studies.plan.stages import Stage
 from studies.plan.study_file import Family, StudyFile
-from studies.plan.techniques import Technique
+from studies.plan.techniques import Start, Technique
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Point:
         return self.size or self.family.teacher
 
     @property
+    def start(self) -> Start | None:
+        """Which weights a technique's student begins with; None of what no technique trains."""
+        return (self.family.start or self.technique.start) if self.technique else None
+
+    @property
     def draw(self) -> tuple[int, int, int, int]:
         """Replicate, student seed, repeat, world: runs that differ in one are independent."""
         world = 0 if self.world is None else self.world + 1
@@ -39,6 +44,9 @@ def points_of(
 ) -> list[Point]:
     """Returns a stage's points on one of a family's and replicate's repeats."""
     student = stage.model == "student"
+    starts = {family.start or technique.start for technique in study.techniques}
+    if stage.name == "init" and "init" not in starts:
+        return []
     return [
         Point(stage, family, replicate, repeat, *varied)
         for varied in product(

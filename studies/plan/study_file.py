@@ -5,7 +5,7 @@ name: quickstart              # folder runs/quickstart; letters, digits, - and _
 title: What the page is called
 description: One paragraph for the page.
 data: builtin                 # a fragment, or {fragment: builtin, overrides: {data.source: FILE}}
-families:                     # a fragment, or {teacher: gpt2-tiny, sizes: [gpt2-tiny]}
+families:                     # a fragment, or {teacher: gpt2-tiny, sizes: [gpt2-tiny], start: init}
   - gpt2-tiny
 techniques:                   # a fragment, or {fragment: kd, label: kd-hot, start: init,
                               #                 fragments: [../presets/as_released/kd.yaml],
@@ -54,7 +54,8 @@ fragment, `init` those of a student that was fine-tuned on the public split, `te
 very cell that teaches them, from which `model.network.depth_stride` keeps every n-th block (the
 counterfactual student starts from the counterfactual teacher). Weights that are copied from a
 teacher are a channel of their own for its private data, beside what distillation passes on: compare
-such students with each other, not with those of another start.
+such students with each other, not with those of another start. A family's `start` is that of its
+students whatever their techniques say: `init` heals a network that was cut out of a deeper one.
 """
 
 from pathlib import Path
@@ -67,18 +68,25 @@ from common.located_yaml import load_located
 from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of
 from studies.plan.stage_section import read_stages
 from studies.plan.stages import Stage
-from studies.plan.techniques import Techniques
+from studies.plan.techniques import Start, Techniques
 
 _Family = Annotated[Path, fragment_of("families")]
 _Control = Literal["control", "counterfactual"]
 
 
 class Family(Section):
-    """Fragment of the teacher and of each student size; names are the fragments' stems."""
+    """Fragment of the teacher and of each student size; names are the fragments' stems.
+
+    Attributes:
+        teacher: The teacher's.
+        sizes: The students'.
+        start: Which weights the students begin with; None leaves that to each technique.
+    """
 
     short: ClassVar[str] = "teacher"
     teacher: _Family
     sizes: tuple[_Family, ...] = Field(min_length=1)
+    start: Start | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -144,7 +152,11 @@ def read_study(path: str | Path) -> StudyFile:
         content.stages,
         folders,
         controls=content.controls,
-        starts={technique.start for technique in content.techniques},
+        starts={
+            family.start or technique.start
+            for family in content.families
+            for technique in content.techniques
+        },
         shadows=content.shadows,
     )
     return StudyFile.model_construct(

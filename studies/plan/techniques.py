@@ -17,6 +17,9 @@ from studies.plan.cells import FACTOR_SIGN
 from studies.plan.schema import Name, Options, OptionValue, Section, fragment_of, mistake, name_of
 from studies.plan.settings import FragmentReader
 
+Start = Literal["network", "init", "teacher"]
+"""Which weights students begin with."""
+
 
 @dataclass(frozen=True)
 class _Factor:
@@ -117,7 +120,7 @@ class Technique(Section):
     short: ClassVar[str] = "fragment"
     fragment: Annotated[Path, fragment_of("techniques")]
     label: Name | None = None
-    start: Literal["network", "init", "teacher"] = "network"
+    start: Start = "network"
     fragments: tuple[Annotated[Path, fragment_of("presets")], ...] = ()
     overrides: Options = {}
     objectives: tuple[_Objective, ...] | None = Field(None, min_length=1)

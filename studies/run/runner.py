@@ -2,9 +2,10 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -47,18 +48,47 @@ class Shard:
             raise UserError(f"--shard {text}: i/n with 1 <= i <= n, such as 2/8")
         return Shard(int(number), int(of))
 
-    def cells(self, plan: Plan) -> list[Cell]:
-        """Returns every n-th cell of a plan and what those need, in the plan's order."""
-        needed = {cell.id: set(chain.from_iterable(cell.needs.values())) for cell in plan.cells}
-        wanted = {cell.id for cell in plan.cells[self.number - 1 :: self.of]}
-        for cell in reversed(plan.cells):
-            if cell.id in wanted:
-                wanted |= needed[cell.id]
-        return [cell for cell in plan.cells if cell.id in wanted]
+
+def chosen_cells(plan: Plan, only: Sequence[str] = (), shard: Shard | None = None) -> list[Cell]:
+    """Returns the cells of a plan that are asked for and what those need, in the plan's order.
+
+    Args:
+        plan: All cells.
+        only: Names with ``*`` and ``?``, one of which a cell's is to match; empty takes all.
+        shard: Takes every n-th of them.
+
+    Raises:
+        UserError: A name that no cell has.
+    """
+    names = [cell.alias for cell in plan.cells]
+    for pattern in only:
+        if not fnmatch.filter(names, pattern):
+            raise UserError(
+                f"--only {pattern}: no cell of that name; `kd-study plan` lists them, such as "
+                f"{names[0]} and {names[-1]}"
+            )
+    asked = [
+        cell
+        for cell in plan.cells
+        if not only or any(fnmatch.fnmatchcase(cell.alias, pattern) for pattern in only)
+    ]
+    if shard is not None:
+        asked = asked[shard.number - 1 :: shard.of]
+    wanted = {cell.id for cell in asked}
+    for cell in reversed(plan.cells):
+        if cell.id in wanted:
+            wanted.update(*cell.needs.values())
+    return [cell for cell in plan.cells if cell.id in wanted]
 
 
 def run_plan(
-    plan: Plan, out: Path, *, executor: Executor, progress: Progress, shard: Shard | None = None
+    plan: Plan,
+    out: Path,
+    *,
+    executor: Executor,
+    progress: Progress,
+    only: Sequence[str] = (),
+    shard: Shard | None = None,
 ) -> bool:
     """Runs the cells that are not done yet.
 
@@ -67,12 +97,13 @@ def run_plan(
         out: Folder of the study; gets `plan.json`.
         executor: Where cells run.
         progress: Where changes are shown.
+        only: Which cells; see :func:`chosen_cells`.
         shard: A share of the cells; others may run theirs at the same time. A cell that several
             need is run by whoever comes first, and the others wait for it.
 
     Returns:
-        Whether every cell (of the shard) is done. Failures do not stop the cells that do not need
-        them.
+        Whether every cell that was asked for is done. Failures do not stop the cells that do not
+        need them.
 
     Raises:
         UserError: Another runner works on the same folder, or on the same shard.
@@ -81,8 +112,7 @@ def run_plan(
     out.mkdir(parents=True, exist_ok=True)
     with _only_runner(out, shard), _stop_signals() as came:
         write_json(out / "plan.json", plan.as_dict())
-        cells = list(plan.cells) if shard is None else shard.cells(plan)
-        runner = _Runner(cells, executor, progress)
+        runner = _Runner(chosen_cells(plan, only, shard), executor, progress)
         try:
             runner.run(came)
         finally:

@@ -31,7 +31,8 @@ PUBLISHED_STUDENTS = {
     "open_llama-3b",
 }
 PUBLISHED_TEACHERS = {"gpt2-xl", "opt-2.7b", "open_llama-7b", "llama-2-7b"}
-PRUNED_STUDENTS = {"llama-2-7b-half"}
+PRUNED_STUDENTS = {"llama-2-7b-half", "smollm2-135m-half"}
+OFFLINE = {"smollm2-135m"}
 MINI = {"gpt2-mini", "opt-mini", "llama-mini"}
 TINY = {"gpt2-tiny", "opt-tiny", "llama-tiny"}
 
@@ -44,11 +45,11 @@ FOLDERS = {
         "membership_answers",
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
-        *("memorization_last", "utility_quick"),
+        *("memorization_last", "utility_quick", "utility_short", "blocks_few"),
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext", "published_batch", "records"},
-    "families": MINI | TINY | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
+    "families": MINI | TINY | OFFLINE | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "objectives": {
         *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),
         *("jsd", "total_variation", "alpha_beta", "adaptive_kl", "taid", "top_k"),
@@ -74,7 +75,7 @@ FOLDERS = {
     "sources": {"dataset", "teacher", "student", "mixed", "buffered", "replay", "rollouts"},
     "studies": {
         *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly", "objectives", "tasks"),
-        *("gpt2", "gpt2-as-released", "llama", "opt"),
+        *("gpt2", "gpt2-as-released", "llama", "opt", "smollm2-dolly"),
     },
     "teacher_cache": {"full", "top_k"},
     "techniques": {

@@ -254,6 +254,19 @@ def test_what_an_init_run_wrote_is_not_pruned_again(project: Path, plan_of: Plan
         assert stride == (cell.stage in ("student", "counterfactual"))
 
 
+def test_a_family_says_where_all_its_students_start(project: Path) -> None:
+    path = project / "configs/studies/small.yaml"
+    line = next(one for one in path.read_text().splitlines() if "sizes: [tiny]" in one)
+    healed = line.replace("sizes: [tiny]", "sizes: [mini], start: init")
+    path.write_text(path.read_text().replace(line, f"{line}\n{healed}"))
+    plan = make_plan(read_study(path), Path("runs/small"))
+    assert {cell.size for cell in plan.cells if cell.stage == "init"} == {"mini"}
+    assert sum(cell.stage == "teacher" for cell in plan.cells) == 1
+    for cell in plan.cells:
+        if cell.technique is not None:
+            assert ("model.network.source" in cell.needs) == (cell.size == "mini")
+
+
 def test_a_plan_survives_json(plan_of: PlanOf) -> None:
     plan = plan_of()
     assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -21,17 +21,19 @@ from studies.run.cell_process import CellProcess
 from studies.run.cell_state import CellFiles
 from studies.run.executors import Attempt, Executor, LocalExecutor, RayExecutor
 from studies.run.progress import Progress
-from studies.run.runner import Shard, run_plan
+from studies.run.runner import Shard, chosen_cells, run_plan
 
 PlanOf = Callable[..., Plan]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("fake_cell.py"))]
 OUT = Path("runs/small")
 
 
-def run(plan: Plan, executor: Executor, shard: Shard | None = None) -> tuple[bool, str]:
+def run(
+    plan: Plan, executor: Executor, shard: Shard | None = None, only: Sequence[str] = ()
+) -> tuple[bool, str]:
     text = io.StringIO()
     with Progress(plan, Console(file=text, width=200)) as progress:
-        complete = run_plan(plan, OUT, executor=executor, progress=progress, shard=shard)
+        complete = run_plan(plan, OUT, executor=executor, progress=progress, shard=shard, only=only)
     return complete, text.getvalue()
 
 
@@ -99,6 +101,16 @@ def test_shards_together_run_every_cell_once(tables: Path, plan_of: PlanOf) -> N
     assert text.count("done before") == len(plan.cells)
 
 
+def test_cells_are_run_by_name_with_what_they_need(tables: Path, plan_of: PlanOf) -> None:
+    plan = plan_of()
+    assert run(plan, LocalExecutor(PROGRAM, 2), only=["student-*-r1"])[0]
+    assert attempts(plan) == {"teacher": 1, "student": 1}
+    assert run(plan, LocalExecutor(PROGRAM, 2), only=["teacher*", "cont?ol-*"])[0]
+    assert attempts(plan) == {"teacher": 1, "student": 1, "control": 1}
+    with pytest.raises(UserError, match="--only studnt: no cell of that name"):
+        chosen_cells(plan, ["student-*", "studnt"])
+
+
 def test_a_shard_waits_for_a_cell_that_another_runs(
     tables: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +137,7 @@ def poll_to_the_end(attempt: Attempt) -> None:
 
 def test_shards_divide_a_plan_and_keep_what_their_cells_need(plan_of: PlanOf) -> None:
     plan = plan_of()
-    parts = [Shard(number, 2).cells(plan) for number in (1, 2)]
+    parts = [chosen_cells(plan, shard=Shard(number, 2)) for number in (1, 2)]
     assert {cell.id for part in parts for cell in part} == {cell.id for cell in plan.cells}
     for part in parts:
         seen: set[str] = set()
