@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
 
 from audits.rows import MemorizationRow, ResultRow, ScoreRow
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
@@ -95,6 +96,7 @@ class AuditContext:
         model: The model and how to work on it.
         data: The records by population.
         load_reference: Loads a reference model by name.
+        reference_tokenizer: Returns the tokenizer of one, whose weights it does not read.
         pool_records: Returns the pool records of a side (``private``, ``held_out``) and a use
             (``shots``, ``population``, ``calibration``) as the attacker of this model knows them.
         shared: What other audits of this model have measured.
@@ -108,6 +110,7 @@ class AuditContext:
     model: ModelAccess
     data: Populations
     load_reference: Callable[[str], ReferenceModel]
+    reference_tokenizer: Callable[[str], PreTrainedTokenizerBase]
     pool_records: Callable[[str, str], list[InstructionRecord]]
     shared: SharedWork
     max_records: int | None = None

@@ -133,6 +133,7 @@ class AuditCallback(Callback, ABC):
             model,
             context.data,
             load_reference=lambda name: references.load(name, module),
+            reference_tokenizer=lambda name: references.tokenizer(name, module),
             pool_records=context.pool_of_world(),
             shared=_SHARED_WORK.setdefault(trainer, SharedWork()),
             max_records=self.max_records,

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from transformers import PreTrainedTokenizerBase
 
 from audits.results import write_part
 from audits.rows import ResultRow
-from audits.scoring.references import BASE, ReferenceModel
+from audits.scoring.references import BASE, ReferenceModel, reference_tokenizer
 from common.atomic_file import make_private
 from common.errors import UserError
 from common.ranks import Ranks
@@ -144,6 +145,20 @@ class ReferenceModels(Callback):
             raise UserError(self._unknown(name))
         found.lm.requires_grad_(False).eval().to(module.device)
         return found
+
+    def tokenizer(self, name: str, module: LanguageModelModule) -> PreTrainedTokenizerBase:
+        """Returns the tokenizer that a reference reads; no weight is read.
+
+        Raises:
+            UserError: If no such reference is known, or it has none.
+        """
+        encoder = module.data.encoder
+        if name in self.models:
+            bases = self.adapter_bases
+            return reference_tokenizer(self.models[name], encoder, bases.get(name))
+        if name == BASE and module.network.source is not None:
+            return encoder.tokenizer
+        raise UserError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
         known = ", ".join(sorted(self.models)) or "none"

@@ -15,6 +15,7 @@ from studies.report.forest import attack_entries, forest
 from studies.report.labels import attack_labels
 from studies.report.parts import Chart, Choice, Legend, Part, Section
 from studies.report.sections.roc import roc_charts, thinned_roc
+from studies.report.sections.sets import SETS_HEADING, sets_parts
 from studies.report.study_data import BLIND
 
 _OTHERS = "held_out"
@@ -43,6 +44,7 @@ def chart_groups(
         "By attacker": [
             Section("attacks", "Which attack finds most", tuple(_attacks(results))),
             Section("roc", "ROC curves", tuple(_curves(scores, colours))),
+            Section("sets", SETS_HEADING, _sets(results)),
         ],
     }
 
@@ -67,6 +69,12 @@ def _attacks(results: pd.DataFrame) -> Iterator[Part]:
         yield Legend("Attacks", attack_entries(rows["attack"]))
         spec = forest(rows, "label", "AUROC, members against non-members", 0.5)
         yield Chart("attacks", spec, "Each attack with its interval; the dashed line is a guess.")
+
+
+def _sets(results: pd.DataFrame) -> list[Part]:
+    """Returns the test of whole sets of records on each model."""
+    rows = _of(results, Audit.membership)
+    return sets_parts(rows, n_members="Members", n_nonmembers="Non-members")
 
 
 def _curves(scores: pd.DataFrame, colours: charts.Colours) -> Iterator[Part]:

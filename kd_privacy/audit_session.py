@@ -156,6 +156,7 @@ class AuditSession:
             ),
             data,
             load_reference=references.__getitem__,
+            reference_tokenizer=lambda name: references[name].encoder.tokenizer,
             pool_records=data.by_role,
             shared=SharedWork(shift_tests=self._shared.shift_tests),
             max_records=options.max_records,

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 
 from audits.answer import Answer, ModelAnswer, model_answer
 from audits.answer.gate import conditions_of, failures
+from audits.answer.judging import params_of
 from audits.answer.machine import audit_json
 from audits.answer.sentence import single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
+from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
 from audits.membership.metrics import ScoredRecords, area
 from audits.membership.score_rows import ScoreRows
 from audits.membership.worst_task import WORST_TASK
@@ -177,6 +179,7 @@ class Audit:
             notes.append(f"{skipped} record(s) have no response that could be scored")
         if worst := self._worst_tasks():
             notes.append(f"worst task, named by one half of the records: {'; '.join(worst)}")
+        notes += self._sets()
         return notes + [
             f"too few records to measure {metric} of {', '.join(names)}"
             for metric, names in missing.items()
@@ -187,6 +190,23 @@ class Audit:
         rows = [r for r in self.tables["results"].to_pylist() if r["metric"] == WORST_TASK]
         rows = [r for r in rows if "unit" not in r["params"]]
         return [f"{r['name']}{options_text(r)} {r['task']} {figure_text(r)}" for r in rows]
+
+    def _sets(self) -> list[str]:
+        """Returns whether all attacks together tell the members' set from the non-members'."""
+        rows = [row for row in self.rows if "unit" not in params_of(row)]
+        sizes = {
+            int(str(params_of(row)["set_size"])): f"{100 * float(str(row['value'])):.0f}%"
+            for row in rows
+            if row["metric"] == SETS_DETECTED
+        }
+        parts = ", ".join(f"{share} of sets of {size}" for size, share in sorted(sizes.items()))
+        return [
+            f"all attacks together on a half of the members as one set: p = {row['p_value']:.2g}"
+            + (f"; recognised are {parts}" if parts else "")
+            + ("" if row["shifted"] is False else "; texts that differ are told apart as well")
+            for row in rows
+            if row["metric"] == SET_EFFECT
+        ]
 
     @property
     def answer(self) -> Answer:

@@ -6,6 +6,7 @@ import numpy as np
 
 from audits.context import AuditContext, Measurements
 from audits.membership.attacks import Attack
+from audits.membership.attacks.aligned import other_tokens
 from audits.membership.collection import Collector
 from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.measurements import NEVER
@@ -15,6 +16,7 @@ from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest
 from audits.template_check import template_rows
 from common.keys import key
+from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.weights_hash import weights_hash
 
 Keep = Callable[[Mapping[str, Side], Sequence[Opposition]], None]
@@ -110,6 +112,11 @@ def check_membership(
     oppositions = [_opposition(context, name) for name in context.members_of(populations)]
     records = {name: context.population(name) for name in _sides(oppositions)}
     _collector(context).check(AuditPlan.of(attacks), records)
+    own = vocabulary_hash(context.model.encoder.tokenizer)
+    for attack in (one for one in attacks if one.shares_tokens):
+        for name in AuditPlan.of([attack]).references:
+            if vocabulary_hash(context.reference_tokenizer(name)) != own:
+                raise other_tokens(attack.name, name)
 
 
 def _sides(oppositions: Sequence[Opposition]) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from torch.distributed.device_mesh import DeviceMesh
+from transformers import PreTrainedTokenizerBase
 
 from datamodules.batches import RecordEncoder
 from kdmodules.models.anatomy import require_window
@@ -52,8 +53,7 @@ class ReferenceModel:
             UserError: If it cannot be loaded, or its window is too short for the records.
         """
         blueprint = source_blueprint(source, allow_pickle, dtype=dtype, adapter_base=adapter_base)
-        own = not source.endswith(".ckpt")
-        tokenizer = source_tokenizer(source, adapter_base) if own else audited.tokenizer
+        tokenizer = reference_tokenizer(source, audited, adapter_base)
         return cls.of_blueprint(blueprint, audited.with_tokenizer(tokenizer), mesh)
 
     @classmethod
@@ -74,3 +74,20 @@ class ReferenceModel:
         require_window(lm.model, encoder.max_tokens)
         encoder.limit_rows(lm.vocabulary_size)
         return cls(lm, encoder)
+
+
+def reference_tokenizer(
+    source: str, audited: RecordEncoder, adapter_base: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer that a reference reads; no weight is read.
+
+    Args:
+        source: As for `ReferenceModel.of_source`.
+        audited: Text to the audited model's tokens, which checkpoints of this project share.
+        adapter_base: Takes the place of the base that an adapter names.
+
+    Raises:
+        UserError: If there is none.
+    """
+    own = not source.endswith(".ckpt")
+    return source_tokenizer(source, adapter_base) if own else audited.tokenizer

@@ -38,7 +38,7 @@ def test_every_audit_of_a_run_hears_the_same_verdict_once(
     def context(shared: SharedWork) -> AuditContext:
         data = SimpleNamespace(dealt_by_coins=lambda population: False)
         model = SimpleNamespace(ranks=Ranks())
-        return AuditContext(model, data, {}.get, {}.get, shared, tell=told.append)
+        return AuditContext(model, data, {}.get, {}.get, {}.get, shared, tell=told.append)
 
     shared = SharedWork()
     two = sides(" And that is all that there is to say.")
@@ -69,7 +69,7 @@ def test_a_pass_is_made_again_where_an_attack_reads_more_of_it(
     records = generate_records(3, 4)
     data = SimpleNamespace(population=lambda name: records)
     model = SimpleNamespace(encoder=SimpleNamespace(encode_all=list))
-    context = AuditContext(model, data, {}.get, {}.get, SharedWork())
+    context = AuditContext(model, data, {}.get, {}.get, {}.get, SharedWork())
     for outside_top in (False, False, True, False, True):
         context.token_statistics("private", outside_top)
     assert made == [False, True]

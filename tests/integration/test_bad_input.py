@@ -178,6 +178,24 @@ def test_a_shadow_world_of_a_split_without_coins_is_refused_before_training(
     assert not list(run_dir.glob("checkpoints/*"))
 
 
+def test_a_reference_of_other_tokens_is_refused_before_training(
+    tmp_path: Path, refused: Refused
+) -> None:
+    train_tokenizer([str(record(index)) for index in range(40)], 512).save_pretrained(tmp_path)
+    fragment = tmp_path / "wbc.yaml"
+    fragment.write_text(
+        "trainer:\n  callbacks+:\n    - class_path: callbacks.MembershipAudit\n      init_args:\n"
+        "        attacks:\n          - class_path: audits.membership.attacks.WBC\n"
+        "            init_args: {reference: theirs}\n",
+        encoding="utf-8",
+    )
+    command = [*fragments("teacher"), "-c", str(fragment), f"--run_dir={tmp_path / 'run'}"]
+    line = refused([*command, f"--references.models.theirs={tmp_path}"])
+    assert "attack wbc compares token by token, and the reference 'theirs' has another" in line
+    assert "'theirs'; known: none" in refused(command)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
 def test_an_empty_population_is_refused_before_training(tmp_path: Path, refused: Refused) -> None:
     run_dir = tmp_path / "run"
     command = [*fragments("teacher"), "-c", "configs/audits/utility.yaml", f"--run_dir={run_dir}"]

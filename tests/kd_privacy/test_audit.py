@@ -1,5 +1,6 @@
 """`kd_privacy.audit`: the command's numbers, from Python."""
 
+import json
 import re
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 import kd_privacy
 from audits.results import SCHEMAS
+from datamodules.tokenizer import train_tokenizer
 from kd_privacy.cli import main
 from tests.kd_privacy.small_models import MEMBERS, NONMEMBERS, SIZES, tiny, write
 from tests.processes import ROOT
@@ -232,6 +234,25 @@ def test_options_that_cannot_be_audited_are_named(
     }
     with pytest.raises(kd_privacy.UserError, match=line):
         kd_privacy.audit(**{**given, **options})
+
+
+@pytest.mark.parametrize(
+    "attack", [kd_privacy.attacks.EZ(), kd_privacy.attacks.WBC(), kd_privacy.attacks.InfoRMIA()]
+)
+def test_a_reference_of_other_tokens_is_refused_before_any_pass(
+    attack: "kd_privacy.attacks.Attack",
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = train_tokenizer([json.dumps(row) for row in MEMBERS], 300)
+    for part in (other, tiny("gpt2", other)):
+        part.save_pretrained(tmp_path)
+    monkeypatch.setattr("audits.scoring.scoring_pass.token_statistics", None)
+    given = (tiny("gpt2", tokenizer), tokenizer, MEMBERS, NONMEMBERS)
+    quietly = {"template": "alpaca", "progress": False}
+    with pytest.raises(kd_privacy.UserError, match=f"{attack.name} .*'base' has another tokenizer"):
+        kd_privacy.audit(*given, attacks=[attack], reference=tmp_path, **quietly)
 
 
 @pytest.mark.gpu

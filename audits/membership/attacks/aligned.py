@@ -26,6 +26,15 @@ def require_same_tokens(own: TokenStatistics, other: TokenStatistics) -> None:
         raise ValueError("the reference scored other tokens than the audited model")
 
 
+def other_tokens(attack: str, reference: str) -> UserError:
+    """Returns the error of an attack whose reference has another tokenizer."""
+    return UserError(
+        f"attack {attack} compares token by token, and the reference {reference!r} has another "
+        "tokenizer than the audited model: name one that shares it, or take the attack reference, "
+        "which compares per byte"
+    )
+
+
 def token_by_token(
     view: AuditView, reference: str, attack: str
 ) -> tuple[TokenStatistics, TokenStatistics]:
@@ -42,11 +51,7 @@ def token_by_token(
     """
     own, other = view.statistics, view.tokens(Scored(model=reference))
     if not same_tokenizer(own, other):
-        raise UserError(
-            f"attack {attack} compares token by token, and the reference {reference!r} has another "
-            "tokenizer than the audited model: name one that shares it, or take the attack "
-            "reference, which compares per byte"
-        )
+        raise other_tokens(attack, reference)
     require_same_tokens(own, other)
     return own, other
 

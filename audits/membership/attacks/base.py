@@ -36,6 +36,8 @@ class Attack(ABC):
         compares_records: whether a record's score depends on other records. The attack is then
             given them all, not a shard at a time, and must reduce the tokens of each to a few
             numbers as it reads them (``confidence.mean_log_likelihoods``).
+        shares_tokens: whether its references must have the audited model's tokenizer; an audit
+            refuses others before its first pass.
         params: options that tell two uses of the attack apart, ready for JSON.
         requires: what the view must hold; the audit measures the union over its attacks once.
     """
@@ -47,6 +49,7 @@ class Attack(ABC):
     shadows: ClassVar[bool] = False
     threat_model: ClassVar[str]
     compares_records: ClassVar[bool] = False
+    shares_tokens: ClassVar[bool] = False
     params: Mapping[str, float | int | str] = {}
     requires: frozenset[Measurement] = frozenset({Scored()})
 

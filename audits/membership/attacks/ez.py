@@ -44,6 +44,7 @@ class EZ(Attack):
     title = "EZ"
     description = "Whether tokens that are not foreseen rise or fall against a reference."
     access = Access.given_text
+    shares_tokens = True
     threat_model = (
         "sees log-probabilities of given text and its likeliest tokens, and holds a model without "
         "the records"

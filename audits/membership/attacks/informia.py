@@ -33,6 +33,7 @@ class InfoRMIA(Attack):
     title = "InfoRMIA"
     description = "How much more its tokens rose over a reference than other tokens did."
     access = Access.distributions
+    shares_tokens = True
     threat_model = (
         "sees whole next-token distributions on given text and holds a model without the records"
     )

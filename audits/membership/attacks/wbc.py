@@ -39,6 +39,7 @@ class WBC(Attack):
     title = "Window votes (WBC)"
     description = "Share of windows of the text that are likelier than under a reference."
     access = Access.given_text
+    shares_tokens = True
     threat_model = "sees log-probabilities of given text and holds a model without the records"
 
     def __init__(

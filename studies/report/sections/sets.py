@@ -1,7 +1,7 @@
 """How many records it takes until somebody can show that theirs were used."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
@@ -11,18 +11,35 @@ from studies.report import tables
 from studies.report.parts import Part, Text, section
 from studies.report.study_data import StudyData
 
+SETS_HEADING = "Was a set of records used?"
 _SAYS = prose(__file__)
 
 
-@section("sets", "Was a set of records used?")
+@section("sets", SETS_HEADING)
 def sets(data: StudyData) -> Iterator[Part]:
     """Yields the test of whole sets, by model and size of the set."""
-    rows = [
-        _of_records(data.rows(audit="membership", population="private", metric=metric))
-        for metric in (SET_EFFECT, SETS_DETECTED)
-    ]
-    if len(rows[0]):
-        yield from (_table(data, *rows), Text(_SAYS["sets"], "caption"))
+    rows = data.rows(audit="membership", population="private")
+    yield from sets_parts(rows, data.notes, data.kinds if data.replicated else None)
+
+
+def sets_parts(
+    rows: pd.DataFrame,
+    notes: Mapping[str, str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    **counted: str,
+) -> list[Part]:
+    """Returns the table and what it says; nothing where no set was tested.
+
+    Args:
+        rows: Rows of the membership audit on members, with the `label` of each model.
+        notes: What ran of a technique, by the labels of its models.
+        kinds: What each run repeats, where runs are averaged.
+        counted: Headings of `n_members` and `n_nonmembers`, where they are not a study's.
+    """
+    found = [_of_records(rows[rows["metric"] == one]) for one in (SET_EFFECT, SETS_DETECTED)]
+    if found[0].empty:
+        return []
+    return [_table(notes, kinds, counted, *found), Text(_SAYS["sets"], "caption")]
 
 
 def _of_records(rows: pd.DataFrame) -> pd.DataFrame:
@@ -32,7 +49,13 @@ def _of_records(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(set_size=sizes)[~params.map(lambda own: "unit" in own).astype(bool)]
 
 
-def _table(data: StudyData, whole: pd.DataFrame, parts: pd.DataFrame) -> tables.PageTable:
+def _table(
+    notes: Mapping[str, str] | None,
+    kinds: Mapping[str, str] | None,
+    counted: Mapping[str, str],
+    whole: pd.DataFrame,
+    parts: pd.DataFrame,
+) -> tables.PageTable:
     shares = parts.pivot_table("value", "run", "set_size", observed=True)
     sizes = {f"share_{size:g}": f"Of {size:g}" for size in shares.columns}
     shares.columns = list(sizes)
@@ -40,16 +63,16 @@ def _table(data: StudyData, whole: pd.DataFrame, parts: pd.DataFrame) -> tables.
     kept = ["label", "run", "value", "p_value", "n_members", "n_nonmembers", *sizes]
     names = ["value", "n_members", "n_nonmembers", *sizes]
     grouped = shown
-    if data.replicated:
-        kinds = shown["run"].map(data.kinds)
-        means = shown.groupby(kinds, sort=False)[names].mean()
-        largest = shown.groupby(kinds, sort=False)["p_value"].max()
+    if kinds is not None:
+        repeated = shown["run"].map(kinds)
+        means = shown.groupby(repeated, sort=False)[names].mean()
+        largest = shown.groupby(repeated, sort=False)["p_value"].max()
         grouped = means.assign(p_value=largest).rename_axis("label").reset_index()
     columns = [
-        *tables.words(data.notes, label="Model"),
+        *tables.words(notes, label="Model"),
         tables.number("Effect, in standard deviations", "value", ".2f"),
-        tables.p_value("Largest p" if data.replicated else "p, all together"),
+        tables.p_value("p, all together" if kinds is None else "Largest p"),
         *(tables.number(title, name, ".0%") for name, title in sizes.items()),
-        *tables.counts(False),
+        *tables.counts(False, **counted),
     ]
     return tables.table("sets", _SAYS["title"], columns, grouped, shown[kept])
