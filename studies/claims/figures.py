@@ -55,8 +55,9 @@ class StudyFigures:
 
     @property
     def students(self) -> list[Cell]:
-        """The planned students."""
-        return [cell for cell in self.plan.cells if cell.role == "student" and cell.technique]
+        """The planned students that no defence protects: the findings are about those."""
+        students = (cell for cell in self.plan.cells if cell.role == "student")
+        return [cell for cell in students if cell.technique and cell.defence is None]
 
     def compared_students(self) -> list[list[Cell]]:
         """Returns the students that differ in technique alone, one list per set of all else."""

@@ -1,7 +1,7 @@
 """Rows that compare two runs of a study on the same records."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -107,7 +107,8 @@ def _record_subjects(cell: Cell) -> dict[str, str]:
 def comparison_pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """Yields (run, run_b): what met the private records against what did not, all else equal.
 
-    A teacher goes with its counterfactual teacher, a student with its counterfactual and control.
+    A teacher goes with its counterfactual teacher, a student with its counterfactual, both of the
+    same defence, and with its control.
     """
     for cell in cells:
         for other in cells:
@@ -115,17 +116,25 @@ def comparison_pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
             if any(getattr(cell, name) != getattr(other, name) for name in same):
                 continue
             same_size = (cell.size, cell.seed) == (other.size, other.seed)
+            same_defence = cell.defence == other.defence
             roles = (cell.role, other.role)
             if (
-                roles == ("teacher", "counterfactual_teacher")
+                (roles == ("teacher", "counterfactual_teacher") and same_defence)
                 or (roles == ("student", "control") and same_size)
                 or (
                     roles == ("student", "counterfactual")
-                    and same_size
+                    and (same_size and same_defence)
                     and cell.technique == other.technique
                 )
             ):
                 yield cell, other
+
+
+def teaching(teachers: Iterable[Cell], cell: Cell) -> list[Cell]:
+    """Returns the teachers of a cell's defence, or the undefended ones where it changes none."""
+    known = list(teachers)
+    own = [teacher for teacher in known if teacher.defence == cell.defence]
+    return own or [teacher for teacher in known if teacher.defence is None]
 
 
 def comparison_rows(

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from audits.statistics.means import UtilityEstimate, gap, share_interval
-from studies.compare.comparisons import Row, bounds
+from studies.compare.comparisons import Row, bounds, teaching
 from studies.compare.memorization import NEVER, PRIVATE, Accuracies
 from studies.plan.cells import Cell
 
@@ -32,11 +32,13 @@ def decomposition_rows(accuracies: Accuracies) -> Iterator[Row]:
     """
     for students in _techniques(accuracies):
         cell, other = students[0]
-        teachers = [
+        with_counterfactual = [
             pair
             for pair in accuracies.pairs()
             if pair[0].role == "teacher" and pair[0].family == cell.family
         ]
+        own = teaching((pair[0] for pair in with_counterfactual), cell)
+        teachers = [pair for pair in with_counterfactual if pair[0] in own]
         if not teachers:
             continue
         seeds = {"student_seeds": _seeds(students), "teacher_seeds": _seeds(teachers)}

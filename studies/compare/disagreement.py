@@ -33,7 +33,7 @@ def disagreement_rows(
 
     Membership of a technique in a replicate is its swap estimate, memorization its excess of token
     accuracy on private records, both the mean over student seeds and repeats. Compared are the
-    techniques that have both somewhere, over the replicates in which all of those have both.
+    undefended techniques that have both somewhere, over the replicates in which all of them do.
 
     Args:
         accuracies: Token accuracies.
@@ -80,7 +80,7 @@ def _technique_figures(
             **{name: found.get((cell.alias, other.alias, name), math.nan) for name in measures},
         }
         for cell, other in accuracies.pairs()
-        if (cell.role, other.role) == ("student", "counterfactual")
+        if (cell.role, other.role) == ("student", "counterfactual") and cell.defence is None
     ]
     return pd.DataFrame(students, columns=[*identity, *measures])
 

@@ -29,6 +29,7 @@ from studies.compare.comparisons import (
     comparison_pairs,
     record_clusters,
     run_identities,
+    teaching,
 )
 from studies.plan.cells import Cell
 
@@ -61,13 +62,14 @@ class Accuracies:
         yield from comparison_pairs(self.cells)
 
     def teachers(self, cell: Cell) -> list[Cell]:
-        """Returns the teachers of the private side in a cell's family, replicate and repeat."""
+        """Returns a cell's teachers of the private side: of its family, replicate and repeat."""
         same = ("family", "replicate", "repeat")
-        return [
+        teachers = (
             other
             for other in self.cells
             if other.role == "teacher" and all(getattr(other, n) == getattr(cell, n) for n in same)
-        ]
+        )
+        return teaching(teachers, cell)
 
     def excess(self, cell: Cell, other: Cell, population: str) -> pd.Series:
         """Returns one run's accuracy minus another's on the records of both; may be empty."""

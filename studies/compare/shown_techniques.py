@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from audits.mechanism import AUDIT, Mechanism, mechanism_of, shown_technique
-from studies.plan.cells import Plan
+from studies.plan.cells import Cell, Plan
 
 
 def mechanisms_of(results: pd.DataFrame) -> dict[str, Mechanism]:
@@ -27,7 +27,8 @@ def as_they_ran(plan: Plan, mechanisms: Mapping[str, Mechanism]) -> Plan:
     """Returns a plan whose techniques bear the names of what their runs did.
 
     All runs of a technique bear one name, so that they stay one technique in every comparison. The
-    techniques of a product are named by two factors and keep those.
+    techniques of a product are named by two factors and keep those. The defence of a run stands
+    behind its technique: what was defended is a technique of its own to whatever groups runs.
 
     Args:
         plan: The plan that the last run used.
@@ -45,7 +46,11 @@ def as_they_ran(plan: Plan, mechanisms: Mapping[str, Mechanism]) -> Plan:
         for technique, name in ran.items()
     }
     cells = (
-        replace(cell, technique=names.get(str(cell.technique), cell.technique))
+        replace(cell, technique=_defended(names.get(str(cell.technique), cell.technique), cell))
         for cell in plan.cells
     )
     return replace(plan, cells=tuple(cells))
+
+
+def _defended(technique: str | None, cell: Cell) -> str | None:
+    return f"{technique} · {cell.defence}" if technique and cell.defence else technique

@@ -40,6 +40,7 @@ class Cell:
             replicate.
         student_seed: Which of the study's student seeds it has; None of a stage without.
         world: Shadow world in which the coins of the pool are thrown anew; None outside of one.
+        defence: Label of the defence that it, or what taught it, was trained with; None without.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Cell:
     repeat: int = 1
     student_seed: int | None = None
     world: int | None = None
+    defence: str | None = None
 
     @property
     def factors(self) -> tuple[str, str] | None:

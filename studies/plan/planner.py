@@ -143,6 +143,7 @@ class _Planner:
             repeat=point.repeat,
             student_seed=point.student_seed,
             world=point.world,
+            defence=point.defence.name if point.defence else None,
             seed=self._seed(point),
             needs={option: tuple(c.id for c in cells) for option, cells in upstream.items()},
             run_dir=str(run_dir),
@@ -170,7 +171,7 @@ class _Planner:
         return needs
 
     def _upstream(self, point: Point, needed: str) -> Point:
-        stage = self.study.stages[needed]
+        stage, defence = self.study.stages[needed], point.defence
         student = stage.model == "student"
         return replace(
             point,
@@ -180,6 +181,7 @@ class _Planner:
             student_seed=point.student_seed if student else None,
             repeat=1 if stage.shadow else point.repeat,
             world=point.world if stage.shadow else None,
+            defence=defence if defence and defence.changes(stage, self.study.stages) else None,
         )
 
     def _seed(self, point: Point) -> int:
@@ -203,6 +205,7 @@ class _Planner:
 
     def _fragments(self, point: Point) -> list[Path]:
         study, stage, technique = self.study, point.stage, point.technique
+        defence = point.defence
         return [
             Path(stage.base),
             study.data.fragment,
@@ -213,6 +216,7 @@ class _Planner:
             *(study.audits if stage.audited else ()),
             *stage.fragments,
             *study.trainer,
+            *([defence.fragment] if defence and defence.laid_over(stage) else []),
         ]
 
     def _recipe(self, point: Point) -> list[Path]:
@@ -226,7 +230,7 @@ class _Planner:
         return [path for path in paths if path.is_file()][:1]
 
     def _options(self, point: Point) -> dict[str, object]:
-        stage, technique = point.stage, point.technique
+        stage, technique, defence = point.stage, point.technique, point.defence
         own: dict[str, object] = {
             RUN_NAME_OPTION: alias_of(self.study, point),
             ROLE_OPTION: stage.role,
@@ -248,6 +252,7 @@ class _Planner:
             **self.study.data.overrides,
             **stage.overrides,
             **(technique.overrides if technique is not None else {}),
+            **(defence.overrides if defence and defence.laid_over(stage) else {}),
             **self.common,
             **self.stage_overrides[stage.name],
         }

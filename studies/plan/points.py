@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from studies.plan.defences import Defence, undefended_and
 from studies.plan.stages import Stage
 from studies.plan.study_file import Family, StudyFile
 from studies.plan.techniques import Start, Technique
@@ -21,6 +22,7 @@ class Point:
     technique: Technique | None = None
     student_seed: int | None = None
     world: int | None = None
+    defence: Defence | None = None
 
     @property
     def fragment(self) -> Path:
@@ -31,6 +33,13 @@ class Point:
     def start(self) -> Start | None:
         """Which weights a technique's student begins with; None of what no technique trains."""
         return (self.family.start or self.technique.start) if self.technique else None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its defence is for its technique."""
+        if self.defence is None or self.technique is None or self.defence.techniques is None:
+            return True
+        return self.technique.label in self.defence.techniques
 
     @property
     def draw(self) -> tuple[int, int, int, int]:
@@ -47,21 +56,25 @@ def points_of(
     starts = {family.start or technique.start for technique in study.techniques}
     if stage.name == "init" and "init" not in starts:
         return []
-    return [
+    defences = undefended_and(study.defences, stage, study.stages, undefended=study.undefended)
+    points = (
         Point(stage, family, replicate, repeat, *varied)
         for varied in product(
             family.sizes if student else [None],
             study.techniques if stage.per_technique else [None],
             study.seeds if student else [None],
             range(study.shadows) if stage.shadow else [None],
+            list(defences),
         )
-    ]
+    )
+    return [point for point in points if point.wanted]
 
 
 def alias_of(study: StudyFile, point: Point) -> str:
     """Returns the readable name of a point's cell, unique in the study."""
     label = point.technique.label if point.technique else None
-    parts = [point.stage.name, label, point.fragment.stem.replace("-", "_")]
+    defence = f"under_{point.defence.name}" if point.defence else None
+    parts = [point.stage.name, label, defence, point.fragment.stem.replace("-", "_")]
     teachers = [family for family in study.families if point.size in family.sizes]
     if len(teachers) > 1:
         parts.append(f"of_{point.family.teacher.stem}".replace("-", "_"))

@@ -11,6 +11,9 @@ techniques:                   # a fragment, or {fragment: kd, label: kd-hot, sta
                               #                 fragments: [../presets/as_released/kd.yaml],
                               #                 overrides: {model.kd_loss.beta: 0.1}}
   - kd
+defences: []                  # a fragment, or {fragment: dp_teacher, label: dp-8, techniques: [kd],
+                              #                 counterfactual: false, overrides: {...}}
+undefended: true              # what defences change is there without any, too
 controls: [control, counterfactual]
 replicates: [1]               # each a fresh split, teacher seed and student seed
 repeats: 1                    # teachers and students of fresh seeds on the split of each replicate
@@ -40,6 +43,12 @@ four techniques. Their fragments are `configs/objectives/x.yaml` and `configs/so
 with options of its own is `{fragment: jsd, label: jsd-skewed, overrides: {model.kd_loss.beta:
 0.1}}`.
 
+A defence `x` is `configs/defences/x.yaml`, laid over everything else of all teachers (with their
+counterfactuals and shadows), or of all students where it sets what only students have. Each has
+cells of its own, of what it changes and of what is taught by that; `techniques` names those that it
+is for, and `counterfactual: false` spares it those runs. A defended student is compared with the
+counterfactual student of the same defence.
+
 `replicates` is what claims about techniques need: everything is fresh in each. `repeats: k` trains
 k teachers and all that follows from each on the *same* split, with fresh seeds: what the
 decomposition record by record needs, which asks three models or more of each record. Repeats of a
@@ -59,13 +68,14 @@ students whatever their techniques say: `init` heals a network that was cut out 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from common.fragments import find_fragment, packaged_fragments
 from common.located_yaml import load_located
-from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of
+from studies.plan.defences import Defences
+from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of, mistake
 from studies.plan.stage_section import read_stages
 from studies.plan.stages import Stage
 from studies.plan.techniques import Start, Techniques
@@ -112,6 +122,8 @@ class _Content(Section):
     data: _Data
     families: tuple[Family, ...] = Field(min_length=1)
     techniques: Techniques = ()
+    defences: Defences = ()
+    undefended: StrictBool = True
     controls: tuple[_Control, ...] = ("control", "counterfactual")
     replicates: Annotated[
         tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(min_length=1), AfterValidator(distinct)
@@ -127,6 +139,16 @@ class _Content(Section):
     overrides: Options = {}
     stages: dict[Name, Any] = {}
     threads_per_cell: Annotated[StrictInt, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _defences_are_for_its_techniques(self) -> Self:
+        known = [str(technique.label) for technique in self.techniques]
+        for index, defence in enumerate(self.defences):
+            for label in defence.techniques or ():
+                if label not in known:
+                    message = f"no technique {label!r}; this study has {', '.join(known)}"
+                    raise mistake(message, "defences", index, "techniques")
+        return self
 
 
 class StudyFile(_Content):

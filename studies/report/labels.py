@@ -120,7 +120,7 @@ def run_labels(plan: Plan, *, repeats: bool = True, plain: bool = False) -> dict
         sized = cell.stage in _SIZED
         parts = [
             name,
-            cell.technique,
+            cell.technique or cell.defence,
             cell.size if several["size"] and sized else None,
             cell.family if several["family"] and not sized else None,
             f"r{cell.replicate}" if several["replicate"] and repeats else None,

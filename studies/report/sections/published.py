@@ -98,6 +98,8 @@ def _figures(cell: Cell) -> Figures:
 
 def _column(cell: Cell) -> str | None:
     """Returns what published tables call a cell; None where they have none like it."""
+    if cell.defence is not None:
+        return None
     if cell.role in ("teacher", "control"):
         return "Teacher" if cell.role == "teacher" else "No KD"
     if cell.role != "student" or cell.factors:

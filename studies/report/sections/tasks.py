@@ -105,7 +105,7 @@ def _labels(data: StudyData) -> Iterator[tuple[Cell, str]]:
     several = len({cell.size for cell in shown if cell.role != _ROLES[0]}) > 1
     for cell in shown:
         size = cell.size if several and cell.role != _ROLES[0] else None
-        parts = (ROLE_NAMES[cell.role], cell.technique, size)
+        parts = (ROLE_NAMES[cell.role], cell.technique or cell.defence, size)
         yield cell, " · ".join(part for part in parts if part)
 
 

@@ -25,7 +25,7 @@ class Expected:
 class TimeModel:
     """Expects of a cell what it took, or the mean of what cells like it took.
 
-    Cells of one stage, technique, family and size are alike.
+    Cells of one stage, technique, defence, family and size are alike.
 
     Args:
         cells: What they, and cells of their names with other inputs, took is read from their
@@ -74,5 +74,5 @@ def recorded(cell: Cell) -> dict[str, float]:
     return taken
 
 
-def _kind(cell: Cell) -> tuple[str, str | None, str, str]:
-    return cell.stage, cell.technique, cell.family, cell.size
+def _kind(cell: Cell) -> tuple[str | None, ...]:
+    return cell.stage, cell.technique, cell.defence, cell.family, cell.size
