@@ -13,6 +13,7 @@ from audits.rows import ResultRow
 from audits.scoring.references import BASE, ReferenceModel, reference_tokenizer
 from common.atomic_file import make_private
 from common.errors import UserError
+from common.guarantee import Certificate, Guarantee, write
 from common.ranks import Ranks
 from common.roles import COUNTERFACTUAL_ROLES, Role
 from datamodules.record_module import RecordDataModule
@@ -35,6 +36,8 @@ class RunIdentity(Callback):
         family: gpt2, opt or llama.
         size: The network's size within its family, such as ``tiny`` or ``xl``.
         technique: kd, seqkd, imitkd, gkd, minillm, distillm, or a technique of your own.
+        defence: What the run is to be hardened by without a certificate; its guarantee then says
+            so. Filled by ``configs/defences``.
     """
 
     def __init__(
@@ -44,17 +47,25 @@ class RunIdentity(Callback):
         family: str | None = None,
         size: str | None = None,
         technique: str | None = None,
+        defence: str | None = None,
     ) -> None:
         self.name = name
         self.role = Role(role)
         self.family = family
         self.size = size
         self.technique = technique
+        self.defence = defence
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Names the run after its folder where it has no name."""
         if self.name is None:
             self.name = run_folder(trainer).resolve().name
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes that nothing is guaranteed where a defence without a certificate is tried."""
+        if self.defence is not None and trainer.is_global_zero:
+            uncertified = Guarantee(certificate=Certificate.none, defence=self.defence)
+            write(run_folder(trainer), uncertified)
 
     def columns(self, seed: int) -> dict[str, str | int | None]:
         """Returns the identity columns of the results table."""

@@ -11,11 +11,12 @@ from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.manifest import write_manifest
+from datamodules.near_duplicates import without_near_duplicates
 from datamodules.populations import distinct, require_disjoint
 from datamodules.record_names import RecordNames
 from datamodules.records import InstructionRecord, read_records
 from datamodules.selection import Selection
-from datamodules.split_options import SplitOptions
+from datamodules.split_options import SplitOptions, require_threshold
 from datamodules.splits import OVERLAP_ROLE, SPLITS, Placement, members_of
 from datamodules.synthetic import BUILTIN, generate_records
 from datamodules.templates import chosen_template, whole_text
@@ -72,6 +73,8 @@ class InstructionDataModule(TrainingDataModule):
             all, everything.
         special_tokens_in_text: whether users' words that spell a special token are that token
             (parse) or words (split); None parses them in chats alone.
+        deduplicate: Jaccard similarity from which private and held-out records count as repeated
+            and are trained on once, whatever the audits count as members; None trains on all.
         seed: of the order of batches.
         group_by_length: fill batches with records of similar length, for speed.
         num_workers: processes that build batches beside the main one.
@@ -108,6 +111,7 @@ class InstructionDataModule(TrainingDataModule):
         template: str | None = None,
         score: Scored = "assistant",
         special_tokens_in_text: SpecialTokens | None = None,
+        deduplicate: float | None = None,
         seed: int = 0,
         group_by_length: bool = False,
         num_workers: int = 0,
@@ -150,6 +154,10 @@ class InstructionDataModule(TrainingDataModule):
         self.splits = splits
         self.private_part = private_part
         self.batch_size = batch_size * published_devices
+        if deduplicate is not None:
+            require_threshold(deduplicate, "deduplicate")
+        self.deduplicate = deduplicate
+        self._deduplicated: dict[str, list[InstructionRecord]] = {}
         self.seed = seed
         self.group_by_length = group_by_length
         self.manifest_folder = None if manifest_folder is None else Path(manifest_folder)
@@ -252,7 +260,13 @@ class InstructionDataModule(TrainingDataModule):
 
     def training_records(self, split: str) -> list[InstructionRecord]:
         """What a module that trains on a split is served (`World.training_records`)."""
-        return self.world.training_records(split, self.private_part if split == "private" else None)
+        part = self.private_part if split == "private" else None
+        if self.deduplicate is None or split == "public":
+            return self.world.training_records(split, part)
+        if split not in self._deduplicated:
+            records = self.world.training_records(split, part)
+            self._deduplicated[split] = without_near_duplicates(records, self.deduplicate)
+        return self._deduplicated[split]
 
     def development_records(self) -> list[InstructionRecord]:
         """The development split."""

@@ -10,7 +10,9 @@ the threshold but never invents one.
 import hashlib
 import random
 import re
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -70,6 +72,25 @@ def cluster_records(
     for cluster, content in zip(cluster_of.tolist(), contents, strict=True):
         smallest[cluster] = min(content, smallest.get(cluster, content))
     return [smallest[cluster] for cluster in cluster_of.tolist()]
+
+
+def without_near_duplicates(
+    records: Sequence[InstructionRecord], threshold: float
+) -> list[InstructionRecord]:
+    """Returns the first of every set of records that say nearly the same, in their order.
+
+    Records of one subject, or about one passage, are kept unless they say the same of it.
+
+    Args:
+        records: the records.
+        threshold: Jaccard similarity from which two texts are near-duplicates, in (0, 1].
+    """
+    texts = [replace(record, subject=None) for record in records]
+    clusters = cluster_records(texts, threshold=threshold, passage_words=sys.maxsize)
+    first: dict[str, InstructionRecord] = {}
+    for cluster, record in zip(clusters, records, strict=True):
+        first.setdefault(cluster, record)
+    return list(first.values())
 
 
 def _whole_text(record: InstructionRecord) -> str:

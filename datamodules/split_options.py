@@ -118,16 +118,14 @@ def check_split_options(options: SplitOptions) -> None:
     require_at_least(1, **counts, **given)
 
 
-def require_threshold(near_duplicate_threshold: float) -> None:
+def require_threshold(threshold: float, option: str = "near_duplicate_threshold") -> None:
     """Refuses a similarity that no two texts can have, or any two have.
 
     Raises:
         UserError: With the option's name.
     """
-    if not 0 < near_duplicate_threshold <= 1:
-        raise UserError(
-            f"near_duplicate_threshold must be in (0, 1], found {near_duplicate_threshold}"
-        )
+    if not 0 < threshold <= 1:
+        raise UserError(f"{option} must be in (0, 1], found {threshold}")
 
 
 def _check_fair(fractions: Fractions) -> None:

@@ -21,13 +21,16 @@ from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.modes import evaluation_mode
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
+from kdmodules.query_filter import QueryFilter, without_records
 from kdmodules.responses import ResponseContext, ResponseSource
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
+from kdmodules.teacher_output import CoarseTeacher, TeacherOutput, check_teacher_output
 from kdmodules.teachers import Teachers, TeacherWeights
 from kdmodules.text_loss import PlainText, TextStep, TextSteps, check_text_options
 from kdmodules.token_means import TokenSums, scored_tokens
 
 _RESPONSES_KEY = "responses"
+_LEFT_OUT_KEY = "left_out"
 _DEFAULT_REDUCTION = Reduction()
 _DEFAULT_TEACHER_WEIGHTS = TeacherWeights()
 
@@ -56,10 +59,13 @@ class StudentModule(LanguageModelModule):
         seed: Seed of scratch weights and of everything random inside a step.
         teacher_cache: Keeps the teachers' part on disk; None asks them at every step.
         teacher_weights: The teachers' precision, and whether they are sharded or offloaded.
+        teacher_output: Coarsens what the objective reads of the teachers.
+        query_filter: Leaves records out that the teachers stand out on.
 
     Raises:
         UserError: If an option of the loss on plain text is out of range or has no corpus, or the
-            run cannot be taught from the cache that it is to have.
+            run cannot be taught from the cache that it is to have, or reads its teachers past a
+            coarsened output.
     """
 
     training_split = "public"
@@ -78,11 +84,14 @@ class StudentModule(LanguageModelModule):
         seed: int = 0,
         teacher_cache: TeacherCache | None = None,
         teacher_weights: TeacherWeights = _DEFAULT_TEACHER_WEIGHTS,
+        teacher_output: TeacherOutput | None = None,
+        query_filter: QueryFilter | None = None,
     ) -> None:
         super().__init__(network, optimizer, seed)
         check_text_options(plain_text, lm_coef, text_kd_ratio)
         sources = [teacher] if isinstance(teacher, str) else teacher
         check_cache_options(teacher_cache, responses, kd_loss, reduction, sources)
+        check_teacher_output(teacher_output, responses, reduction, text_kd_ratio)
         self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss
         self.responses = responses
@@ -91,6 +100,9 @@ class StudentModule(LanguageModelModule):
         self.lm_coef = lm_coef
         self.text_kd_ratio = text_kd_ratio
         self.teacher_cache = teacher_cache
+        self.teacher_output = teacher_output
+        self.query_filter = query_filter
+        self._left_out: frozenset[str] = frozenset()
         self._cached: CachedTeachers | None = None
         self._text_steps: TextSteps | None = None
 
@@ -143,13 +155,26 @@ class StudentModule(LanguageModelModule):
     def on_fit_start(self) -> None:
         """Moves the teachers, reads the plain text, and lets the response source prepare."""
         self._read_plain_text()
-        if self._asks_teachers or self.responses.prepares_with_teachers:
+        filtered = self.query_filter is not None
+        if self._asks_teachers or self.responses.prepares_with_teachers or filtered:
             self._load_teachers()
+        if not self._left_out:
+            self._choose_queries()
         self.responses.prepare(self._context(micro_batch=0))
         if self.teacher_cache is not None:
             self._cached = self._cache_job(self.teacher_cache).open()
         if not self._asks_teachers:
             self.teachers.release()
+
+    def _choose_queries(self) -> None:
+        """Leaves out what the filter asks for; a resumed run keeps to what it began with."""
+        if self.query_filter is None:
+            return
+        context = self._context(micro_batch=0)
+        context.require_teacher()
+        served = (context.records, context.teachers, context.student, context.encoder)
+        # Ranks agree to the bit.
+        (self._left_out, *_) = context.gather([self.query_filter.left_out(*served)])
 
     def _cache_job(self, cache: TeacherCache) -> CacheJob:
         context = self._context(micro_batch=0)
@@ -185,11 +210,14 @@ class StudentModule(LanguageModelModule):
 
     def _context(self, micro_batch: int) -> ResponseContext:
         data = self.training_data
+        records = data.tokens(self.training_split, data.training_records(self.training_split))
+        if self._left_out:
+            records = [one for one in records if one.record_id not in self._left_out]
         return ResponseContext(
             student=self.language_model,
             teachers=self.teachers.models,
             encoder=self.data.encoder,
-            records=data.tokens(self.training_split, data.training_records(self.training_split)),
+            records=records,
             private_folder=Path(self.trainer.default_root_dir) / "private",
             step=self.global_step,
             total_steps=int(self.trainer.estimated_stepping_batches),
@@ -205,6 +233,8 @@ class StudentModule(LanguageModelModule):
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> STEP_OUTPUT:
         """Returns the summed loss of the batch that the response source hands back."""
         context = self._context(batch_idx)
+        if self._left_out:
+            batch = without_records(batch, self._left_out)
         with self.clock.part("sampling", of="student"):
             batch = self.responses.replace(batch, context)
         steps = self._text_steps
@@ -220,7 +250,11 @@ class StudentModule(LanguageModelModule):
             text: Plain text that is due with them.
         """
         progress = self.global_step / int(self.trainer.estimated_stepping_batches)
-        return self._sums(batch, self.kd_loss, self.reduction, progress, text)
+        objective, output = self.kd_loss, self.teacher_output
+        if output is not None:
+            batch = output.with_contexts(batch)
+            objective = CoarseTeacher(objective, output, self.reduction.temperature)
+        return self._sums(batch, objective, self.reduction, progress, text)
 
     def _sums(
         self,
@@ -277,8 +311,11 @@ class StudentModule(LanguageModelModule):
         """Adds the response source's state."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[_RESPONSES_KEY] = self.responses.state_dict()
+        if self._left_out:
+            checkpoint[_LEFT_OUT_KEY] = sorted(self._left_out)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the response source's state."""
         super().on_load_checkpoint(checkpoint)
         self.responses.load_state_dict(checkpoint[_RESPONSES_KEY])
+        self._left_out = frozenset(checkpoint.get(_LEFT_OUT_KEY, ()))

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from datamodules.batches import InstructionBatch
+from kdmodules.goldfish import Goldfish
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
@@ -21,6 +22,7 @@ class SupervisedModule(LanguageModelModule):
         network: The model that is trained.
         optimizer: AdamW and its schedule.
         seed: Seed of scratch weights and of everything random inside a step.
+        goldfish: Leaves target tokens out of the training loss; None learns all.
     """
 
     def __init__(
@@ -29,12 +31,16 @@ class SupervisedModule(LanguageModelModule):
         network: Network,
         optimizer: OptimizerSettings,
         seed: int = 0,
+        goldfish: Goldfish | None = None,
     ) -> None:
         super().__init__(network, optimizer, seed)
         self.training_split = split
+        self.goldfish = goldfish
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the summed cross-entropy of the scored tokens in nats, and their number."""
+        if self.goldfish is not None:
+            batch = self.goldfish.without_dropped(batch)
         return self.language_model(partial(supervised_sums, batch=batch))
 
 
@@ -45,7 +51,14 @@ class TeacherModule(SupervisedModule):
         network: The model that is trained.
         optimizer: AdamW and its schedule.
         seed: Seed of scratch weights and of everything random inside a step.
+        goldfish: Leaves target tokens out of the training loss; None learns all.
     """
 
-    def __init__(self, network: Network, optimizer: OptimizerSettings, seed: int = 0) -> None:
-        super().__init__("private", network, optimizer, seed)
+    def __init__(
+        self,
+        network: Network,
+        optimizer: OptimizerSettings,
+        seed: int = 0,
+        goldfish: Goldfish | None = None,
+    ) -> None:
+        super().__init__("private", network, optimizer, seed, goldfish)

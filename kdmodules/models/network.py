@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from common.errors import UserError, first_line
 from common.keys import key
+from common.options import require_share
 from datamodules.tokenizer import load_tokenizer, vocabulary_hash
 from kdmodules.models.adapter_files import (
     adapter_folder_of,
@@ -47,6 +48,8 @@ class Network:
             define a network that starts from scratch and must agree with what ``source`` loads
             (the depth with what is left of it), except dropout rates, which replace the loaded
             ones.
+        dropout: Of every dropout rate that the architecture's configuration has; needs ``family``.
+            None leaves them as ``config`` and ``source`` say.
         depth_stride: Keep every n-th block of ``source``, starting with its first.
         adapter: Train this adapter and freeze everything else; None trains every weight.
         activation_checkpointing: Keep only the inputs of each block and compute the rest of its
@@ -64,6 +67,7 @@ class Network:
     family: str | None = None
     source: str | None = None
     config: dict[str, int | float | bool | str] = field(default_factory=dict)
+    dropout: float | None = None
     depth_stride: int = 1
     adapter: Adapter | None = None
     activation_checkpointing: bool = False
@@ -115,8 +119,23 @@ def build_network(
 
 
 def dropout_of(network: Network) -> dict[str, int | float | bool | str]:
-    """Returns the dropout rates that replace those of a source."""
-    return {name: value for name, value in network.config.items() if "drop" in name}
+    """Returns the dropout rates that replace those of a source.
+
+    Raises:
+        UserError: One for all is given without the architecture, or it is no rate.
+    """
+    rates = {name: value for name, value in network.config.items() if "drop" in name}
+    if network.dropout is None:
+        return rates
+    require_share("model.network.", dropout=network.dropout)
+    if network.family is None:
+        raise UserError(
+            "model.network.dropout needs model.network.family, whose rates it sets: name the "
+            "architecture, or give its rates under model.network.config"
+        )
+    known = config_class(network.family)().to_dict()
+    own = (name for name in known if name.endswith(("pdrop", "dropout")))
+    return rates | dict.fromkeys(own, network.dropout)
 
 
 def _build_from_scratch(
@@ -152,6 +171,7 @@ def _build_from_scratch(
     config = configuration.from_dict(
         {
             **network.config,
+            **dropout_of(network),
             "vocab_size": len(tokenizer),
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,

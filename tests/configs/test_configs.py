@@ -20,7 +20,9 @@ from kdmodules.losses import KDLoss
 from kdmodules.responses import ResponseSource
 from kdmodules.strategies import require_package
 from studies.plan.cells import Cell
+from studies.plan.defences import Defence
 from studies.plan.planner import make_plan
+from studies.plan.schema import Folders
 from studies.plan.stages import STAGES
 from studies.plan.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
@@ -49,6 +51,7 @@ FOLDERS = {
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext", "published_batch", "records"},
+    "defences": {"deduplicated", "goldfish", "query_filter", "regularised", "teacher_output"},
     "families": MINI | TINY | OFFLINE | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "objectives": {
         *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),
@@ -245,6 +248,19 @@ def test_trainer(parser: LightningArgumentParser, trainer: str) -> None:
     strategy = build(parser, config).trainer.strategy
     named = strategy if isinstance(strategy, str) else type(strategy).__name__
     assert named == STRATEGIES.get(trainer, "auto")
+
+
+@pytest.mark.parametrize("defence", every("defences"))
+def test_defence(parser: LightningArgumentParser, defence: str) -> None:
+    """Each is laid over what a study lays it over, and says of its run that it is there."""
+    name = defence.partition("/")[2]
+    of = Defence.model_validate(name, context=Folders(CONFIGS, CONFIGS)).of
+    technique = ["techniques/kd"] if of == "student" else ["recipes/teacher/gpt2-mini"]
+    listed = [f"base/{of}", "data/builtin", "families/gpt2-mini", *technique, defence]
+    config = compose(parser, *listed)
+    assert_kept(config, defence)
+    assert config.fit.run.defence == name
+    assert isinstance(build(parser, config).model, LanguageModelModule)
 
 
 def test_throughput_is_watched_beside_the_audits(parser: LightningArgumentParser) -> None:

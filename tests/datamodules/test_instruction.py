@@ -352,3 +352,33 @@ def test_faults(source: str):
     data.setup("fit")
     with pytest.raises(RuntimeError, match="need a Trainer"):
         data.val_dataloader()
+
+
+def test_repeated_records_are_trained_on_once_and_audited_all_the_same(source: str) -> None:
+    """A record that is there twice and copies of a canary; public records stay as they are."""
+    plan = CanaryPlan(coin=10, exposure_per_level=2, repetitions=(1, 4))
+    splits = SplitOptions(seed=next(s for s in range(99) if _twice_in_private(source, s)))
+    plain, deduplicated = (
+        module(source, splits=splits, canaries=plan, deduplicate=threshold)
+        for threshold in (None, 0.9)
+    )
+    for data in (plain, deduplicated):
+        data.setup("fit")
+    before, after = (
+        Counter(record.content for record in data.training_records("private"))
+        for data in (plain, deduplicated)
+    )
+    assert set(after) == set(before)
+    assert set(after.values()) == {1}
+    assert sorted(before.values())[-3:] == [2, 4, 4]
+    for name in ("public", "private"):
+        assert deduplicated.split(name) == plain.split(name)
+    assert deduplicated.training_records("public") == plain.training_records("public")
+    with pytest.raises(UserError, match="deduplicate must be in"):
+        module(source, deduplicate=0.0)
+
+
+def _twice_in_private(source: str, seed: int) -> bool:
+    data = module(source, splits=SplitOptions(seed=seed))
+    data.setup("fit")
+    return len(data.split("private")) > len({record.content for record in data.split("private")})

@@ -3,12 +3,18 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.near_duplicates import cluster_records, jaccard, similar_pairs
+from datamodules.near_duplicates import (
+    cluster_records,
+    jaccard,
+    similar_pairs,
+    without_near_duplicates,
+)
 from datamodules.records import InstructionRecord, read_records, records_from_rows
 
 DOLLY = Path(__file__).resolve().parents[2].parent / "shared/data/dolly/databricks-dolly-12k.jsonl"
@@ -148,3 +154,21 @@ def test_a_system_prompt_that_all_chats_share_joins_none():
     ]
     records = records_from_rows([("f", chat) for chat in chats], "f")
     assert groups(records) == {frozenset({0, 2}), frozenset({1})}
+
+
+def test_one_of_every_set_of_near_duplicates_is_kept():
+    """Those of one subject or passage are no duplicates for that."""
+    passage = "a long passage about the harbour that two questions are asked about here"
+    said = "list the seven oldest bridges of the town and say who built each of them"
+    records = [
+        record(said, response="one"),
+        record("who runs it", passage),
+        record("when did it open", passage),
+        record(said, response="two"),
+        replace(record("my name is Ada and I was born in May"), subject="ada"),
+        replace(record("I moved twice since then and like the sea"), subject="ada"),
+        record(said, response="one"),
+    ]
+    expected = [records[place] for place in (0, 1, 2, 4, 5)]
+    assert without_near_duplicates(records, 0.7) == expected
+    assert len(set(cluster_records(records))) == 3

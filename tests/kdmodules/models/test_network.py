@@ -106,3 +106,24 @@ def test_wrong_sources_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: P
         load_model(str(tmp_path / "missing.ckpt"))
     with pytest.raises(UserError, match="does not exist"):
         load_model(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("family", sorted(TINY))
+def test_one_dropout_rate_is_that_of_every_family(
+    family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    expected = {
+        "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+        "opt": ("dropout", "attention_dropout"),
+        "llama": ("attention_dropout",),
+    }[family]
+    scratch = build_network(Network(family, None, TINY[family], dropout=0.25), tokenizer, seed=0)
+    build_network(Network(family, None, TINY[family]), tokenizer, 0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = build_network(Network(family, str(tmp_path), dropout=0.25), tokenizer, seed=0)
+    for model in (scratch, loaded):
+        assert [getattr(model.config, name) for name in expected] == [0.25] * len(expected)
+    ids = torch.arange(3, 23).unsqueeze(0)
+    assert not torch.equal(loaded(ids).logits, loaded(ids).logits)
+    with pytest.raises(UserError, match=r"model\.network\.dropout needs model\.network\.family"):
+        build_network(Network(None, str(tmp_path), dropout=0.25), tokenizer, seed=0)
