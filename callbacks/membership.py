@@ -8,10 +8,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from audits.context import Measurements, require_distinct
 from audits.membership.attacks import Attack
-from audits.membership.audit import audit_membership, check_membership
+from audits.membership.audit import audit_membership, audit_plan, check_membership
 from audits.membership.evaluation import Opposition, Side, curve_tag
 from audits.membership.metrics import DEFAULT_FPRS
-from audits.membership.plan import AuditPlan
+from audits.membership.single_records import ShadowWorlds
 from audits.membership.stored_audit import StoredAudit, save_audit
 from audits.record_counts import counts_note
 from audits.rows import Audit, band_tags
@@ -38,6 +38,8 @@ class MembershipAudit(AuditCallback):
             once in a run. None leaves it out, and no row then says whether the data are shifted.
         save_statistics: Keeps everything that was measured in the run's private folder, for
             ``kd-privacy attack``; texts of private records included.
+        worlds: Shadow worlds that judge every record by itself, an even number of the references
+            ``shadow0``, ``shadow1``, ...; 0 judges none.
         every_n_validations: Audits every n-th validation of a fit and the last one; 0, only that;
             None, as the run's other audits (``audits.every_n_validations``).
         max_records: Most records of a population.
@@ -54,6 +56,7 @@ class MembershipAudit(AuditCallback):
         fprs: list[float] | None = None,
         blind: BlindOptions | None = _DEFAULT_BLIND,
         save_statistics: bool = False,
+        worlds: int = 0,
         every_n_validations: int | None = None,
         max_records: int | None = None,
         batch_size: int = 64,
@@ -66,12 +69,13 @@ class MembershipAudit(AuditCallback):
         self.fprs = list(DEFAULT_FPRS) if fprs is None else fprs
         self.blind = blind
         self.save_statistics = save_statistics
+        self.worlds = None if worlds == 0 else ShadowWorlds(worlds)
         self._told = False
 
     @property
     def pool_uses(self) -> frozenset[str]:
         """Those that some attack reads."""
-        return AuditPlan.of(self.attacks).pool_uses
+        return audit_plan(self.attacks, self.worlds).pool_uses
 
     def measure(self, context: RunContext) -> Measurements:
         """Scores both sides of every population and returns rows, curves and ROC figures."""
@@ -92,6 +96,7 @@ class MembershipAudit(AuditCallback):
             self.blind,
             is_last_validation(context.trainer),
             keep,
+            self.worlds,
         )
         if not self._told:
             self._tell(found)
@@ -108,7 +113,7 @@ class MembershipAudit(AuditCallback):
 
     def check(self, context: RunContext) -> None:
         """Refuses an attack that could not be measured on these records."""
-        check_membership(self.audit_context(context), self.attacks, self.populations)
+        check_membership(self.audit_context(context), self.attacks, self.populations, self.worlds)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks, and lays out AUROCs and TPRs with their bands in TensorBoard's custom scalars."""

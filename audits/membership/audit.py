@@ -11,10 +11,17 @@ from audits.membership.collection import Collector
 from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.measurements import NEVER
 from audits.membership.plan import AuditPlan
+from audits.membership.single_records import (
+    ShadowWorlds,
+    never_records,
+    pool_records,
+    single_record_rows,
+)
 from audits.record_counts import count_rows
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest
 from audits.template_check import template_rows
+from common.errors import UserError
 from common.keys import key
 from datamodules.tokenizer import vocabulary_hash
 from kdmodules.models.weights_hash import weights_hash
@@ -30,6 +37,7 @@ def audit_membership(
     blind: BlindOptions | None,
     named: bool,
     keep: Keep | None = None,
+    worlds: ShadowWorlds | None = None,
 ) -> Measurements:
     """Asks of every record whether the model's training reached it.
 
@@ -43,6 +51,7 @@ def audit_membership(
             shifted.
         named: Whether the checkpoint was named beforehand, which a bound on epsilon needs.
         keep: Called with everything that was measured, before it is judged.
+        worlds: The worlds that judge single records; None judges none.
 
     Returns:
         Rows of results and scores, curves, and one ROC figure for every population of members.
@@ -51,7 +60,7 @@ def audit_membership(
         UserError: If an attack reads records or a reference that there are none of.
         FloatingPointError: Naming the record whose score is not a number.
     """
-    plan = AuditPlan.of(attacks)
+    plan = audit_plan(attacks, worlds)
     oppositions = [_opposition(context, name) for name in context.members_of(populations)]
     shift_tests = {} if blind is None else tested_for_shift(context, populations, blind)
     views = _collector(context, hashed=keep is not None).collect(
@@ -68,6 +77,8 @@ def audit_membership(
     if keep is not None:
         keep(sides, oppositions)
     found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
+    if worlds is not None:
+        _judge_single_records(found, context, worlds, sides)
     members = {pair.members for pair in oppositions}
     for name, side in sides.items():
         if counts := context.shared.counts.get(name):
@@ -76,6 +87,32 @@ def audit_membership(
     if context.data.trained_elsewhere:
         found.results += template_rows(context, context.data.member_population)
     return found
+
+
+def audit_plan(attacks: Sequence[Attack], worlds: ShadowWorlds | None) -> AuditPlan:
+    """Returns what an audit measures, each thing once."""
+    return AuditPlan.of([*attacks, *([] if worlds is None else [worlds])])
+
+
+def _judge_single_records(
+    found: Measurements,
+    context: AuditContext,
+    worlds: ShadowWorlds,
+    sides: Mapping[str, Side],
+) -> None:
+    names = _pool(context)
+    views = {name: sides[name].view for name in names}
+    pool = pool_records(worlds, views, {name: sides[name].clusters for name in names})
+    never = never_records(worlds, context.data, views[names[0]])
+    results, records = single_record_rows(worlds, pool, never)
+    found.results += results
+    found.memorization += records
+
+
+def _pool(context: AuditContext) -> tuple[str, str]:
+    """Returns the two populations that coins part anew in every world."""
+    members = context.data.member_population
+    return members, context.data.opposed_to(members)
 
 
 def tested_for_shift(
@@ -102,16 +139,26 @@ def tested_for_shift(
 
 
 def check_membership(
-    context: AuditContext, attacks: Sequence[Attack], populations: Sequence[str] | None
+    context: AuditContext,
+    attacks: Sequence[Attack],
+    populations: Sequence[str] | None,
+    worlds: ShadowWorlds | None = None,
 ) -> None:
-    """Refuses, before anything is trained, attacks that could not be measured on these records.
+    """Refuses, before anything is trained, what could not be measured on these records.
 
     Raises:
         UserError: Naming what is missing.
     """
     oppositions = [_opposition(context, name) for name in context.members_of(populations)]
     records = {name: context.population(name) for name in _sides(oppositions)}
-    _collector(context).check(AuditPlan.of(attacks), records)
+    if worlds is not None:
+        worlds.check(context.data)
+        if not set(_pool(context)) <= records.keys():
+            raise UserError(
+                f"worlds: populations must hold {_pool(context)[0]!r}, whose records "
+                "are judged singly"
+            )
+    _collector(context).check(audit_plan(attacks, worlds), records)
     own = vocabulary_hash(context.model.encoder.tokenizer)
     for attack in (one for one in attacks if one.shares_tokens):
         for name in AuditPlan.of([attack]).references:

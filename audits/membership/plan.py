@@ -2,11 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from audits.membership.attacks import Attack
 from audits.membership.frequencies import TokenFrequencies
 from audits.membership.measurements import AUDITED, NEVER, Measurement, OutsideTop, Scored
 from audits.membership.signals import RecordSignal
+
+
+class Reader(Protocol):
+    """What reads measurements: an attack, or the worlds that judge single records."""
+
+    @property
+    def name(self) -> str:
+        """Its id."""
+
+    @property
+    def requires(self) -> frozenset[Measurement]:
+        """What it reads."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +40,8 @@ class AuditPlan:
     measurements: tuple[PlannedMeasurement, ...]
 
     @staticmethod
-    def of(attacks: Sequence[Attack]) -> "AuditPlan":
-        """Returns the union of what the attacks require."""
+    def of(attacks: Sequence[Reader]) -> "AuditPlan":
+        """Returns the union of what attacks, and whatever else reads, require."""
         readers: dict[Measurement, list[str]] = {Scored(): []}
         for attack in attacks:
             for request in attack.requires:

@@ -32,6 +32,7 @@ from studies.compare.primary_attack import primary_attack
 from studies.compare.probe_differences import probe_difference_rows
 from studies.compare.relative_leakage import relative_leakage_rows
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
+from studies.compare.single_records import single_record_rows
 from studies.compare.task_rows import task_rows
 from studies.plan.cells import Cell, Plan
 from studies.run.cell_state import CellFiles
@@ -93,6 +94,7 @@ def _derived_rows(plan: Plan, done: Sequence[Cell], results: pa.Table, out: Path
     ]
     memorization = read_table(out, "memorization").to_pandas()
     rows += extraction_rows(done, results, memorization)
+    rows += single_record_rows(done, results, memorization)
     rows += task_rows(done, results, every_score, scores, memorization)
     attack = primary_attack(results.select(["name", "params"]).to_pandas())
     for accuracies in read_accuracies(done, results, memorization):

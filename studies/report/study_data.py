@@ -112,6 +112,15 @@ class StudyData:
         return read_table(self.on_disk[1], "memorization").to_pandas()
 
     @cached_property
+    def task_of(self) -> dict[str, str]:
+        """Task of each record that has one, by id, where records have a table."""
+        known = self.record_table
+        if not len(known):
+            return {}
+        rows = known.dropna(subset="task").drop_duplicates("record")
+        return dict(zip(rows["record"].astype(str), rows["task"], strict=True))
+
+    @cached_property
     def accuracies(self) -> Accuracies | None:
         """Token accuracies by record; None where they were not measured."""
         if self.on_disk is None:

@@ -44,7 +44,7 @@ FOLDERS = {
         *("external", "membership", "utility", "membership_as_released", "membership_reference"),
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         *("membership_weights", "membership_canaries", "membership_access"),
-        "membership_answers",
+        *("membership_answers", "membership_worlds"),
         *("memorization", "exposure", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
         *("memorization_last", "utility_quick", "utility_short", "blocks_few"),
@@ -79,6 +79,7 @@ FOLDERS = {
     "studies": {
         *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly", "objectives", "tasks"),
         *("gpt2", "gpt2-as-released", "llama", "opt", "smollm2-dolly"),
+        *("exposure", "exposure-dolly"),
     },
     "teacher_cache": {"full", "top_k"},
     "techniques": {

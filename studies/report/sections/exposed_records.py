@@ -1,4 +1,4 @@
-"""The private records that an attacker finds first in each student, by id."""
+"""Whose records are exposed: by shadow worlds where there are some, else one run's extremes."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ from common.prose import prose
 from studies.plan.cells import Cell
 from studies.report import tables
 from studies.report.parts import Part, Text, section
+from studies.report.single_records import judged_records
 from studies.report.study_data import StudyData
 
 SHOWN_PER_STUDENT = 5
@@ -16,10 +17,13 @@ _SAYS = prose(__file__)
 
 @section("exposed_records", "The records that an attacker finds first")
 def exposed_records(data: StudyData) -> Iterator[Part]:
-    """Yields the most exposed private records of one student of each technique and size."""
-    frame = find_exposed_records(data)
+    """Yields what worlds say of single records, or the extremes of one student of each kind."""
+    judged = list(judged_records(data))
+    yield from judged
+    frame = pd.DataFrame() if judged else find_exposed_records(data)
     if len(frame):
         yield Text(_SAYS["text"].format(data.primary_name))
+        yield Text(_SAYS["without_worlds"])
         yield _table(data, frame)
 
 
@@ -55,17 +59,9 @@ def _of_student(data: StudyData, cell: Cell) -> pd.DataFrame:
         label=data.labels[cell.alias],
         run=cell.alias,
         record=ranked.index,
-        task=ranked.index.to_series().map(_tasks(data)),
+        task=ranked.index.to_series().map(data.task_of),
         accused=[100.0 * float((scores.nonmembers >= own).mean()) for own in ranked["score"]],
     )
-
-
-def _tasks(data: StudyData) -> dict[str, str]:
-    known = data.record_table
-    if not len(known):
-        return {}
-    rows = known.dropna(subset="task").drop_duplicates("record")
-    return dict(zip(rows["record"].astype(str), rows["task"], strict=True))
 
 
 def _table(data: StudyData, frame: pd.DataFrame) -> tables.PageTable:
