@@ -50,6 +50,7 @@ simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.simulate_intervals
 	$(BIN)/python -m benchmarks.simulate_verdicts
 	$(BIN)/python -m benchmarks.simulate_epsilon
+	$(BIN)/python -m benchmarks.simulate_mu
 	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/python -m benchmarks.simulate_claims
 	$(BIN)/python -m benchmarks.simulate_replicates

@@ -22,6 +22,7 @@ _ORDER = (
 """Those that come first among attacks of one kind of access."""
 
 _PUBLISHED_CODE = "as_released_"
+_SAME_RANKING = 1.0 - 1e-9
 _MANY_SHADOWS = 16
 """References from which LiRA's variances are a record's own, and it comes before RMIA."""
 
@@ -30,7 +31,7 @@ def by_access(attacks: Sequence[Judged]) -> list[tuple[str, Judged]]:
     """Returns what the attacker sees and the attack that tells of it, the least access first.
 
     An attack whose reference tells of two models is left out, and so is what published code
-    computes in an attack's place.
+    computes in an attack's place, and RMIA where it is the reference attack by another name.
 
     Args:
         attacks: Those of one model on one population of members.
@@ -42,6 +43,7 @@ def by_access(attacks: Sequence[Judged]) -> list[tuple[str, Judged]]:
             kind is None
             or kind.name.startswith(_PUBLISHED_CODE)
             or READS_THE_COINS in judged.metrics
+            or (_is_reference(judged) and any(one.row["name"] == Reference.name for one in attacks))
         ):
             continue
         k = int(str(params_of(judged.row)["k"])) if kind.access == Access.top_k else 0
@@ -53,6 +55,12 @@ def _seen(access: int, shadows: bool, k: int) -> str:
     """Returns what the attacker sees in words; of the likeliest tokens, how many."""
     seen = list(Access)[access].value.replace("top-k", f"top-{k}")
     return f"{seen}, and shadow models" if shadows else seen
+
+
+def _is_reference(judged: Judged) -> bool:
+    """Tells whether an attack ranks the records as the reference attack does."""
+    value = judged.metrics.get("spearman_reference", {}).get("value")
+    return value is not None and float(str(value)) >= _SAME_RANKING
 
 
 def _place(judged: Judged) -> tuple[int, str, str]:

@@ -17,6 +17,7 @@ from audits.membership.epsilon_rows import (
 )
 from audits.membership.metrics import ScoredRecords, attack_rows, diagnostic_rows, units
 from audits.membership.roc import roc_figure
+from audits.membership.same_rankings import repeated_rankings
 from audits.membership.score_rows import ScoreRows
 from audits.membership.view import AuditView
 from audits.membership.worst_task import worst_task_rows
@@ -94,7 +95,8 @@ def evaluate(
         oppositions: Which are set against each other.
         shift_tests: What the texts alone tell, by the members' population; may be empty.
         named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
-            each of which pays for all attacks on all populations that coins dealt.
+            each of which pays for all attacks on all populations that coins dealt; one that ranks
+            records as another does is no further look.
     """
     scores = ScoreRows()
     found = Measurements(scores=scores)
@@ -102,7 +104,13 @@ def evaluate(
     attacks = [attack.tuned(scorable) for attack in attacks]
     scored = {name: _scored(attacks, name, side) for name, side in sides.items()}
     members = {pair.members for pair in oppositions}
-    looks = len(attacks) * sum(pair.fair_coins for pair in oppositions)
+    repeated = {
+        pair.members: repeated_rankings(attacks, scored[pair.members], scored[pair.nonmembers])
+        for pair in oppositions
+    }
+    looks = sum(
+        len(attacks) - len(repeated[pair.members]) for pair in oppositions if pair.fair_coins
+    )
     for name, ours in scored.items():
         column = "n_members" if name in members else "n_nonmembers"
         shifted = gravest_shift(
@@ -120,10 +128,16 @@ def evaluate(
         found.curves |= {} if shift_test is None else shift_test.curves
         shifted = None if shift_test is None else shift_test.verdict.shifted
         _oppose(found, attacks, fprs, pair, scored, shift_test)
-        alone = _of_this_model_alone(attacks, pair, sides, scored)
-        judged = [attack for attack, _, _ in alone]
-        of_two = (attack for attack in attacks if attack not in judged)
+        views = sides[pair.members].view, sides[pair.nonmembers].view
+        of_two = [attack for attack in attacks if reads_the_coins(attack, *views)]
         found.results += [coins_read_row(attack, pair.members) for attack in of_two]
+        every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
+        alone = [
+            one
+            for place, one in enumerate(every)
+            if one[0] not in of_two and place not in repeated[pair.members]
+        ]
+        judged = [attack for attack, _, _ in alone]
         for own, unit in units({}, *(alone[0][1:] if alone else ())):
             inside, outside = [unit(one) for _, one, _ in alone], [unit(one) for *_, one in alone]
             found.results += any_leak_rows(judged, inside, outside, shifted, own)
@@ -185,18 +199,6 @@ def _oppose(
     warning = "SHIFTED DATA: " if shift_test is not None and shift_test.alarming else ""
     title = f"{warning}{pair.members} against {pair.nonmembers}: {counts}"
     found.figures[f"membership/{pair.members}/roc"] = roc_figure(curves, title)
-
-
-def _of_this_model_alone(
-    attacks: Sequence[Attack],
-    pair: Opposition,
-    sides: Mapping[str, Side],
-    scored: Mapping[str, Sequence[ScoredRecords]],
-) -> list[tuple[Attack, ScoredRecords, ScoredRecords]]:
-    """Returns the attacks that do not read the coins from a reference, with both sides' scores."""
-    views = sides[pair.members].view, sides[pair.nonmembers].view
-    every = zip(attacks, scored[pair.members], scored[pair.nonmembers], strict=True)
-    return [one for one in every if not reads_the_coins(one[0], *views)]
 
 
 def _curves(pair: Opposition, rows: Sequence[ResultRow]) -> dict[str, float]:

@@ -62,6 +62,11 @@ class Attack(ABC):
         """
         return self
 
+    @property
+    def ranks_as(self) -> "Attack | None":
+        """The attack whose ranking this one has on all tokens that both read, whatever they are."""
+        return None
+
     def defined(self, view: AuditView) -> Tensor:
         """Returns where the attack is defined, [B] bool; the others are counted as skipped."""
         return torch.ones(len(view.records), dtype=torch.bool)

@@ -24,6 +24,7 @@ from audits.membership.attacks.confidence import (
     require_references,
 )
 from audits.membership.attacks.offline import UNTUNED, log_ratios, tuned_correction
+from audits.membership.attacks.reference import Reference
 from audits.membership.measurements import AUDITED, NEVER, Scored
 from audits.membership.view import AuditView
 from common.errors import UserError
@@ -87,6 +88,12 @@ class RMIA(Attack):
             [(mean_log_likelihoods(view, known), met_matrix(view, known)) for view in views]
         )
         return tuned
+
+    @property
+    def ranks_as(self) -> Attack | None:
+        """``reference``, of a single reference and without a correction."""
+        alone = len(self.references) == 1 and self._correction == UNTUNED
+        return Reference(self.references[0]) if alone else None
 
     def defined(self, view: AuditView) -> Tensor:
         """True where some reference did not meet the record, [B]."""

@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
+from audits.answer import model_answer
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import RMIA, Attack, LiRA, Loss, Reference
+from audits.membership.dataset_inference import SET_EFFECT
 from audits.membership.epsilon_rows import READS_THE_COINS, epsilon_rows, reads_the_coins
 from audits.membership.evaluation import Opposition, Side, evaluate
 from audits.membership.measurements import NEVER, Scored
@@ -137,6 +139,36 @@ def test_an_audit_bounds_epsilon_by_attacks_that_do_not_read_its_coins(unit: str
     views = [side.view for side in sides.values()]
     read = [reads_the_coins(attack, *views) for attack in ATTACKS]
     assert read == [False, False, True, True, False, True]
+
+
+def test_an_attack_that_ranks_as_another_is_no_further_look() -> None:
+    """RMIA with one reference is the reference attack by what it computes."""
+    sides = {"private": side_of(True, 1), "held_out": side_of(False, 2)}
+    never = {one: table for one, table in sides["private"].view.passes.items() if one.records}
+    shared = {one: table for one, table in never.items() if one.records == NEVER}
+    theirs = sides["held_out"].view
+    sides["held_out"] = replace(
+        sides["held_out"], view=replace(theirs, passes={**theirs.passes, **shared})
+    )
+    pair = Opposition("private", "held_out", fair_coins=True, dealt_by_coins=True)
+
+    def looks(*attacks: Attack) -> tuple[set[object], set[object]]:
+        found = evaluate(attacks, [0.1], sides, [pair], {}, named=True).results
+        bounds = [row["params"]["looks"] for row in found if row["metric"] == "epsilon_lower"]
+        counted = (MAX_T, SET_EFFECT)
+        return set(bounds), {r["params"]["attacks"] for r in found if r["metric"] in counted}
+
+    base = Reference("base")
+    assert looks(Loss(), base, RMIA(["base"])) == looks(Loss(), base) == ({2}, {2})
+    for other in (RMIA(["base"], a=0.3), RMIA(["shadow0"]), RMIA(["base", "shadow0"])):
+        assert looks(Loss(), base, other) == ({3}, {3})
+    # Without that attack beside it RMIA counts as any other does.
+    assert looks(Loss(), RMIA(["base"])) == ({2}, {2})
+    found = evaluate([Loss(), base, RMIA(["base"])], [0.1], sides, [pair], {}, named=True)
+    run = {"run": "student", "role": "student", "step": 1, "seed": 0, "audit": "membership"}
+    table = table_from_rows("results", [run | dict(row) for row in found.results]).to_pylist()
+    told = model_answer(table, label="Student", run="student", role="student").by_access
+    assert [one.membership.name for one in told] == ["reference"]
 
 
 def test_what_a_reference_leaks_is_no_leak_of_the_model() -> None:
