@@ -13,7 +13,7 @@ from audits.answer import Answer, Figure, ModelAnswer, Statement
 from audits.answer.gate import conditions_of, failures
 from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title, excess_statement
-from audits.answer.sentence import general_advice, plain_sentence, untested
+from audits.answer.sentence import audits_of, general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row
 from audits.results import SCHEMAS
 from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
@@ -103,7 +103,7 @@ class PairAudit:
             models=models,
             caution=next(iter([*self.alarms, *self.notes]), ""),
             advice=list(general_advice(models)),
-            untested=untested({row["audit"] for row in self.student.rows}),
+            untested=untested(audits_of(self.student.rows)),
             notes=self.notes,
         )
 

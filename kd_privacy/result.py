@@ -14,7 +14,7 @@ from audits.answer import Answer, ModelAnswer, model_answer
 from audits.answer.gate import conditions_of, failures
 from audits.answer.judging import params_of
 from audits.answer.machine import audit_json
-from audits.answer.sentence import single_answer
+from audits.answer.sentence import audits_of, single_answer
 from audits.context import Measurements
 from audits.known_text import warnings_of
 from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
@@ -212,9 +212,7 @@ class Audit:
     def answer(self) -> Answer:
         """What is told first of this model: verdict, figures, caution, what to do."""
         told = [*self.alarms, *(note for note in self.notes if note not in self.alarms)]
-        return single_answer(
-            self.model_answer("external"), {row["audit"] for row in self.rows}, told
-        )
+        return single_answer(self.model_answer("external"), audits_of(self.rows), told)
 
     @property
     def _name(self) -> str:

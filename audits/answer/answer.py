@@ -174,6 +174,7 @@ class ModelAnswer:
         found: At each false-positive rate, the most telling first.
         by_access: The same for each kind of access that an attack had, the least first.
         memorization: Gap of what it writes of private and other records; None, not measured.
+        single_records: How many records shadow worlds name, and the share found; None without.
         worst_group: The task that it gives most away of, named by other records than measure it.
         blocks: How far apart its blocks lie; None, not audited.
         utility: Perplexity, or what else says that it learnt anything.
@@ -192,6 +193,7 @@ class ModelAnswer:
     found: Sequence[Found] = ()
     by_access: Sequence[AccessAnswer] = ()
     memorization: Statement | None = None
+    single_records: tuple[Figure, Figure] | None = None
     worst_group: tuple[str, Figure] | None = None
     blocks: BlockRange | None = None
     utility: Statement | None = None

@@ -77,6 +77,10 @@ def _one(model: ModelAnswer, width: int) -> list[str]:
     if model.swap is not None:
         text = f"{model.swap.text} beside its counterfactual, {model.swap.count_text}"
         told.append(("swap estimate", text))
+    if model.single_records is not None:
+        named, share = model.single_records
+        text = f"{named.value:g} of {named.n_members} named; share found {share.text}"
+        told.append(("single records", f"{text}, of training by this recipe"))
     if model.worst_group is not None:
         task, figure = model.worst_group
         told.append(("worst task", f"{task}, AUROC {figure.text}, {figure.count_text}"))

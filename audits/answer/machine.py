@@ -12,6 +12,7 @@ from audits.answer.judging import GAPS, Judged, Row, judged_attacks, judged_gaps
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import describe
 from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
+from audits.membership.single_records import NAMED, NAMED_SUBJECTS, SHARE_FOUND, TAIL
 from audits.rows import Audit
 from audits.statistics.verdict import TAIL_METRIC
 
@@ -23,6 +24,7 @@ _FIGURES = (
     *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", TAIL_METRIC, MAX_T),
     *("epsilon_lower", "mu_lower"),
     *(SET_EFFECT, SETS_DETECTED),
+    *(SHARE_FOUND, NAMED, NAMED_SUBJECTS, TAIL),
     *("swap_estimate", "auroc_difference", "relative_leakage", "token_accuracy_gap_excess"),
     *GAPS,
     *("exposure", "perplexity", "rouge_l_f1", "teacher_kl", "nats_per_token"),

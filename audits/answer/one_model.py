@@ -8,6 +8,7 @@ from audits.answer.judging import Judged, Row, judged_attacks, judged_gaps, para
 from audits.known_text import warnings_of
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import Loss, Reference, describe
+from audits.membership.single_records import NAMED, POOL, SHARE_FOUND, SINGLE_RECORDS
 from audits.membership.worst_task import WORST_TASK
 from audits.record_counts import AUDIT as RECORDS
 from audits.rows import Audit
@@ -59,6 +60,7 @@ def model_answer(
         found=() if best is None else _found(best),
         by_access=access_answers(attacks, baseline),
         memorization=_memorization(gaps, baseline),
+        single_records=_single_records(own[Audit.membership]),
         worst_group=None if best is None else _worst_group(rows, best),
         blocks=_blocks(rows),
         utility=_utility(own[Audit.utility]),
@@ -162,6 +164,15 @@ def _memorization(gaps: Sequence[Judged], baseline: str) -> Statement | None:
         verdict=best.verdict,
         baseline=baseline,
     )
+
+
+def _single_records(rows: Sequence[Row]) -> tuple[Figure, Figure] | None:
+    found = {
+        row["metric"]: Figure.of_row(row)
+        for row in rows
+        if (row["name"], row["population"]) == (SINGLE_RECORDS, POOL)
+    }
+    return (found[NAMED], found[SHARE_FOUND]) if found else None
 
 
 def _worst_group(rows: Sequence[Row], best: Judged) -> tuple[str, Figure] | None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from audits.answer.answer import Answer, ModelAnswer
 from audits.answer.judging import Row
 from audits.answer.one_model import model_answer
-from audits.answer.sentence import single_answer
+from audits.answer.sentence import audits_of, single_answer
 from audits.rows import Audit
 
 _ANSWERS = (Audit.membership, Audit.memorization, Audit.blocks, Audit.utility)
@@ -23,7 +23,7 @@ def run_answer(folder: Path) -> Answer | None:
     rows = last_rows(folder)
     if not rows:
         return None
-    return single_answer(_told(rows), {row["audit"] for row in rows})
+    return single_answer(_told(rows), audits_of(rows))
 
 
 def run_model(folder: Path) -> ModelAnswer | None:

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from audits.answer.answer import Answer, Found, ModelAnswer
+from audits.answer.judging import Row
+from audits.membership.single_records import SINGLE_RECORDS
 from audits.rows import Audit
 from audits.statistics.verdict import RECORDS_FOR_CLEAN
 from common.roles import COUNTERFACTUAL_ROLES
@@ -19,6 +21,8 @@ _COUNTERFACTUAL = (
 )
 _AUDITS = {
     Audit.membership: "whether attackers tell members from others",
+    SINGLE_RECORDS: "which of them are exposed; one model alone cannot say, models that a study "
+    "trains with and without each of them can",
     Audit.memorization: "what is written word for word",
     Audit.blocks: "single blocks, for attackers who read hidden states or disturb weights",
     Audit.utility: "whether anything was learnt",
@@ -49,7 +53,7 @@ def single_answer(
 
     Args:
         model: What is said of it.
-        audits: Names of the audits that have rows.
+        audits: What `audits_of` its rows returned.
         notes: What else must be known, gravest first.
     """
     alone = replace(model, shipped=True)
@@ -70,13 +74,23 @@ def single_answer(
     )
 
 
+def audits_of(rows: Sequence[Row]) -> set[object]:
+    """Returns the names of the audits that have rows; single records count as one of them."""
+    judged = {SINGLE_RECORDS} & {str(row["name"]) for row in rows}
+    return {row["audit"] for row in rows} | judged
+
+
 def untested(audits: Collection[object]) -> list[str]:
     """Returns what no audit looked at.
 
     Args:
-        audits: Names of the audits that have rows.
+        audits: What `audits_of` returned.
     """
-    return [f"{audit}: {what}" for audit, what in _AUDITS.items() if str(audit) not in audits]
+    return [
+        f"{str(audit).replace('_', ' ')}: {what}"
+        for audit, what in _AUDITS.items()
+        if str(audit) not in audits
+    ]
 
 
 def general_advice(models: Sequence[ModelAnswer]) -> Iterator[str]:

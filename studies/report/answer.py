@@ -14,7 +14,7 @@ import pandas as pd
 
 from audits.answer import Answer, Figure, ModelAnswer, Statement, model_answer
 from audits.answer.one_model import excess_statement
-from audits.answer.sentence import plain_sentence, untested
+from audits.answer.sentence import audits_of, plain_sentence, untested
 from audits.membership.worst_task import WORST_TASK
 from audits.rows import Audit
 from audits.scoring.shift_test import DEALT_BY_COINS
@@ -60,7 +60,7 @@ def study_answer(data: StudyData, *, out_of_date: bool = False) -> Answer:
         models=models,
         caution=told[0] if told else "",
         advice=list(study_advice(data, models))[:_ADVICE_LINES],
-        untested=untested(set(data.results["audit"])),
+        untested=untested(audits_of(records(data.results[["audit", "name"]]))),
         notes=told,
     )
 

@@ -142,6 +142,7 @@ def test_what_is_printed_and_saved_holds_no_record(
     assert told.membership.figure.value == audited["loss"].auroc.value
     assert answer.caution.startswith("this model knows nothing of the text")
     assert [one.partition(":")[0] for one in answer.untested] == [
+        "single records",
         "memorization",
         "blocks",
         "utility",

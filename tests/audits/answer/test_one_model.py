@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 
 from audits.answer import model_answer
+from audits.answer.console import console_lines
+from audits.answer.sentence import audits_of, single_answer, untested
 
 _COUNTS = {"n_members": 200, "n_nonmembers": 200, "shifted": False}
 
@@ -48,6 +50,25 @@ def test_the_headline_is_the_reference_attack_though_another_finds_more() -> Non
         "some attack tells members from non-members (p = 0.001 over all attacks together, most by "
         "Loss), though the headline attack shows no leak",
     )
+
+
+def test_single_records_are_told_of_where_worlds_judged_them() -> None:
+    bare = list(_rows())
+    of_pool = {"population": "pool", "n_members": 480}
+    rows = [
+        *bare,
+        _row("membership", "single_records", "named", 14.0, **of_pool),
+        _row("membership", "single_records", "named", 3.0, task="summarization", **of_pool),
+        _row("membership", "single_records", "share_found", 0.04, 0.02, 0.09, **of_pool),
+        _row("membership", "single_records", "tail", 0.1, population="never"),
+    ]
+    answer = model_answer(rows, label="Student", run="s", role="student")
+    assert answer.single_records is not None
+    told = " ".join(console_lines(single_answer(answer, audits_of(rows)), {}))
+    assert "14 of 480 named; share found 0.040 [0.020, 0.090]" in told
+    assert not [one for one in untested(audits_of(rows)) if one.startswith("single records: ")]
+    assert model_answer(bare, label="Student", run="s", role="student").single_records is None
+    assert [one for one in untested(audits_of(bare)) if one.startswith("single records: ")]
 
 
 def test_memorization_utility_and_counts() -> None:
