@@ -9,9 +9,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, StrictBool, StrictStr, model_validator
 
 from common.errors import UserError
+from common.roles import Role
 from studies.plan.schema import Name, Options, Section, distinct, fragment_of, mistake, name_of
 from studies.plan.settings import FragmentReader
+from studies.plan.stage_section import NeededStages
 from studies.plan.stages import Stage
+
+_TEACHERS = (Role.teacher, Role.counterfactual_teacher)
 
 
 class Defence(Section):
@@ -26,6 +30,8 @@ class Defence(Section):
         label: Its name in the study.
         overrides: Its own options.
         techniques: Labels of the techniques whose students it is for; None is for all.
+        needs: Stages that its students are given, in place of their own; each trains a teacher's
+            network and is trained as it is, whatever other defences there are.
         counterfactual: Whether its students and teachers have counterfactuals, where others have.
     """
 
@@ -36,6 +42,7 @@ class Defence(Section):
     techniques: (
         Annotated[tuple[StrictStr, ...], Field(min_length=1), AfterValidator(distinct)] | None
     ) = None
+    needs: dict[str, NeededStages] = {}
     counterfactual: StrictBool = True
 
     @property
@@ -72,13 +79,17 @@ class Defence(Section):
         )
 
     def laid_over(self, stage: Stage) -> bool:
-        """Returns whether its fragment is laid over a stage's cells."""
-        return stage.per_technique if self.of == "student" else stage.model == "teacher"
+        """Returns whether its fragment is laid over a stage's cells: students, or teachers."""
+        if self.of == "student":
+            return stage.per_technique
+        return stage.role in _TEACHERS or (stage.shadow and stage.model == "teacher")
 
     @model_validator(mode="after")
     def _can_be_laid(self) -> "Defence":
-        # Asks for its name and for whose it is, which say what is wrong with the fragment.
-        _ = self.name, self.of
+        # Its name and whose it is say what is wrong with the fragment.
+        _, of = self.name, self.of
+        if self.needs and of == "teacher":
+            raise mistake("only a defence of students has stages of its own to need", "needs")
         return self
 
 

@@ -156,6 +156,8 @@ class _Planner:
     def _needs(self, point: Point) -> dict[str, list[Point]]:
         stage = point.stage
         names = dict(stage.needs)
+        if point.defence is not None and point.defence.laid_over(stage):
+            names |= point.defence.needs
         if point.start == "init":
             names[INIT_OPTION] = ("init",)
         elif point.start == "teacher":

@@ -24,15 +24,16 @@ def _role_in_a_study(role: Role) -> Role:
     return role
 
 
-_Stages = Annotated[
+NeededStages = Annotated[
     tuple[StrictStr, ...], BeforeValidator(_listed), Field(min_length=1), AfterValidator(distinct)
 ]
+"""Names of stages whose outputs an option is given, or the name of one."""
 
 
 class _Settings(Section):
     """What a file may say of a built-in stage."""
 
-    needs: dict[str, _Stages] = {}
+    needs: dict[str, NeededStages] = {}
     fragments: tuple[Annotated[Path, fragment_of("recipes")], ...] = ()
     overrides: Options = {}
 

@@ -47,7 +47,8 @@ A defence `x` is `configs/defences/x.yaml`, laid over everything else of all tea
 counterfactuals and shadows), or of all students where it sets what only students have. Each has
 cells of its own, of what it changes and of what is taught by that; `techniques` names those that it
 is for, and `counterfactual: false` spares it those runs. A defended student is compared with the
-counterfactual student of the same defence.
+counterfactual student of the same defence. `needs` gives its students other stages than their own:
+the parts of an ensemble, say, which are stages of the role `reference`.
 
 `replicates` is what claims about techniques need: everything is fresh in each. `repeats: k` trains
 k teachers and all that follows from each on the *same* split, with fresh seeds: what the
@@ -181,6 +182,13 @@ def read_study(path: str | Path) -> StudyFile:
         },
         shadows=content.shadows,
     )
+    for index, defence in enumerate(content.defences):
+        for option, names in defence.needs.items():
+            for name in names:
+                if name not in stages or stages[name].model != "teacher":
+                    known = ", ".join(one for one in stages if stages[one].model == "teacher")
+                    message = f"no stage {name!r} of a teacher's network; there are {known}"
+                    raise source.error(("defences", index, "needs", option), message)
     return StudyFile.model_construct(
         **{
             **dict(content),

@@ -129,12 +129,54 @@ def test_labels_show_the_defence(defended: Callable[..., None], plan_of: PlanOf)
     assert labels["student-kd-under_dp-8-tiny-r1"] == "Student · kd · dp-8"
 
 
+def test_what_is_no_teacher_is_left_alone_and_may_be_needed_by_a_students_defence(
+    defended: Callable[..., None], plan_of: PlanOf
+) -> None:
+    """A public start and the parts of an ensemble train a teacher's network, and are none."""
+    part = {"role": "reference", "base": "teacher", "model": "teacher"}
+    ensemble = {
+        "fragment": "filtered",
+        "counterfactual": False,
+        "needs": {"model.teacher": ["part_0", "part_1"], "model.responses.public": "start"},
+    }
+    start = {"needs": {"model.network.source": "start"}}
+    stages = {
+        "start": {"role": "init", "model": "teacher"},
+        **dict.fromkeys(("teacher", "counterfactual_teacher"), start),
+        "part_0": part,
+        "part_1": part,
+    }
+    defended([ensemble, "noisy"], stages=stages)
+    cells = named(plan_of())
+    for cell in cells.values():
+        if cell.stage in ("start", "part_0", "part_1"):
+            assert (cell.defence, TEACHERS in cell.fragments) == (None, False)
+        if cell.stage == "teacher":
+            assert cell.needs["model.network.source"] == (cells["start-mini-r1"].id,)
+    needed = cells["student-kd-under_filtered-tiny-r1"].needs
+    parts = tuple(cells[f"part_{part}-mini-r1"].id for part in (0, 1))
+    assert needed == {
+        "model.teacher": parts,
+        "model.responses.public": (cells["start-mini-r1"].id,),
+    }
+    teacher = cells["teacher-under_noisy-mini-r1"].id
+    assert cells["student-kd-under_noisy-tiny-r1"].needs == {"model.teacher": (teacher,)}
+
+
 @pytest.mark.parametrize(
     ("defences", "message"),
     [
         (["nosy"], "no such fragment: configs/defences/nosy.yaml; there are both, filtered, noisy"),
         (["noisy", "noisy"], "'noisy' is there twice; give one a `label`"),
         (["both"], "sets options of students (responses) and of teachers (split)"),
+        (
+            [{"fragment": "filtered", "needs": {"model.teacher": "control"}}],
+            "no stage 'control' of a teacher's network; there are teacher, counterfactual_teacher",
+        ),
+        (
+            [{"fragment": "noisy", "needs": {"model.teacher": "teacher"}}],
+            "only a defence of students",
+        ),
         ([{"fragment": "noisy", "techniques": ["kt"]}], "no technique 'kt'; this study has kd"),
     ],
 )
