@@ -314,7 +314,7 @@ def test_study(parser: LightningArgumentParser, study: str, tmp_path: Path) -> N
     checked = read_study(f"configs/studies/{study}.yaml")
     assert checked.name == study
     cells = make_plan(checked, tmp_path).cells
-    assert {cell.stage for cell in cells} >= {"teacher", "student", "control"}
+    assert {cell.stage for cell in cells} >= {"teacher", "student"}
     # Replicates differ in their seeds alone.
     for cell in representatives([one for one in cells if one.replicate == checked.replicates[0]]):
         config = parser.parse_args(list(cell.arguments))

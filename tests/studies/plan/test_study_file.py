@@ -119,8 +119,13 @@ def test_a_missing_study_is_named(project: Path) -> None:
 def test_shipped_studies_are_valid(path: Path) -> None:
     study = read_study(path)
     assert study.name == path.stem
-    expected = {"teacher", "control", "student"}
-    if path.stem != "gpt2-as-released":
+    expected = {"teacher", "student"}
+    if path.stem.startswith("exposure"):
+        # Every shadow world is a counterfactual of each record, and of never-seen ones a control.
+        expected |= {"shadow_teacher", "shadow"}
+    else:
+        expected |= {"control"}
         # The published split goes by position, so that its pool has no other side.
-        expected |= {"counterfactual_teacher", "counterfactual"}
+        if path.stem != "gpt2-as-released":
+            expected |= {"counterfactual_teacher", "counterfactual"}
     assert expected <= set(study.stages)
