@@ -65,7 +65,8 @@ class SplitOptions:
         max_records: most records of all, drawn before anything is split (swap).
         caps: most records of a split (swap).
         min_records: fewest records of any split that has a share.
-        private_parts: disjoint parts of the private split, one for each teacher of an ensemble.
+        private_parts: disjoint parts of the private split, one for each teacher of an ensemble. A
+            cluster's part is a keyed hash of it, so that no other cluster has a say.
         held_out_rows: rows held out by as_released.
         shadow: throws the coins between private and held_out anew, by this number, and moves
             nothing else: the world of a shadow teacher (swap). An odd one has the opposite coins of

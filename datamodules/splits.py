@@ -265,13 +265,17 @@ def _role(options: SplitOptions, cluster: str) -> str:
     return next(name for name, upper in _cumulative(asdict(options.roles)) if draw < upper)
 
 
+def part_of(options: SplitOptions, cluster: str) -> int:
+    """The part of the private split that a cluster falls to, whatever other clusters there are."""
+    return key(options.seed, "part", cluster) % options.private_parts
+
+
 def _with_parts(placements: list[Placement], options: SplitOptions) -> list[Placement]:
-    """Deals the private clusters to parts of about equal size and tasks."""
-    private = [p for p in placements if p.split == "private"]
-    clusters = _clusters([p.record for p in private], [p.cluster for p in private])
-    order = _stratified_order(clusters, options.seed, "parts")
-    part_of = {cluster.name: i % options.private_parts for i, cluster in enumerate(order)}
-    return [replace(p, part=part_of[p.cluster]) if p.split == "private" else p for p in placements]
+    """Deals the private clusters to parts."""
+    return [
+        replace(p, part=part_of(options, p.cluster)) if p.split == "private" else p
+        for p in placements
+    ]
 
 
 def _require_enough(placements: Sequence[Placement], options: SplitOptions) -> None:
@@ -289,6 +293,6 @@ def _require_enough(placements: Sequence[Placement], options: SplitOptions) -> N
     parts = Counter(p.part for p in placements if p.part is not None)
     if len(parts) < options.private_parts:
         raise UserError(
-            f"private_parts is {options.private_parts}, but the private split has only "
-            f"{len(parts)} near-duplicate clusters to deal"
+            f"private_parts is {options.private_parts}, but the near-duplicate clusters of the "
+            f"private split fell to {len(parts)} of them only: give fewer parts, or more records"
         )

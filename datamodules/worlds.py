@@ -7,11 +7,17 @@ so that the two cannot disagree.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from common.keys import key
 from datamodules.canaries import Canary, CanaryPlan, draw_canaries, planted_records
 from datamodules.records import InstructionRecord
 from datamodules.split_options import SplitOptions, check_split_options
-from datamodules.splits import Placement, in_world, members_of, pool_coin, split_records
+from datamodules.splits import (
+    Placement,
+    in_world,
+    members_of,
+    part_of,
+    pool_coin,
+    split_records,
+)
 
 TEACHER = "teacher"
 COUNTERFACTUAL = "counterfactual"
@@ -116,7 +122,7 @@ class World:
         return [pool_coin(options, cluster_of[record.content]) == 1 for record in records]
 
     def _part(self, canary: Canary) -> int:
-        return key(self.options.seed, "part", canary.id) % self.options.private_parts
+        return part_of(self.options, canary.id)
 
 
 def _shadow_number(reference: str) -> int | None:

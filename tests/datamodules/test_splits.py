@@ -11,7 +11,7 @@ from common.errors import UserError
 from datamodules.manifest import read_manifest, write_manifest
 from datamodules.records import TASKS, InstructionRecord
 from datamodules.split_options import Caps, Fractions, Roles, SplitOptions
-from datamodules.splits import POOL, Placement, members_of, split_records
+from datamodules.splits import POOL, Placement, in_world, members_of, split_records
 
 
 def make(index: int, task: str, passage: str = "") -> InstructionRecord:
@@ -139,17 +139,32 @@ def test_caps_are_never_exceeded_and_stay_stratified():
     assert 198 <= len(few) <= 200
 
 
-def test_private_parts_are_disjoint_whole_clusters_of_about_one_size():
+def test_private_parts_are_disjoint_whole_clusters_of_any_size():
     placements = split_records(RECORDS, SplitOptions(private_parts=3))
     private = [p for p in placements if p.split == "private"]
     parts = Counter(p.part for p in private)
     assert set(parts) == {0, 1, 2}
-    assert max(parts.values()) - min(parts.values()) < 12
+    # About three binomial standard deviations of a third; clusters of several records spread more.
+    expected = len(private) / 3
+    assert all(abs(size - expected) < 3 * expected**0.5 for size in parts.values())
     part_of = defaultdict(set)
     for placement in private:
         part_of[placement.cluster].add(placement.part)
     assert all(len(part) == 1 for part in part_of.values())
     assert {p.part for p in placements if p.split != "private"} == {None}
+
+
+def test_a_cluster_that_is_added_or_taken_away_moves_no_other_to_another_part():
+    options = SplitOptions(private_parts=3)
+    before = split_records(RECORDS, options)
+    part_of = {p.cluster: p.part for p in before if p.split == "private"}
+    moved = []
+    for shadow in range(20):
+        world = in_world(before, replace(options, shadow=shadow))
+        private = [p for p in world if p.split == "private" and p.cluster in part_of]
+        assert len({p.cluster for p in private}) < len(part_of)
+        moved += [p for p in private if p.part != part_of[p.cluster]]
+    assert not moved
 
 
 def test_as_released_goes_by_position_and_development_is_held_out():
@@ -185,7 +200,10 @@ def test_as_released_takes_content_of_two_sides_out_of_audits_only():
         ({"protocol": "as_released", "max_records": 9}, "max_records: only the swap protocol"),
         ({"caps": Caps(public=0)}, "caps.public is 0: give at least 1"),
         ({"private_parts": 0}, "private_parts is 0: give at least 1"),
-        ({"private_parts": 500}, "private_parts is 500, but the private split has only"),
+        (
+            {"private_parts": 500},
+            "private_parts is 500, but the near-duplicate clusters of the private",
+        ),
         ({"near_duplicate_threshold": 1.5}, "near_duplicate_threshold must be in"),
     ],
 )
