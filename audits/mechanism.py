@@ -84,6 +84,8 @@ def note(runs: Sequence[Mechanism]) -> str:
     '2% fresh, 10% replayed, 88% fixed'
     >>> note([Mechanism({"rounds": 4, "warmup_share": 0.16}, "PolicyGradient")])
     '4 rounds, 16% warm-up'
+    >>> note([Mechanism({"answered": 15, "prompts": 60, "tokens": 812}, "ForwardKL")])
+    '15 of 60 prompts answered with 812 tokens'
     """
     means = {
         name: fmean(run.figures[name] for run in runs)
@@ -95,6 +97,10 @@ def note(runs: Sequence[Mechanism]) -> str:
     ]
     if "rounds" in means:
         parts.append(f"{means['rounds']:.3g} round{'' if means['rounds'] == 1 else 's'}")
+    if "answered" in means:
+        answered, prompts, tokens = (means[name] for name in ("answered", "prompts", "tokens"))
+        with_tokens = f"answered with {tokens:,.0f} tokens"
+        parts.append(f"{answered:,.0f} of {prompts:,.0f} prompts {with_tokens}")
     if "warmup_share" in means:
         parts.append(f"{_percent(means['warmup_share'])} warm-up")
     return ", ".join(parts)

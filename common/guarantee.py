@@ -11,10 +11,10 @@ from typing import Any
 from common.atomic_file import replacing
 from common.errors import UserError
 from common.own_files import read_json
+from common.run_folders import folders_behind
 
 FILE_NAME = "guarantee.json"
 
-_EXPORTED = frozenset({"export", "checkpoints", "adapter"})
 _WITHOUT = "train the run that wrote it again, or remove the file to go without a guarantee"
 
 
@@ -144,13 +144,8 @@ def of_source(source: str) -> Guarantee | None:
     Args:
         source: What a student names as its teacher; a hub's name has no guarantee.
     """
-    path = Path(source)
-    folder = path.parent if path.is_file() else path
-    found = read(folder)
-    while found is None and folder.name in _EXPORTED:
-        folder = folder.parent
-        found = read(folder)
-    return found
+    found = map(read, folders_behind(source))
+    return next((one for one in found if one is not None), None)
 
 
 def of_teachers(sources: Sequence[str]) -> Guarantee | None:

@@ -22,7 +22,7 @@ from kdmodules.models.modes import evaluation_mode
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
 from kdmodules.query_filter import QueryFilter, without_records
-from kdmodules.responses import ResponseContext, ResponseSource
+from kdmodules.responses import ResponseContext, ResponseSource, require_text_alone
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
 from kdmodules.teacher_output import CoarseTeacher, TeacherOutput, check_teacher_output
 from kdmodules.teachers import Teachers, TeacherWeights
@@ -92,6 +92,13 @@ class StudentModule(LanguageModelModule):
         sources = [teacher] if isinstance(teacher, str) else teacher
         check_cache_options(teacher_cache, responses, kd_loss, reduction, sources)
         check_teacher_output(teacher_output, responses, reduction, text_kd_ratio)
+        if responses.text_alone:
+            reads_rows = {
+                "model.reduction.kd_ratio": reduction.kd_ratio > 0,
+                "model.text_kd_ratio": lm_coef * text_kd_ratio > 0,
+                "model.query_filter": query_filter is not None,
+            }
+            require_text_alone(reads_rows, network.source, sources)
         self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss
         self.responses = responses
@@ -228,6 +235,7 @@ class StudentModule(LanguageModelModule):
             seed=self.seed,
             rank=self.global_rank,
             world_size=self.trainer.world_size,
+            teacher_sources=self.teachers.sources,
         )
 
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> STEP_OUTPUT:

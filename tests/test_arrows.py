@@ -18,8 +18,8 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "scoring",
         "sampling",
         "losses",
-        "responses",
         "teachers",
+        "responses",
         "teacher_cache",
     ),
     "audits": (

@@ -35,6 +35,7 @@ class ResponseContext:
         seed: The run's seed; every draw is keyed by it.
         rank: This process.
         world_size: Number of processes.
+        teacher_sources: What the run names as its teachers, in their order.
     """
 
     student: CausalLM
@@ -51,6 +52,7 @@ class ResponseContext:
     seed: int
     rank: int
     world_size: int
+    teacher_sources: Sequence[str] = ()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -109,12 +111,15 @@ class ResponseSource(ABC):
         prepares_with_teachers: Whether :meth:`prepare` asks the teachers.
         steps_in_evaluation_mode: Whether steps run without dropout, because they weigh what the
             student says of its text against what it said when the text was sampled.
+        text_alone: Whether what it bounds is bounded only where the student reads the teachers
+            through its text, and neither their probabilities nor their weights.
     """
 
     extras: tuple[str, ...] = ()
     fixed_text: bool = False
     prepares_with_teachers: bool = False
     steps_in_evaluation_mode: bool = False
+    text_alone: bool = False
 
     @property
     def needs_initial_loss(self) -> bool:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +25,13 @@ from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings
 
 _PURPOSE = "teacher responses"
 _ENSEMBLE = "mean of probabilities per token"
-_SCHEMA = pa.schema(
-    [("record_id", pa.string()), ("token_ids", pa.list_(pa.int32())), ("ended", pa.bool_())]
-)
+_TYPES = {
+    "record_id": pa.string(),
+    "token_ids": pa.list_(pa.int32()),
+    "ended": pa.bool_(),
+    "cost": pa.float64(),
+}
+Response = TypeVar("Response", bound=GeneratedResponse)
 
 
 class TeacherResponses(ResponseSource):
@@ -51,6 +56,7 @@ class TeacherResponses(ResponseSource):
 
     fixed_text = True
     prepares_with_teachers = True
+    kept_as: type[GeneratedResponse] = GeneratedResponse
 
     def __init__(
         self,
@@ -75,13 +81,13 @@ class TeacherResponses(ResponseSource):
         context.require_teacher()
         records = list({record.record_id: record.last_turn for record in context.records}.values())
         path = self.path(records, context)
-        stored = context.gather([read_responses(path) if context.rank == 0 else None])[0]
+        found = read_responses(path, self.kept_as) if context.rank == 0 else None
+        stored: Sequence[GeneratedResponse] | None = context.gather([found])[0]
         if stored is None:
-            mine = records[context.rank :: context.world_size]
-            stored = context.gather(self._sample(mine, context))
+            stored = self._written(records, context)
             if context.rank == 0:
-                write_responses(stored, path)
-        self._responses = {response.record_id: response.token_ids for response in stored}
+                write_responses(stored, path, self.kept_as)
+        self._take(records, stored, context)
 
     def path(self, records: Sequence[EncodedRecord], context: ResponseContext) -> Path:
         """Returns the file that holds the responses to these prompts, if it is there."""
@@ -90,11 +96,15 @@ class TeacherResponses(ResponseSource):
         prompts = sorted((record.record_id, record.prompt_ids) for record in records)
         known = context.vocabulary
         ends = [known.eos_id, known.size, *known.other_ends]
-        settings = [asdict(self.sampling), context.seed, _PURPOSE, _ENSEMBLE, *ends]
+        settings = [asdict(self.sampling), *self._drawn_by(context), *ends]
         digest.update(vocabulary_hash(context.encoder.tokenizer).encode())
         digest.update(json.dumps([settings, prompts], sort_keys=True).encode())
         folder = Path(self.cache_folder) if self.cache_folder else context.private_folder
         return folder / f"teacher-responses-{digest.hexdigest()[:32]}.parquet"
+
+    def _drawn_by(self, context: ResponseContext) -> list[object]:
+        """Returns what the responses depend on besides teachers, prompts and sampling settings."""
+        return [context.seed, _PURPOSE, _ENSEMBLE]
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns the batch's prompts with the teacher's responses."""
@@ -105,9 +115,25 @@ class TeacherResponses(ResponseSource):
         }
         return replace_responses(batch, responses, context.encoder.pad_id)
 
+    def _take(
+        self,
+        records: Sequence[EncodedRecord],
+        stored: Sequence[GeneratedResponse],
+        context: ResponseContext,
+    ) -> None:
+        """Keeps the responses to these prompts for the steps."""
+        self._responses = {response.record_id: response.token_ids for response in stored}
+
+    def _written(
+        self, records: Sequence[EncodedRecord], context: ResponseContext
+    ) -> Sequence[GeneratedResponse]:
+        """Samples responses to the prompts, each rank to a share of them."""
+        mine = records[context.rank :: context.world_size]
+        return context.gather(list(self._sample(mine, context)))
+
     def _sample(
         self, records: Sequence[EncodedRecord], context: ResponseContext
-    ) -> list[GeneratedResponse]:
+    ) -> Sequence[GeneratedResponse]:
         return together(
             context.teachers,
             lambda: ensemble_responses(
@@ -122,14 +148,19 @@ class TeacherResponses(ResponseSource):
         )
 
 
-def write_responses(responses: Sequence[GeneratedResponse], path: Path) -> None:
+def write_responses(
+    responses: Sequence[GeneratedResponse],
+    path: Path,
+    kept_as: type[GeneratedResponse] = GeneratedResponse,
+) -> None:
     """Writes responses as a Parquet file that is there whole or not at all."""
     rows = sorted((asdict(response) for response in responses), key=lambda row: row["record_id"])
     with replacing(path, private=True, shared=True) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file, **CHECKED)
+        table = pa.Table.from_pylist(rows, schema=_schema(kept_as))
+        pq.write_table(table, file, **CHECKED)
 
 
-def read_responses(path: Path) -> list[GeneratedResponse] | None:
+def read_responses(path: Path, kept_as: type[Response]) -> list[Response] | None:
     """Reads what :func:`write_responses` wrote; None where there is no file.
 
     Raises:
@@ -137,7 +168,9 @@ def read_responses(path: Path) -> list[GeneratedResponse] | None:
     """
     if not path.is_file():
         return None
-    rows = read_parquet(path, "delete it to sample anew", _SCHEMA).to_pylist()
-    return [
-        GeneratedResponse(row["record_id"], tuple(row["token_ids"]), row["ended"]) for row in rows
-    ]
+    rows = read_parquet(path, "delete it to sample anew", _schema(kept_as)).to_pylist()
+    return [kept_as(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
+
+
+def _schema(kept_as: type[GeneratedResponse]) -> pa.Schema:
+    return pa.schema([(field.name, _TYPES[field.name]) for field in fields(kept_as)])

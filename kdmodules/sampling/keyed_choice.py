@@ -8,9 +8,11 @@ whole batch is a few integer tensor operations, with the same bits on every devi
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,6 +82,22 @@ def keyed_uniforms(keys: Tensor, stream: int, count: int) -> Tensor:
     return (_shift_right(bits, 64 - _FRACTION_BITS).double() + 0.5) * 2.0**-_FRACTION_BITS
 
 
+def secret_uniforms(rows: int, count: int, device: torch.device | None = None) -> Tensor:
+    """Return uniform numbers of the operating system, which nobody can draw again.
+
+    Args:
+        rows: How many rows.
+        count: Numbers per row.
+        device: Where they are needed.
+
+    Returns:
+        float64 [rows, count], in the grid of :func:`keyed_uniforms`.
+    """
+    bits = np.frombuffer(os.urandom(8 * rows * count), dtype=np.uint64) >> (64 - _FRACTION_BITS)
+    uniforms = (bits.astype(np.float64) + 0.5) * 2.0**-_FRACTION_BITS
+    return torch.from_numpy(uniforms.reshape(rows, count)).to(device)
+
+
 def _wrap(number: int) -> int:
     """Return a Python integer reduced to the signed 64-bit range, as tensor arithmetic would."""
     return (number + 2**63) % 2**64 - 2**63
@@ -105,13 +123,27 @@ def keyed_choice(scores: Tensor, keys: Tensor, stream: int) -> Tensor:
         int64 [B], or -1 in a row that is no distribution (a NaN or +inf score, or all -inf). A
         row's draw depends on no other row, nor on forbidden indices past its last allowed one.
     """
+    return choice_by(keyed_uniforms(keys, stream, uniforms_of_choice(scores)), scores)
+
+
+def uniforms_of_choice(scores: Tensor) -> int:
+    """Return how many uniform numbers a row of scores, [B, V], needs to be drawn from."""
+    return GROUP_TOKENS + math.ceil(scores.shape[-1] / GROUP_TOKENS)
+
+
+def choice_by(uniforms: Tensor, scores: Tensor) -> Tensor:
+    """Draw as :func:`keyed_choice` does, with the uniform numbers that are given.
+
+    Args:
+        uniforms: float64 in (0, 1), [B, `uniforms_of_choice`].
+        scores: As there; what is returned is as there too.
+    """
     width = scores.shape[-1]
     groups = math.ceil(width / GROUP_TOKENS)
     peak = scores.amax(dim=-1, keepdim=True)  # [B, 1]
     weights = (scores - peak).float().exp_()  # [B, V]
 
-    exponentials = -keyed_uniforms(keys, stream, GROUP_TOKENS + groups).log()
-    token_noise, group_noise = exponentials.split([GROUP_TOKENS, groups], dim=-1)
+    token_noise, group_noise = (-uniforms.log()).split([GROUP_TOKENS, groups], dim=-1)
     group = (_group_sums(weights) / group_noise).argmax(dim=-1, keepdim=True)  # [B, 1]
     members = group * GROUP_TOKENS + torch.arange(GROUP_TOKENS, device=scores.device)
     chosen = weights.gather(-1, members.clamp(max=width - 1)).masked_fill(members >= width, 0.0)

@@ -54,6 +54,8 @@ def compose(parser: LightningArgumentParser, *listed: str, subcommand: str = "fi
     arguments = [part for name in listed for part in ("-c", f"configs/{name}.yaml")]
     if "base/student" in listed:
         arguments += ["--model.teacher", "runs/teacher/export"]
+    if "defences/private_ensemble" in listed:
+        arguments += ["--model.responses.public", "runs/public/export"]
     return parser.parse_args([subcommand, *arguments])
 
 

@@ -27,6 +27,8 @@ from studies.plan.stages import STAGES
 from studies.plan.study_file import read_study
 from tests.configs.conftest import CONFIGS, build, compose, leaves, read_fragment
 
+TEXT_DEFENCES = {"cp_delta", "private_ensemble"}
+"""Of students that read their teachers' text and nothing else."""
 PUBLISHED_STUDENTS = {
     *("gpt2-large", "gpt2-medium", "gpt2-base"),
     *("opt-1.3b", "opt-350m", "opt-125m"),
@@ -51,7 +53,10 @@ FOLDERS = {
     },
     "base": {"control", "counterfactual_teacher", "init", "student", "teacher"},
     "data": {"builtin", "canaries", "dolly", "openwebtext", "published_batch", "records"},
-    "defences": {"deduplicated", "goldfish", "query_filter", "regularised", "teacher_output"},
+    "defences": {
+        *("deduplicated", "goldfish", "query_filter", "regularised", "teacher_output"),
+        *TEXT_DEFENCES,
+    },
     "families": MINI | TINY | OFFLINE | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "objectives": {
         *("forward_kl", "reverse_kl", "symmetric_kl", "skew_forward_kl", "skew_reverse_kl"),
@@ -77,7 +82,15 @@ FOLDERS = {
     "recipes/distillm_sfkl": PUBLISHED_STUDENTS,
     "sources": {"dataset", "teacher", "student", "mixed", "buffered", "replay", "rollouts"},
     "studies": {
-        *("attacks-dolly", "ensemble", "quickstart", "quickstart-dolly", "objectives", "tasks"),
+        *(
+            "attacks-dolly",
+            "ensemble",
+            "guarded-text",
+            "quickstart",
+            "quickstart-dolly",
+            "objectives",
+            "tasks",
+        ),
         *("gpt2", "gpt2-as-released", "llama", "opt", "smollm2-dolly"),
         *("exposure", "exposure-dolly"),
     },
@@ -256,7 +269,9 @@ def test_defence(parser: LightningArgumentParser, defence: str) -> None:
     """Each is laid over what a study lays it over, and says of its run that it is there."""
     name = defence.partition("/")[2]
     of = Defence.model_validate(name, context=Folders(CONFIGS, CONFIGS)).of
-    technique = ["techniques/kd"] if of == "student" else ["recipes/teacher/gpt2-mini"]
+    technique = [f"techniques/{'seqkd' if name in TEXT_DEFENCES else 'kd'}"]
+    if of == "teacher":
+        technique = ["recipes/teacher/gpt2-mini"]
     listed = [f"base/{of}", "data/builtin", "families/gpt2-mini", *technique, defence]
     config = compose(parser, *listed)
     assert_kept(config, defence)
