@@ -35,6 +35,7 @@ _FIRST_FAMILY, _TRAINED_ALIKE = "gpt2", ("mini", "tiny")
 """Sizes whose recipes are the same in all families, and the family that has them."""
 _STUDENT, _REPEAT, _WORLD, _SEEDS = 10_000, 1_000_000, 100_000_000, 2**32
 """What a student seed, a repeat and a world add to a run's seed; how many seeds generators take."""
+_WORLDS = _SEEDS // _WORLD
 
 
 def make_plan(
@@ -189,7 +190,10 @@ class _Planner:
     def _seed(self, point: Point) -> int:
         """Returns `seed_everything` of a cell; cells that are to be independent share none."""
         replicate, student, repeat, world = point.draw
-        seed = replicate + _STUDENT * student + _REPEAT * (repeat - 1) + _WORLD * world
+        # Shadow worlds have no repeats: those that the range of seeds has no room for take theirs.
+        turn, place = divmod(world - 1, _WORLDS) if world else (0, -1)
+        seed = replicate + _STUDENT * student
+        seed += _REPEAT * (repeat - 1 + turn) + _WORLD * (place + 1)
         other = self.draws.setdefault(seed, point.draw)
         if other == point.draw and seed < _SEEDS:
             return seed
@@ -202,7 +206,7 @@ class _Planner:
             f"{self.study.path}: {runs} would have the seed {seed}, and independent runs need "
             f"seeds of their own below 2**32: take replicates below {_STUDENT}, and with repeats "
             f"or shadows student seeds below {_REPEAT // _STUDENT}, repeats below "
-            f"{_WORLD // _REPEAT} and at most {_SEEDS // _WORLD} shadows"
+            f"{_WORLD // _REPEAT}"
         )
 
     def _fragments(self, point: Point) -> list[Path]:
