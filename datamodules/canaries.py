@@ -9,13 +9,18 @@ Two disjoint series (Steinke 2023; Carlini 2019):
   record repeated r times is a group (its bound would be r epsilon), hence never used for epsilon.
   None of them is in the counterfactual world.
 
+The coin series may be texts of a file in place of secrets: such as a language model samples at a
+high temperature from a prompt about data like the private ones, unlikely and yet of their kind
+(Mitchell et al. 2026, "Advancing the State-of-the-Art in Empirical Privacy Auditing", arXiv
+2606.10481).
+
 Coins, secrets and wording are hashes of (seed, purpose, canary id), a shadow world's coins of its
 number too: none depends on another canary, on the number of canaries, or on an order.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,13 +30,16 @@ from common.keys import key
 from common.options import require_at_least
 from datamodules.canary_secrets import SECRET_FORMATS, SecretFormat
 from datamodules.coins import throw
-from datamodules.records import InstructionRecord
+from datamodules.records import InstructionRecord, read_records
 from datamodules.synthetic.draw import Draw
 
 Series = Literal["coin", "exposure"]
 World = Literal["private", "counterfactual"]
 
 _CANARY_TASK = "open_qa"
+_TEXT = "text"
+"""Format of a canary that is a text of a file and has no secret."""
+_SECRETS = ("code", "phone", "email", "account")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +51,15 @@ class Canary:
     Attributes:
         id: "canary-<series>-<number>"; also the id of its record.
         series: "coin" or "exposure".
-        format: key of `SECRET_FORMATS`.
-        secret_space: number of possible secrets.
+        format: key of `SECRET_FORMATS`; "text" of a text of a file.
+        secret_space: number of possible secrets; 1 of a text.
         secret_index: which of them.
         repetitions: how often it is planted where it is included.
         included: whether the private split holds it.
         instruction: the prompt; it never holds the secret.
         response_prefix: what the response says before the secret.
         response_suffix: what it says after the secret.
+        context: what the prompt says beside the instruction.
     """
 
     id: str
@@ -63,14 +72,19 @@ class Canary:
     instruction: str
     response_prefix: str
     response_suffix: str
+    context: str = ""
 
     @property
     def secret(self) -> str:
-        """The secret itself."""
+        """The secret itself; of a text the whole response."""
+        if self.format == _TEXT:
+            return self.response_prefix
         return SECRET_FORMATS[self.format].secret(self.secret_index)
 
     def candidate_response(self, index: int) -> str:
         """Words the response as if the secret were number `index` of its format."""
+        if self.format == _TEXT:
+            return self.response_prefix
         secret = SECRET_FORMATS[self.format].secret(index)
         return f"{self.response_prefix}{secret}{self.response_suffix}"
 
@@ -79,7 +93,7 @@ class Canary:
         return InstructionRecord(
             id=self.id,
             instruction=self.instruction,
-            context="",
+            context=self.context,
             response=self.candidate_response(self.secret_index),
             task=_CANARY_TASK,
             origin=f"{self.id}#{copy}",
@@ -95,7 +109,9 @@ class CanaryPlan:
             with r all-right guesses epsilon cannot exceed 3.5 at r = 100, 5.8 at r = 1,000.
         exposure_per_level: number of exposure canaries at each level of repetition.
         repetitions: the levels.
-        formats: formats in use, in turn.
+        formats: formats in use, in turn: code, phone, email, account; words, an unlikely ending.
+        texts: file of records (instruction and response) that are the coin canaries in place of
+            secrets, as many as `coin`, in its order.
 
     Raises:
         UserError: for a negative number, a level below 1 or named twice, or an unknown format.
@@ -104,7 +120,8 @@ class CanaryPlan:
     coin: int = 500
     exposure_per_level: int = 20
     repetitions: tuple[int, ...] = (1, 2, 4, 8, 16)
-    formats: tuple[str, ...] = tuple(SECRET_FORMATS)
+    formats: tuple[str, ...] = _SECRETS
+    texts: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the options."""
@@ -145,6 +162,34 @@ def _draw_canary(
     )
 
 
+def _texts(plan: CanaryPlan) -> list[InstructionRecord]:
+    """Reads the texts of the coin series.
+
+    Raises:
+        UserError: if there are too few, or one that cannot be a canary.
+    """
+    if plan.texts is None:
+        return []
+    records = read_records(plan.texts, max_rows=plan.coin)
+    where = f"canaries.texts is {plan.texts}"
+    if len(records) < plan.coin:
+        raise UserError(
+            f"{where}, which has {len(records)} texts, and canaries.coin is {plan.coin}: give more "
+            "texts, or lower it"
+        )
+    seen: dict[str, str] = {}
+    for record in records:
+        if record.chat is not None or not (record.instruction and record.response):
+            raise UserError(f"{where}: {record.origin} is no instruction with a response")
+        if record.content in seen:
+            raise UserError(
+                f"{where}: {seen[record.content]} and {record.origin} are one text, which has one "
+                "coin: leave one out"
+            )
+        seen[record.content] = record.origin
+    return records
+
+
 def draw_canaries(plan: CanaryPlan, seed: int, shadow: int | None = None) -> list[Canary]:
     """Draws all canaries of a plan, the excluded ones too: the manifest's content.
 
@@ -157,13 +202,31 @@ def draw_canaries(plan: CanaryPlan, seed: int, shadow: int | None = None) -> lis
         The coin series, then the exposure series by level. A canary depends on the seed, the
         formats and its own series, level and number: more canaries never change the others. Worlds
         differ in `included` of the coin series alone.
+
+    Raises:
+        UserError: if the coin series' texts cannot be read, are too few, or one cannot be used.
     """
+
+    given = _texts(plan)
 
     def draw(number: int, canary_id: str, series: Series, level: int) -> Canary:
         secret_format = SECRET_FORMATS[plan.formats[number % len(plan.formats)]]
         return _draw_canary(secret_format, seed, shadow, canary_id, series, level)
 
     coin = [draw(number, f"canary-coin-{number:05d}", "coin", 1) for number in range(plan.coin)]
+    coin[: len(given)] = [
+        replace(
+            canary,
+            format=_TEXT,
+            secret_space=1,
+            secret_index=0,
+            instruction=text.instruction,
+            response_prefix=text.response,
+            response_suffix="",
+            context=text.context,
+        )
+        for canary, text in zip(coin, given, strict=False)
+    ]
     exposure = [
         draw(number, f"canary-exposure-{level:02d}-{number:04d}", "exposure", level)
         for level in plan.repetitions

@@ -1,7 +1,10 @@
 """Formats of canary secrets: how each is written, and the whole of its space.
 
 No secret can belong to anybody: 01632 is a code that Ofcom assigns to nobody, example.org is
-reserved (RFC 2606), and the accounts lack a bank.
+reserved (RFC 2606), and the accounts lack a bank. `words` is no likely secret but an unlikely
+ending: an answer as any other begins, then words that nothing foretells (Meeus et al., "The
+Canary's Echo", ICML 2025, arXiv 2502.14921: what a model writes shows such canaries, as it begins
+them by itself).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +20,7 @@ class SecretFormat:
     """A format of secrets and the whole of its space.
 
     Attributes:
-        name: "code", "phone", "email" or "account".
+        name: "code", "phone", "email", "account" or "words".
         size: number of secrets; `secret` is one-to-one from range(size).
         write: writes the secret of an index, unchecked; use `secret`.
         questions: wordings of the prompt, with the slots {person}, {firm} and {place}.
@@ -60,11 +63,24 @@ def _account(index: int) -> str:
     return f"{index // 10_000:04d} {index % 10_000:04d}"
 
 
+_N_WORDS = 7
+_VOCABULARY = sorted(set(words("adjective|animal|colour|dish|goods|hobby|instrument|object")))
+
+
+def _words(index: int) -> str:
+    drawn = []
+    for _ in range(_N_WORDS):
+        index, place = divmod(index, len(_VOCABULARY))
+        drawn.append(_VOCABULARY[place])
+    return " ".join(drawn)
+
+
 _SPACES: Mapping[str, tuple[int, Callable[[int], str]]] = {
     "code": (len(_LETTERS) * 1000, _code),
     "phone": (1_000_000, _phone),
     "email": (len(words("first_name")) * len(words("surname_start")) * 90, _email),
     "account": (100_000_000, _account),
+    "words": (len(_VOCABULARY) ** _N_WORDS, _words),
 }
 SECRET_FORMATS = {
     name: SecretFormat(name, size, write, **texts("canaries")[name])

@@ -1,6 +1,7 @@
 import json
 import stat
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,7 +112,8 @@ def test_coins_are_fair_and_independent():
         assert stats.chi2_contingency(table).pvalue > 1e-3
     names = [canary.format for canary in canaries]
     table = [
-        [np.sum(coins[[n == f for n in names]] == side) for side in (0, 1)] for f in SECRET_FORMATS
+        [np.sum(coins[[n == f for n in names]] == side) for side in (0, 1)]
+        for f in CanaryPlan().formats
     ]
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
@@ -122,6 +124,66 @@ def test_secrets_are_uniform(name):
     position = [(c.secret_index + 0.5) / c.secret_space for c in draw_canaries(plan, seed=3)]
     assert stats.kstest(position, "uniform").pvalue > 1e-3
     assert stats.chisquare(np.histogram(position, bins=40, range=(0, 1))[0]).pvalue > 1e-3
+
+
+def test_an_unlikely_ending_stands_behind_an_ordinary_beginning():
+    plan = CanaryPlan(coin=300, exposure_per_level=0, formats=("words",))
+    canaries = draw_canaries(plan, seed=1)
+    space = SECRET_FORMATS["words"]
+    assert space.size < 2**63 - 1
+    drawn = [space.secret(index) for index in range(0, space.size, space.size // 4_000)]
+    assert len(set(drawn)) == len(drawn)
+    for canary in canaries:
+        assert canary.record().response == canary.response_prefix + canary.secret
+        assert len(canary.response_prefix.split()) > 5
+    first = Counter(canary.secret.split()[0] for canary in canaries)
+    assert max(first.values()) < 15  # of 229 words
+
+
+def test_texts_of_a_file_are_coin_canaries_with_the_coins_of_secrets(tmp_path):
+    rows = [
+        {
+            "instruction": f"Describe dream {n}.",
+            "context": "A night.",
+            "response": f"Violet {n} owls",
+        }
+        for n in range(60)
+    ]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    plan = CanaryPlan(coin=50, exposure_per_level=1, texts=str(path))
+    canaries = draw_canaries(plan, seed=3)
+    secrets = draw_canaries(replace(plan, texts=None), seed=3)
+    assert [c.included for c in canaries] == [c.included for c in secrets]
+    assert canaries[50:] == secrets[50:]
+    for canary, row in zip(canaries, rows[:50], strict=False):
+        assert (canary.format, canary.secret_space) == ("text", 1)
+        record = canary.record()
+        found = (record.instruction, record.context, record.response)
+        assert found == tuple(row[name] for name in ("instruction", "context", "response"))
+        assert row["response"] not in repr(canary).split("instruction")[0]
+    planted = {record.content for record in planted_records(canaries)}
+    turned = {record.content for record in planted_records(canaries, "counterfactual")}
+    assert len(planted) + len(turned) == 55
+    write_manifest(canaries, tmp_path / "private" / "canaries.jsonl")
+    lines = (tmp_path / "private" / "canaries.jsonl").read_text().splitlines()
+    assert [Canary(**json.loads(line)) for line in lines] == canaries
+
+
+@pytest.mark.parametrize(
+    ("row", "coin", "line"),
+    [
+        ({"instruction": "a", "response": "b"}, 3, "has 2 texts, and canaries.coin is 3"),
+        ({"text": "A whole text."}, 2, "1 is no instruction with a response"),
+        ({"instruction": "x", "response": "y"}, 2, "are one text, which has one coin"),
+    ],
+)
+def test_texts_that_cannot_be_canaries_are_named(tmp_path, row, coin, line):
+    path = tmp_path / "texts.jsonl"
+    first = row if "text" in row else {"instruction": "x", "response": "y"}
+    path.write_text("\n".join(map(json.dumps, [first, row])))
+    with pytest.raises(UserError, match=line):
+        draw_canaries(CanaryPlan(coin=coin, texts=str(path)), seed=0)
 
 
 def test_private_world_repeats_what_is_included(canaries):
