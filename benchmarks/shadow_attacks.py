@@ -1,8 +1,8 @@
 """Do attacks with shadow worlds find more than those without? Paired, on the records of one run.
 
 `python -m benchmarks.shadow_attacks RUN` reads the scores of a finished run, such as the teacher of
-the study `exposure`, and writes `benchmarks/results/shadow_attacks.md`: by how much the TPR of
-`lira` and `rmia` exceeds that of `loss` and `reference`, with intervals that hold all at once.
+the study `exposure`, and writes a page into `benchmarks/results`: by how much the TPR of `lira` and
+`rmia` exceeds that of `loss` and `reference`, with intervals that hold all at once.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def main() -> None:
     """Reads a run and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run with these attacks")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for shadow_attacks.md")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the page")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "shadow_attacks.md").write_text(page(options.run))
