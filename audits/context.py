@@ -19,6 +19,7 @@ from audits.scoring.shift_test import ShiftTest
 from audits.scoring.statistics_file import StatisticsFile
 from audits.scoring.token_statistics import record_set_hash
 from common.errors import UserError
+from common.guarantee import Guarantee
 from common.keys import key
 from datamodules.populations import Populations
 from datamodules.records import InstructionRecord
@@ -105,6 +106,7 @@ class AuditContext:
             folder for temporary files.
         step: Optimiser steps behind the weights.
         tell: Called once with every new shift test.
+        guarantee: What the training that read the members guarantees of them, if anything.
     """
 
     model: ModelAccess
@@ -117,6 +119,7 @@ class AuditContext:
     folder: Path | None = None
     step: int = 0
     tell: Callable[[ShiftTest], None] = lambda shift_test: None
+    guarantee: Guarantee | None = None
 
     def population(self, name: str) -> list[InstructionRecord]:
         """Returns a population's audited records, the same for every audit with equal options.

@@ -30,6 +30,7 @@ class Audit(StrEnum):
     template = auto()
     precision = auto()
     throughput = auto()
+    guarantee = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from audits.results import merge_parts, write_part
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.shift_test import ShiftTest
 from callbacks.answer import write_answer
+from callbacks.guarantee import audited_guarantee
 from callbacks.progress import progress
 from callbacks.run import RunContext, private_folder, reference_models, run_folder
 from callbacks.schedule import audit_rhythm, check_rhythm, is_last_validation
@@ -140,6 +141,7 @@ class AuditCallback(Callback, ABC):
             folder=private_folder(trainer),
             step=context.step,
             tell=_tell,
+            guarantee=audited_guarantee(context),
         )
 
     def _write(self, context: RunContext, found: Measurements) -> None:

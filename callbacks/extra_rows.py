@@ -1,16 +1,20 @@
-"""Rows that a run writes beside its audits: of a model that guesses, of a technique's mechanism."""
+"""Rows that a run writes beside its audits: of a model that guesses, of a technique's mechanism, of
+what its training guarantees."""
 
 import sys
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from audits.context import Measurements
+from audits.guarantee import AUDIT as GUARANTEE
+from audits.guarantee import guarantee_rows
 from audits.known_text import AUDIT as KNOWN_TEXT
 from audits.known_text import known_text_rows, known_text_warning
 from audits.mechanism import AUDIT as MECHANISM
 from audits.mechanism import NAME
 from audits.rows import ResultRow
 from callbacks.audit import AuditCallback
+from callbacks.guarantee import channel_of, inherit_guarantee, run_guarantee
 from callbacks.run import RunContext
 from callbacks.schedule import is_last_validation
 from kdmodules.student import StudentModule
@@ -73,3 +77,25 @@ class MechanismRecord(AuditCallback):
                 for metric, value in figures.items()
             ]
         )
+
+
+class GuaranteeRecord(AuditCallback):
+    """Carries a teacher's guarantee to its student's folder, and adds what is guaranteed to the
+    results at the last validation.
+
+    A student without a guarantee has a row that says so, with what it reads of its teacher.
+    """
+
+    audit = GUARANTEE
+
+    def __init__(self) -> None:
+        super().__init__(every_n_validations=0)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes what a student has of its teacher before anything is trained."""
+        super().on_fit_start(trainer, pl_module)
+        inherit_guarantee(RunContext.of(trainer, pl_module))
+
+    def measure(self, context: RunContext) -> Measurements:
+        """Returns the rows of a run; no scores."""
+        return Measurements(results=guarantee_rows(run_guarantee(context), channel_of(context)))

@@ -20,6 +20,7 @@ from audits.model_card.card import DataDescription, model_card
 from audits.results import merge_parts, read_table
 from callbacks.hub import push_export, require_free_repository
 from callbacks.run import RunContext, run_folder, run_identity
+from common import guarantee
 from common.atomic_file import beside, naming, open_alike, put_in_place
 from common.errors import UserError
 from common.options import require_at_least
@@ -37,8 +38,8 @@ PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "kd-
 
 
 class ModelExport(Callback):
-    """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card and the
-    run's audit.json.
+    """Writes ``export/`` at the end of a fit: weights, configuration, tokenizer, model card, and
+    the run's audit.json and guarantee.json where it has them.
 
     The last weights are exported, never the best on some loss, which would choose the leak away.
     Of a run that trained an adapter the folder holds the merged model, and ``adapter/`` in it the
@@ -114,6 +115,9 @@ class ModelExport(Callback):
         (folder / "README.md").write_text(card, encoding="utf-8")
         if (run / FILE_NAME).is_file():
             shutil.copyfile(run / FILE_NAME, folder / FILE_NAME)
+        found = guarantee.read(run)
+        if found is not None:
+            guarantee.write(folder, found)
         open_alike(folder, folder / "README.md")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum, auto
 from pathlib import Path
@@ -95,16 +95,48 @@ class Guarantee:
         return f"{epsilon}{at} for each {self.unit}"
 
     @property
-    def line(self) -> str:
-        """The guarantee in one line: what holds, or in the same line as epsilon what voids it."""
-        found = "; ".join(one for one in (self.defence, self.budget) if one)
+    def short(self) -> str:
+        """What holds, or in the same line as epsilon what voids it."""
+        found = f"{self.budget} ({self.defence})" if self.budget else self.defence
         if self.voided_by:
             return f"no guarantee ({', '.join(self.voided_by)}): {found}"
         if self.certificate is Certificate.none:
-            return f"no guarantee: {found}, measured only"
-        about = "" if self.certificate is Certificate.dp else f"; {self.certificate} only"
+            return f"no guarantee: {found} was measured only"
+        return found if self.certificate is Certificate.dp else f"{found}, {self.certificate} only"
+
+    @property
+    def line(self) -> str:
+        """The same, and what it does not cover."""
         scope = f"; does not cover {', '.join(self.does_not_cover)}" if self.does_not_cover else ""
-        return f"{found}{about}{scope}"
+        return f"{self.short}{scope}"
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "Guarantee":
+        """Makes a guarantee of plain values, as JSON has them.
+
+        Raises:
+            KeyError: There is no certificate.
+            TypeError: There is a name that is no attribute.
+            ValueError: A value is out of range.
+        """
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**{**known, "certificate": Certificate(known["certificate"])})
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Its attributes as plain values, those left out that say nothing."""
+        told = {name: v for name, v in asdict(self).items() if v is not None and v != ()}
+        return {
+            name: list(value)
+            if isinstance(value, tuple)
+            else str(value)
+            if name == "certificate"
+            else value
+            for name, value in told.items()
+        }
 
     def voided(self, *reasons: str) -> "Guarantee":
         """Returns the same for a run for which it does not hold."""
@@ -128,12 +160,7 @@ def read(folder: Path) -> Guarantee | None:
         return None
     content = read_json(path, _WITHOUT)
     try:
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in content.items()
-        }
-        known["certificate"] = Certificate(known["certificate"])
-        return Guarantee(**known)
+        return Guarantee.of(content)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no guarantee of ours: {_WITHOUT}") from error
 

@@ -22,7 +22,9 @@ from audits.rows import Audit, ResultRow
 from audits.scoring.token_statistics import nats_per_token
 from callbacks.membership import MembershipAudit
 from common.errors import UserError
+from common.guarantee import Guarantee, read
 from common.options import require_folder
+from common.roles import COUNTERFACTUAL_ROLES
 from kd_privacy.parsers import PrivacyParser
 
 COMMAND = "attack"
@@ -55,7 +57,7 @@ def run_attacks(arguments: Sequence[str]) -> None:
     stored = load_audit(Path(options.statistics), AuditPlan.of(audits[-1].attacks))
     for warning in guess_warnings(stored):
         sys.stderr.write(f"warning: {warning}\n")
-    found = _evaluate(audits[-1], stored)
+    found = _evaluate(audits[-1], stored, _guarantee(Path(options.statistics), stored))
     _write(Path(options.out), stored, found)
     _print(found)
 
@@ -98,7 +100,15 @@ def attack_parser() -> PrivacyParser:
     return parser
 
 
-def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Measurements:
+def _guarantee(statistics: Path, stored: StoredAudit) -> Guarantee | None:
+    """Returns what the training of the run whose statistics these are guarantees of its members."""
+    run = statistics.resolve().parents[2]
+    return None if stored.identity["role"] in COUNTERFACTUAL_ROLES else read(run)
+
+
+def _evaluate(
+    audit: MembershipAudit, stored: StoredAudit, guarantee: Guarantee | None
+) -> Measurements:
     shift_tests = {}
     if audit.blind is not None:
         shift_tests = {
@@ -109,7 +119,7 @@ def _evaluate(audit: MembershipAudit, stored: StoredAudit) -> Measurements:
                 sys.stderr.write(f"{shift_test.message}\n")
     sides, pairs = stored.sides, stored.oppositions
     # Attacks that are chosen when others have been seen have no bound on epsilon.
-    return evaluate(audit.attacks, audit.fprs, sides, pairs, shift_tests, named=False)
+    return evaluate(audit.attacks, audit.fprs, sides, pairs, shift_tests, False, guarantee)
 
 
 def _write(out: Path, stored: StoredAudit, found: Measurements) -> None:

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from audits.blocks.audit import audit_blocks, check_blocks
 from audits.context import AuditContext, Measurements, SharedWork
 from audits.development_loss import guess_rows
+from audits.guarantee import AUDIT as GUARANTEE
+from audits.guarantee import guarantee_rows
 from audits.known_text import AUDIT as KNOWN_TEXT
 from audits.membership.audit import audit_membership, check_membership, tested_for_shift
 from audits.membership.measurements import NEVER
@@ -26,6 +28,7 @@ from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
 from audits.utility.audit import audit_utility
 from common.errors import UserError
+from common.guarantee import of_source
 from common.progress import OneBar, duration
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
@@ -276,6 +279,8 @@ class AuditSession:
                 teachers=teachers if audited.teachers else None,
             )
         found[KNOWN_TEXT] = Measurements(results=guess_rows(context))
+        told = None if audited.in_memory else of_source(audited.source)
+        found[GUARANTEE] = Measurements(results=guarantee_rows(told, None))
         if audited.exact is not None:
             with opened(audited.source, context.model.encoder, audited.exact) as exact:
                 drift = drift_row(context, exact, dtype_of(context.model.lm))

@@ -20,7 +20,7 @@ import datamodules
 import kdmodules
 from audits.results import require_whole_parts
 from callbacks.audit import RunTables, last_of_each_audit
-from callbacks.extra_rows import KnownText, MechanismRecord
+from callbacks.extra_rows import GuaranteeRecord, KnownText, MechanismRecord
 from callbacks.interruption import Interruption
 from callbacks.progress import RunProgress
 from callbacks.run import ReferenceModels, RunIdentity
@@ -180,7 +180,7 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RunProgress())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        own = [KnownText(), *callbacks, MechanismRecord()]
+        own = [KnownText(), *callbacks, MechanismRecord(), GuaranteeRecord()]
         kwargs["callbacks"] = [run_config, Interruption(), FinalValidation(), *own, RunTables()]
         try:
             return super().instantiate_trainer(**kwargs)

@@ -38,6 +38,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "utility",
         "known_text",
         "mechanism",
+        "guarantee",
         "answer",
         "model_card",
     ),

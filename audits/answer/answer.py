@@ -9,6 +9,7 @@ from typing import Literal
 
 from audits.rows import Audit
 from audits.statistics.verdict import Verdict
+from common.guarantee import Guarantee
 from common.wording import estimate_text
 
 VERDICT_NAMES = {
@@ -183,6 +184,7 @@ class ModelAnswer:
         cut: Records that the model does not read whole.
         cautions: What must be known before its figures are read, gravest first.
         shipped: Whether it is a model that is given away: no control, no counterfactual.
+        guarantee: What its training guarantees, and what voids it; None, nothing is said.
     """
 
     label: str
@@ -202,6 +204,7 @@ class ModelAnswer:
     cut: int = 0
     cautions: Sequence[str] = ()
     shipped: bool = True
+    guarantee: Guarantee | None = None
 
 
 @dataclass(frozen=True)

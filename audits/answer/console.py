@@ -74,6 +74,8 @@ def _one(model: ModelAnswer, width: int) -> list[str]:
     """Returns what every audit of one model says, in words."""
     told = [("membership", _membership(model.membership))]
     told += [("", _finds(model.found))] if model.found else []
+    if model.guarantee is not None:
+        told.append(("guarantee", model.guarantee.line))
     if model.swap is not None:
         text = f"{model.swap.text} beside its counterfactual, {model.swap.count_text}"
         told.append(("swap estimate", text))
@@ -217,7 +219,11 @@ def _points(gap: Figure | None) -> str:
 
 def _legend(models: Sequence[ModelAnswer]) -> str:
     """Returns what the columns of the table hold."""
-    told = []
+    told = [
+        f"{_plain(model.label)}: {model.guarantee.short}"
+        for model in models
+        if model.guarantee is not None
+    ]
     if any(model.swap is not None for model in models):
         told.append("*: swap estimate")
     rates = list(dict.fromkeys(one.false_per_100 for model in models for one in model.found))

@@ -11,18 +11,21 @@ from audits.answer.answer import Answer, Figure, Found, ModelAnswer, Statement
 from audits.answer.judging import GAPS, Judged, Row, judged_attacks, judged_gaps, params_of
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import describe
+from audits.membership.ceiling_rows import AUROC_UPPER, UNIT_AUROC
 from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
 from audits.membership.single_records import NAMED, NAMED_SUBJECTS, SHARE_FOUND, TAIL
 from audits.rows import Audit
 from audits.statistics.verdict import TAIL_METRIC
+from common.guarantee import Guarantee
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 FILE_NAME = "audit.json"
 
 _PACKAGES = ("kd-privacy", "torch", "transformers", "tokenizers", "numpy")
+_PROVEN = ("epsilon", "mu", AUROC_UPPER, "tpr_upper_at_fpr_0.1", "tpr_upper_at_fpr_0.01")
 _FIGURES = (
     *("auroc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", TAIL_METRIC, MAX_T),
-    *("epsilon_lower", "mu_lower"),
+    *("epsilon_lower", "mu_lower", UNIT_AUROC, *_PROVEN),
     *(SET_EFFECT, SETS_DETECTED),
     *(SHARE_FOUND, NAMED, NAMED_SUBJECTS, TAIL),
     *("swap_estimate", "auroc_difference", "relative_leakage", "token_accuracy_gap_excess"),
@@ -111,6 +114,22 @@ def _model(model: ModelAnswer) -> dict[str, object]:
         "skipped_records": model.skipped,
         "cut_records": model.cut,
         "cautions": list(model.cautions),
+        "guarantee": None if model.guarantee is None else _guarantee(model.guarantee),
+    }
+
+
+def _guarantee(told: Guarantee) -> dict[str, object]:
+    names = ("covers", "does_not_cover", "voided_by")
+    numbers = {name: getattr(told, name) for name in ("epsilon", "delta", "mu")}
+    return {
+        "holds": told.holds,
+        "line": told.line,
+        "certificate": str(told.certificate),
+        "defence": told.defence,
+        **numbers,
+        "unit": told.unit,
+        "neighbours": told.neighbours,
+        **{name: list(getattr(told, name)) for name in names},
     }
 
 
@@ -185,8 +204,8 @@ def _row(row: Row) -> dict[str, object]:
         **{name: row[name] for name in ("run", "audit", "block")},
         **_named(row),
         **{name: _finite(row[name]) for name in ("value", "lower", "upper", "p_value")},
-        # The certified bounds are of 97.5% below and of 95% above.
-        "level": None if row["metric"] == TAIL_METRIC else _LEVEL,
+        # The certified bounds are of 97.5% below and of 95% above, and what is proven has no level.
+        "level": None if row["metric"] in (TAIL_METRIC, *_PROVEN) else _LEVEL,
         **{name: None if row[name] is None else int(float(str(row[name]))) for name in counts},
         "baseline": baseline,
         "caution": _caution(row),
@@ -194,6 +213,8 @@ def _row(row: Row) -> dict[str, object]:
 
 
 def _caution(row: Row) -> str | None:
+    if row["audit"] == str(Audit.guarantee) and _finite(row["value"]) is None:
+        return "nothing is guaranteed"
     if _finite(row["value"]) is None:
         return "not measurable with these records"
     return "the texts alone tell the record sets apart" if row["shifted"] is True else None

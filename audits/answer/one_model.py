@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from audits.answer.answer import AccessAnswer, BlockRange, Figure, Found, ModelAnswer, Statement
 from audits.answer.by_access import by_access
 from audits.answer.judging import Judged, Row, judged_attacks, judged_gaps, params_of
+from audits.guarantee import guarantee_of
 from audits.known_text import warnings_of
 from audits.membership.any_leak import MAX_T
 from audits.membership.attacks import Loss, Reference, describe
@@ -72,6 +73,7 @@ def model_answer(
             *_passed_over(own[Audit.membership], best),
         ),
         shipped=role in _ROLES_SHIPPED,
+        guarantee=guarantee_of(whole),
     )
 
 

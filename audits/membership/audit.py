@@ -76,7 +76,7 @@ def audit_membership(
     }
     if keep is not None:
         keep(sides, oppositions)
-    found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named)
+    found = evaluate(attacks, fprs, sides, oppositions, shift_tests, named, context.guarantee)
     if worlds is not None:
         _judge_single_records(found, context, worlds, sides)
     members = {pair.members for pair in oppositions}

@@ -54,7 +54,7 @@ def epsilon_rows(
         unit: What a coin decided on: ``record`` or ``cluster``.
         looks: Attacks on populations that coins dealt, all of them named beforehand.
     """
-    sides = [_cluster_means(side) for side in (members, nonmembers)]
+    sides = [cluster_means(side) for side in (members, nonmembers)]
     n, m = (len(side) for side in sides)
     none = min(n, m) == 0 or np.isin(members.clusters, nonmembers.clusters).any()
     known = dict(zip(BOUND_PARAMS[1:], (unit, looks), strict=True))
@@ -104,7 +104,8 @@ def reads_the_coins(attack: Attack, members: AuditView, nonmembers: AuditView) -
     )
 
 
-def _cluster_means(side: ScoredRecords) -> NDArray[np.float64]:
+def cluster_means(side: ScoredRecords) -> NDArray[np.float64]:
+    """Returns the mean score of each cluster of a side, in the order of their ids."""
     _, index = np.unique(side.clusters, return_inverse=True)
     means = np.bincount(index, weights=side.scores) / np.bincount(index)
     return np.asarray(means, dtype=np.float64)

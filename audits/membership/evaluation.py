@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from audits.context import Measurements
 from audits.membership.any_leak import any_leak_rows
 from audits.membership.attacks import Attack
+from audits.membership.ceiling_rows import ceiling_rows
 from audits.membership.dataset_inference import dataset_inference_rows
 from audits.membership.epsilon_rows import (
     coins_read_row,
@@ -24,6 +25,7 @@ from audits.membership.worst_task import worst_task_rows
 from audits.rows import ResultRow, banded
 from audits.scoring.blind_baseline import BlindOptions, BlindSide
 from audits.scoring.shift_test import ShiftTest, coins_row, gravest_shift
+from common.guarantee import Guarantee
 from common.keys import key
 
 
@@ -85,6 +87,7 @@ def evaluate(
     oppositions: Sequence[Opposition],
     shift_tests: Mapping[str, ShiftTest],
     named: bool,
+    guarantee: Guarantee | None = None,
 ) -> Measurements:
     """Scores every side under every attack and sets the sides against each other.
 
@@ -97,6 +100,8 @@ def evaluate(
         named: Whether the checkpoint was named beforehand. Only then are there bounds on epsilon,
             each of which pays for all attacks on all populations that coins dealt; one that ranks
             records as another does is no further look.
+        guarantee: Of the training that read the members; ceilings then stand beside what attacks
+            that read no coin found.
     """
     scores = ScoreRows()
     found = Measurements(scores=scores)
@@ -142,8 +147,11 @@ def evaluate(
             inside, outside = [unit(one) for _, one, _ in alone], [unit(one) for *_, one in alone]
             found.results += any_leak_rows(judged, inside, outside, shifted, own)
             found.results += dataset_inference_rows(inside, outside, shifted, own)
-        for attack, ours_alone, theirs in alone if named and pair.fair_coins else ():
-            rows = epsilon_rows(attack.name, attack.params, ours_alone, theirs, pair.unit, looks)
+        for attack, ours_alone, theirs in alone if pair.fair_coins else ():
+            judged_sides = (attack.name, attack.params, ours_alone, theirs)
+            rows = epsilon_rows(*judged_sides, pair.unit, looks) if named else []
+            if guarantee is not None:
+                rows += ceiling_rows(*judged_sides, guarantee, fprs)
             found.results += [replace(row, shifted=shifted) for row in rows]
     return found
 

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 import yaml
 
 from audits.answer import Answer
+from audits.guarantee import guarantee_of
 from audits.known_text import warnings_of
 from audits.mechanism import mechanism_of, note, shown_technique
 from audits.model_card.markdown import Row, cell, figure_text, line, options_text, table
-from audits.model_card.privacy_section import memorization_section, privacy_section
+from audits.model_card.privacy_section import (
+    guarantee_section,
+    memorization_section,
+    privacy_section,
+)
 from audits.model_card.summary_section import model_index, summary_section
 from common.wording import public_name
 from kdmodules.models.adapters import Adapter
@@ -66,7 +71,7 @@ def model_card(
     if not name:
         raise ValueError("a model card needs the run's name")
     membership = _last_rows(rows, "membership")
-    mechanism = mechanism_of(rows)
+    mechanism, guarantee = mechanism_of(rows), guarantee_of(rows)
     if mechanism is not None and identity.get("technique"):
         configured = str(identity["technique"])
         shown = shown_technique(configured, [mechanism])
@@ -80,6 +85,7 @@ def model_card(
         _front_matter(identity, base_model, answer),
         f"# {cell(name)}",
         *(f"**Warning: {one}.**" for one in warnings_of(rows)),
+        *([] if guarantee is None else [guarantee_section(guarantee)]),
         *([] if answer is None else [summary_section(answer)]),
         _introduction(identity, adapter),
         table(("Field", "Value"), [(k, v) for k, v in identity.items() if v is not None]),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from audits.answer.judging import OPPOSED, judged_attacks, judged_gaps
 from audits.membership.epsilon_rows import BOUND_PARAMS
 from audits.memorization.rows import NEVER_MISSING, NEVER_MISSING_TEXT
-from audits.model_card.markdown import Row, figure_text, options_text, table
+from audits.model_card.markdown import Row, cell, figure_text, options_text, table
 from audits.statistics.verdict import RULES
+from common.guarantee import Guarantee
 
 ATTACK_COLUMNS = (
     "Attack",
@@ -60,6 +61,13 @@ def privacy_section(rows: Sequence[Row]) -> str:
     if not lines:
         return "No membership audit was run on these weights: nothing is known about their leakage."
     return f"{table(ATTACK_COLUMNS, lines)}\n\n{_CLAIM}\n\n{RULES}{_epsilon(rows)}"
+
+
+def guarantee_section(told: Guarantee) -> str:
+    """Returns what the training guarantees, what it covers and what it does not."""
+    scope = {"Covers": told.covers, "Does not cover": told.does_not_cover}
+    lines = [f"- {name}: {', '.join(map(cell, what))}." for name, what in scope.items() if what]
+    return "\n".join([f"**Guarantee:** {cell(told.short)}.", *([""] if lines else []), *lines])
 
 
 def attack_lines(rows: Sequence[Row]) -> list[tuple[object, ...]]:

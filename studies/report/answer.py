@@ -15,6 +15,7 @@ import pandas as pd
 from audits.answer import Answer, Figure, ModelAnswer, Statement, model_answer
 from audits.answer.one_model import excess_statement
 from audits.answer.sentence import audits_of, plain_sentence, untested
+from audits.guarantee import guarantee_of
 from audits.membership.worst_task import WORST_TASK
 from audits.rows import Audit
 from audits.scoring.shift_test import DEALT_BY_COINS
@@ -93,6 +94,7 @@ def _model(data: StudyData, kind: str, role: str, runs: Sequence[str]) -> ModelA
         swap=_figure(data, swap),
         by_access=model_access(data, runs),
         memorization=_beside_counterfactual(data, excess) or model.memorization,
+        guarantee=guarantee_of(records(own)),
     )
 
 
@@ -126,7 +128,10 @@ def _rows_of_one(data: StudyData, rows: pd.DataFrame) -> list[Row]:
     whole = rows["task"].isna() & rows["block"].isna()
     primary = rows.index.isin(data.of_primary(rows).index)
     diagnostic = rows["metric"].isin([DEALT_BY_COINS]) | ~rows["audit"].isin(
-        [str(audit) for audit in (Audit.membership, Audit.memorization, Audit.blocks)]
+        [
+            str(audit)
+            for audit in (Audit.membership, Audit.memorization, Audit.blocks, Audit.guarantee)
+        ]
     )
     gap = (rows["metric"] == f"{TOKEN_ACCURACY}_gap") & (rows["params"] == GAP_PARAMS)
     any_attack = rows["name"] == "any_attack"

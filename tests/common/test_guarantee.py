@@ -53,15 +53,15 @@ def test_students_of_several_teachers_have_none(tmp_path: Path) -> None:
     found = of_teachers([str(tmp_path), "gpt2"])
     assert found is not None
     assert not found.holds
-    assert found.line.startswith("no guarantee (it has several teachers): dp_teacher; epsilon 8 ")
+    assert found.line.startswith("no guarantee (it has several teachers): epsilon 8 ")
 
 
 def test_what_voids_it_stands_in_the_line_of_epsilon() -> None:
     assert DP.line == (
-        "dp_teacher; epsilon 8 at delta 0.0005 for each cluster; does not cover the audit's page"
+        "epsilon 8 at delta 0.0005 for each cluster (dp_teacher); does not cover the audit's page"
     )
-    assert DP.voided("dp.seed is given", "dp.seed is given").line == (
-        "no guarantee (dp.seed is given): dp_teacher; epsilon 8 at delta 0.0005 for each cluster"
+    assert DP.voided("dp.seed is given", "dp.seed is given").short == (
+        "no guarantee (dp.seed is given): epsilon 8 at delta 0.0005 for each cluster (dp_teacher)"
     )
 
 

@@ -1,0 +1,50 @@
+"""What a run's training guarantees: its own file, or what its teacher or its source has."""
+
+from audits.guarantee import Channel
+from callbacks.run import RunContext, run_folder, run_identity
+from common.guarantee import Guarantee, of_source, of_teachers, read, write
+from common.roles import COUNTERFACTUAL_ROLES
+from kdmodules.external import ExternalModule
+from kdmodules.student import StudentModule
+
+
+def inherit_guarantee(context: RunContext) -> None:
+    """Writes a student's guarantee, which is its teacher's, into its own folder."""
+    module = context.module
+    if context.trainer.is_global_zero and isinstance(module, StudentModule):
+        found = of_teachers(module.teachers.sources)
+        if found is not None:
+            write(run_folder(context.trainer), found)
+
+
+def run_guarantee(context: RunContext) -> Guarantee | None:
+    """Returns what is guaranteed of the run's model: by its own folder, or by that of a model which
+    was trained elsewhere."""
+    module = context.module
+    found = read(run_folder(context.trainer))
+    if found is None and isinstance(module, ExternalModule):
+        return of_source(module.source)
+    return found
+
+
+def audited_guarantee(context: RunContext) -> Guarantee | None:
+    """Returns what is guaranteed of the records that audits call members.
+
+    None behind a counterfactual model, whose training read the others.
+    """
+    swapped = run_identity(context.trainer).role in COUNTERFACTUAL_ROLES
+    return None if swapped else run_guarantee(context)
+
+
+def channel_of(context: RunContext) -> Channel | None:
+    """Returns what a student reads of its teacher; None for what is no student.
+
+    Text alone is read where no objective weighs the teacher's distribution, on responses or plain
+    text, and the source samples once.
+    """
+    module = context.module
+    if not isinstance(module, StudentModule):
+        return None
+    weighed = module.reduction.kd_ratio > 0 or (module.lm_coef > 0 and module.text_kd_ratio > 0)
+    once = module.responses.prepares_with_teachers
+    return Channel.text if once and not weighed else Channel.log_probabilities

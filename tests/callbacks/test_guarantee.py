@@ -1,0 +1,91 @@
+"""A student carries its teacher's guarantee: in its folder, its export, its rows, card, answer."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from audits.answer.machine import FILE_NAME
+from audits.membership.attacks import Loss
+from callbacks import MembershipAudit
+from callbacks.audit import RunTables
+from callbacks.extra_rows import GuaranteeRecord
+from callbacks.run import RunIdentity
+from callbacks.schedule import FinalValidation
+from callbacks.weights import ModelExport
+from common.guarantee import Certificate, Guarantee, read, write
+from kdmodules.losses import Reduction
+from kdmodules.responses import DatasetResponses, TeacherResponses
+from kdmodules.sampling.sampler import SamplingSettings
+from tests.audit_schema import valid_audit
+from tests.kdmodules.student_runs import make_data, make_student, make_trainer, write_teacher
+
+DP = Guarantee(
+    certificate=Certificate.dp,
+    defence="dp_teacher",
+    epsilon=8.0,
+    delta=5e-4,
+    mu=2.0,
+    does_not_cover=("this page",),
+)
+
+
+def rows_of_student(folder: Path, told: Guarantee | None, *, text: bool = False) -> pd.DataFrame:
+    data = make_data(folder)
+    teacher = write_teacher(folder, data)
+    if told is not None:
+        write(Path(teacher), told)
+    sampled = TeacherResponses(SamplingSettings(max_new_tokens=2))
+    student = make_student(teacher, sampled if text else DatasetResponses())
+    if text:
+        student.reduction = Reduction(kd_ratio=0.0)
+    audit = MembershipAudit([Loss()], blind=None, every_n_validations=0)
+    callbacks = [
+        *(RunIdentity("run", "student"), FinalValidation(), audit, GuaranteeRecord()),
+        *(RunTables(), ModelExport()),
+    ]
+    run = folder / "run"
+    make_trainer(run, max_steps=1, callbacks=callbacks).fit(student, data)
+    return pd.read_parquet(run / "results.parquet")
+
+
+def test_a_student_carries_what_its_teacher_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of_student(tmp_path, DP)
+    run = tmp_path / "run"
+    assert read(run) == read(run / "export") == DP
+    own = rows[rows["audit"] == "guarantee"]
+    assert dict(zip(own["metric"], own["value"], strict=True)) == {"epsilon": 8.0, "mu": 2.0}
+    bounded = rows[rows["metric"] == "auroc_upper"]
+    assert list(bounded["audit"]) == ["membership"]
+    assert 0.5 < bounded["value"].item() < 0.93
+    assert f"**Guarantee:** {DP.short}." in (run / "export/README.md").read_text()
+    assert f"guarantee     {DP.line}" in capsys.readouterr().out
+    told = valid_audit(run / FILE_NAME)
+    (model,) = told["models"]
+    assert (model["guarantee"]["holds"], model["guarantee"]["line"]) == (True, DP.line)
+    assert {"auroc_upper", "unit_auroc", "epsilon"} <= {one["metric"] for one in told["figures"]}
+
+
+def test_what_voids_it_leaves_no_value_and_no_ceiling(tmp_path: Path) -> None:
+    voided = DP.voided("dp.seed is given")
+    rows = rows_of_student(tmp_path, voided)
+    own = rows[rows["audit"] == "guarantee"]
+    assert list(own["value"].isna()) == [True, True]
+    assert "auroc_upper" not in set(rows["metric"])
+    card = (tmp_path / "run" / "export" / "README.md").read_text()
+    assert "**Guarantee:** no guarantee (dp.seed is given): epsilon 8 at delta 0.0005" in card
+
+
+@pytest.mark.parametrize(("text", "channel"), [(False, "log-probabilities"), (True, "text")])
+def test_without_one_a_row_says_that_nothing_bounds(
+    tmp_path: Path, text: bool, channel: str
+) -> None:
+    rows = rows_of_student(tmp_path, None, text=text)
+    (row,) = rows[rows["audit"] == "guarantee"].to_dict("records")
+    assert (row["metric"], pd.isna(row["value"])) == ("auroc_upper", True)
+    params = json.loads(row["params"])
+    assert params == {"certificate": "none", "channel": channel, "scope": "no bound"}
+    assert read(tmp_path / "run") is None
