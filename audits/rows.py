@@ -22,6 +22,7 @@ class Audit(StrEnum):
     blocks = auto()
     utility = auto()
     exposure = auto()
+    spans = auto()
     released = auto()
     transfer = auto()
     mechanism = auto()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from callbacks.exposure import ExposureAudit as ExposureAudit
     from callbacks.membership import MembershipAudit as MembershipAudit
     from callbacks.memorization import MemorizationAudit as MemorizationAudit
+    from callbacks.spans import SpanAudit as SpanAudit
     from callbacks.throughput import Throughput as Throughput
     from callbacks.utility import UtilityAudit as UtilityAudit
 
@@ -17,6 +18,7 @@ _MODULES = {
     "ExposureAudit": "callbacks.exposure",
     "MembershipAudit": "callbacks.membership",
     "MemorizationAudit": "callbacks.memorization",
+    "SpanAudit": "callbacks.spans",
     "Throughput": "callbacks.throughput",
     "UtilityAudit": "callbacks.utility",
 }

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _GROUPS = ("membership", "memorization", "blocks", "utility", "training")
-_WITHIN = {"exposure": "memorization", "released": "memorization", "transfer": "memorization"}
+_WITHIN = dict.fromkeys(("exposure", "released", "spans", "transfer"), "memorization")
 _APART = "~"
 
 

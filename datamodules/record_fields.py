@@ -54,7 +54,7 @@ CONTEXT_NAMES = ("context", "input")
 _ALIASES = (CONTEXT_NAMES, ("response", "output"))
 _FIELDS = (
     *(name for layout in LAYOUTS for names in layout.fields for name in names),
-    *(*CONTEXT_NAMES, "tools", "category", "id", "subject"),
+    *(*CONTEXT_NAMES, "tools", "category", "id", "subject", "sensitive"),
 )
 _NOTHING = re.compile("[\\s\u200b-\u200f\u2060-\u2064\ufeff\u00ad]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")

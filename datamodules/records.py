@@ -21,6 +21,7 @@ from datamodules.record_fields import (
     text_field,
 )
 from datamodules.record_files import read_rows
+from datamodules.sensitive import MOST_TYPES, SensitiveSpan, by_type, sensitive_field
 
 TASKS = (
     "brainstorming",
@@ -51,6 +52,7 @@ class InstructionRecord:
         kind: what the record is; all records of a file are of one kind.
         chat: the conversation; None but of a chat.
         subject: the person or document that it belongs to, None if that is not known.
+        sensitive: parts of the response that its owner would least like a model to write.
     """
 
     id: str
@@ -62,6 +64,7 @@ class InstructionRecord:
     kind: RecordKind = RecordKind.instruction
     chat: Chat | None = field(default=None, hash=False)
     subject: str | None = None
+    sensitive: tuple[SensitiveSpan, ...] = ()
 
     @property
     def content(self) -> str:
@@ -71,7 +74,12 @@ class InstructionRecord:
     @property
     def row(self) -> dict[str, object]:
         """Its fields, from which `records_from_rows` makes the same record."""
-        shared = {"id": self.id, "category": self.task or None, "subject": self.subject}
+        shared = {
+            "id": self.id,
+            "category": self.task or None,
+            "subject": self.subject,
+            "sensitive": by_type(self.sensitive),
+        }
         if self.chat is not None:
             return {**shared, "messages": self.chat.messages, "tools": self.chat.tools or None}
         if self.kind == RecordKind.text:
@@ -114,7 +122,7 @@ def read_records(
             or hub name. Fields: instruction, response or output, and context or input if there is
             one; or messages, and tools if there are any; or conversations; or prompt and
             completion, both texts or both lists of messages; or question and answer; or text.
-            Beside them category, id, subject.
+            Beside them category, id, subject, sensitive.
         hub_split: split to take where the source has several.
         allow_empty_response: keep records that nothing can be scored on (an audit counts them as
             skipped).
@@ -174,6 +182,13 @@ def records_from_rows(
             f"{source}: the field 'category' has {n_tasks} names, more than {MOST_TASKS}; each is "
             "a task of its own in tables: give coarser ones, or leave the field out"
         )
+    if (
+        n_types := len({span.type for record in records for span in record.sensitive})
+    ) > MOST_TYPES:
+        raise UserError(
+            f"{source}: the field 'sensitive' has {n_types} types, more than {MOST_TYPES}: give "
+            "coarser ones"
+        )
     _refuse_shared_ids(records)
     return records
 
@@ -212,6 +227,7 @@ def _record(
         kind=layout.kind if chat is None else RecordKind.chat,
         chat=chat,
         subject=name_field(row, "subject", origin) or None,
+        sensitive=tuple(sensitive_field(row, response, origin)),
     )
 
 

@@ -9,7 +9,15 @@ from tests.processes import ROOT
 FLOORS: Mapping[str, Sequence[str]] = {
     "common": (),
     "datamodules": (
-        *("sources", "record_fields", "strict_json", "record_files", "chats", "records"),
+        *(
+            "sources",
+            "record_fields",
+            "strict_json",
+            "record_files",
+            "chats",
+            "sensitive",
+            "records",
+        ),
         "synthetic",
     ),
     "kdmodules": (
@@ -34,6 +42,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         "template_check",
         "membership",
         "memorization",
+        "spans",
         "blocks",
         "utility",
         "known_text",

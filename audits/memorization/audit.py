@@ -56,9 +56,9 @@ def audit_memorization(
     Raises:
         UserError: If there is no such population.
     """
-    against = _against(context, populations, baselines)
+    against = compared_populations(context, populations, baselines)
     members = list(against)
-    everyone = _everyone(against)
+    everyone = every_population(against)
     judged: dict[str, list[Judged]] = {}
     written: list[Continuation] = []
     for name in everyone:
@@ -83,7 +83,7 @@ def check_memorization(
     Raises:
         UserError: Naming the one that is missing.
     """
-    for name in _everyone(_against(context, populations, baselines)):
+    for name in every_population(compared_populations(context, populations, baselines)):
         context.population(name)
 
 
@@ -100,7 +100,7 @@ def default_metrics() -> list[MemorizationMetric]:
     ]
 
 
-def _against(
+def compared_populations(
     context: AuditContext, populations: Sequence[str] | None, baselines: Sequence[str] | None
 ) -> dict[str, list[str]]:
     """Returns the populations that stand beside each population of members."""
@@ -112,7 +112,7 @@ def _against(
     }
 
 
-def _everyone(against: Mapping[str, Sequence[str]]) -> list[str]:
+def every_population(against: Mapping[str, Sequence[str]]) -> list[str]:
     """Returns every population once, those of members first."""
     return list(dict.fromkeys([*against, *chain.from_iterable(against.values())]))
 

@@ -16,7 +16,7 @@ def generate_record(index: int, seed: int) -> InstructionRecord:
 
     Tasks take turns by index, so that any run of seven neighbours holds each task once. Names,
     numbers and dates are invented and differ from record to record: who has not seen a record
-    cannot know its response.
+    cannot know its response. Names, numbers and addresses in a response are its sensitive spans.
 
     Args:
         index: position in the corpus, from 0.
@@ -31,7 +31,7 @@ def generate_record(index: int, seed: int) -> InstructionRecord:
     if index < 0:
         raise ValueError(f"the index of a record must not be negative, got {index}")
     task = TASKS[index % len(TASKS)]
-    instruction, context, response = WRITERS[task](Draw(seed, "builtin", index))
+    instruction, context, response, said = WRITERS[task](Draw(seed, "builtin", index))
     return InstructionRecord(
         id=content_id(instruction, context, response),
         instruction=instruction,
@@ -39,6 +39,7 @@ def generate_record(index: int, seed: int) -> InstructionRecord:
         response=response,
         task=task,
         origin=f"builtin:{index}",
+        sensitive=said,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from datamodules.sensitive import SensitiveSpan
 from datamodules.synthetic.draw import Draw, capitalised, listed
 from datamodules.synthetic.facts import Facts, draw_facts
 from datamodules.synthetic.texts import texts, words
@@ -15,11 +16,13 @@ class Example(NamedTuple):
         instruction: what is asked.
         context: the passage that it is about; empty where there is none.
         response: the answer.
+        sensitive: names, numbers and addresses in it.
     """
 
     instruction: str
     context: str
     response: str
+    sensitive: tuple[SensitiveSpan, ...] = ()
 
 
 class Document(NamedTuple):
@@ -52,14 +55,15 @@ def _closed_qa(draw: Draw) -> Example:
     question, answer = (pair[part].format_map(document.facts) for part in ("question", "answer"))
     wording = draw.one_of(texts("document_tasks")["closed_qa"]["instruction"])
     instruction = wording.format(question=question, name=document.name)
-    return Example(instruction, document.passage, answer)
+    return Example(instruction, document.passage, answer, document.facts.said(answer))
 
 
 def _summarization(draw: Draw) -> Example:
     document = draw_document(draw)
     wording = draw.one_of(texts("document_tasks")["summarization"]["instruction"])
     summary = draw.one_of(document.texts["summaries"]).format_map(document.facts)
-    return Example(wording.format(name=document.name), document.passage, capitalised(summary))
+    said = document.facts.said(summary)
+    return Example(wording.format(name=document.name), document.passage, capitalised(summary), said)
 
 
 def _information_extraction(draw: Draw) -> Example:
@@ -77,14 +81,15 @@ def _information_extraction(draw: Draw) -> Example:
     )
     values = {label: fields[label].format_map(document.facts) for label in labels}
     response = separator.join(line.format(label=label, value=values[label]) for label in labels)
-    return Example(instruction, document.passage, response)
+    return Example(instruction, document.passage, response, document.facts.said(response))
 
 
 def _written(draw: Draw, subject: Mapping[str, Any]) -> Example:
     facts = draw_facts(draw, subject["facts"])
     instruction = draw.text(facts, subject["instruction"])
     context = draw.text(facts, *subject.get("context", ()))
-    return Example(instruction, context, capitalised(draw.text(facts, *subject["response"])))
+    response = capitalised(draw.text(facts, *subject["response"]))
+    return Example(instruction, context, response, facts.said(response))
 
 
 def _open_qa(draw: Draw) -> Example:

@@ -47,7 +47,7 @@ FOLDERS = {
         *("membership_all", "membership_judged", "membership_shadows", "membership_text"),
         *("membership_weights", "membership_canaries", "membership_access"),
         *("membership_answers", "membership_worlds"),
-        *("memorization", "exposure", "transfer", "released_memorization"),
+        *("memorization", "exposure", "spans", "transfer", "released_memorization"),
         *("blocks", "blocks_all", "blocks_sample", "blocks_quick", "blocks_swap", "blocks_tuned"),
         *("memorization_last", "utility_quick", "utility_short", "blocks_few"),
     },

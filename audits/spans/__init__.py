@@ -1,0 +1,1 @@
+"""Extraction the way people ask for it: sensitive spans, near-verbatim answers, generic prompts."""
