@@ -41,6 +41,11 @@ trainer:
           - class_path: audits.membership.attacks.GradNorm
           - {class_path: audits.membership.attacks.MoPe, init_args: {draws: 3}}
           - {class_path: audits.membership.attacks.SaMIA, init_args: {samples: 2}}
+          - {class_path: audits.membership.attacks.LabelOnly, init_args: {samples: 1}}
+          - {class_path: audits.membership.attacks.TopKLoss, init_args: {k: 5}}
+          - class_path: audits.membership.attacks.EZ
+          - class_path: audits.membership.attacks.WBC
+          - class_path: audits.membership.attacks.InfoRMIA
           - class_path: audits.membership.attacks.RMIA
             init_args: {references: [shadow0, shadow1]}
           - class_path: audits.membership.attacks.LiRA
@@ -109,14 +114,40 @@ def test_stored_audits_give_the_same_rows_without_a_model(
             for path in (run_dir, out)
         )
         if name == "results":
-            bounds = before["metric"] == "epsilon_lower"
-            assert bounds.any()
+            bounds = before["metric"].isin(["epsilon_lower", "mu_lower"])
+            assert set(before["metric"][bounds]) == {"epsilon_lower", "mu_lower"}
             before = before[(before["audit"] == "membership") & ~bounds]
         pd.testing.assert_frame_equal(
             before.reset_index(drop=True), after, check_exact=False, rtol=0, atol=1e-12
         )
     about = json.loads((folder / "audit.json").read_text())
     assert about["identity"]["role"] == "teacher"
+
+
+def test_a_student_is_asked_for_answers_beside_a_reference(
+    audited: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As the fragment has it: greedy and four sampled answers of both, and whole distributions."""
+    run_dir, shadow = tmp_path / "student", audited[0].parent / "shadow0" / "export"
+    main(
+        [
+            *fragments("student", "techniques/kd", "audits/membership_answers"),
+            *(f"--model.teacher={audited[0] / 'export'}", f"--references.models.base={shadow}"),
+            f"--run_dir={run_dir}",
+        ]
+    )
+    results, scores = table(run_dir, "results"), table(run_dir, "scores")
+    own = scores[scores["name"] == "label_only"]
+    assert own["score"].between(-1, 1).all()
+    assert own.groupby("population")["score"].nunique().min() > 10
+    rows = results[results["task"].isna()].set_index(["name", "metric"]).sort_index()
+    for name in ("loss", "label_only", "informia"):
+        found = rows.loc[[(name, "auroc")]].iloc[0]
+        assert found["lower"] < found["value"] < found["upper"]
+        assert found["n_members"] + found["n_nonmembers"] == (scores["name"] == name).sum()
+    assert rows.loc[[("label_only", "reliability")], "value"].between(-1, 1).all()
+    params = json.loads(rows.loc[[("label_only", "auroc")], "params"].iloc[0])
+    assert params == {"reference": "base", "samples": 4, "temperature": 1.0}
 
 
 def test_what_was_not_stored_is_named(audited: tuple[Path, Path], tmp_path: Path, refused) -> None:

@@ -140,6 +140,14 @@ def test_ez_puts_a_record_without_errors_in_the_middle_and_the_published_form_la
     assert EZ().score(view_of(records(lengths), own, base=missed))[0] > 0
 
 
+def test_ez_of_a_token_that_neither_rises_nor_falls_is_the_middle() -> None:
+    """Single tokens: one that is missed and did not move, one that rose, one that fell."""
+    own = planted([-2.0, -1.0, -3.0], [4, 4, 4], 1, 1, 1)
+    base = planted([-2.0, -2.0, -2.0], [4, 4, 4], 1, 1, 1)
+    found = EZ().score(view_of(records((1, 1, 1)), own, base=base)).tolist()
+    assert found == [0.0, pytest.approx(math.log(11)), pytest.approx(-math.log(11))]
+
+
 def test_wbc_counts_ties_half_and_takes_a_short_record_as_one_window() -> None:
     lengths = (1, 1, 1, 3)
     own = planted([-1, -1, -1, -1, -1, -1], [0] * 6, *lengths)

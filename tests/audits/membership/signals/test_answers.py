@@ -105,6 +105,20 @@ def encoded_of(planted: Planted) -> list[EncodedRecord]:
     return planted.access.encoder.encode_all(planted.members)
 
 
+def test_an_answer_to_a_response_of_one_token_is_one_token(planted: Planted) -> None:
+    access = planted.access
+    (whole,) = access.encoder.encode_all(planted.members[:1])
+    end = whole.response_ids[-1]
+    short, empty = (
+        replace(whole, response_ids=ids) for ids in ((whole.response_ids[0], end), (end,))
+    )
+    found = SIGNAL.measure(access, [short, empty])
+    assert found[1].isnan().all()
+    # Learnt by heart: the greedy answer is the response, a sampled one it or nothing like it.
+    assert found[0, 0] == 1.0
+    assert ((found[0] >= 0) & (found[0] <= 1)).all()
+
+
 def test_a_record_without_a_prompt_is_not_defined(planted: Planted) -> None:
     access = planted.untrained
     one, other = access.encoder.encode_all(planted.members[:2])
