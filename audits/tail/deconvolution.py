@@ -8,15 +8,16 @@ of a share holds the values that a likelihood ratio does not reject.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import optimize, special
 
-from audits.statistics.clusters import critical_value
-from audits.statistics.estimates import FloatArray
+from audits.statistics.estimates import FloatArray, IntArray
 
 _NODES = 200
-_SPACING = 0.25
+_SPACING = 0.4
+_ROUNDED = 0.02
 _HEAVY = 1e3
 _MOST_STEPS = 100
 
@@ -26,56 +27,66 @@ class Shares:
     """Likelihood of shares of records at or above one true noncentrality.
 
     Attributes:
+        counts: [n] records of each distinct statistic.
         below: [n, a] density of each statistic under each noncentrality up to the cut.
         above: [n, b] the same from the cut on; both sides hold the cut itself.
     """
 
+    counts: IntArray
     below: FloatArray
     above: FloatArray
 
+    @cached_property
     def most_likely(self) -> tuple[float, float]:
         """The share above, and its log-likelihood."""
         densities = np.hstack([self.below, self.above])
-        weights, log_likelihood = maximised(densities, np.ones((1, densities.shape[1])), np.ones(1))
+        weights, log_likelihood = self._free(densities)
         return float(weights[self.below.shape[1] :].sum()), log_likelihood
 
     def log_likelihood(self, share: float) -> float:
         """The largest log-likelihood of a distribution with this share above."""
         if share in (0.0, 1.0):
-            side = self.above if share else self.below
-            return maximised(side, np.ones((1, side.shape[1])), np.ones(1))[1]
+            return self._free(self.above if share else self.below)[1]
         densities = np.hstack([self.below, self.above])
         above = np.arange(densities.shape[1]) >= self.below.shape[1]
         sums = np.stack([~above, above]).astype(np.float64)
-        return maximised(densities, sums, np.array([1.0 - share, share]))[1]
+        return maximised(self.counts, densities, sums, np.array([1.0 - share, share]))[1]
 
-    def interval(self, tail: float) -> tuple[float, float]:
-        """Shares that the likelihood ratio does not reject, by its chi-square of one degree."""
-        value, best = self.most_likely()
-        least = best - critical_value(tail) ** 2 / 2.0
+    def _free(self, densities: FloatArray) -> tuple[FloatArray, float]:
+        return maximised(self.counts, densities, np.ones((1, densities.shape[1])), np.ones(1))
+
+    def bound(self, end: float, drop: float) -> float:
+        """The share farthest towards an end whose log-likelihood is at most `drop` below the best.
+
+        Args:
+            end: 0 for the lower bound, 1 for the upper one.
+            drop: At least 0.
+        """
+        value, best = self.most_likely
 
         def margin(share: float) -> float:
-            return self.log_likelihood(share) - least
+            return self.log_likelihood(share) - best + drop
 
-        ends = []
-        for end in (0.0, 1.0):
-            inside = value == end or margin(end) >= 0.0
-            ends.append(end if inside else float(optimize.brentq(margin, end, value, xtol=1e-3)))
-        return ends[0], ends[1]
+        if value == end or margin(end) >= 0.0:
+            return end
+        if margin(value) <= 0.0:
+            return value
+        return float(optimize.brentq(margin, end, value, xtol=1e-3))
 
 
 def shares(statistic: FloatArray, degrees: float, cut: float) -> Shares:
     """Sets the deconvolution up for statistics that are noncentral t.
 
     Args:
-        statistic: [n] moderated statistics, independent.
+        statistic: [n] moderated statistics, independent; rounded to 0.02 of their own spread.
         degrees: Their degrees of freedom.
         cut: The noncentrality whose share above is asked for.
     """
+    statistic, counts = np.unique(_ROUNDED * np.round(statistic / _ROUNDED), return_counts=True)
     low, high = min(float(statistic.min()), cut) - 1.0, max(float(statistic.max()), cut) + 1.0
     steps = math.ceil((cut - low) / _SPACING), math.ceil((high - cut) / _SPACING)
     below, above = np.linspace(low, cut, steps[0] + 1), np.linspace(cut, high, steps[1] + 1)
-    return Shares(*(noncentral_t(statistic, degrees, side) for side in (below, above)))
+    return Shares(counts, *(noncentral_t(statistic, degrees, side) for side in (below, above)))
 
 
 def noncentral_t(statistic: FloatArray, degrees: float, centres: FloatArray) -> FloatArray:
@@ -90,7 +101,7 @@ def noncentral_t(statistic: FloatArray, degrees: float, centres: FloatArray) -> 
 
 
 def maximised(
-    densities: FloatArray, sums: FloatArray, targets: FloatArray
+    counts: IntArray, densities: FloatArray, sums: FloatArray, targets: FloatArray
 ) -> tuple[FloatArray, float]:
     """Weights of a mixture's components of maximum likelihood, under given sums of weights.
 
@@ -98,6 +109,7 @@ def maximised(
     line search (Wang 2007, Journal of the Royal Statistical Society B 69).
 
     Args:
+        counts: [n] how often each observation was made.
         densities: [n, m] of each observation under each component.
         sums: [c, m] 0 or 1; each component is in one sum.
         targets: [c] what the sums are, above 0; 1 together.
@@ -107,20 +119,21 @@ def maximised(
     """
     weights = sums.T @ (targets / sums.sum(axis=1))
     mixture = densities @ weights
-    best = float(np.log(mixture).sum())
+    best = float(counts @ np.log(mixture))
+    roots = np.sqrt(counts)
     for _ in range(_MOST_STEPS):
-        ratios = densities / mixture[:, None]
-        aim = np.concatenate([np.full(len(mixture), 2.0), _HEAVY * targets])
-        proposed, _ = optimize.nnls(np.vstack([ratios, _HEAVY * sums]), aim, maxiter=20 * sums.size)
+        ratios = (roots / mixture)[:, None] * densities
+        rows, aim = np.vstack([ratios, _HEAVY * sums]), np.append(2.0 * roots, _HEAVY * targets)
+        proposed, _ = optimize.nnls(rows, aim, maxiter=20 * sums.size)
         scale = targets / np.maximum(sums @ proposed, np.finfo(float).tiny)
         step = proposed * (sums.T @ scale) - weights
-        slope = float((ratios @ step).sum())
+        slope = float(roots @ (ratios @ step))
         if slope < 1e-3:
             break
         size = 1.0
         while size > 1e-6:
             moved = densities @ (weights + size * step)
-            found = float(np.log(np.maximum(moved, 1e-300)).sum())
+            found = float(counts @ np.log(np.maximum(moved, 1e-300)))
             if found >= best + 0.1 * size * slope:
                 break
             size /= 2.0

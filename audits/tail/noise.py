@@ -38,29 +38,38 @@ class Noise:
     """How far a score of a record that was not met lies from its mean, pooled over records.
 
     Attributes:
-        values: [n] ascending, in standard deviations.
+        values: [n] ascending, `standard_scores`.
+        degrees: Of the deviations that residuals were divided by.
     """
 
     values: FloatArray
+    degrees: float
 
-    def upper_point(self, share: float) -> tuple[float, float]:
-        """The point that a share of scores exceeds, and the standard error of its square.
+    def upper_point(self, share: float, errors: float = 0.0) -> float:
+        """The point that a share of scores exceeds, in standard deviations.
 
         Beyond the 50 largest scores the tail is continued: squares of what exceeds that point are
         taken as exponential, as they nearly are for a normal distribution (by 0.02 at 0.1%), with
         the mean that they have here. Where more than 50 scores lie above the point itself, it is
-        their order statistic. The error is Weissman's (1978, Journal of the American Statistical
-        Association 73).
+        their order statistic. The square's standard error is Weissman's (1978, Journal of the
+        American Statistical Association 73).
+
+        The point is then taken back to residuals as they were divided, and made smaller by as much
+        as an estimated deviation widens the same point of normal ones.
 
         Args:
-            share: In (0, 0.25].
+            share: In (0, 0.5).
+            errors: By how many standard errors to move the square of the point.
         """
         n = self.values.size
-        k = min(max(_EXCEEDANCES, math.ceil(share * n)), n // 4)
-        at = float(self.values[n - k - 1]) ** 2
+        k = max(min(_EXCEEDANCES, n // 4), math.ceil(share * n))
+        at = max(0.0, float(self.values[n - k - 1])) ** 2
         mean = float(np.square(self.values[n - k :]).mean()) - at
         beyond = max(0.0, math.log(k / (share * n)))
-        return math.sqrt(at + mean * beyond), mean * math.sqrt((1.0 + beyond**2) / k)
+        square = at + mean * (beyond + errors * math.sqrt((1.0 + beyond**2) / k))
+        beyond_it = float(special.ndtr(-math.sqrt(max(0.0, square))))
+        widened = -special.stdtrit(self.degrees, beyond_it)
+        return float(widened * special.ndtri(share) / special.stdtrit(self.degrees, share))
 
 
 def pooled_noise(found: WorldScores, null: WorldScores) -> Noise:
@@ -70,22 +79,23 @@ def pooled_noise(found: WorldScores, null: WorldScores) -> Noise:
         found: One record of each cluster, or clusters' means.
         null: The same of never-seen records.
     """
-    ours, theirs = (standard_scores(moderated(one)) for one in (found, null))
-    return Noise(np.sort(np.concatenate([ours[~found.met], theirs.ravel()])))
+    fits = moderated(found), moderated(null)
+    ours, theirs = map(standard_scores, fits)
+    values = np.sort(np.concatenate([ours[~found.met], theirs.ravel()]))
+    return Noise(values, fits[0].degrees - 1.0)
 
 
-def separation_found(noise: Noise, tpr: float, fpr: float) -> tuple[float, float, float]:
+def separation_found(noise: Noise, tpr: float, fpr: float, errors: float = 0.0) -> float:
     """The separation from which on an attacker finds a record with this TPR at this FPR.
 
     The threshold that a share `fpr` of out-scores exceeds must be exceeded by a share `tpr` of
     in-scores, which are out-scores moved by the separation.
 
-    Returns:
-        The separation, with 95% bounds for the error of the threshold; of both the latter dominates
-        the smaller error of the quantile at `tpr`.
+    Args:
+        noise: Of out-scores.
+        tpr: Share of in-scores.
+        fpr: Share of out-scores, below `tpr`.
+        errors: By how many standard errors to move the threshold; that of the quantile at `tpr` is
+            small beside them.
     """
-    threshold, error = noise.upper_point(fpr)
-    own = float(np.quantile(noise.values, 1.0 - tpr))
-    bounds = (math.sqrt(max(0.0, threshold**2 + side * error)) for side in (-1.96, 1.96))
-    lower, upper = bounds
-    return threshold - own, lower - own, upper - own
+    return noise.upper_point(fpr, errors) - noise.upper_point(tpr)

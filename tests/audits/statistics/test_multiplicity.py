@@ -1,10 +1,10 @@
-"""Permuted labels and the max-T test against loops."""
+"""Permuted labels, the max-T test and the false-discovery rate against loops."""
 
 import numpy as np
 import pytest
 
 from audits.statistics import auroc, max_t
-from audits.statistics.multiplicity import permuted_labels
+from audits.statistics.multiplicity import benjamini_hochberg, permuted_labels
 
 
 def planted(seed: int, shifts: list[float], n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,3 +97,16 @@ def test_max_t_needs_clusters_on_both_sides_and_a_permutation() -> None:
         max_t(np.zeros((1, 2)), np.ones((1, 2)), member_clusters=[0, 1])
     with pytest.raises(ValueError, match="n_permutations"):
         max_t(np.zeros((1, 2)), np.ones((1, 2)), 0)
+
+
+def test_the_false_discovery_rate_equals_a_loop() -> None:
+    p = np.random.default_rng(6).random(50).round(2) ** 3
+    ranked = sorted(p.tolist())
+    found = benjamini_hochberg(p)
+    for value, adjusted in zip(p.tolist(), found.tolist(), strict=True):
+        rest = [50 * one / rank for rank, one in enumerate(ranked, 1) if one >= value]
+        assert adjusted == pytest.approx(min(1.0, *rest))
+    assert benjamini_hochberg([]).size == 0
+    for wrong in ([0.5, 1.5], [np.nan], [[0.5]]):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            benjamini_hochberg(wrong)

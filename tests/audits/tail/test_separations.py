@@ -9,7 +9,7 @@ from scipy import stats
 
 from audits.tail.moderation import moderated, shrunk, variance_prior, without_world_effects
 from audits.tail.separations import separations, unbiasing
-from tests.audits.tail.planted import planted
+from benchmarks.planted_worlds import planted
 
 
 def naive_world_effects(scores: list[list[float]], met: list[list[bool]]) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audits.tail.world_scores import WorldScores
-from tests.audits.tail.planted import planted
+from benchmarks.planted_worlds import planted
 
 FOUND = planted(np.random.default_rng(0), 12, 8, duplicates=2)
 

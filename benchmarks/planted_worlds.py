@@ -15,7 +15,7 @@ def planted(
     degrees: float = np.inf,
     duplicates: int = 1,
 ) -> WorldScores:
-    """Scores with records of different level and spread, and worlds of different confidence.
+    """Scores of records of different level and spread, in worlds of different confidence.
 
     Args:
         rng: Source of all draws.
