@@ -4,6 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from textwrap import shorten
 from typing import Any, NoReturn
 
@@ -34,6 +35,8 @@ MOVED = {
 
 _FOUND = re.compile(r"Got value: ?[\[{].*|Unexpected config: .*")
 """What the parser tells of more than a word: of a file that was named by mistake, its records."""
+
+_RECORD_FILE = re.compile(r"\.(jsonl|csv|parquet)(\.gz)?\Z")
 
 _NO_DEVICE_MAP = (
     "device_map is no option here: Lightning moves the whole model to one device, so that parts on "
@@ -101,6 +104,16 @@ class PrivacyParser(LightningArgumentParser):
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parses a command line; what breaks a parser of values, such as a null byte, is told."""
+        words = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
+        for word, following in pairwise([*words, ""]):
+            option, _, value = word.partition("=")
+            if option == "--data" and _RECORD_FILE.search(value or following):
+                file = value or following
+                self.error(
+                    f"{file} holds records, which --data does not name: give --data.source={file}, "
+                    "or, of a model that was trained elsewhere, --data.members and "
+                    "--data.nonmembers"
+                )
         try:
             return super().parse_args(*args, **kwargs)
         except (ValueError, ArithmeticError, RecursionError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.located_yaml import Key, load_located
+from common.options import require_at_least
 from datamodules.instruction import InstructionDataModule
 from kdmodules.losses import KDLoss, PolicyGradient
 from kdmodules.losses.policy_gradient import check_temperature
@@ -128,6 +129,9 @@ def check_steps(cells: Sequence[Cell]) -> None:
 
 
 def _check(settings: Settings) -> None:
+    devices = settings.count("data.published_devices", 1)
+    batch_size = _data(settings, "batch_size")
+    require_at_least(1, "data.", batch_size=batch_size, published_devices=devices)
     _check_text(settings)
     source = settings.named_class("model.responses", ResponseSource)  # type: ignore[type-abstract]
     objective = settings.named_class("model.kd_loss", KDLoss)

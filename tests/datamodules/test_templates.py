@@ -11,6 +11,7 @@ from datamodules.batches import EncodedRecord, EncodingOptions, RecordEncoder, c
 from datamodules.prompts import ALPACA
 from datamodules.records import InstructionRecord, RecordKind
 from datamodules.templates import NONE, chosen_template, known_templates
+from datamodules.tokenizer import train_tokenizer
 from tests.datamodules import chat_models as models
 from tests.datamodules.chat_models import chat, chat_tokenizer
 
@@ -222,6 +223,24 @@ def test_plain_text_has_nothing_invented() -> None:
     begun = models.llama_tokenizer()
     one = encoder(begun, text).encode(text)
     assert one.prompt_ids == (begun.bos_token_id,)
+
+
+@pytest.mark.parametrize(
+    ("completion", "first", "merged"),
+    [("Blue sea", "Blue", False), (" Blue sea", " Blue", False), ('"Blue"', '."', True)],
+)
+def test_a_completion_without_a_space_behind_the_prompts_full_stop(
+    completion: str, first: str, merged: bool
+) -> None:
+    """It is read as the text stands: words apart from the full stop, quotation marks with it."""
+    texts = ["A colour. Blue sea.", "A colour.Blue sea.", 'A colour."Blue" sea.'] * 9
+    tokenizer = train_tokenizer(texts, 271)
+    row = InstructionRecord("a", "A colour.", "", completion, "", "f:1", RecordKind.completion)
+    one = encoder(tokenizer, row, template="none").encode(row)
+    whole = tokenizer(f"A colour.{completion}")["input_ids"]
+    assert (*one.prompt_ids, *one.response_ids) == (*whole, tokenizer.eos_token_id)
+    assert tokenizer.decode(one.response_ids[:1]) == first
+    assert one.boundary_merged == merged
 
 
 def test_questions_become_messages_and_the_rest_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_a_bad_record_names_its_line(
     assert "records.jsonl:3" in refused(data([record(0), record(1), "{not json", record(3)]))
 
 
+@pytest.mark.parametrize("option", ["--data=FILE", "--data FILE"])
+def test_records_that_are_given_as_the_data_themselves(
+    option: str, data: Callable[[list[object]], list[str]], refused: Refused
+) -> None:
+    file = data([record(0)])[-2].partition("=")[2]
+    line = refused([*fragments("teacher"), *option.replace("FILE", file).split(" ")])
+    assert f"{file} holds records, which --data does not name: give --data.source={file}" in line
+
+
 def test_too_few_records_for_a_split(
     data: Callable[[list[object]], list[str]], refused: Refused
 ) -> None:

@@ -46,6 +46,8 @@ def test_the_published_study_can_be_trained_on_eight_devices(students: list[Cell
             "16",
             "model.responses.rollouts=256 is no multiple .*batch_size=1024",
         ),
+        ("data.batch_size", "0", "data.batch_size is 0: give at least 1"),
+        ("data.published_devices", "0", "data.published_devices is 0: give at least 1"),
         ("data.max_tokens", "500", "max_new_tokens=256 of model.responses exceed data.max_tokens"),
         ("model.lm_coef", "-1", "model.lm_coef is -1"),
         ("model.plain_text.sources", "null", "but there is no plain text"),
