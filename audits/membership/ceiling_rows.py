@@ -21,6 +21,9 @@ AUROC_UPPER = "auroc_upper"
 UNIT_AUROC = "unit_auroc"
 """Metric of what is compared with the ceiling: the AUROC of units, by its interval's lower end."""
 
+CEILING_PARAMS = ("certificate", "defence", "unit", "admitted")
+"""Parameters that these rows have beside those of their attack."""
+
 
 def ceiling_rows(
     attack: str,

@@ -6,6 +6,7 @@ import re
 import pandas as pd
 
 from audits.membership.attacks import describe
+from audits.membership.ceiling_rows import CEILING_PARAMS
 from audits.membership.epsilon_rows import BOUND_PARAMS
 from common.prose import prose
 from studies.plan.cells import Plan
@@ -93,10 +94,11 @@ def attack_labels(results: pd.DataFrame) -> pd.Series:
 
 
 def _own_params(text: str) -> str:
-    """Returns an attack's parameters in words, without those that only a bound on epsilon has."""
+    """Returns an attack's parameters in words, without those that only a bound has."""
     own = json.loads(text)
-    if BOUND_PARAMS[0] in own:
-        own = {key: one for key, one in own.items() if key not in BOUND_PARAMS}
+    for params in (BOUND_PARAMS, CEILING_PARAMS):
+        if params[0] in own:
+            own = {key: one for key, one in own.items() if key not in params}
     return ", ".join(f"{key} {value}" for key, value in own.items())
 
 

@@ -12,7 +12,7 @@ from studies.report.study_data import StudyData
 Makers = Sequence[Callable[[StudyData], Section]]
 _NAMES = {
     "How sure is this?": "sure",
-    "Risk and utility": "utility risk_utility objectives",
+    "Risk and utility": "utility defences risk_utility objectives",
     "Where the risk is": "tasks exposed_records worst_records memorization disagreement blocks "
     "probes",
     "During training": "training",
