@@ -28,6 +28,7 @@ class Defence(Section):
     Attributes:
         fragment: Its own.
         label: Its name in the study.
+        fragments: Adapters that it is trained with, laid before it: LoRA under noise, say.
         overrides: Its own options.
         techniques: Labels of the techniques whose students it is for; None is for all.
         needs: Stages that its students are given, in place of their own; each trains a teacher's
@@ -38,6 +39,7 @@ class Defence(Section):
     short: ClassVar[str] = "fragment"
     fragment: Annotated[Path, fragment_of("defences")]
     label: Name | None = None
+    fragments: tuple[Annotated[Path, fragment_of("adapters")], ...] = ()
     overrides: Options = {}
     techniques: (
         Annotated[tuple[StrictStr, ...], Field(min_length=1), AfterValidator(distinct)] | None
@@ -77,6 +79,10 @@ class Defence(Section):
         return self.laid_over(stage) or any(
             self.changes(stages[name], stages) for names in stage.needs.values() for name in names
         )
+
+    def laid(self) -> tuple[Path, ...]:
+        """Returns its fragments, its own last."""
+        return (*self.fragments, self.fragment)
 
     def laid_over(self, stage: Stage) -> bool:
         """Returns whether its fragment is laid over a stage's cells: students, or teachers."""

@@ -222,7 +222,7 @@ class _Planner:
             *(study.audits if stage.audited else ()),
             *stage.fragments,
             *study.trainer,
-            *([defence.fragment] if defence and defence.laid_over(stage) else []),
+            *(defence.laid() if defence and defence.laid_over(stage) else ()),
         ]
 
     def _recipe(self, point: Point) -> list[Path]:

@@ -50,7 +50,11 @@ def test_a_teachers_defence_is_laid_over_every_teacher_and_followed_by_what_they
     defended: Callable[..., None], plan_of: PlanOf
 ) -> None:
     before = named(plan_of())
-    defended([{"fragment": "noisy", "label": "dp-8", "overrides": {OPTION: 0.7}}], shadows=1)
+    lora = Path("configs/adapters/lora.yaml")
+    lora.parent.mkdir()
+    lora.write_text("model: {}\n")
+    entry = {"fragment": "noisy", "label": "dp-8", "fragments": ["lora"]}
+    defended([{**entry, "overrides": {OPTION: 0.7}}], shadows=1)
     plan = plan_of()
     cells = named(plan)
     undefended = {alias for alias, cell in cells.items() if cell.defence is None}
@@ -67,7 +71,7 @@ def test_a_teachers_defence_is_laid_over_every_teacher_and_followed_by_what_they
         needed = [one for one in plan.cells if one.id in sum(cell.needs.values(), ())]
         assert {one.defence for one in needed} <= {"dp-8"}
         assert "under_dp-8" in cell.alias
-    assert of_defence["teacher"].fragments[-1] == TEACHERS
+    assert of_defence["teacher"].fragments[-2:] == (str(lora), TEACHERS)
     assert {cell.defence for cell in plan.cells if cell.stage == "control"} == {None}
 
 
