@@ -51,6 +51,8 @@ simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.simulate_verdicts
 	$(BIN)/python -m benchmarks.simulate_epsilon
 	$(BIN)/python -m benchmarks.simulate_mu
+	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
+	$(BIN)/python -m benchmarks.simulate_sets
 	$(BIN)/python -m benchmarks.simulate_blind
 	$(BIN)/python -m benchmarks.simulate_claims
 	$(BIN)/python -m benchmarks.simulate_replicates
