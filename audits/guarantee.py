@@ -28,17 +28,17 @@ def guarantee_rows(guarantee: Guarantee | None, channel: Channel | None) -> list
         guarantee: Of the run; values are null where it does not hold.
         channel: What it reads of its teacher; None, it is no student.
     """
+    rows = []
     if guarantee is not None:
-        row = ResultRow(name=NAME, metric=EPSILON, params=guarantee.values)
         told = {EPSILON: guarantee.epsilon, "mu": guarantee.mu} if guarantee.holds else {}
-        return [
-            ResultRow(name=NAME, metric=metric, params=row.params, value=told.get(metric))
+        rows += [
+            ResultRow(name=NAME, metric=metric, params=guarantee.values, value=told.get(metric))
             for metric in (EPSILON, "mu")
         ]
-    if channel is None:
-        return []
-    params = {"certificate": str(Certificate.none), "channel": str(channel), "scope": NO_BOUND}
-    return [ResultRow(name=NAME, metric=AUROC_UPPER, params=params)]
+    if channel is not None and (guarantee is None or not guarantee.holds):
+        params = {"certificate": str(Certificate.none), "channel": str(channel), "scope": NO_BOUND}
+        rows.append(ResultRow(name=NAME, metric=AUROC_UPPER, params=params))
+    return rows
 
 
 def guarantee_of(rows: Sequence[Mapping[str, object]]) -> Guarantee | None:

@@ -13,7 +13,7 @@ from audits.rows import ResultRow
 from audits.scoring.references import BASE, ReferenceModel, reference_tokenizer
 from common.atomic_file import make_private
 from common.errors import UserError
-from common.guarantee import Certificate, Guarantee, write
+from common.guarantee import Certificate, Guarantee, read, write
 from common.ranks import Ranks
 from common.roles import COUNTERFACTUAL_ROLES, Role
 from datamodules.record_module import RecordDataModule
@@ -62,10 +62,14 @@ class RunIdentity(Callback):
             self.name = run_folder(trainer).resolve().name
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes that nothing is guaranteed where a defence without a certificate is tried."""
+        """Writes that nothing is guaranteed where a defence without a certificate is tried.
+
+        What a student has of its teacher stays: hardening it further takes nothing away.
+        """
         if self.defence is not None and trainer.is_global_zero:
-            uncertified = Guarantee(certificate=Certificate.none, defence=self.defence)
-            write(run_folder(trainer), uncertified)
+            if read(run_folder(trainer)) is None:
+                uncertified = Guarantee(certificate=Certificate.none, defence=self.defence)
+                write(run_folder(trainer), uncertified)
 
     def columns(self, seed: int) -> dict[str, str | int | None]:
         """Returns the identity columns of the results table."""

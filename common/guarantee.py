@@ -101,8 +101,8 @@ class Guarantee:
         if self.voided_by:
             return f"no guarantee ({', '.join(self.voided_by)}): {found}"
         if self.certificate is Certificate.none:
-            return f"no guarantee: {found} was measured only"
-        return found if self.certificate is Certificate.dp else f"{found}, {self.certificate} only"
+            return f"no guarantee: {found}, measured only"
+        return found if self.certificate is Certificate.dp else f"{found}; {self.certificate} only"
 
     @property
     def line(self) -> str:

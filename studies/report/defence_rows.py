@@ -157,8 +157,10 @@ def reading(row: Mapping[Hashable, object]) -> str:
         return "learnt nothing"
     if not row["holds"]:
         told = str(row["guarantee"])
-        if told:
-            return "no guarantee" if told.startswith("no guarantee") else "these weights only"
+        if told.startswith("no guarantee ("):
+            return "no guarantee"
+        if told and not told.startswith("no guarantee"):
+            return "these weights only"
         return "no bound" if row["defence"] == UNDEFENDED else "measured only"
     ceiling = float(str(row.get("auroc_upper", np.nan)))
     if ceiling > VACUOUS:

@@ -31,7 +31,9 @@ DP = Guarantee(
 )
 
 
-def rows_of_student(folder: Path, told: Guarantee | None, *, text: bool = False) -> pd.DataFrame:
+def rows_of_student(
+    folder: Path, told: Guarantee | None, *, text: bool = False, defence: str | None = None
+) -> pd.DataFrame:
     data = make_data(folder)
     teacher = write_teacher(folder, data)
     if told is not None:
@@ -41,9 +43,10 @@ def rows_of_student(folder: Path, told: Guarantee | None, *, text: bool = False)
     if text:
         student.reduction = Reduction(kd_ratio=0.0)
     audit = MembershipAudit([Loss()], blind=None, every_n_validations=0)
+    # The identity comes last, as on the command line.
     callbacks = [
-        *(RunIdentity("run", "student"), FinalValidation(), audit, GuaranteeRecord()),
-        *(RunTables(), ModelExport()),
+        *(FinalValidation(), audit, GuaranteeRecord(), RunTables(), ModelExport()),
+        RunIdentity("run", "student", defence=defence),
     ]
     run = folder / "run"
     make_trainer(run, max_steps=1, callbacks=callbacks).fit(student, data)
@@ -53,7 +56,7 @@ def rows_of_student(folder: Path, told: Guarantee | None, *, text: bool = False)
 def test_a_student_carries_what_its_teacher_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = rows_of_student(tmp_path, DP)
+    rows = rows_of_student(tmp_path, DP, defence="teacher_output")
     run = tmp_path / "run"
     assert read(run) == read(run / "export") == DP
     own = rows[rows["audit"] == "guarantee"]
@@ -73,8 +76,9 @@ def test_what_voids_it_leaves_no_value_and_no_ceiling(tmp_path: Path) -> None:
     voided = DP.voided("dp.seed is given")
     rows = rows_of_student(tmp_path, voided)
     own = rows[rows["audit"] == "guarantee"]
-    assert list(own["value"].isna()) == [True, True]
-    assert "auroc_upper" not in set(rows["metric"])
+    assert list(own["metric"]) == ["epsilon", "mu", "auroc_upper"]
+    assert own["value"].isna().all()
+    assert "auroc_upper" not in set(rows[rows["audit"] == "membership"]["metric"])
     card = (tmp_path / "run" / "export" / "README.md").read_text()
     assert "**Guarantee:** no guarantee (dp.seed is given): epsilon 8 at delta 0.0005" in card
 

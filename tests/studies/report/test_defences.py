@@ -118,6 +118,9 @@ def test_what_a_row_may_be_read_as() -> None:
     voided = DP.voided("dp.seed is given")
     told = {**nothing, "guarantee": voided.short, "holds": False, "learnt": "yes"}
     assert reading({**told, "exceeded": False}) == "no guarantee"
+    for certificate, expected in (("instance", "these weights only"), ("none", "measured only")):
+        other = replace(DP, certificate=Certificate(certificate))
+        assert reading({**told, "exceeded": False, "guarantee": other.short}) == expected
 
 
 def test_the_section_says_what_protects_and_what_it_costs() -> None:
