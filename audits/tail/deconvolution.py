@@ -18,6 +18,8 @@ from audits.statistics.estimates import FloatArray, IntArray
 _NODES = 200
 _SPACING = 0.4
 _ROUNDED = 0.02
+_FARTHEST = 50.0
+_LEAST_DENSITY = 1e-250
 _HEAVY = 1e3
 _MOST_STEPS = 100
 
@@ -78,10 +80,12 @@ def shares(statistic: FloatArray, degrees: float, cut: float) -> Shares:
     """Sets the deconvolution up for statistics that are noncentral t.
 
     Args:
-        statistic: [n] moderated statistics, independent; rounded to 0.02 of their own spread.
+        statistic: [n] moderated statistics, independent; taken to two hundredths, and those more
+            than 50 from the cut as 50 from it, where nothing is left to doubt.
         degrees: Their degrees of freedom.
         cut: The noncentrality whose share above is asked for.
     """
+    statistic = np.clip(statistic, cut - _FARTHEST, cut + _FARTHEST)
     statistic, counts = np.unique(_ROUNDED * np.round(statistic / _ROUNDED), return_counts=True)
     low, high = min(float(statistic.min()), cut) - 1.0, max(float(statistic.max()), cut) + 1.0
     steps = math.ceil((cut - low) / _SPACING), math.ceil((high - cut) / _SPACING)
@@ -97,7 +101,7 @@ def noncentral_t(statistic: FloatArray, degrees: float, centres: FloatArray) -> 
     for ratio in ratios:
         distance = ratio * statistic[:, None] - centres
         total += ratio * np.exp(-0.5 * distance**2)
-    return total / (_NODES * math.sqrt(2.0 * math.pi))
+    return np.maximum(total / (_NODES * math.sqrt(2.0 * math.pi)), _LEAST_DENSITY)
 
 
 def maximised(

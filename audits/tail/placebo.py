@@ -15,20 +15,23 @@ def placebo_statistics(null: WorldScores, seed: int = 0) -> FloatArray:
     """Moderated statistics of clusters whose coins nothing has read.
 
     Nothing depends on these coins, so that any other throw that keeps pairs complementary would
-    have served: the coins as they are and 255 more throws, each cluster's pairs turned
-    independently. They differ from Student's t where scores are not normal.
+    have served: all throws of each cluster's pairs up to eight of them, once each, and 256 random
+    ones of more. They differ from Student's t where scores are not normal.
 
     Args:
         null: Never-seen records.
         seed: Key of the throws.
 
     Returns:
-        [256 clusters] the statistics of all throws.
+        [throws clusters] the statistics of all throws.
     """
     units = null.by_cluster()
-    rng = np.random.default_rng(seed)
-    shape = (_THROWS, units.pairs, units.met.shape[1])
-    turned = np.repeat(rng.random(shape) < 0.5, 2, axis=1)
-    turned[0] = False
-    throws = (replace(units, met=units.met ^ one) for one in turned)
-    return np.concatenate([moderated(one).statistic for one in throws])
+    rng, pairs, clusters = np.random.default_rng(seed), units.pairs, units.met.shape[1]
+    if 2**pairs <= _THROWS:
+        # A cluster has its own order of throws: worlds have both sides in each.
+        throws = np.arange(2**pairs)[:, None] ^ rng.integers(2**pairs, size=clusters)
+        turned = throws[:, None] >> np.arange(pairs)[:, None] & 1
+    else:
+        turned = rng.integers(2, size=(_THROWS, pairs, clusters))
+    coins = (units.met ^ np.repeat(one.astype(bool), 2, axis=0) for one in turned)
+    return np.concatenate([moderated(replace(units, met=met)).statistic for met in coins])

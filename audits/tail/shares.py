@@ -25,8 +25,8 @@ def share_found(
     """Share of the records whose own attack reaches this TPR at this FPR.
 
     A record's attack compares a model's score with the scores of models that did not meet the
-    record. Not the share of records that seem to reach it: out of 16 worlds up to one in ten does
-    whose true separation, one standard deviation, is far from it. The share is that of true
+    record. Not the share of records that seem to reach it: out of 16 worlds 7% of records do whose
+    true separation, one standard deviation, is far from it. The share is that of true
     separations (`deconvolution`) above the one that it takes with the noise as it is (`noise`).
     The interval holds the errors of both: a share is inside where its likelihood ratio and the
     squared error of some threshold, in standard errors, are together within chi-square's quantile
