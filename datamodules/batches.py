@@ -46,6 +46,22 @@ class InstructionBatch:
             extras={name: value.to(device) for name, value in self.extras.items()},
         )
 
+    def rows(self, chosen: Sequence[int]) -> "InstructionBatch":
+        """Some rows, padded on the right to the longest of them alone."""
+        mask = self.attention_mask[chosen]
+        width = int(mask.sum(dim=1).max())
+        return InstructionBatch(
+            input_ids=self.input_ids[chosen, :width],
+            attention_mask=mask[:, :width],
+            response_mask=self.response_mask[chosen, :width],
+            record_ids=[self.record_ids[row] for row in chosen],
+            tasks=[self.tasks[row] for row in chosen],
+            extras={
+                name: value[chosen, :width] if value.dim() == 2 else value[chosen]
+                for name, value in self.extras.items()
+            },
+        )
+
     def targets(self) -> Tensor:
         """[N] int64 ids of the scored tokens, record by record, position ascending."""
         return self.input_ids[self.response_mask]

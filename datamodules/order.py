@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -48,6 +49,17 @@ class TrainingOrder:
     rank: int
     seed: int
     lengths: Sequence[int] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What fixes the order of batches, for a checkpoint."""
+        return {
+            "training records": key(*self.record_ids),
+            "batch_size": self.batch_size,
+            "accumulate_grad_batches": self.accumulate,
+            "seed": self.seed,
+            "group_by_length": self.lengths is not None,
+        }
 
     def __len__(self) -> int:
         """Micro-batches of an epoch, the same on every rank."""

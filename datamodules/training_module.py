@@ -6,9 +6,9 @@ from typing import Any
 from lightning.pytorch.trainer.states import TrainerFn
 
 from common.errors import UserError
-from common.keys import key
 from datamodules.batches import EncodedRecord
 from datamodules.order import RecordLoader, TrainingOrder
+from datamodules.poisson import PoissonOrder, PoissonSampling
 from datamodules.record_module import RecordDataModule
 from datamodules.records import InstructionRecord
 
@@ -31,7 +31,10 @@ class TrainingDataModule(RecordDataModule):
         """What a module that trains on a split is served."""
 
     def train_dataloader(self) -> RecordLoader:
-        """Batches of the split that the module names in `training_split`, keyed by epoch."""
+        """Batches of the split that the module names in `training_split`, keyed by epoch.
+
+        A module whose `poisson` is a `PoissonSampling` is served draws of units.
+        """
         order = self._order()
         fit_loop = self.attached_trainer.fit_loop
         return RecordLoader(
@@ -45,14 +48,7 @@ class TrainingDataModule(RecordDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What fixes the order of batches, so that a resume can tell whether it goes on in it."""
-        order = self._order()
-        return {
-            "training records": key(*order.record_ids),
-            "batch_size": order.batch_size,
-            "accumulate_grad_batches": order.accumulate,
-            "seed": order.seed,
-            "group_by_length": self.group_by_length,
-        }
+        return self._order().identity
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Compares the order of the checkpoint with this run's.
@@ -64,9 +60,9 @@ class TrainingDataModule(RecordDataModule):
             return
         now = self.state_dict()
         changed = [
-            f"{name} (was {state[name]}, is {now[name]})"
+            f"{name} (was {state.get(name)}, is {now[name]})"
             for name in now
-            if now[name] != state[name]
+            if now[name] != state.get(name)
         ]
         if changed:
             raise UserError(
@@ -80,8 +76,12 @@ class TrainingDataModule(RecordDataModule):
             raise TypeError(f"training_split must name a split, found {type(split).__name__}")
         return self.tokens(split, self.training_records(split))
 
-    def _order(self) -> TrainingOrder:
+    def _order(self) -> TrainingOrder | PoissonOrder:
         encoded, trainer = self._training_tokens(), self.attached_trainer
+        sampling = getattr(trainer.lightning_module, "poisson", None)
+        if isinstance(sampling, PoissonSampling):
+            ids = [record.record_id for record in encoded]
+            return PoissonOrder(ids, sampling, trainer.world_size, trainer.global_rank)
         return TrainingOrder(
             record_ids=[record.record_id for record in encoded],
             batch_size=self.batch_size,

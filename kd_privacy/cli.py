@@ -22,6 +22,7 @@ from audits.results import require_whole_parts
 from callbacks.audit import RunTables, last_of_each_audit
 from callbacks.extra_rows import GuaranteeRecord, KnownText, MechanismRecord
 from callbacks.interruption import Interruption
+from callbacks.private_guarantee import TrainingGuarantee
 from callbacks.progress import RunProgress
 from callbacks.run import ReferenceModels, RunIdentity
 from callbacks.saved_config import (
@@ -180,7 +181,7 @@ class PrivacyCLI(LightningCLI):
         if wants_bar and not any(isinstance(one, ProgressBar) for one in callbacks):
             callbacks.append(RunProgress())
         run_config = RunConfig(self.config_dump, str(self.subcommand))
-        own = [KnownText(), *callbacks, MechanismRecord(), GuaranteeRecord()]
+        own = [TrainingGuarantee(), KnownText(), *callbacks, MechanismRecord(), GuaranteeRecord()]
         kwargs["callbacks"] = [run_config, Interruption(), FinalValidation(), *own, RunTables()]
         try:
             return super().instantiate_trainer(**kwargs)

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from datamodules.batches import InstructionBatch
 from kdmodules.goldfish import Goldfish
-from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
+from kdmodules.privacy.settings import PrivateTraining
+from kdmodules.private_training import PrivatelyTrained
 from kdmodules.token_means import supervised_sums
 
 
-class SupervisedModule(LanguageModelModule):
+class SupervisedModule(PrivatelyTrained):
     """Fine-tunes a network on one split by token-mean cross-entropy.
 
     Args:
@@ -23,6 +24,7 @@ class SupervisedModule(LanguageModelModule):
         optimizer: AdamW and its schedule.
         seed: Seed of scratch weights and of everything random inside a step.
         goldfish: Leaves target tokens out of the training loss; None learns all.
+        dp: Trains a side of the pool differentially privately; None trains as all others do.
     """
 
     def __init__(
@@ -32,16 +34,19 @@ class SupervisedModule(LanguageModelModule):
         optimizer: OptimizerSettings,
         seed: int = 0,
         goldfish: Goldfish | None = None,
+        dp: PrivateTraining | None = None,
     ) -> None:
-        super().__init__(network, optimizer, seed)
+        super().__init__(network, optimizer, seed, dp)
         self.training_split = split
         self.goldfish = goldfish
 
     def loss_sums(self, batch: InstructionBatch) -> dict[str, Tensor]:
         """Returns the summed cross-entropy of the scored tokens in nats, and their number."""
-        if self.goldfish is not None:
-            batch = self.goldfish.without_dropped(batch)
-        return self.language_model(partial(supervised_sums, batch=batch))
+        return self.language_model(partial(supervised_sums, batch=self.with_targets(batch)))
+
+    def with_targets(self, batch: InstructionBatch) -> InstructionBatch:
+        """Leaves out what is never learnt."""
+        return batch if self.goldfish is None else self.goldfish.without_dropped(batch)
 
 
 class TeacherModule(SupervisedModule):
@@ -52,6 +57,7 @@ class TeacherModule(SupervisedModule):
         optimizer: AdamW and its schedule.
         seed: Seed of scratch weights and of everything random inside a step.
         goldfish: Leaves target tokens out of the training loss; None learns all.
+        dp: Trains a side of the pool differentially privately; None trains as all others do.
     """
 
     def __init__(
@@ -60,5 +66,6 @@ class TeacherModule(SupervisedModule):
         optimizer: OptimizerSettings,
         seed: int = 0,
         goldfish: Goldfish | None = None,
+        dp: PrivateTraining | None = None,
     ) -> None:
-        super().__init__("private", network, optimizer, seed, goldfish)
+        super().__init__("private", network, optimizer, seed, goldfish, dp)

@@ -11,6 +11,7 @@ from kdmodules.losses import KDStep, NonFiniteLossError, Reduction, TeacherRows,
 from kdmodules.models.causal_lm import CausalLM
 
 _DEFAULT_REDUCTION = Reduction()
+_BY_RECORD = Reduction(kd_ratio=0.0, normalisation="sequence")
 
 
 class TokenSums:
@@ -62,6 +63,12 @@ class TokenSums:
 def supervised_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
     """Returns the summed cross-entropy of a batch's scored tokens in nats, and their number."""
     total = cross_entropy(scored_tokens(lm, batch)).total
+    return {"loss": total, "tokens": batch.response_mask.sum()}
+
+
+def record_sums(lm: CausalLM, batch: InstructionBatch) -> dict[str, Tensor]:
+    """Returns the sum over records of their token-mean cross-entropy in nats, and the tokens."""
+    total = cross_entropy(scored_tokens(lm, batch, reduction=_BY_RECORD)).total
     return {"loss": total, "tokens": batch.response_mask.sum()}
 
 

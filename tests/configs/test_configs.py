@@ -56,6 +56,7 @@ FOLDERS = {
     "defences": {
         *("deduplicated", "goldfish", "query_filter", "regularised", "teacher_output"),
         *TEXT_DEFENCES,
+        *("dp_teacher", "dp_teacher_heuristic"),
     },
     "families": MINI | TINY | OFFLINE | PUBLISHED_TEACHERS | PUBLISHED_STUDENTS | PRUNED_STUDENTS,
     "objectives": {
@@ -370,7 +371,7 @@ def test_published_pairs_make_a_study(parser: LightningArgumentParser, tmp_path:
 def headed_commands() -> list[tuple[str, str]]:
     """Fragments whose heading holds a `kd-privacy` command, and that command."""
     found = []
-    for fragment in fragments("audits", "base", "techniques", "presets/as_released"):
+    for fragment in fragments("audits", "base", "defences", "techniques", "presets/as_released"):
         text = (CONFIGS / f"{fragment}.yaml").read_text(encoding="utf-8")
         heading = "\n".join(re.findall(r"^# ?(.*)$", text, flags=re.MULTILINE))
         commands = re.findall(r"^kd-privacy (?:.*\\\n)*.*$", heading, flags=re.MULTILINE)

@@ -1,0 +1,92 @@
+"""What cannot be trained with a guarantee, refused by the name of its option before it starts."""
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from common.errors import UserError
+from datamodules.splits import POOL
+from kdmodules.privacy.disjoint_parts import configuration_behind
+from kdmodules.strategies import saves_its_own_way
+
+_PUBLIC_FIGURES = "val/"
+"""Of the development split, which is outside the pool."""
+_WHOLE = (None, 1.0)
+
+
+def refuse_private_training(trainer: Trainer, split: str, source: str | None) -> None:
+    """Refuses a private training that would not be what its guarantee says.
+
+    Args:
+        trainer: The trainer of the run.
+        split: What the module trains on.
+        source: Where its weights come from.
+
+    Raises:
+        UserError: Naming the option, and what to do.
+    """
+    if split not in POOL:
+        raise UserError(
+            f"model.dp: this run trains on the {split} split, and noise in its training protects "
+            "none of the private records: give it to the teacher, as configs/defences/dp_teacher "
+            "over configs/base/teacher does"
+        )
+    if trainer.gradient_clip_val is not None:
+        raise UserError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: model.dp.clip clips the "
+            "gradient of each unit, and nothing clips their noisy sum; set it to null"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}: with model.dp "
+            "a draw is one batch, whose units are taken one by one; set it to 1"
+        )
+    if saves_its_own_way(trainer.strategy):
+        raise UserError(
+            f"trainer.strategy is {type(trainer.strategy).__name__}, which shows no unit's whole "
+            "gradient: with model.dp take configs/trainers/ddp.yaml or one device"
+        )
+    if str(trainer.precision).startswith("16"):
+        raise UserError(
+            f"trainer.precision is {trainer.precision}, which scales gradients before they are "
+            "clipped: with model.dp take bf16-mixed or 32-true"
+        )
+    overfits = getattr(trainer, "overfit_batches", 0)
+    if trainer.limit_train_batches not in _WHOLE or overfits:
+        raise UserError(
+            "trainer.limit_train_batches and overfit_batches repeat or leave out draws: with "
+            "model.dp leave them out, and set trainer.max_steps"
+        )
+    for callback in getattr(trainer, "callbacks", []):
+        _refuse_private_choice(callback)
+    if source is not None:
+        _refuse_private_start(source)
+
+
+def _refuse_private_choice(callback: object) -> None:
+    if not isinstance(callback, EarlyStopping | ModelCheckpoint) or callback.monitor is None:
+        return
+    if not callback.monitor.startswith(_PUBLIC_FIGURES):
+        raise UserError(
+            f"{type(callback).__name__} follows {callback.monitor}, which may tell of private "
+            f"records beyond what the noise hides: with model.dp follow a figure of the "
+            f"development records, such as {_PUBLIC_FIGURES}loss"
+        )
+
+
+def _refuse_private_start(source: str) -> None:
+    """Refuses weights of a run of ours that is known to have met private records."""
+    run = configuration_behind(source)
+    if run is None:
+        return
+    model = run.get("model", {})
+    options = model.get("init_args", {})
+    if options.get("split") != "public":
+        trained = str(model.get("class_path")).rpartition(".")[2]
+        raise UserError(
+            f"model.network.source {source} may have met private records (its run "
+            f"trained a {trained}): with model.dp start from public weights, such as those of a "
+            "run of configs/base/init"
+        )
+    earlier = options.get("network", {}).get("source")
+    if earlier is not None:
+        _refuse_private_start(earlier)
