@@ -55,6 +55,11 @@ def run_attacks(arguments: Sequence[str]) -> None:
             "no fragment names a membership audit: give -c configs/audits/membership.yaml"
         )
     stored = load_audit(Path(options.statistics), AuditPlan.of(audits[-1].attacks))
+    if audits[-1].worlds is not None:
+        sys.stderr.write(
+            "note: worlds: single records are judged when models are audited, not from what was "
+            "stored\n"
+        )
     for warning in guess_warnings(stored):
         sys.stderr.write(f"warning: {warning}\n")
     found = _evaluate(audits[-1], stored, _guarantee(Path(options.statistics), stored))
