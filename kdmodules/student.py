@@ -98,7 +98,7 @@ class StudentModule(LanguageModelModule):
                 "model.text_kd_ratio": lm_coef * text_kd_ratio > 0,
                 "model.query_filter": query_filter is not None,
             }
-            require_text_alone(reads_rows, network.source, sources)
+            require_text_alone(reads_rows)
         self.teachers = Teachers(sources, teacher_weights)
         self.kd_loss = kd_loss
         self.responses = responses
@@ -236,6 +236,7 @@ class StudentModule(LanguageModelModule):
             rank=self.global_rank,
             world_size=self.trainer.world_size,
             teacher_sources=self.teachers.sources,
+            student_source=self.network.source,
         )
 
     def training_step(self, batch: InstructionBatch, batch_idx: int) -> STEP_OUTPUT:

@@ -40,15 +40,17 @@ def doubts_about_parts(teachers: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def doubts_about_public(source: str) -> tuple[str, ...]:
+def doubts_about_public(model: str, source: str | None) -> tuple[str, ...]:
     """Returns why it is not known that a model met no private record; none if it is.
 
     Args:
-        source: Its folder or checkpoint in the folder of its run, or a hub's name.
+        model: What it is called.
+        source: Its folder or checkpoint in the folder of its run, or a hub's name; None is random
+            weights.
     """
-    if _met_public_records_alone(source):
+    if source is None or _met_public_records_alone(source):
         return ()
-    return (f"nothing tells that the public model {source} met no private record",)
+    return (f"nothing tells that {model}, {source}, met no private record",)
 
 
 def configuration_behind(source: str) -> Mapping[str, Any] | None:

@@ -7,7 +7,6 @@ import numpy as np
 
 from common.errors import UserError
 from common.guarantee import Certificate, Guarantee
-from kdmodules.privacy.disjoint_parts import doubts_about_parts
 from kdmodules.responses.guarded import GuardedResponses
 from kdmodules.responses.source import ResponseContext
 from kdmodules.sampling.guarded_sampling import PaidResponse, Scheme, smaller_of_two
@@ -66,5 +65,4 @@ class CpDeltaResponses(GuardedResponses):
                 "objectives that read probabilities",
                 "text that repeats a record and is likely without it",
             ),
-            voided_by=doubts_about_parts(context.teacher_sources),
         )

@@ -10,6 +10,7 @@ from common.errors import UserError
 from common.guarantee import Guarantee
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM, together
+from kdmodules.privacy.disjoint_parts import doubts_about_parts, doubts_about_public
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.teacher import TeacherResponses
 from kdmodules.sampling.generation_batches import Vocabulary
@@ -70,7 +71,7 @@ class GuardedResponses(TeacherResponses):
 
     @abstractmethod
     def _guarantee(self, stored: Sequence[PaidResponse], context: ResponseContext) -> Guarantee:
-        """Returns what holds of this text if its draws were secret."""
+        """Returns what holds of this text if its draws were secret and its teachers apart."""
 
     def _models(self, context: ResponseContext) -> Sequence[CausalLM]:
         """Returns what the scheme reads, in its order."""
@@ -112,7 +113,10 @@ class GuardedResponses(TeacherResponses):
         paid = [one for one in stored if isinstance(one, PaidResponse)]
         tokens = sum(len(one.token_ids) for one in paid)
         self._figures = {"answered": len(paid), "prompts": len(records), "tokens": tokens}
-        found = self._guarantee(paid, context)
+        found = self._guarantee(paid, context).voided(
+            *doubts_about_parts(context.teacher_sources),
+            *doubts_about_public("the student's start", context.student_source),
+        )
         if self.draws_seed is not None:
             found = found.voided(_NOT_REPEATABLE)
         if context.rank == 0:
@@ -121,25 +125,18 @@ class GuardedResponses(TeacherResponses):
         rank_zero_info("; ".join([answered, *found.covers, found.line]))
 
 
-def require_text_alone(
-    reads_rows: Mapping[str, bool], start: str | None, teachers: Sequence[str]
-) -> None:
+def require_text_alone(reads_rows: Mapping[str, bool]) -> None:
     """Refuses a student that reads more of its teachers than the text that they wrote for it.
 
     Args:
         reads_rows: Options by which it would read their probabilities -> whether it does.
-        start: Where the student's first weights come from.
-        teachers: Its teachers.
 
     Raises:
-        UserError: Naming what else it reads.
+        UserError: Naming the option.
     """
-    bounded = "model.responses bounds what the teachers' text tells, and"
     for option, reads in reads_rows.items():
         if reads:
-            raise UserError(f"{bounded} {option} reads their probabilities: set it to 0, or null")
-    if start is not None and start in teachers:
-        raise UserError(
-            f"{bounded} model.network.source is one of them: start from weights that no private "
-            "record reached"
-        )
+            raise UserError(
+                f"model.responses bounds what the teachers' text tells, and {option} reads their "
+                "probabilities: set it to 0, or null"
+            )

@@ -15,7 +15,7 @@ from datamodules.batches import EncodedRecord, InstructionBatch, collate
 from kdmodules.models.causal_lm import CausalLM, model_device
 from kdmodules.models.weights_hash import weights_hash
 from kdmodules.privacy.concentrated import clipped_mean_rho, epsilon_of, rho_within
-from kdmodules.privacy.disjoint_parts import doubts_about_parts, doubts_about_public
+from kdmodules.privacy.disjoint_parts import doubts_about_public
 from kdmodules.responses.guarded import GuardedResponses
 from kdmodules.responses.rewriting import is_filler, records_of
 from kdmodules.responses.source import ResponseContext
@@ -61,6 +61,7 @@ class PrivateEnsembleResponses(GuardedResponses):
     """
 
     defence = "private_ensemble"
+    fixed_text = False
 
     def __init__(
         self,
@@ -211,8 +212,5 @@ class PrivateEnsembleResponses(GuardedResponses):
                 f"(at most {most:,} tokens, rho {rho:.3g})",
             ),
             does_not_cover=_OUTSIDE,
-            voided_by=(
-                *doubts_about_parts(context.teacher_sources),
-                *doubts_about_public(self.public),
-            ),
+            voided_by=doubts_about_public("the public model", self.public),
         )

@@ -36,6 +36,7 @@ class ResponseContext:
         rank: This process.
         world_size: Number of processes.
         teacher_sources: What the run names as its teachers, in their order.
+        student_source: Where the student's first weights come from; None: they are random.
     """
 
     student: CausalLM
@@ -53,6 +54,7 @@ class ResponseContext:
     rank: int
     world_size: int
     teacher_sources: Sequence[str] = ()
+    student_source: str | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
