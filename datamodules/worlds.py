@@ -116,8 +116,12 @@ class World:
             reference: ``shadow<j>``, the name of a reference model of the world of `splits.shadow`
                 j.
             records: records of `never`.
+
+        Raises:
+            UserError: if the protocol throws no coins.
         """
         options = replace(self.options, shadow=_shadow_number(reference))
+        check_split_options(options)
         cluster_of = {p.content: p.cluster for p in self.placements if p.split == "never"}
         return [pool_coin(options, cluster_of[record.content]) == 1 for record in records]
 

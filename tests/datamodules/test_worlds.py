@@ -7,6 +7,7 @@ from scipy import stats
 
 from audits.membership.attacks import RMIA, LiRA
 from audits.membership.measurements import NEVER, Scored
+from audits.membership.single_records import ShadowWorlds
 from audits.membership.view import AuditView
 from audits.statistics import auroc
 from common.errors import UserError
@@ -114,6 +115,8 @@ def test_a_world_whose_protocol_throws_no_coins_has_no_shadow() -> None:
     data = module(protocol="as_released", held_out_rows=60)
     with pytest.raises(UserError, match="only the swap protocol throws coins"):
         data.met("shadow0", data.population("private"))
+    with pytest.raises(UserError, match="only the swap protocol throws coins"):
+        ShadowWorlds(4).check(data)
     private, held_out = (data.population(name) for name in ("private", "held_out"))
     assert data.met("counterfactual", private + held_out) == [False] * len(private) + [True] * len(
         held_out
