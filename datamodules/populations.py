@@ -140,7 +140,7 @@ class Populations(ABC):
         Raises:
             UserError: there are no shadow worlds of these records.
         """
-        raise UserError("shadow worlds: only a split whose coins are known here has them")
+        raise UserError("worlds: only a split whose coins are known here has shadow worlds")
 
     @abstractmethod
     def development_records(self) -> list[InstructionRecord]:

@@ -91,8 +91,8 @@ class ShadowWorlds:
         Raises:
             UserError: If the split has no worlds, or too few records that no run trains on.
         """
+        data.placebo(self.references[0], [])
         never = [one for one in data.population(NEVER) if one.response]
-        data.placebo(self.references[0], never)
         found = len(set(data.clusters(never)))
         if found < FEWEST_CLUSTERS:
             raise UserError(

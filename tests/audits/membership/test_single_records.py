@@ -24,6 +24,7 @@ from audits.membership.single_records import (
 from audits.membership.view import AuditView
 from audits.results import table_from_rows
 from common.errors import UserError
+from datamodules.external import ExternalDataModule
 from datamodules.instruction import InstructionDataModule
 from datamodules.split_options import Fractions, SplitOptions
 from tests.audits.membership.conftest import planted_confidences
@@ -159,6 +160,8 @@ def test_worlds_are_measured_once_with_the_attacks(data: InstructionDataModule) 
                 )
             )
         )
+    with pytest.raises(UserError, match="worlds: only a split whose coins are known here"):
+        ShadowWorlds(4).check(ExternalDataModule("a.jsonl", "b.jsonl"))
     for count in (-2, 1, 2, 7):
         with pytest.raises(UserError, match=f"worlds is {count}: .*even number from 4 on"):
             ShadowWorlds(count)
