@@ -34,6 +34,7 @@ bench: $(ALL_READY)
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.distillation
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.private_step
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.memorization
 	$(BIN)/python -m benchmarks.blocks
