@@ -52,6 +52,7 @@ simulate: $(ALL_READY)
 	$(BIN)/python -m benchmarks.simulate_verdicts
 	$(BIN)/python -m benchmarks.simulate_epsilon
 	$(BIN)/python -m benchmarks.simulate_mu
+	$(BIN)/python -m benchmarks.simulate_tail
 	$(BIN)/kd-study run configs/studies/quickstart.yaml --run_dir runs/quickstart
 	$(BIN)/python -m benchmarks.simulate_sets
 	$(BIN)/python -m benchmarks.simulate_blind

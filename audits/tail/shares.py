@@ -30,7 +30,7 @@ def share_found(
     separations (`deconvolution`) above the one that it takes with the noise as it is (`noise`).
     The interval holds the errors of both: a share is inside where its likelihood ratio and the
     squared error of some threshold, in standard errors, are together within chi-square's quantile
-    for one degree.
+    for one degree. `benchmarks/results/tail.md` shows how often it covers.
 
     Clusters count once each, with their mean scores.
 
