@@ -62,7 +62,7 @@ def run_attacks(arguments: Sequence[str]) -> None:
         )
     for warning in guess_warnings(stored):
         sys.stderr.write(f"warning: {warning}\n")
-    found = _evaluate(audits[-1], stored, _guarantee(Path(options.statistics), stored))
+    found = _evaluate(audits[-1], stored, stored_guarantee(Path(options.statistics), stored))
     _write(Path(options.out), stored, found)
     _print(found)
 
@@ -105,9 +105,9 @@ def attack_parser() -> PrivacyParser:
     return parser
 
 
-def _guarantee(statistics: Path, stored: StoredAudit) -> Guarantee | None:
+def stored_guarantee(statistics: Path, stored: StoredAudit) -> Guarantee | None:
     """Returns what the training of the run whose statistics these are guarantees of its members."""
-    run = statistics.resolve().parents[2]
+    run = statistics.resolve().parent.parent.parent
     return None if stored.identity["role"] in COUNTERFACTUAL_ROLES else read(run)
 
 
