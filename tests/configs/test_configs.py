@@ -93,7 +93,7 @@ FOLDERS = {
             "tasks",
         ),
         *("gpt2", "gpt2-as-released", "llama", "opt", "smollm2-dolly"),
-        *("exposure", "exposure-dolly"),
+        *("exposure", "exposure-dolly", "frontier", "frontier-quick"),
     },
     "teacher_cache": {"full", "top_k"},
     "techniques": {
