@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common.errors import UserError
+from datamodules.detected_pii import Detector, require_detector, with_detected
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.external_populations import ExternalPopulations
 from datamodules.record_module import RecordDataModule
@@ -27,6 +28,8 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         columns: fields of a record that have other names in the files -> those names.
         streaming: take the rows of a hub data set as they come, without a copy on disk.
         max_rows: read the first so many rows of each source; None reads all.
+        detect_pii: presidio marks what its patterns recognise in responses as sensitive; None marks
+            nothing.
         pseudonymise: name records by a keyed hash, of the key in `manifest_folder` or in a file
             that ends in .key; false names them by the hash of what they say.
         eval_batch_size: most records in a development batch of one rank.
@@ -55,6 +58,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         columns: dict[str, str] | None = None,
         streaming: bool = False,
         max_rows: int | None = None,
+        detect_pii: Detector | None = None,
         pseudonymise: bool | str = False,
         eval_batch_size: int = 16,
         max_prompt_tokens: int = 256,
@@ -87,6 +91,8 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         self.columns = columns
         self.streaming = streaming
         self.max_rows = max_rows
+        require_detector(detect_pii)
+        self.detect_pii = detect_pii
         self.pseudonymise = pseudonymise
         self.manifest_folder = None if manifest_folder is None else Path(manifest_folder)
         self.near_duplicate_threshold = near_duplicate_threshold
@@ -115,7 +121,7 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
         return source
 
     def _read(self, source: str) -> list[InstructionRecord]:
-        return read_records(
+        records = read_records(
             source,
             hub_split=self.hub_split,
             allow_empty_response=True,
@@ -124,3 +130,4 @@ class ExternalDataModule(ExternalPopulations, RecordDataModule):
             streaming=self.streaming,
             max_rows=self.max_rows,
         )
+        return with_detected(records, self.detect_pii)

@@ -9,6 +9,7 @@ from common.errors import UserError
 from common.options import require_at_least, require_at_most
 from datamodules.canaries import CanaryPlan, coin_canaries
 from datamodules.canaries import write_manifest as write_canary_manifest
+from datamodules.detected_pii import Detector, require_detector, with_detected
 from datamodules.encoding import DEFAULT_ENCODING, EncodingOptions, Scored, SpecialTokens
 from datamodules.manifest import write_manifest
 from datamodules.near_duplicates import without_near_duplicates
@@ -50,6 +51,8 @@ class InstructionDataModule(TrainingDataModule):
         streaming: take the rows of a hub data set as they come, without a copy on disk.
         max_rows: read the first so many rows of the source; None reads all.
         select: which of the records that were read are taken: by length, with a context or not.
+        detect_pii: presidio marks what its patterns recognise in responses as sensitive; None marks
+            nothing.
         pseudonymise: name records by a keyed hash, of the key in `manifest_folder` or in a file
             that ends in .key; false names them by the hash of what they say.
         tokenizer: "trained", for a byte-level BPE trained on the public split alone, or folder or
@@ -96,6 +99,7 @@ class InstructionDataModule(TrainingDataModule):
         streaming: bool = False,
         max_rows: int | None = None,
         select: Selection = _EVERYTHING,
+        detect_pii: Detector | None = None,
         pseudonymise: bool | str = False,
         tokenizer: str = TRAINED,
         vocabulary: int = 2048,
@@ -148,6 +152,8 @@ class InstructionDataModule(TrainingDataModule):
         self.streaming = streaming
         self.max_rows = max_rows
         self.select = select
+        require_detector(detect_pii)
+        self.detect_pii = detect_pii
         self.pseudonymise = pseudonymise
         self.tokenizer_source = tokenizer
         self.vocabulary = vocabulary
@@ -175,9 +181,8 @@ class InstructionDataModule(TrainingDataModule):
         if self._world is not None:
             return
         names = RecordNames.of(self.pseudonymise, self.manifest_folder)
-        self._world = World.of(
-            names.renamed(self.select.of(self._read())), self.splits, self.canary_plan
-        )
+        read = self.select.of(with_detected(self._read(), self.detect_pii))
+        self._world = World.of(names.renamed(read), self.splits, self.canary_plan)
         self._cluster_of = {p.content: p.cluster for p in self._world.placements}
         for name in CANARY_POPULATIONS:
             self._cluster_of |= {record.content: record.id for record in self.population(name)}

@@ -59,7 +59,7 @@ def audit_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", required=True)
     for name in (
         *("teacher", "counterfactual", "never", "template", "reference", "tokenizer"),
-        *("default_task", "device", "device_map"),
+        *("default_task", "detect_pii", "device", "device_map"),
     ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--score", default="assistant")
@@ -77,7 +77,8 @@ def audit_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("memorization", "blocks", "utility"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--drift", action="store_true")
+    for name in ("spans", "drift"):
+        parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--pseudonymise", nargs="?", type=_switch, const=True, default=False)
     parser.add_argument("--fail_if", action="append")
     parser.add_argument("--out")
@@ -175,7 +176,11 @@ def _require_measurable(options: argparse.Namespace) -> None:
         conditions_of(options.fail_if),
         ["student", *models] if models else ["audit"],
         [attack.name for attack in chosen.chosen_attacks],
-        [name for name in ("memorization", "blocks", "utility") if getattr(options, name) is False],
+        [
+            name
+            for name in ("memorization", "blocks", "utility", "spans")
+            if getattr(options, name) is False
+        ],
     )
 
 

@@ -14,8 +14,10 @@ from audits.membership.attacks import Attack, Loss, MinK, MinKPlusPlus, Referenc
 from audits.memorization.audit import default_metrics
 from audits.memorization.metrics import MemorizationMetric
 from audits.scoring.references import BASE
+from audits.spans.options import SpanOptions
 from common.errors import UserError
 from common.options import require_at_least
+from datamodules.detected_pii import Detector, require_detector
 from datamodules.encoding import Scored, require_scored
 from kd_privacy.opened_models import Loading, Model, require_device, require_dtype
 from kdmodules.models.adapter_files import adapter_folder_of
@@ -38,8 +40,10 @@ class AuditOptions:
     memorization: bool | Sequence[MemorizationMetric] | None = None
     blocks: bool | Sequence[BlockSignal] | None = None
     utility: bool | None = None
+    spans: bool | SpanOptions = False
     reference: Model | Mapping[str, Model] | None = None
     default_task: str | None = None
+    detect_pii: Detector | None = None
     columns: Mapping[str, str] | None = None
     dtype: Dtype = "float32"
     max_prompt_tokens: int = 256
@@ -72,6 +76,7 @@ class AuditOptions:
         if not 0 < self.level < 1:
             raise UserError(f"level is {self.level}: give a share between 0 and 1, such as 0.95")
         require_scored(self.score)
+        require_detector(self.detect_pii)
         require_at_least(1, max_prompt_tokens=self.max_prompt_tokens, max_tokens=self.max_tokens)
         require_at_least(0, seed=self.seed)
         require_sizes(self.max_records, self.batch_size, self.max_batch_tokens)
@@ -129,6 +134,11 @@ class AuditOptions:
         if self.blocks is None or isinstance(self.blocks, bool):
             return [] if self.blocks is False else [LogitLens(), ResidualNorm()]
         return _listed("blocks", self.blocks, BlockSignal)
+
+    @property
+    def span_options(self) -> SpanOptions:
+        """How sensitive spans are looked for."""
+        return SpanOptions() if isinstance(self.spans, bool) else self.spans
 
     def require_models(self, models: Mapping[str, Model]) -> None:
         """Refuses a model that is there already where it is to be loaded, and a base of none.

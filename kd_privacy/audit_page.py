@@ -11,8 +11,12 @@ import pyarrow as pa
 from audits.answer import Answer
 from audits.model_card.markdown import Row, figure_text, options_text
 from audits.model_card.privacy_section import ATTACK_COLUMNS, GAP_COLUMNS, attack_lines, gap_lines
+from audits.model_card.span_section import FIGURE_COLUMNS, span_lines
 from audits.results import write_table
 from audits.rows import Audit as AuditName
+from audits.spans.names import SPAN
+from audits.spans.worst import FILE_NAME as WORST_SPANS
+from audits.spans.worst import write_worst_spans
 from common.atomic_file import replacing
 from common.errors import UserError
 from datamodules.record_names import RecordNames
@@ -24,11 +28,11 @@ if TYPE_CHECKING:
 Section = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 """Title, columns and lines of a table."""
 
-FIGURE_COLUMNS = ("Measure", "Of", "Value [95% interval]", "Members", "Non-members")
 UTILITY = ("perplexity", "teacher_kl")
 """Metrics of the utility that an audit measures, most telling first."""
 
 _INTERVAL = " [95% interval]"
+_SHIPPED = ("audit", "student")
 _SURE = "How sure is this?"
 _BY_ATTACKER = "By attacker"
 _TITLES = {
@@ -52,13 +56,16 @@ def sections(rows: Sequence[Row], run: str = "") -> list[Section]:
     for row in rows:
         if row["block"] is None:
             by_audit.setdefault(row["audit"], []).append(row)
-    membership, memorization, utility = (
+    membership, memorization, spans, utility = (
         by_audit.get(str(audit), [])
-        for audit in (AuditName.membership, AuditName.memorization, AuditName.utility)
+        for audit in (
+            *(AuditName.membership, AuditName.memorization, AuditName.spans, AuditName.utility),
+        )
     )
     tables = [
         ("Membership", ATTACK_COLUMNS, sorted(attack_lines(membership), key=_headline)),
         ("Memorization", GAP_COLUMNS, gap_lines(memorization, membership)),
+        ("Sensitive spans", FIGURE_COLUMNS, span_lines(spans)),
         ("Utility", FIGURE_COLUMNS, figure_lines(utility)),
     ]
     prefix = f"{run.capitalize()}: " if run else ""
@@ -139,6 +146,7 @@ def write_audit(
         else:
             path.unlink(missing_ok=True)
     names.write(folder / "private")
+    _write_worst_spans(tables["memorization"], folder / "private")
     path = folder / "index.html"
     page = render(_page(tables, shown, answer))
     texts = {folder / "audit.json": json.dumps(summary, indent=1, allow_nan=False), path: page}
@@ -146,6 +154,16 @@ def write_audit(
         with replacing(place) as file:
             file.write(text.encode("utf-8"))
     return path
+
+
+def _write_worst_spans(memorization: pa.Table, folder: Path) -> None:
+    """Writes the members' worst spans by id, of the model that is shipped; none where none are."""
+    rows = [row for row in memorization.to_pylist() if row["name"] == SPAN]
+    own = [row | {"params": json.loads(row["params"])} for row in rows if row["run"] in _SHIPPED]
+    if own:
+        write_worst_spans(own, "external", folder)
+    else:
+        (folder / WORST_SPANS).unlink(missing_ok=True)
 
 
 def _page(tables: Mapping[str, pa.Table], shown: Sequence[Section], answer: Answer) -> "Page":

@@ -26,12 +26,14 @@ from audits.rows import Audit as AuditName
 from audits.scoring.blind_baseline import BlindOptions
 from audits.scoring.model_access import ModelAccess
 from audits.scoring.references import ReferenceModel
+from audits.spans.audit import audit_spans, check_spans, spans_cost
 from audits.utility.audit import audit_utility
 from common.errors import UserError
 from common.guarantee import of_source
 from common.progress import OneBar, duration
 from common.ranks import Ranks
 from datamodules.batches import RecordEncoder
+from datamodules.detected_pii import with_detected
 from datamodules.external_populations import ExternalPopulations
 from datamodules.record_names import RecordNames
 from datamodules.templates import chosen_template, template_name
@@ -87,7 +89,9 @@ class AuditSession:
         _require_different(named)
         options = (self.options.default_task, self.options.columns)
         sides = [
-            self.names.renamed(given_records(records, side, *options))
+            self.names.renamed(
+                with_detected(given_records(records, side, *options), self.options.detect_pii)
+            )
             for side, records in named.items()
         ]
         self.data.fill(
@@ -197,6 +201,7 @@ class AuditSession:
             AuditName.memorization: lambda: check_memorization(context, None, None),
             AuditName.blocks: lambda: check_blocks(context, self.options.signals, None),
             AuditName.utility: lambda: context.require_responses(self._utility_population),
+            AuditName.spans: lambda: check_spans(context, None, None),
         }
 
     @property
@@ -220,6 +225,10 @@ class AuditSession:
         for audited in models:
             for note in audited.notes:
                 say("left out", f"{audited.run}: {note}")
+        for audited in models:
+            if AuditName.spans in audited.audits:
+                cost = spans_cost(audited.context, self.options.span_options, None, None)
+                say("spans", f"{audited.run}: {cost}")
         tested = tested_for_shift(models[0].context, None, _BLIND)["external"]
         alike = (
             "a classifier that sees only the text does not tell members from non-members "
@@ -263,6 +272,8 @@ class AuditSession:
         }
         if AuditName.memorization in audited.audits:
             found[AuditName.memorization] = audit_memorization(context, options.metrics, None, None)
+        if AuditName.spans in audited.audits:
+            found[AuditName.spans] = audit_spans(context, options.span_options, None, None)
         if AuditName.blocks in audited.audits:
             found[AuditName.blocks] = audit_blocks(context, options.signals, None, _BLIND)
         if AuditName.utility in audited.audits:

@@ -9,6 +9,8 @@ import torch
 from audits.blocks.signals import BlockSignal
 from audits.membership.attacks import Attack
 from audits.memorization.metrics import MemorizationMetric
+from audits.spans.options import SpanOptions
+from datamodules.detected_pii import Detector
 from datamodules.encoding import Scored
 from kd_privacy.audit_options import AuditOptions
 from kd_privacy.audit_session import AuditSession
@@ -31,8 +33,10 @@ def audit(
     memorization: bool | Sequence[MemorizationMetric] | None = False,
     blocks: bool | Sequence[BlockSignal] | None = False,
     utility: bool | None = False,
+    spans: bool | SpanOptions = False,
     reference: Model | Mapping[str, Model] | None = None,
     default_task: str | None = None,
+    detect_pii: Detector | None = None,
     columns: Mapping[str, str] | None = None,
     dtype: Dtype = "float32",
     max_prompt_tokens: int = 256,
@@ -72,10 +76,13 @@ def audit(
         blocks: Whether to ask every transformer block (logit lens, residual norm), or by which
             signals.
         utility: Whether to measure perplexity, on the records of ``never`` or the non-members.
+        spans: Whether to measure how likely the sensitive spans of records come out, which records
+            of every side then need; or how, as `audits.spans.options.SpanOptions`.
         reference: A model that attacks compare with, known to them as ``base``, or several by name.
             One that is handed over reads the tokens of the audited model; one with a tokenizer of
             its own is named by its folder.
         default_task: Task of rows without a category.
+        detect_pii: presidio marks what its patterns recognise in responses as sensitive.
         columns: Fields of a record that have other names in the rows -> those names, such as
             ``{"response": "answer"}``.
         dtype: Type of the weights of a model that is named by its source: float32, bfloat16, or

@@ -12,7 +12,9 @@ from audits.membership.attacks import Attack
 from audits.membership.measurements import NEVER
 from audits.memorization.metrics import MemorizationMetric
 from audits.results import SCHEMAS, table_from_rows
+from audits.spans.options import SpanOptions
 from common.keys import key
+from datamodules.detected_pii import Detector
 from datamodules.encoding import Scored
 from datamodules.external_populations import ExternalPopulations
 from kd_privacy.audit_options import AuditOptions
@@ -60,8 +62,10 @@ def audit_pair(
     memorization: bool | Sequence[MemorizationMetric] | None = None,
     blocks: bool | Sequence[BlockSignal] | None = None,
     utility: bool | None = None,
+    spans: bool | SpanOptions = False,
     reference: Model | Mapping[str, Model] | None = None,
     default_task: str | None = None,
+    detect_pii: Detector | None = None,
     columns: Mapping[str, str] | None = None,
     dtype: Dtype = "float32",
     max_prompt_tokens: int = 256,
@@ -102,8 +106,10 @@ def audit_pair(
         memorization: Whether to measure what the models write of records by themselves.
         blocks: Whether to ask every transformer block.
         utility: Whether to measure perplexity and the student's divergence from its teacher.
+        spans: Whether to measure how likely the sensitive spans of records come out.
         reference: Models that attacks compare with.
         default_task: Task of rows without a category.
+        detect_pii: presidio marks what its patterns recognise in responses as sensitive.
         columns: Names of the records' fields by ours.
         dtype: Type of the weights of models that are named by their source.
         max_prompt_tokens: Most tokens of a prompt.

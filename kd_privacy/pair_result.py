@@ -15,8 +15,9 @@ from audits.answer.machine import audit_json
 from audits.answer.one_model import attack_title, excess_statement
 from audits.answer.sentence import audits_of, general_advice, plain_sentence, untested
 from audits.model_card.markdown import Row
+from audits.model_card.span_section import FIGURE_COLUMNS
 from audits.results import SCHEMAS
-from kd_privacy.audit_page import FIGURE_COLUMNS, figure_lines, page_text, sections, write_audit
+from kd_privacy.audit_page import figure_lines, page_text, sections, write_audit
 from kd_privacy.inheritance import MEMORIZED_BY, RELATIVE_LEAKAGE
 from kd_privacy.result import Audit
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from audits.answer.judging import OPPOSED, Row, judged_attacks, options_text, params_of
 from audits.answer.one_model import headline_attack
 from audits.rows import METRIC, Audit
+from audits.spans.names import METRICS
 from common.errors import UserError
 
 FIELDS = ("value", "lower", "upper", "p_value", "n_members", "n_nonmembers")
@@ -37,6 +38,7 @@ MEASURED: Mapping[Audit, str] = {
     Audit.blocks: "auroc equal_blocks_wald max_minus_min max_minus_min_corrected near_duplicates "
     "prompt_length_auroc records_needed response_length_auroc task_distance upper_bound",
     Audit.utility: "perplexity teacher_kl",
+    Audit.spans: " ".join(f"{one} {one}_gap" for one in METRICS) + " dealt_by_coins",
 }
 """Metrics of `kd-privacy audit`; some attacks have further ones that tell of themselves."""
 

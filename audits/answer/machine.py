@@ -15,6 +15,7 @@ from audits.membership.ceiling_rows import AUROC_UPPER, UNIT_AUROC
 from audits.membership.dataset_inference import SET_EFFECT, SETS_DETECTED
 from audits.membership.single_records import NAMED, NAMED_SUBJECTS, SHARE_FOUND, TAIL
 from audits.rows import Audit
+from audits.spans.names import METRICS as SPAN_METRICS
 from audits.statistics.verdict import TAIL_METRIC
 from common.guarantee import Guarantee
 
@@ -30,6 +31,7 @@ _FIGURES = (
     *(SHARE_FOUND, NAMED, NAMED_SUBJECTS, TAIL),
     *("swap_estimate", "auroc_difference", "relative_leakage", "token_accuracy_gap_excess"),
     *GAPS,
+    *(f"{one}{gap}" for one in SPAN_METRICS for gap in ("", "_gap")),
     *("exposure", "perplexity", "rouge_l_f1", "teacher_kl", "nats_per_token"),
 )
 """Metrics that stand in audit.json; the tables hold all."""

@@ -19,6 +19,7 @@ from audits.model_card.privacy_section import (
     memorization_section,
     privacy_section,
 )
+from audits.model_card.span_section import span_section
 from audits.model_card.summary_section import model_index, summary_section
 from common.wording import public_name
 from kdmodules.models.adapters import Adapter
@@ -71,6 +72,7 @@ def model_card(
     if not name:
         raise ValueError("a model card needs the run's name")
     membership = _last_rows(rows, "membership")
+    spans = span_section(_last_rows(rows, "spans"))
     mechanism, guarantee = mechanism_of(rows), guarantee_of(rows)
     if mechanism is not None and identity.get("technique"):
         configured = str(identity["technique"])
@@ -92,6 +94,7 @@ def model_card(
         "## Training data\n\n" + _data(data, identity),
         "## Privacy\n\n" + privacy_section(membership),
         "## Memorization\n\n" + memorization_section(_last_rows(rows, "memorization"), membership),
+        *(f"## Sensitive spans\n\n{one}" for one in [spans] if one),
         "## Utility\n\n" + _utility(_last_rows(rows, "utility")),
         "## Versions\n\n" + table(("Package", "Version"), sorted(versions.items())),
     ]

@@ -14,8 +14,9 @@ from audits.spans.answers import (
     share_holding,
 )
 from audits.spans.common_substring import longest_common
-from audits.spans.figures import NEAR_VERBATIM, Figure, span_figures
+from audits.spans.figures import Figure, span_figures
 from audits.spans.located import LocatedSpan
+from audits.spans.names import NEAR_VERBATIM
 from audits.spans.options import SpanOptions
 from audits.spans.probabilities import SpanScores, span_scores
 from datamodules.encoding import EncodedRecord

@@ -8,17 +8,10 @@ from numpy.typing import NDArray
 
 from audits.memorization.metrics.n_p_extraction import samples_needed
 from audits.rows import MemorizationRow, ResultRow, bounds
+from audits.spans.names import EVEN_CHANCE, GIVEN, SAMPLES, SPAN
 from audits.spans.probabilities import SpanScores
 from audits.statistics.means import UtilityEstimate, gap, ratio_interval, share_interval
 from kdmodules.sampling.sampler import SamplingSettings
-
-SPAN, NEAR_VERBATIM, GENERIC = "sensitive_span", "near_verbatim", "generic_prompts"
-"""Names of the rows: of spans, of answers to a record's own question, and to generic prompts."""
-
-SAMPLES = (1, 10, 100, 10_000)
-EVEN_CHANCE = 0.5
-GIVEN = ("text_before", "instruction", "rewording")
-"""What is given before a span: the true text up to it; the question; the question reworded."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +19,7 @@ class Figure:
     """The mean of one number over spans, records or answers.
 
     Attributes:
-        name: One of `SPAN`, `NEAR_VERBATIM`, `GENERIC`.
+        name: One of those in `audits.spans.names`.
         metric: What the number is.
         values: [N], in [low, 1] unless it is a length.
         clusters: [N] what varies together.

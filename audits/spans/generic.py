@@ -7,7 +7,8 @@ import numpy as np
 from audits.scoring.model_access import ModelAccess
 from audits.spans.answers import sample_answers, texts_of
 from audits.spans.common_substring import equal_tokens, longest_common
-from audits.spans.figures import GENERIC, Figure
+from audits.spans.figures import Figure
+from audits.spans.names import GENERIC
 from audits.spans.options import SpanOptions
 from audits.spans.probabilities import SpanScores
 from audits.spans.prompts import generic_records

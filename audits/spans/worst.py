@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from audits.memorization.metrics.n_p_extraction import samples_needed
-from audits.spans.figures import EVEN_CHANCE, GIVEN, SPAN
+from audits.spans.names import EVEN_CHANCE, GIVEN, SPAN
 from common.atomic_file import make_private, replacing
 
 FILE_NAME = "worst_spans.csv"

@@ -13,6 +13,8 @@ FIGURE = ["value", "lower", "upper", "n_members", "n_nonmembers", "replicates"]
 _SHARES = (
     *("auroc", "auroc_at_equal_lengths", "swap_estimate", "swap_estimate_at_equal_lengths"),
     *("tpr_at_fpr_0.1", "tpr_at_fpr_0.01"),
+    *("span_probability", "span_extraction_rate", "span_preferred", "span_answered"),
+    *("near_verbatim_rate", "span_in_answer"),
     *("rouge_l_f1", "token_accuracy", "top_overlap", "top_overlap_chance"),
     *("top_overlap_ceiling_membership", "top_overlap_ceiling_memorization", "transfer_overlap"),
 )

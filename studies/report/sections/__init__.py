@@ -13,8 +13,8 @@ Makers = Sequence[Callable[[StudyData], Section]]
 _NAMES = {
     "How sure is this?": "sure",
     "Risk and utility": "utility defences risk_utility objectives",
-    "Where the risk is": "tasks exposed_records worst_records memorization disagreement blocks "
-    "probes",
+    "Where the risk is": "tasks exposed_records worst_records memorization spans disagreement "
+    "blocks probes",
     "During training": "training",
     "By attacker": "by_access leaks attacks roc inherited sets",
     "The paper’s five findings": "findings published",

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from audits.context import Measurements
 from audits.results import table_from_rows
-from audits.spans.figures import GENERIC, NEAR_VERBATIM, SPAN
+from audits.spans.names import GENERIC, NEAR_VERBATIM, SPAN
 from audits.spans.worst import worst_spans
 from common.errors import UserError
 from datamodules.records import InstructionRecord
