@@ -1,20 +1,37 @@
 """What a run's training guarantees: its own file, or what its teacher or its source has."""
 
+from pathlib import Path
+
 from audits.guarantee import Channel
 from callbacks.run import RunContext, run_folder, run_identity
 from common.guarantee import Guarantee, of_source, of_teachers, read, write
 from common.roles import COUNTERFACTUAL_ROLES
 from kdmodules.external import ExternalModule
+from kdmodules.privacy.disjoint_parts import doubts_about_public, doubts_about_split, of_one_run
 from kdmodules.student import StudentModule
 
 
 def inherit_guarantee(context: RunContext) -> None:
-    """Writes a student's guarantee, which is its teacher's, into its own folder."""
+    """Writes a student's guarantee, which is its teacher's, into its own folder.
+
+    It is void where the student may have met private records past its teacher: in the weights that
+    it starts from, or as public records of a split that its teacher's is not.
+    """
     module = context.module
     if context.trainer.is_global_zero and isinstance(module, StudentModule):
         found = of_teachers(module.teachers.sources)
         if found is not None:
-            write(run_folder(context.trainer), found)
+            folder = run_folder(context.trainer)
+            write(folder, found.voided(*_ways_past(module, folder)) if found.holds else found)
+
+
+def _ways_past(module: StudentModule, folder: Path) -> tuple[str, ...]:
+    teachers = module.teachers.sources
+    found = doubts_about_split(str(folder), teachers)
+    for start in (module.network.source, module.network.adapter_base):
+        if start is not None and not any(of_one_run(start, teacher) for teacher in teachers):
+            found += doubts_about_public("the student's start", start, teachers)
+    return found
 
 
 def run_guarantee(context: RunContext) -> Guarantee | None:

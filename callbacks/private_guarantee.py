@@ -12,11 +12,11 @@ from kdmodules.private_training import PrivatelyTrained
 DEFENCE = "dp_teacher"
 COVERS = ("any number of students of this teacher, whatever the technique",)
 DOES_NOT_COVER = (
-    "the audit's own figures",
+    "figures of audits and cards, numbers of records among them",
     "other models of the same records that are released too (a counterfactual teacher, shadow "
     "teachers, undefended ones)",
     "choices among teachers or settings by results on these records",
-    "public records that repeat private ones",
+    "public records that repeat private ones, and what the weights that it starts from had met",
 )
 
 

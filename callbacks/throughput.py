@@ -15,6 +15,7 @@ from common.options import require_positive
 from datamodules.batches import InstructionBatch
 from kdmodules.language_model import LanguageModelModule
 from kdmodules.models.flops import NOTHING, ModelCost, PassSize
+from kdmodules.private_training import PrivatelyTrained
 from kdmodules.student import StudentModule
 from kdmodules.text_loss import TextStep
 
@@ -57,8 +58,17 @@ class Throughput(Callback):
         self._student: ModelCost | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock.
+
+        Raises:
+            UserError: The training is private, and how much each step drew is not to be told.
+        """
         module = RunContext.of(trainer, pl_module).module
+        if isinstance(module, PrivatelyTrained) and module.dp is not None:
+            raise UserError(
+                "Throughput tells how many records were drawn, which the guarantee of model.dp "
+                "takes for secret: leave configs/trainers/throughput.yaml out"
+            )
         self._student = ModelCost.of(module.language_model)
         self._whole, self._recent, self._seconds = _Tally(), _Tally(), {}
         if module.device.type == "cuda":

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
@@ -83,15 +84,20 @@ class Guarantee:
 
     @property
     def budget(self) -> str:
-        """Epsilon and delta in words, with the unit; empty without the certificate ``dp``.
+        """Epsilon and delta in words, rounded up, with the unit; empty without the certificate
+        ``dp``.
 
         >>> Guarantee(certificate=Certificate.dp, defence="d", epsilon=8.0, delta=5e-4).budget
         'epsilon 8 at delta 0.0005 for each cluster'
+        >>> Guarantee(certificate=Certificate.dp, defence="d", epsilon=10.02, delta=1.02e-5).budget
+        'epsilon 10.1 at delta 1.1e-05 for each cluster'
         """
         if self.certificate is not Certificate.dp:
             return ""
-        epsilon = "no finite epsilon" if self.epsilon is None else f"epsilon {self.epsilon:.3g}"
-        at = "" if self.delta is None else f" at delta {self.delta:.2g}"
+        epsilon = (
+            "no finite epsilon" if self.epsilon is None else f"epsilon {_up(self.epsilon, 3):.3g}"
+        )
+        at = "" if self.delta is None else f" at delta {_up(self.delta, 2):.2g}"
         return f"{epsilon}{at} for each {self.unit}"
 
     @property
@@ -141,6 +147,13 @@ class Guarantee:
     def voided(self, *reasons: str) -> "Guarantee":
         """Returns the same for a run for which it does not hold."""
         return replace(self, voided_by=tuple(dict.fromkeys(self.voided_by + reasons)))
+
+
+def _up(value: float, digits: int) -> float:
+    """Returns a number with so many significant digits that is not below a number."""
+    exact = Decimal(repr(float(value)))
+    place = Decimal(1).scaleb(exact.adjusted() - digits + 1)
+    return float(exact.quantize(place, rounding=ROUND_CEILING)) if value else 0.0
 
 
 def write(folder: Path, guarantee: Guarantee) -> None:

@@ -1,25 +1,34 @@
 """What cannot be trained with a guarantee, refused by the name of its option before it starts."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from common.errors import UserError
 from datamodules.splits import POOL
-from kdmodules.privacy.disjoint_parts import configuration_behind
+from kdmodules.privacy.disjoint_parts import (
+    configuration_behind,
+    data_behind,
+    deals_otherwise,
+    starts_of,
+)
 from kdmodules.strategies import saves_its_own_way
 
 _PUBLIC_FIGURES = "val/"
 """Of the development split, which is outside the pool."""
+_TEACHERS_FIGURE = "/teacher_kl"
 _WHOLE = (None, 1.0)
 
 
-def refuse_private_training(trainer: Trainer, split: str, source: str | None) -> None:
+def refuse_private_training(trainer: Trainer, split: str, *sources: str | None) -> None:
     """Refuses a private training that would not be what its guarantee says.
 
     Args:
         trainer: The trainer of the run.
         split: What the module trains on.
-        source: Where its weights come from.
+        sources: Where its weights come from.
 
     Raises:
         UserError: Naming the option, and what to do.
@@ -58,8 +67,25 @@ def refuse_private_training(trainer: Trainer, split: str, source: str | None) ->
         )
     for callback in getattr(trainer, "callbacks", []):
         _refuse_private_choice(callback)
-    if source is not None:
-        _refuse_private_start(source)
+    for source in sources:
+        if source is not None:
+            _refuse_private_start(source, data_behind(trainer.default_root_dir))
+
+
+def refuse_choice_by_teachers(trainer: Trainer) -> None:
+    """Refuses a choice among students of bounded text by what their teachers' probabilities say.
+
+    Raises:
+        UserError: Naming the callback.
+    """
+    for callback in getattr(trainer, "callbacks", []):
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and str(monitor).endswith(_TEACHERS_FIGURE):
+            raise UserError(
+                f"{type(callback).__name__} follows {monitor}, which reads the teachers' "
+                "probabilities: model.responses bounds what their text tells, so follow "
+                f"{_PUBLIC_FIGURES}loss"
+            )
 
 
 def _refuse_private_choice(callback: object) -> None:
@@ -73,8 +99,9 @@ def _refuse_private_choice(callback: object) -> None:
         )
 
 
-def _refuse_private_start(source: str) -> None:
-    """Refuses weights of a run of ours that is known to have met private records."""
+def _refuse_private_start(source: str, data: Mapping[str, Any]) -> None:
+    """Refuses weights of a run of ours that is known to have met private records, or whose public
+    records may be private ones under these options of the data."""
     run = configuration_behind(source)
     if run is None:
         return
@@ -87,6 +114,11 @@ def _refuse_private_start(source: str) -> None:
             f"trained a {trained}): with model.dp start from public weights, such as those of a "
             "run of configs/base/init"
         )
-    earlier = options.get("network", {}).get("source")
-    if earlier is not None:
-        _refuse_private_start(earlier)
+    if deals_otherwise(data_behind(source), data):
+        raise UserError(
+            f"model.network.source {source} was trained on public records of another split, which "
+            "may be private ones of this run: with model.dp start from a run of the same data and "
+            "data.splits"
+        )
+    for earlier in starts_of(run):
+        _refuse_private_start(earlier, data)

@@ -74,7 +74,8 @@ class PrivatelyTrained(LanguageModelModule):
         data, split = self.data, self.training_split
         if not isinstance(data, InstructionDataModule) or split is None:
             raise TypeError("only a run on an InstructionDataModule is trained privately")
-        refuse_private_training(self.trainer, split, self.network.source)
+        starts = self.network.source, self.network.adapter_base
+        refuse_private_training(self.trainer, split, *starts)
         if data.deduplicate is not None and (
             data.deduplicate < data.splits.near_duplicate_threshold
         ):
@@ -82,6 +83,12 @@ class PrivatelyTrained(LanguageModelModule):
                 f"data.deduplicate is {data.deduplicate}, below "
                 f"data.splits.near_duplicate_threshold ({data.splits.near_duplicate_threshold}): "
                 "one unit would decide whether another is trained on, so raise it"
+            )
+        if data.deduplicate is not None and data.canaries:
+            raise UserError(
+                f"data.deduplicate is {data.deduplicate}, and canaries of one form may repeat each "
+                "other: one would decide whether another is trained on, so set it, or "
+                "data.canaries, to null"
             )
         self.units = privacy_units(data, split)
         self._poisson, self._expected_draw = None, data.batch_size

@@ -21,6 +21,7 @@ from kdmodules.models.causal_lm import CausalLM
 from kdmodules.models.modes import evaluation_mode
 from kdmodules.models.network import Network
 from kdmodules.optimization import OptimizerSettings
+from kdmodules.private_refusals import refuse_choice_by_teachers
 from kdmodules.query_filter import QueryFilter, without_records
 from kdmodules.responses import ResponseContext, ResponseSource, require_text_alone
 from kdmodules.teacher_cache import CachedTeachers, CacheJob, TeacherCache, check_cache_options
@@ -161,6 +162,8 @@ class StudentModule(LanguageModelModule):
 
     def on_fit_start(self) -> None:
         """Moves the teachers, reads the plain text, and lets the response source prepare."""
+        if self.responses.text_alone:
+            refuse_choice_by_teachers(self.trainer)
         self._read_plain_text()
         filtered = self.query_filter is not None
         if self._asks_teachers or self.responses.prepares_with_teachers or filtered:

@@ -10,7 +10,11 @@ from common.errors import UserError
 from common.guarantee import Guarantee
 from datamodules.batches import EncodedRecord
 from kdmodules.models.causal_lm import CausalLM, together
-from kdmodules.privacy.disjoint_parts import doubts_about_parts, doubts_about_public
+from kdmodules.privacy.disjoint_parts import (
+    doubts_about_parts,
+    doubts_about_public,
+    doubts_about_split,
+)
 from kdmodules.responses.source import ResponseContext
 from kdmodules.responses.teacher import TeacherResponses
 from kdmodules.sampling.generation_batches import Vocabulary
@@ -115,7 +119,10 @@ class GuardedResponses(TeacherResponses):
         self._figures = {"answered": len(paid), "prompts": len(records), "tokens": tokens}
         found = self._guarantee(paid, context).voided(
             *doubts_about_parts(context.teacher_sources),
-            *doubts_about_public("the student's start", context.student_source),
+            *doubts_about_public(
+                "the student's start", context.student_source, context.teacher_sources
+            ),
+            *doubts_about_split(str(context.private_folder.parent), context.teacher_sources),
         )
         if self.draws_seed is not None:
             found = found.voided(_NOT_REPEATABLE)

@@ -212,5 +212,5 @@ class PrivateEnsembleResponses(GuardedResponses):
                 f"(at most {most:,} tokens, rho {rho:.3g})",
             ),
             does_not_cover=_OUTSIDE,
-            voided_by=doubts_about_public("the public model", self.public),
+            voided_by=doubts_about_public("the public model", self.public, context.teacher_sources),
         )

@@ -1,10 +1,13 @@
 """A student carries its teacher's guarantee: in its folder, its export, its rows, card, answer."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from audits.answer.machine import FILE_NAME
 from audits.membership.attacks import Loss
@@ -14,6 +17,7 @@ from callbacks.extra_rows import GuaranteeRecord
 from callbacks.run import RunIdentity
 from callbacks.schedule import FinalValidation
 from callbacks.weights import ModelExport
+from common.fragments import CONFIG_NAME
 from common.guarantee import Certificate, Guarantee, read, write
 from kdmodules.losses import Reduction
 from kdmodules.responses import DatasetResponses, TeacherResponses
@@ -32,7 +36,12 @@ DP = Guarantee(
 
 
 def rows_of_student(
-    folder: Path, told: Guarantee | None, *, text: bool = False, defence: str | None = None
+    folder: Path,
+    told: Guarantee | None,
+    *,
+    text: bool = False,
+    defence: str | None = None,
+    start: Callable[[str], str] | None = None,
 ) -> pd.DataFrame:
     data = make_data(folder)
     teacher = write_teacher(folder, data)
@@ -42,6 +51,8 @@ def rows_of_student(
     student = make_student(teacher, sampled if text else DatasetResponses())
     if text:
         student.reduction = Reduction(kd_ratio=0.0)
+    if start is not None:
+        student.network.source = start(teacher)
     audit = MembershipAudit([Loss()], blind=None, every_n_validations=0)
     # The identity comes last, as on the command line.
     callbacks = [
@@ -81,6 +92,36 @@ def test_what_voids_it_leaves_no_value_and_no_ceiling(tmp_path: Path) -> None:
     assert "auroc_upper" not in set(rows[rows["audit"] == "membership"]["metric"])
     card = (tmp_path / "run" / "export" / "README.md").read_text()
     assert "**Guarantee:** no guarantee (dp.seed is given): epsilon 8 at delta 0.0005" in card
+
+
+def test_a_start_from_other_weights_than_the_teachers_voids_it(tmp_path: Path) -> None:
+    rows_of_student(tmp_path / "same", DP, start=lambda teacher: teacher)
+    assert read(tmp_path / "same" / "run") == DP
+
+    def copied(teacher: str) -> str:
+        return str(shutil.copytree(teacher, tmp_path / "elsewhere"))
+
+    rows_of_student(tmp_path / "other", DP, start=copied)
+    found = read(tmp_path / "other" / "run")
+    assert found is not None
+    assert found.line.startswith("no guarantee (nothing tells that the student's start, ")
+
+
+def test_public_records_that_may_be_the_teachers_private_ones_void_it(tmp_path: Path) -> None:
+    def under(seed: int, folder: Path) -> None:
+        splits = {"source": "builtin", "splits": {"seed": seed}}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_NAME).write_text(yaml.safe_dump({"data": {"init_args": splits}}))
+
+    for seed in (1, 2):
+        under(1, tmp_path / str(seed) / "teacher-5")
+        under(seed, tmp_path / str(seed) / "run")
+        rows_of_student(tmp_path / str(seed), DP)
+    assert read(tmp_path / "1" / "run") == DP
+    found = read(tmp_path / "2" / "run")
+    assert found is not None
+    assert "was trained under another split" in found.line
+    assert not found.holds
 
 
 @pytest.mark.parametrize(("text", "channel"), [(False, "log-probabilities"), (True, "text")])

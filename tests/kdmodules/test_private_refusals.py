@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from common.errors import UserError
 from kdmodules.privacy.settings import PrivateTraining, solved_noise
-from kdmodules.private_refusals import refuse_private_training
+from kdmodules.private_refusals import refuse_choice_by_teachers, refuse_private_training
 from tests.kdmodules.student_runs import make_trainer
 
 REFUSED = {
@@ -40,14 +40,21 @@ def test_the_public_split_is_refused_and_both_sides_of_the_pool_are_not(tmp_path
         refuse_private_training(trainer, "public", None)
 
 
-def write_run(folder: Path, split: str | None, source: Path | None = None) -> Path:
+def write_run(
+    folder: Path,
+    split: str | None,
+    start: Path | None = None,
+    option: str = "source",
+    **data: object,
+) -> Path:
     """A run folder with the saved configuration of a teacher, or of what trains on a split."""
-    options = {"network": {"source": None if source is None else str(source)}}
+    options: dict[str, object] = {"network": {option: None if start is None else str(start)}}
     if split is not None:
         options["split"] = split
     model = {"class_path": "kdmodules.TeacherModule", "init_args": options}
     (folder / "export").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    config = {"model": model, "data": {"init_args": data}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder / "export"
 
 
@@ -55,11 +62,33 @@ def test_weights_that_met_private_records_are_refused(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     teacher = write_run(tmp_path / "teacher", None)
     public = write_run(tmp_path / "init", "public")
-    of_teacher = write_run(tmp_path / "tainted", "public", source=teacher)
+    of_teacher = write_run(tmp_path / "tainted", "public", start=teacher)
+    adapted = write_run(tmp_path / "adapted", "public", start=teacher, option="adapter_base")
     refuse_private_training(trainer, "private", str(public))
-    for source in (teacher, of_teacher):
+    for source in (teacher, of_teacher, adapted):
         with pytest.raises(UserError, match="start from public weights"):
-            refuse_private_training(trainer, "private", str(source))
+            refuse_private_training(trainer, "private", str(public), str(source))
+
+
+def test_public_weights_of_another_split_are_refused(tmp_path: Path) -> None:
+    def splits(seed: int, shadow: int | None = None) -> dict[str, object]:
+        return {"source": "builtin", "splits": {"seed": seed, "shadow": shadow}}
+
+    write_run(tmp_path / "run", None, **splits(1, shadow=3))
+    trainer = make_trainer(tmp_path / "run")
+    same = write_run(tmp_path / "same", "public", **splits(1))
+    other = write_run(tmp_path / "other", "public", **splits(2))
+    elsewhere = write_run(tmp_path / "elsewhere", "public", **{**splits(2), "source": "a.jsonl"})
+    refuse_private_training(trainer, "private", str(same), str(elsewhere))
+    with pytest.raises(UserError, match="public records of another split"):
+        refuse_private_training(trainer, "private", str(other))
+
+
+def test_students_of_bounded_text_are_not_chosen_by_their_teachers(tmp_path: Path) -> None:
+    refuse_choice_by_teachers(make_trainer(tmp_path, callbacks=[EarlyStopping("val/loss")]))
+    trainer = make_trainer(tmp_path, callbacks=[EarlyStopping("val/teacher_kl")])
+    with pytest.raises(UserError, match="EarlyStopping follows val/teacher_kl"):
+        refuse_choice_by_teachers(trainer)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy import stats
 
 from callbacks.private_guarantee import TrainingGuarantee
+from callbacks.throughput import Throughput
 from common.errors import UserError
 from common.guarantee import read
 from datamodules.canaries import CanaryPlan
@@ -154,3 +155,11 @@ def test_units_are_clusters_and_their_number_that_of_the_pool(tmp_path: Path) ->
     repeated = [one.id for one in data.canaries if one.series == "exposure"]
     assert [private.unit_of[name] for name in repeated] == repeated
     assert not set(private.unit_of.values()) & set(held_out.unit_of.values())
+
+
+def test_canaries_are_not_deduplicated_and_draws_not_counted(tmp_path: Path) -> None:
+    data = make_data(tmp_path, canaries=CanaryPlan(coin=8), deduplicate=0.9)
+    with pytest.raises(UserError, match=r"data\.deduplicate is 0\.9, and canaries"):
+        fit(tmp_path, PrivateTraining(noise=1.0), data)
+    with pytest.raises(UserError, match="Throughput tells how many records were drawn"):
+        fit(tmp_path, PrivateTraining(noise=1.0), callbacks=[Throughput()])

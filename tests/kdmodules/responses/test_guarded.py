@@ -161,6 +161,11 @@ def test_a_seed_makes_text_again_and_voids_the_guarantee(make_runs: MakeRuns) ->
         (lambda runs: _data(runs, "t0", splits={"seed": 2}), "t0 and t1 met parts of different"),
         (lambda runs: _start(runs, "t0", "t1"), "nothing tells what the start of t0, t1, was"),
         (lambda runs: _start(runs, "public", "t1"), "nothing tells that the public model, public"),
+        (lambda runs: _model(runs, "t0", split="held_out"), "t0 met more than a part"),
+        (lambda runs: _model(runs, "t2", teacher="T"), "t2 met more than a part"),
+        (lambda runs: _data(runs, "public", splits={"seed": 2}), "nothing tells that the public"),
+        (lambda runs: _data(runs, "start", n_records=9), "nothing tells that the student's start"),
+        (lambda runs: _model(runs, "t0", network=_ADAPTED), "nothing tells what the start of t0"),
         (lambda runs: runs.pop("public"), "nothing tells that the public model, public, met"),
         (lambda runs: runs.pop("start"), "nothing tells that the student's start, start, met no"),
         (lambda runs: _start(runs, "start", "t1"), "nothing tells that the student's start, start"),
@@ -186,6 +191,28 @@ def test_what_runs_do_not_say_voids_the_guarantee(
     named = guarantee.line.replace(f"{tmp_path}/", "").replace("/export", "")
     assert why in named
     assert "epsilon" in named
+
+
+def test_public_records_of_another_split_void_the_guarantee(
+    make_runs: MakeRuns, tmp_path: Path
+) -> None:
+    context, public = make_runs(records=3)
+    source = PrivateEnsembleResponses(public, epsilon=None, sampling=SAMPLING)
+    for seed, capped, holds in ((1, 3, True), (2, None, False)):
+        run = tmp_path / f"run{seed}"
+        write_run(run, "public", splits={"seed": seed, "caps": {"public": capped}})
+        source.prepare(replace(context, private_folder=run / "private"))
+        guarantee = read(run)
+        assert guarantee is not None
+        assert guarantee.holds is holds
+        assert ("trained under another split" in guarantee.line) is not holds
+
+
+_ADAPTED = {"source": None, "adapter_base": "RUNS/t1/export"}
+
+
+def _model(runs: dict[str, Any], name: str, **options: object) -> None:
+    runs[name]["model"]["init_args"] |= options
 
 
 def _data(runs: dict[str, Any], name: str, **options: object) -> None:
