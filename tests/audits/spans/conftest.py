@@ -105,7 +105,7 @@ def audited(
     data.encoder = access.encoder
     model = learnt(met(coded[side]), access.encoder, passes)
     context = AuditContext(
-        access_of(model, tokenizer, 32), data, {}.__getitem__, data.by_role, SharedWork()
+        access_of(model, tokenizer, 32), data, {}.get, {}.get, data.by_role, SharedWork()
     )
     options = SpanOptions(samples=4, sampled_records=6, answer_tokens=24)
     with torch.no_grad():
