@@ -74,6 +74,11 @@ class PrivatelyTrained(LanguageModelModule):
         data, split = self.data, self.training_split
         if not isinstance(data, InstructionDataModule) or split is None:
             raise TypeError("only a run on an InstructionDataModule is trained privately")
+        if self.constants is not None and self.trainer.ckpt_path is None:
+            raise UserError(
+                "this module was trained privately before, and the guarantee of another fit would "
+                "not count those steps: build it anew, or resume with ckpt_path"
+            )
         starts = self.network.source, self.network.adapter_base
         refuse_private_training(self.trainer, split, *starts)
         if data.deduplicate is not None and (

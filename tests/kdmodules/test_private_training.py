@@ -163,3 +163,9 @@ def test_canaries_are_not_deduplicated_and_draws_not_counted(tmp_path: Path) -> 
         fit(tmp_path, PrivateTraining(noise=1.0), data)
     with pytest.raises(UserError, match="Throughput tells how many records were drawn"):
         fit(tmp_path, PrivateTraining(noise=1.0), callbacks=[Throughput()])
+
+
+def test_a_module_is_not_trained_twice_under_one_guarantee(tmp_path: Path) -> None:
+    module = fit(tmp_path, PrivateTraining(noise=1.0))
+    with pytest.raises(UserError, match="was trained privately before"):
+        make_trainer(tmp_path / "again", max_steps=2).fit(module, make_data(tmp_path))
