@@ -11,6 +11,8 @@ PACKAGES = ("audits", "callbacks", "studies", "kd_privacy")
 # A statistic that is passed on is called by this name.
 PASSED_ON = "statistic"
 BY_CONSTRUCTION = {
+    "audits/bounds/sampled_text.py": "texts are drawn independently of each other",
+    "audits/membership/ceiling_rows.py": "a cluster is one score, the mean of its records'",
     "audits/memorization/exposure.py": "a canary is a record of its own and has no duplicate",
 }
 

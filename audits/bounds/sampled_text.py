@@ -93,7 +93,7 @@ class InstanceCeiling:
         vacuous: Whether it may lie above 0.99, so that it says nothing.
     """
 
-    auroc: Estimate
+    highest: Estimate
     vacuous: bool
 
 

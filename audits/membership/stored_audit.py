@@ -33,6 +33,7 @@ from common.own_files import read_json
 from common.parquet_file import CHECKED, read_parquet
 from datamodules.chats import Chat
 from datamodules.records import InstructionRecord, RecordKind
+from datamodules.sensitive import SensitiveSpan
 
 _ABOUT = "audit.json"
 _RECORDS = "records.parquet"
@@ -143,7 +144,9 @@ def _save_records(view: AuditView, clusters: Sequence[str], path: Path) -> None:
 
 
 def _text(record: InstructionRecord, name: str) -> str | None:
-    """Returns a field as text; a conversation as JSON."""
+    """Returns a field as text; a conversation and sensitive spans as JSON."""
+    if name == "sensitive":
+        return json.dumps([asdict(span) for span in record.sensitive])
     if name == "chat":
         return None if record.chat is None else json.dumps(asdict(record.chat), default=str)
     value = getattr(record, name)
@@ -153,9 +156,11 @@ def _text(record: InstructionRecord, name: str) -> str | None:
 def _record(texts: dict[str, Any]) -> InstructionRecord:
     chat = json.loads(texts.pop("chat", None) or "null")
     kind = RecordKind(texts.pop("kind", RecordKind.instruction))
+    spans = json.loads(texts.pop("sensitive", None) or "[]")
     if chat is not None:
         chat = Chat(tuple(chat["messages"]), tuple(chat["tools"]))
-    return InstructionRecord(**texts, kind=kind, chat=chat)
+    sensitive = tuple(SensitiveSpan(**span) for span in spans)
+    return InstructionRecord(**texts, kind=kind, chat=chat, sensitive=sensitive)
 
 
 def load_view(folder: Path, plan: AuditPlan) -> tuple[AuditView, list[str]]:

@@ -142,9 +142,9 @@ def test_a_half_depth_student_of_a_qwen3_teacher_on_chats(
     assert {"membership", "memorization", "blocks"} <= set(shared.get_level_values("audit"))
     pd.testing.assert_frame_equal(theirs.loc[shared], own.loc[shared], check_exact=True)
     # A stranger has no never-seen records, and no coins dealt the sides.
-    for _, population, _, _, metric, _, params in own.index.difference(shared):
-        of_coins = metric in ("epsilon_lower", "mu_lower")
-        assert of_coins or population == "never" or '"never"' in params
+    for audit, population, _, _, metric, _, params in own.index.difference(shared):
+        of_training = audit == "guarantee" or metric in ("epsilon_lower", "mu_lower")
+        assert of_training or population == "never" or '"never"' in params
     alone = theirs.index.difference(shared).get_level_values("metric")
     assert set(alone) == {"never_missing", "perplexity"}
 

@@ -13,6 +13,7 @@ from audits.membership.view import AuditView
 from audits.scoring.token_statistics import TokenStatistics
 from datamodules.chats import Chat
 from datamodules.records import RecordKind
+from datamodules.sensitive import SensitiveSpan
 from tests.audits.membership.conftest import (
     LENGTHS,
     Case,
@@ -54,7 +55,8 @@ def test_tables_of_other_records_are_refused() -> None:
 def test_a_stored_view_has_the_records_whole(case: Case, tmp_path: Path) -> None:
     turns = ({"role": "user", "content": None, "tool_calls": [{"a": 1}]}, {"role": "assistant"})
     chat, first = Chat(turns, ({"name": "t"},)), case.view.records[0]
-    one = replace(first, kind=RecordKind.chat, chat=chat, subject="s")
+    spans = (SensitiveSpan("Plain", "words"), SensitiveSpan("4071", "number"))
+    one = replace(first, kind=RecordKind.chat, chat=chat, subject="s", sensitive=spans)
     view = AuditView([one, *case.view.records[1:]], {}, scored_text=lambda record: record.id * 2)
     names = [record.id for record in view.records]
     save_view(view, names, tmp_path)

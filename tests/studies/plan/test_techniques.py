@@ -154,18 +154,21 @@ def test_a_fragment_of_an_objective_holds_an_objective_alone(
 
 def named(folder: str, option: str) -> set[str]:
     contents = [yaml.safe_load(path.read_text()) for path in (CONFIGS / folder).glob("*.yaml")]
-    paths = [content["model"]["init_args"][option]["class_path"] for content in contents]
+    models = [content.get("model", {}).get("init_args", {}) for content in contents]
+    paths = [model[option]["class_path"] for model in models if option in model]
     return {path.rpartition(".")[2] for path in paths}
 
 
 def test_every_objective_and_source_has_a_fragment() -> None:
-    for folder, option, package, base in (
-        ("objectives", "kd_loss", losses, KDLoss),
-        ("sources", "responses", responses, ResponseSource),
+    for folders, option, package, base in (
+        (["objectives"], "kd_loss", losses, KDLoss),
+        # A source that is a defence is chosen among the defences.
+        (["sources", "defences"], "responses", responses, ResponseSource),
     ):
         every = [value for value in vars(package).values() if isinstance(value, type)]
         plugs = {one.__name__ for one in every if issubclass(one, base)}
-        assert named(folder, option) == plugs - {base.__name__}
+        found = set().union(*(named(folder, option) for folder in folders))
+        assert found == plugs - {base.__name__}
 
 
 def test_the_shipped_product_is_whole() -> None:
