@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from audits.guarantee import AUDIT as GUARANTEE
 from audits.known_text import AUDIT, warnings_of
 from audits.mechanism import Mechanism, note
+from audits.membership.single_records import SINGLE_RECORDS
 from audits.scoring.blind_baseline import SplitsVerdict
 from common.prose import prose
 from studies.claims.verdict import FEWEST_REPLICATES
@@ -68,7 +70,8 @@ def _unfinished(data: StudyData, out_of_date: bool) -> Iterator[Notice]:
 
 def _shifted(data: StudyData) -> Iterator[Notice]:
     rows = data.rows(audit="membership", run_b=None)
-    rows = rows[rows["n_members"].notna()]  # not those of non-members alone
+    # Not those of non-members alone, nor of single records, which worlds judge and no sides.
+    rows = rows[rows["n_members"].notna() & rows["name"].ne(SINGLE_RECORDS)]
     sides = dealt_sides(data.results)
     dealt = np.array([side in sides for side in zip(rows["run"], rows["population"], strict=True)])
     members, lucky = rows[~dealt.astype(bool)], rows[dealt.astype(bool)]
@@ -133,7 +136,9 @@ def _not_measurable(data: StudyData) -> Iterator[Notice]:
     rows = data.rows(run_b=None)
     # Null exactly where its TPR is, which has a line of its own.
     derived = rows["metric"].str.startswith("epsilon_equivalent")
-    rows = rows[rows["value"].isna() & ~derived]
+    # Null where nothing is guaranteed, which is no measurement.
+    stated = rows["audit"].eq(GUARANTEE)
+    rows = rows[rows["value"].isna() & ~derived & ~stated]
     by_length = ["length" in json.loads(text) for text in rows["params"]]
     of_a_part = rows["task"].notna() | np.array(by_length, dtype=bool)
     for metric, group in rows[~of_a_part].groupby("metric"):

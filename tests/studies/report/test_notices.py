@@ -80,6 +80,26 @@ def test_shift_is_the_gravest_notice_and_its_absence_names_the_records_needed(
     assert "learns the distribution of its side" in notices(shifted, out_of_date=False)[0].text
 
 
+def test_single_records_are_judged_by_worlds_and_by_no_sides(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    rows = with_coins(data.results[data.results["audit"] == "membership"])
+    pool = rows.head(1).assign(name="single_records", population="pool", shifted=None)
+    found = replace(data, results=pd.concat([rows, pool.assign(metric="named")]))
+    assert not any("Shift" in one.title for one in notices(found, out_of_date=False))
+
+
+def test_a_guarantee_that_is_none_is_no_failed_measurement(finished: Plan) -> None:
+    write_study_tables(finished, OUT)
+    data = read_study_data(finished, OUT)
+    none = data.results.head(1).assign(audit="guarantee", metric="auroc_upper", value=None)
+    found = replace(data, results=pd.concat([data.results, none]))
+    before = {one.title for one in notices(data, out_of_date=False)}
+    assert {one.title for one in notices(found, out_of_date=False)} == before
+    lost = replace(data, results=pd.concat([data.results, none.assign(audit="membership")]))
+    assert {one.title for one in notices(lost, out_of_date=False)} > before
+
+
 def with_coins(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rows with those that say that coins dealt every run's sides."""
     said = rows[rows["audit"] == "membership"].drop_duplicates("run")
