@@ -66,7 +66,9 @@ def _shares(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     ]
     shown = wide_figures(figures, ["label"])
     kept = ["label", "run", "measure", *tables.ESTIMATE]
-    return tables.table("single_records", _SAYS["shares"], columns, shown, measured[kept])
+    return tables.table(
+        "single_records", _SAYS["shares"], columns, shown, measured[kept], apart=False
+    )
 
 
 def _by_teacher_and_student(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
@@ -87,7 +89,9 @@ def _by_teacher_and_student(data: StudyData, rows: pd.DataFrame) -> tables.PageT
     ]
     kept = ["label", "run", "run_b", "measure", "value", "n_members"]
     shown = wide_figures(figures, ["label"])
-    return tables.table("single_records_inherited", _SAYS["inherited"], columns, shown, own[kept])
+    return tables.table(
+        "single_records_inherited", _SAYS["inherited"], columns, shown, own[kept], apart=False
+    )
 
 
 def _traits(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
@@ -105,7 +109,9 @@ def _traits(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     ]
     shown = wide_figures(figures, ["label", "records"])
     kept = ["label", "run", "records", "measure", "value", "n_members"]
-    return tables.table("single_records_traits", _SAYS["traits"], columns, shown, own[kept])
+    return tables.table(
+        "single_records_traits", _SAYS["traits"], columns, shown, own[kept], apart=False
+    )
 
 
 def _tasks(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
