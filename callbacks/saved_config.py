@@ -31,6 +31,8 @@ _SHOWN = {
 }
 _CLASSES = ("objective", "responses")
 _NOT_PART_OF_A_RUN = ("ckpt_path", "weights_only", "untrained")
+_NOISE = "model.init_args.dp."
+_TRAINED_WITH = ("model.", "data.")
 
 
 class RunConfig(Callback):
@@ -167,15 +169,27 @@ def report_disagreement(run_dir: Path, config: dict[str, Any]) -> None:
     with.
 
     The command line and the fragments win.
+
+    Raises:
+        UserError: A model or its data are others, and the run is trained with noise: its key draws
+            the same noise again, and the difference of two results would be without any.
     """
     path = run_dir / CONFIG_NAME
     if not path.exists():
         return
     saved = flatten(read_yaml(path, "delete it; it only tells how the run was started"))
     now = flatten({key: config[key] for key in config if key not in _NOT_PART_OF_A_RUN})
+    noised = any(name.startswith(_NOISE) for name in (*saved, *now))
     for name in sorted(saved.keys() | now.keys()):
-        if saved.get(name) != now.get(name):
-            sys.stderr.write(
-                f"warning: {name} was {saved.get(name)!r} when {run_dir} was started, is now "
-                f"{now.get(name)!r}\n"
+        if saved.get(name) == now.get(name):
+            continue
+        changed = (
+            f"{name} was {saved.get(name)!r} when {run_dir} was started, is now {now.get(name)!r}"
+        )
+        if noised and name.startswith(_TRAINED_WITH):
+            raise UserError(
+                f"{changed}: a privately trained run goes on with the noise that it began with, "
+                "and what is trained otherwise under it would give the difference away; resume it "
+                "as it was started, or start anew in another --run_dir"
             )
+        sys.stderr.write(f"warning: {changed}\n")
