@@ -35,15 +35,20 @@ def pareto_shares(rows: pd.DataFrame) -> pd.Series:
 
     Args:
         rows: `label`, `replicate`, `risk` and `utility`, higher better; one row or more of each
-            label and replicate, averaged. A replicate that some label lacks is left out.
+            label and replicate, averaged. A label that has not both anywhere gets no share, and a
+            replicate that some other label lacks is left out.
     """
-    wide = rows.pivot_table(["risk", "utility"], "replicate", "label", sort=False).dropna()
+    known = rows.dropna(subset=["risk", "utility"])
+    every = pd.Series(np.nan, index=pd.Index(rows["label"].unique()))
+    if known.empty:
+        return every
+    wide = known.pivot_table(["risk", "utility"], "replicate", "label", sort=False).dropna()
     risk, utility = wide["risk"].to_numpy(), wide["utility"].to_numpy()
     labels, n = wide["risk"].columns, len(wide)
     if n == 0:
-        return pd.Series(np.nan, index=pd.Index(rows["label"].unique()))
+        return every
     draws = np.arange(n)[None]
     if n >= FEWEST_REPLICATES:
         draws = np.random.default_rng(0).integers(n, size=(_DRAWS, n))
     found = [undominated(risk[draw].mean(axis=0), utility[draw].mean(axis=0)) for draw in draws]
-    return pd.Series(np.mean(found, axis=0), index=labels)
+    return pd.Series(np.mean(found, axis=0), index=labels).reindex(every.index)

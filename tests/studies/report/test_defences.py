@@ -56,6 +56,14 @@ def test_replicates_decide_from_five_on(replicates: int, decided: bool) -> None:
         assert shares.to_dict() == {"a": 0.0, "b": 1.0}
 
 
+def test_what_is_not_measured_yet_has_no_share() -> None:
+    rows = pd.DataFrame(
+        {"label": ["a", "b"], "replicate": [1, 1], "risk": [0.6, 0.7], "utility": [1.0, np.nan]}
+    )
+    assert pareto_shares(rows).fillna(-1.0).to_dict() == {"a": 1.0, "b": -1.0}
+    assert pareto_shares(rows.assign(utility=np.nan)).isna().all()
+
+
 def guarantee_row(of: Cell, told: Guarantee) -> dict[str, object]:
     where = {"audit": "guarantee", "population": None, "name": "guarantee"}
     ends = {"lower": None, "upper": None, "params": json.dumps(told.values)}
@@ -140,6 +148,15 @@ def test_the_section_says_what_protects_and_what_it_costs() -> None:
     # Each has what the other lacks; teachers are anchors.
     assert ringed == {"student-kd-plain", "student-kd-dp-8"}
     assert {one["label"]: one["auroc_upper"] for one in drawn}["student-kd-dp-8"] == 0.9
+
+
+def test_an_unfinished_study_has_what_there_is() -> None:
+    data = frontier()
+    teachers = [one for one in data.cells if one.role != "student"]
+    aliases = [one.alias for one in teachers]
+    started = study(teachers, data.results[data.results["run"].isin(aliases)].to_dict("records"))
+    shown = defences(started)
+    assert set(shown.tables) == {"defences"}
 
 
 def test_a_study_without_defences_has_no_such_section() -> None:
