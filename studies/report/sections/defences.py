@@ -122,7 +122,7 @@ def _table(data: StudyData, kinds: pd.DataFrame, rows: pd.DataFrame) -> tables.P
         *("learnt", *MEASURES, "tpr", "tpr_upper", "gap", "epsilon_lower", "mu_lower"),
         *("auroc_upper", "unit_lower", *tables.ESTIMATE),
     ]
-    return tables.table("defences", _SAYS["title"], columns, shown, rows[kept])
+    return tables.table("defences", _SAYS["title"], columns, shown, rows[kept], apart=False)
 
 
 def _chart(rows: pd.DataFrame, measure: str, colours: charts.Colours) -> charts.Spec:
