@@ -185,8 +185,8 @@ def last_lines(trainer: Trainer) -> list[str]:
     answer = run_answer(folder)
     if answer is None:
         return [
-            f"no audit ran: {folder} says nothing of what this model gives away; add one, such as "
-            "-c configs/audits/membership.yaml"
+            f"no audit with a verdict ran: nothing in {folder} judges what this model gives away; "
+            "add one, such as -c configs/audits/membership.yaml"
         ]
     logs = next(
         (one.log_dir.rstrip("/") for one in trainer.loggers if isinstance(one, TensorBoardLogger)),

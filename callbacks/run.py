@@ -36,8 +36,8 @@ class RunIdentity(Callback):
         family: gpt2, opt or llama.
         size: The network's size within its family, such as ``tiny`` or ``xl``.
         technique: kd, seqkd, imitkd, gkd, minillm, distillm, or a technique of your own.
-        defence: What the run is to be hardened by without a certificate; its guarantee then says
-            so. Filled by ``configs/defences``.
+        defence: What the run is hardened by, filled by ``configs/defences``; its guarantee has
+            certificate none unless the training states another.
     """
 
     def __init__(

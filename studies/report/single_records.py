@@ -54,7 +54,9 @@ def _shares(data: StudyData, rows: pd.DataFrame) -> tables.PageTable:
     figures = over_replicates(data, measured, ["measure"])
     columns = [
         *tables.words(data.notes, label="Model"),
-        tables.estimate("Share found at 1 false accusation per 1,000", f"{SHARE_FOUND}_"),
+        tables.estimate(
+            "Share found 1 time in 10, at 1 false accusation per 1,000", f"{SHARE_FOUND}_"
+        ),
         tables.number("Records named", f"{NAMED}_value"),
         *(
             [tables.number("Persons with a named record", f"{NAMED_SUBJECTS}_value")]

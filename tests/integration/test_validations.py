@@ -93,7 +93,7 @@ def test_weights_that_know_the_text_are_not_warned_of(
     main([*fragments("teacher"), *learning, f"--run_dir={run_dir}"])
     assert losses(run_dir, "val/loss")[-1] < 0.9 * math.log(512)
     fitted = capsys.readouterr()
-    assert fitted.out.startswith("no audit ran: ")
+    assert fitted.out.startswith("no audit with a verdict ran: ")
     assert WARNING not in fitted.err
     main([*("validate", "-c", str(run_dir / "config.yaml"), "--ckpt_path=last")])
     assert WARNING not in capsys.readouterr().err
