@@ -32,6 +32,7 @@ class Audit(StrEnum):
     precision = auto()
     throughput = auto()
     guarantee = auto()
+    text_bound = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from callbacks.membership import MembershipAudit as MembershipAudit
     from callbacks.memorization import MemorizationAudit as MemorizationAudit
     from callbacks.spans import SpanAudit as SpanAudit
+    from callbacks.text_bound import TextBoundAudit as TextBoundAudit
     from callbacks.throughput import Throughput as Throughput
     from callbacks.utility import UtilityAudit as UtilityAudit
 
@@ -19,6 +20,7 @@ _MODULES = {
     "MembershipAudit": "callbacks.membership",
     "MemorizationAudit": "callbacks.memorization",
     "SpanAudit": "callbacks.spans",
+    "TextBoundAudit": "callbacks.text_bound",
     "Throughput": "callbacks.throughput",
     "UtilityAudit": "callbacks.utility",
 }

@@ -33,6 +33,7 @@ _FIGURES = (
     *GAPS,
     *(f"{one}{gap}" for one in SPAN_METRICS for gap in ("", "_gap")),
     *("exposure", "perplexity", "rouge_l_f1", "teacher_kl", "nats_per_token"),
+    *("query_budget", "accuracy_upper"),
 )
 """Metrics that stand in audit.json; the tables hold all."""
 

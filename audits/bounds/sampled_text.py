@@ -8,35 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from audits.bounds.ceilings import accuracy_ceiling
 from audits.statistics import Estimate, auroc
-from audits.statistics.estimates import FloatArray
 from audits.statistics.replication import ReplicateEstimate, replicate_mean
 
 FEWEST_WORLDS = 5
 VACUOUS = 0.99
 """AUROC above which a ceiling says nothing."""
-
-
-def token_nats(teacher: ArrayLike, others: ArrayLike) -> FloatArray:
-    """KL(T || Q) at each token of a text that T wrote, Q the mean distribution of other models.
-
-    Args:
-        teacher: [N, V] log-probabilities of the teacher.
-        others: [K, N, V] those of models that read none of its coins: teachers of worlds with coins
-            of their own, or one public base. The teacher of the other side is none: its coins are
-            the teacher's.
-
-    Returns:
-        [N] nats; infinite where no other model has a token that the teacher may write.
-    """
-    ours, theirs = np.asarray(teacher, np.float64), np.asarray(others, np.float64)
-    if theirs.ndim != 3 or theirs.shape[1:] != ours.shape:
-        raise ValueError(f"expected [K, N, V] beside {ours.shape}, found {theirs.shape}")
-    mean = special.logsumexp(theirs, axis=0) - math.log(len(theirs))
-    return np.asarray(special.rel_entr(np.exp(ours), np.exp(mean)).sum(axis=1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -47,7 +26,7 @@ class TextBound:
         nats_per_unit: Information per audited unit, a mean over worlds.
         nats_per_token: The same per token written.
         accuracy_upper: Highest expected share of coins guessed right, at the upper end of the
-            information's interval; None below five worlds.
+            information's interval; None below five worlds that are independent.
         query_budget: Tokens from which the bound says nothing, n ln 2 / (nats per token).
     """
 
@@ -61,7 +40,8 @@ def text_bound(nats: ArrayLike, tokens: ArrayLike, units: int) -> TextBound:
     """Bounds the guesses of anybody who read all text that a teacher wrote, on average over worlds.
 
     Args:
-        nats: [W] `token_nats` summed over everything that each world's teacher wrote.
+        nats: [W] what each world's teacher told by everything that it wrote, the sum of KL(T || Q)
+            over its tokens; a mean over worlds whose coins follow from each other counts as one.
         tokens: [W] tokens that it wrote.
         units: Audited clusters of each world, n.
 
@@ -79,7 +59,9 @@ def text_bound(nats: ArrayLike, tokens: ArrayLike, units: int) -> TextBound:
         whole = ReplicateEstimate(math.inf, -math.inf, math.inf, len(found), math.nan)
         return TextBound(whole, math.inf, None if len(found) < FEWEST_WORLDS else 1.0, 0.0)
     each = replicate_mean(found / units)
-    upper = accuracy_ceiling(max(0.0, each.upper)) if len(found) >= FEWEST_WORLDS else None
+    # Where no text told anything, worlds have no spread to tell by, and need none.
+    most = max(0.0, each.upper) if found.any() else 0.0
+    upper = accuracy_ceiling(most) if len(found) >= FEWEST_WORLDS else None
     budget = math.inf if a_token == 0.0 else units * math.log(2.0) / a_token
     return TextBound(each, a_token, upper, budget)
 

@@ -10,20 +10,26 @@ from torch import Tensor
 from audits.scoring.batches import over_batches
 from audits.scoring.model_access import ModelAccess
 from datamodules.batches import EncodedRecord, InstructionBatch
-from kdmodules.losses import ForwardKL, HeadRows, KDStep
+from kdmodules.losses import ForwardKL, HeadRows, KDLoss, KDStep
 from kdmodules.models.causal_lm import CausalLM
 
 
 def divergences(
-    access: ModelAccess, others: Sequence[CausalLM], encoded: Sequence[EncodedRecord], label: str
+    access: ModelAccess,
+    others: Sequence[CausalLM],
+    encoded: Sequence[EncodedRecord],
+    label: str,
+    objective: KDLoss | None = None,
 ) -> NDArray[np.float64]:
-    """Returns each record's KL(others || model), summed over its response tokens.
+    """Returns each record's divergence of a model from others, summed over its response tokens.
 
     Args:
         access: The model and how to work on it.
         others: Models of its tokens, on the same device; the mean of their probabilities counts.
         encoded: B records with at least one response token.
         label: Name of the progress bar.
+        objective: Which divergence, with the model as student and the others as teachers; None is
+            KL(others || model).
 
     Returns:
         [B] nats, whole on every rank.
@@ -33,13 +39,13 @@ def divergences(
     """
 
     def compute(lm: CausalLM, batch: InstructionBatch) -> Tensor:
-        return _batch_divergences(lm, others, batch)
+        return _batch_divergences(lm, others, batch, objective or ForwardKL())
 
     return over_batches(access, encoded, label, compute).numpy()
 
 
 def _batch_divergences(
-    model: CausalLM, others: Sequence[CausalLM], batch: InstructionBatch
+    model: CausalLM, others: Sequence[CausalLM], batch: InstructionBatch, objective: KDLoss
 ) -> Tensor:
     """Returns the divergence of each record, [B], from within the model's root."""
 
@@ -48,7 +54,6 @@ def _batch_divergences(
 
     theirs = [other(rows) for other in others]
     lengths = batch.response_mask.sum(dim=1).tolist()
-    objective = ForwardKL()
     hidden, head = rows(model)
     columns = [hidden, batch.targets(), *(states for states, _ in theirs)]
     parts = zip(*(column.split(lengths) for column in columns), strict=True)

@@ -1,6 +1,7 @@
 """Every attack as part of a whole command, and again from what that audit kept, without a model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -163,3 +164,40 @@ def test_what_was_not_stored_is_named(audited: tuple[Path, Path], tmp_path: Path
     assert "save_statistics" in line
     line = refused(["attack", f"--statistics={folder}", f"--out={tmp_path}"])
     assert "configs/audits/membership.yaml" in line
+
+
+def test_worlds_bound_what_text_tells_of_coins(
+    audited: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[[list[str]], str],
+) -> None:
+    """Two shadow worlds are one throw of coins: too few for an accuracy, enough for nats."""
+    run_dir = audited[0]
+    told: list[str] = []
+    monkeypatch.setattr("callbacks.text_bound.rank_zero_info", told.append)
+
+    command = [
+        *("validate", "-c", str(run_dir / "config.yaml"), "--trainer.callbacks=[]"),
+        *("-c", "configs/audits/text_bound.yaml", "--trainer.callbacks.init_args.worlds=2"),
+        *("--trainer.callbacks.init_args.max_new_tokens=4", f"--run_dir={tmp_path}"),
+        *("--trainer.callbacks.init_args.prompts=3",),
+        f"--ckpt_path={run_dir / 'checkpoints' / 'last.ckpt'}",
+    ]
+    main(command)
+    assert "9 responses of up to 4 tokens" in told[0]
+    assert "27 passes" in told[0]
+    rows = table(tmp_path, "results").query("audit == 'text_bound'").set_index("metric")
+    assert rows["value"].notna().to_dict() == {
+        **dict.fromkeys(("nats_per_token", "nats_per_unit", "tokens_read", "query_budget"), True),
+        "accuracy_upper": False,
+    }
+    assert 0 < rows["value"]["nats_per_token"]
+    placed = pd.read_parquet(run_dir / "private" / "manifest.parquet")
+    pool = placed[placed["split"].isin(["private", "held_out"])]
+    assert rows["n_members"].iloc[0] + rows["n_nonmembers"].iloc[0] == pool["cluster"].nunique()
+    public = (placed["split"] == "public").sum()
+    assert public <= rows["value"]["tokens_read"] <= 4 * public
+    assert json.loads(rows["params"].iloc[0])["certificate"] == "average"
+    shadow = [*command, "--data.splits.shadow=1"]
+    assert "'shadow0' has the coins of the audited model" in refused(shadow)
