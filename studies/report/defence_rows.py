@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 import numpy as np
 import pandas as pd
 
-from audits.guarantee import AUDIT, guarantee_of
+from audits.guarantee import AUDIT, Channel, guarantee_of
 from audits.membership.ceiling_rows import AUROC_UPPER, CEILING_PARAMS, UNIT_AUROC
 from audits.membership.epsilon_rows import BOUND_PARAMS
 from audits.results import params_json
@@ -32,7 +32,8 @@ def defence_rows(data: StudyData) -> pd.DataFrame:
 
     Columns beside those of the AUROC: `kind` and `replicate`, `defence`, `technique`, the utility
     `MEASURES`, `tpr`, `gap`, `epsilon_lower`, `mu_lower`, `auroc_upper`, `tpr_upper`, `unit_lower`
-    (lower end of the AUROC that was measured on units), `guarantee` in one line, empty without, and
+    (lower end of the AUROC that was measured on units), `accuracy_upper` (bound by information, of
+    students that read their teacher's text alone), `guarantee` in one line, empty without, and
     whether it `holds`, and whether its teacher `learnt` more than the public start that it was
     trained from: yes, no or unknown. What was not measured is null.
     """
@@ -49,6 +50,7 @@ def defence_rows(data: StudyData) -> pd.DataFrame:
         guarantee=rows["run"].map({run: one.short if one else "" for run, one in told.items()}),
         holds=rows["run"].map({run: one is not None and one.holds for run, one in told.items()}),
         learnt=rows["run"].map(learnt),
+        accuracy_upper=rows["run"].map(_bounded_text(data, cells)).astype(float),
         **{name: rows["run"].map(values) for name, values in _figures(data).items()},
     )
 
@@ -80,6 +82,22 @@ def _figures(data: StudyData) -> dict[str, Mapping[str, float]]:
         "unit_lower": _by_run(of_attack, UNIT_AUROC, "lower"),
         **{bound: _by_run(at_delta, bound) for bound in ("epsilon_lower", "mu_lower")},
     }
+
+
+def _bounded_text(data: StudyData, cells: Mapping[str, Cell]) -> Mapping[str, float]:
+    """Returns by run what bounds a student that reads its teacher's text and starts elsewhere."""
+    by_teacher = _by_run(data.rows(audit=str(Audit.text_bound)), "accuracy_upper")
+    by_id = {one.id: one for one in data.cells}
+    told = data.rows(audit=str(AUDIT), metric=AUROC_UPPER)
+    found = {}
+    for run, params in zip(told["run"], told["params"], strict=True):
+        teacher, start = (
+            _needed(cells[run], option, by_id.get) for option in (TEACHER_OPTION, INIT_OPTION)
+        )
+        by_text = json.loads(params).get("channel") == Channel.text
+        if by_text and teacher is not None and start is not teacher:
+            found[run] = by_teacher.get(teacher.alias, np.nan)
+    return found
 
 
 def _own(options: Mapping[str, object]) -> str:
@@ -130,7 +148,8 @@ def over_kinds(rows: pd.DataFrame) -> pd.DataFrame:
     # Student seeds of one replicate share its teacher: they count as one.
     means = rows.groupby(["kind", "replicate"], sort=False)[numbers].mean()
     found = means.groupby("kind", sort=False).mean()
-    found[["auroc_upper", "tpr_upper"]] = grouped[["auroc_upper", "tpr_upper"]].max()
+    ceilings = ["auroc_upper", "tpr_upper", "accuracy_upper"]
+    found[ceilings] = grouped[ceilings].max()
     # Bounds that hold with 95% each: a mean of them is none.
     found[["epsilon_lower", "mu_lower"]] = grouped[["epsilon_lower", "mu_lower"]].min()
     exceeded = rows["unit_lower"] > rows["auroc_upper"]

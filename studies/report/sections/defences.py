@@ -103,6 +103,7 @@ def _table(data: StudyData, kinds: pd.DataFrame, rows: pd.DataFrame) -> tables.P
         tables.number("Ceiling", "auroc_upper", ".3f"),
         tables.number("Found at 1 per 100", "tpr", ".1%"),
         tables.number("Ceiling of it", "tpr_upper", ".1%"),
+        tables.number("Coins told by text", "accuracy_upper", ".1%"),
         tables.number("Token accuracy gap", "gap", "+.3f"),
         tables.number("ε at least", "epsilon_lower", ".2f"),
         tables.number("μ at least", "mu_lower", ".2f"),
@@ -120,7 +121,7 @@ def _table(data: StudyData, kinds: pd.DataFrame, rows: pd.DataFrame) -> tables.P
     kept = [
         *("run", "kind", "role", "replicate", "defence", "technique", "guarantee", "holds"),
         *("learnt", *MEASURES, "tpr", "tpr_upper", "gap", "epsilon_lower", "mu_lower"),
-        *("auroc_upper", "unit_lower", *tables.ESTIMATE),
+        *("auroc_upper", "unit_lower", "accuracy_upper", *tables.ESTIMATE),
     ]
     return tables.table("defences", _SAYS["title"], columns, shown, rows[kept], apart=False)
 

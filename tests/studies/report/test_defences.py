@@ -150,6 +150,27 @@ def test_the_section_says_what_protects_and_what_it_costs() -> None:
     assert {one["label"]: one["auroc_upper"] for one in drawn}["student-kd-dp-8"] == 0.9
 
 
+def test_a_student_of_text_alone_has_the_bound_of_its_teachers_text() -> None:
+    """Not one that reads log-probabilities, nor one that starts from its teacher."""
+    teacher = replace(cell("teacher"), technique=None)
+    cells, rows = [teacher], [row(teacher, "auroc", 0.8)]
+    bound = {"audit": "text_bound", "name": "text_bound", "lower": None, "upper": None}
+    rows.append(row(teacher, "accuracy_upper", 0.53, params='{"worlds": 16}', **bound))
+    for technique, channel, start in (
+        ("seqkd", "text", ()),
+        ("kd", "log-probabilities", ()),
+        ("imitkd", "text", (teacher.id,)),
+    ):
+        needs = {"model.teacher": (teacher.id,), "model.network.source": start}
+        student = replace(cell("student", technique), needs=needs)
+        params = json.dumps({"certificate": "none", "channel": channel})
+        told = {"audit": "guarantee", "name": "guarantee", "population": None, "params": params}
+        rows += [row(student, "auroc", 0.7), row(student, "auroc_upper", math.nan, **told)]
+        cells.append(student)
+    found = defence_rows(study(cells, rows)).set_index("technique")["accuracy_upper"].dropna()
+    assert found.to_dict() == {"seqkd": 0.53}
+
+
 def test_an_unfinished_study_has_what_there_is() -> None:
     data = frontier()
     teachers = [one for one in data.cells if one.role != "student"]
