@@ -19,8 +19,7 @@ class TextBoundAudit(AuditCallback):
     An average over teachers of worlds with coins of their own, of which it needs at least eight
     beside the audited one: references ``shadow0``, ``shadow1``, ..., as a study with ``shadows``
     gives them. Void where the draws of the text that a student reads can be repeated: where their
-    seed is published, or known to whoever is to learn nothing. It says what it will run before it
-    does.
+    seed is published, or can be guessed. It says what it will run before it does.
 
     Args:
         worlds: Shadow worlds, the references that are read.
