@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -268,7 +269,13 @@ def record_clusters(cell: Cell) -> dict[str, int] | None:
     """
     if not has_manifest(cell):
         return None
-    rows = read_manifest(manifest_of(cell))
+    path = manifest_of(cell)
+    return _clusters_in(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _clusters_in(manifest: Path, _changed: int) -> dict[str, int]:
+    rows = read_manifest(manifest)
     numbers = {name: key(name) for name in {row.cluster for row in rows}}
     subjects = {
         f"subject {row.subject}": numbers[row.cluster] for row in rows if row.subject is not None

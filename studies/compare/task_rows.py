@@ -96,14 +96,20 @@ def task_rows(
     """
     tasks, lengths = record_tasks(scores), record_lengths(memorization)
     identities = run_identities(results)
+    # Attacks and runs of a replicate judge the same records.
+    matched: dict[tuple[tuple[str, ...], tuple[str, ...]], MatchedSides | None] = {}
     pairs = [pair for pair in comparison_pairs(done) if pair[1].role != "control"]
     for cell, other in [*((cell, None) for cell in done), *pairs]:
         clusters = (clusters_of or record_clusters)(cell)
         pair = [cell] if other is None else [cell, other]
         for number, (attack, scored) in enumerate(scores_of(pair, by_attack)):
             runs = common_records(scored)
-            sides = match_sides(runs[0].members.index, runs[0].nonmembers.index, tasks, lengths)
-            if sides is None:
+            audited = tuple(runs[0].members.index), tuple(runs[0].nonmembers.index)
+            if audited not in matched:
+                matched[audited] = match_sides(
+                    runs[0].members.index, runs[0].nonmembers.index, tasks, lengths
+                )
+            if (sides := matched[audited]) is None:
                 continue
             found = _Matched(sides, clusters)
             shared = {**identities[cell.alias], "name": attack[0], "params": attack[1]}

@@ -73,6 +73,7 @@ def write_charts(specs: dict[str, Spec], folder: Path) -> None:
         if fixed.get("width") == "container":
             fixed["width"] = _CONTAINER_WIDTH
         text = json.dumps({**fixed, "background": "white", "config": _THEME})
-        (folder / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(text), encoding="utf-8")
-        picture = vl_convert.vegalite_to_png(text, scale=_PIXELS_PER_POINT)
+        drawn = vl_convert.vegalite_to_svg(text)
+        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
+        picture = vl_convert.svg_to_png(drawn, scale=_PIXELS_PER_POINT)
         (folder / f"{name}.png").write_bytes(picture)
