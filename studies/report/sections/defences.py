@@ -14,7 +14,7 @@ from studies.report import charts, tables
 from studies.report.defence_rows import MEASURES, UNDEFENDED, defence_rows, over_kinds, reading
 from studies.report.over_replicates import over_replicates
 from studies.report.pareto import pareto_shares
-from studies.report.parts import Chart, Legend, Pair, Part, Text, section
+from studies.report.parts import Chart, Pair, Part, Text, section
 from studies.report.study_data import StudyData
 
 _SAYS = prose(__file__)
@@ -36,9 +36,11 @@ def defences(data: StudyData) -> Iterator[Part]:
         else rows[["kind", *tables.ESTIMATE]],
         on="kind",
     )
-    kinds = kinds.assign(reading=[reading(row) for row in kinds.to_dict("records")])
-    colours = charts.label_colours(data, data.kinds)
-    yield Legend("Runs", charts.legend_entries(colours, kinds["kind"]))
+    kinds = kinds.assign(
+        reading=[reading(row) for row in kinds.to_dict("records")],
+        chosen=kinds["defence"].replace(UNDEFENDED, _SAYS["none"]),
+        made=kinds["technique"].fillna("").mask(lambda made: made == "", kinds["role"]),
+    )
     decided = rows["replicate"].nunique() >= FEWEST_REPLICATES
     caption = _SAYS["caption"].format(
         data.primary_name, _SAYS["decided" if decided else "descriptive"]
@@ -46,7 +48,7 @@ def defences(data: StudyData) -> Iterator[Part]:
     drawn = [
         Chart(
             f"defences_{measure}",
-            _chart(known.assign(ringed=_ringed(rows, measure, known)), measure, colours),
+            _chart(known.assign(ringed=_ringed(rows, measure, known)), measure),
             caption,
             _SAYS["titles"][measure],
         )
@@ -85,8 +87,7 @@ def _protects(kinds: pd.DataFrame) -> Iterator[str]:
         if other is not None:
             risk += f", {_SAYS['beside'].format(row['value'] - other['value'])}"
             if np.isfinite(row["perplexity"]) and np.isfinite(other["perplexity"]):
-                change = row["perplexity"] / other["perplexity"] - 1.0
-                cost = _SAYS["cost"].format(abs(change), "higher" if change > 0 else "lower")
+                cost = _SAYS["cost"].format(row["perplexity"] / other["perplexity"])
         told = row["guarantee"] or _SAYS["no_guarantee"]
         yield _SAYS["protects"].format(row["kind"], row["reading"], told, risk, cost)
 
@@ -126,12 +127,16 @@ def _table(data: StudyData, kinds: pd.DataFrame, rows: pd.DataFrame) -> tables.P
     return tables.table("defences", _SAYS["title"], columns, shown, rows[kept], apart=False)
 
 
-def _chart(rows: pd.DataFrame, measure: str, colours: charts.Colours) -> charts.Spec:
-    """AUROC with interval against utility, a tick at each ceiling, the undominated ringed."""
+def _chart(rows: pd.DataFrame, measure: str) -> charts.Spec:
+    """AUROC with interval against utility, a tick at each ceiling, the undominated ringed.
+
+    Colours are defences, shapes the teacher and what its students learn by.
+    """
     log = measure == "perplexity"
-    used = ["kind", measure, "auroc_upper", "ringed", "reading", *tables.ESTIMATE]
-    named = rows[used].rename(columns={"kind": "label"})
-    labels = list(named["label"])
+    used = [*("kind", "chosen", "made"), measure, "auroc_upper", "ringed", "reading"]
+    named = rows[[*used, *tables.ESTIMATE]].rename(columns={"kind": "label"})
+    colours = charts.attack_colours(list(dict.fromkeys(named["chosen"])))
+    legend = alt.Legend(orient="bottom", columns=3, labelLimit=200)
     scale = {"type": "log"} if log else {"zero": False}
     risk = alt.Scale(zero=False, padding=16, nice=False)
     base = alt.Chart(named).encode(
@@ -141,7 +146,9 @@ def _chart(rows: pd.DataFrame, measure: str, colours: charts.Colours) -> charts.
             scale=alt.Scale(padding=24, nice=False, **scale),
             axis=alt.Axis(tickCount=5, format="~s" if log else ".2~f"),
         ),
-        color=charts.label_colour(labels, colours),
+        color=alt.Color("chosen:N", title=_SAYS["chosen"], legend=legend).scale(
+            domain=list(colours), range=list(colours.values())
+        ),
         tooltip=charts.tooltips(
             *(("label:N", "Run"), ("reading:N", "Read as"), ("auroc_upper:Q", "Ceiling", ".3f")),
             (f"{measure}:Q", _SAYS["axes"][measure], ".4~g"),
@@ -151,7 +158,12 @@ def _chart(rows: pd.DataFrame, measure: str, colours: charts.Colours) -> charts.
         y=alt.Y("lower:Q", title="AUROC"), y2="upper:Q"
     )
     y = alt.Y("value:Q", title="AUROC", scale=risk)
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(y=y)
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        y=y,
+        shape=alt.Shape(
+            "made:N", title=_SAYS["made"], legend=legend, sort=list(dict.fromkeys(named["made"]))
+        ),
+    )
     rings = base.mark_point(size=240, strokeWidth=2).encode(y=y).transform_filter("datum.ringed")
     ticks = (
         base.mark_tick(orient="horizontal", thickness=3, size=22)

@@ -141,7 +141,7 @@ def test_the_section_says_what_protects_and_what_it_costs() -> None:
     assert by_model["student-kd-plain"][1:4] == ["no defence", "no bound", "—"]
     texts = [part.text for part in made.parts if hasattr(part, "text")]
     (sentence,) = [text for text in texts if text.startswith("**student-kd-dp-8**")]
-    assert "-0.200 beside undefended; perplexity 10.0% higher than undefended" in sentence
+    assert "-0.200 beside undefended; perplexity 1.10 times the undefended one's" in sentence
     chart = made.charts["defences_perplexity"]
     (drawn,) = [rows for rows in chart["datasets"].values() if "ringed" in rows[0]]
     ringed = {one["label"] for one in drawn if one["ringed"]}
