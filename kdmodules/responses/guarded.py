@@ -56,12 +56,7 @@ class GuardedResponses(TeacherResponses):
         draws_seed: int | None = None,
     ) -> None:
         super().__init__(sampling, sampling_batch_size, cache_folder)
-        given = self.sampling
-        if given.decoding != "sample" or given.top_p < 1 or given.top_k > 0:
-            raise UserError(
-                f"{type(self).__name__} draws every token from the whole vocabulary: give "
-                "model.responses.sampling decoding sample, top_p 1 and top_k 0"
-            )
+        self.require_whole_vocabulary("bounds what its text tells and")
         self.draws_seed = draws_seed
         self._figures: dict[str, float] = {}
 

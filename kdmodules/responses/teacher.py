@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.atomic_file import replacing
+from common.errors import UserError
 from common.options import require_at_least
 from common.parquet_file import CHECKED, read_parquet
 from datamodules.batches import EncodedRecord, InstructionBatch
@@ -20,6 +22,7 @@ from kdmodules.models.weights_hash import weights_hash
 from kdmodules.responses.rewriting import is_filler, records_of, replace_responses
 from kdmodules.responses.source import ResponseContext, ResponseSource
 from kdmodules.sampling.ensemble_sampling import ensemble_responses
+from kdmodules.sampling.guarded_sampling import mean_of_models, paid_responses
 from kdmodules.sampling.keyed_choice import RandomScope
 from kdmodules.sampling.sampler import GeneratedResponse, SamplingSettings
 
@@ -49,9 +52,12 @@ class TeacherResponses(ResponseSource):
         sampling_batch_size: Most prompts that are decoded together.
         cache_folder: Where the file is kept; the run's private folder if not given. A folder that
             several runs share spares them the sampling.
+        secret_draws: Draws tokens by numbers of the operating system that are kept nowhere, from
+            the whole vocabulary, so that the text is no function of the teacher, and what it tells
+            of the teacher's records is bounded by information (`audits.text_bound`).
 
     Raises:
-        UserError: If ``sampling_batch_size`` is below 1.
+        UserError: If ``sampling_batch_size`` is below 1, or secret draws would cut off tokens.
     """
 
     fixed_text = True
@@ -63,9 +69,13 @@ class TeacherResponses(ResponseSource):
         sampling: SamplingSettings | None = None,
         sampling_batch_size: int = 64,
         cache_folder: str | None = None,
+        secret_draws: bool = False,
     ) -> None:
         require_at_least(1, sampling_batch_size=sampling_batch_size)
         self.sampling = sampling or SamplingSettings()
+        self.secret_draws = secret_draws
+        if secret_draws:
+            self.require_whole_vocabulary("with model.responses.secret_draws")
         self.sampling_batch_size = sampling_batch_size
         self.cache_folder = cache_folder
         self._responses: dict[str, tuple[int, ...]] = {}
@@ -104,7 +114,21 @@ class TeacherResponses(ResponseSource):
 
     def _drawn_by(self, context: ResponseContext) -> list[object]:
         """Returns what the responses depend on besides teachers, prompts and sampling settings."""
-        return [context.seed, _PURPOSE, _ENSEMBLE]
+        drawn_by = "secret draws" if self.secret_draws else context.seed
+        return [drawn_by, _PURPOSE, _ENSEMBLE]
+
+    def require_whole_vocabulary(self, why: str) -> None:
+        """Refuses to cut off tokens.
+
+        Raises:
+            UserError: Tokens would be cut off.
+        """
+        given = self.sampling
+        if given.decoding != "sample" or given.top_p < 1 or given.top_k > 0:
+            raise UserError(
+                f"{type(self).__name__} {why} draws every token from the whole vocabulary: give "
+                "model.responses.sampling decoding sample, top_p 1 and top_k 0"
+            )
 
     def replace(self, batch: InstructionBatch, context: ResponseContext) -> InstructionBatch:
         """Returns the batch's prompts with the teacher's responses."""
@@ -134,10 +158,25 @@ class TeacherResponses(ResponseSource):
     def _sample(
         self, records: Sequence[EncodedRecord], context: ResponseContext
     ) -> Sequence[GeneratedResponse]:
+        models = [teacher.model for teacher in context.teachers]
+        if self.secret_draws:
+            return together(
+                context.teachers,
+                lambda: paid_responses(
+                    models,
+                    records,
+                    partial(mean_of_models, temperature=self.sampling.temperature),
+                    self.sampling,
+                    context.vocabulary,
+                    None,
+                    batch_size=self.sampling_batch_size,
+                    synced_gpus=context.synced,
+                ),
+            )
         return together(
             context.teachers,
             lambda: ensemble_responses(
-                [teacher.model for teacher in context.teachers],
+                models,
                 records,
                 self.sampling,
                 context.vocabulary,

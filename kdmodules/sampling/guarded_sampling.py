@@ -1,9 +1,10 @@
-"""Text of several models whose every token is bounded, and what the bound costs a token.
+"""Text of several models by draws that may be secret, and what a bound on its tokens costs.
 
-Two schemes. *Private prediction* (Amin et al. 2024, arXiv 2407.12108): teachers of disjoint parts
-move a public model's log-probabilities by their clipped differences to it, averaged, and the next
-token is drawn from that (the exponential mechanism). *CP-Delta* (Vyas, Kakade and Barak 2023, arXiv
-2302.10870): the next token is drawn from the smaller of two teachers' probabilities, normalised.
+Two schemes bound them. *Private prediction* (Amin et al. 2024, arXiv 2407.12108): teachers of
+disjoint parts move a public model's log-probabilities by their clipped differences to it, averaged,
+and the next token is drawn from that (the exponential mechanism). *CP-Delta* (Vyas, Kakade and
+Barak 2023, arXiv 2302.10870): the next token is drawn from the smaller of two teachers'
+probabilities, normalised. A third bounds nothing: the mean of the models' probabilities.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,6 +66,19 @@ def smaller_of_two(logits: Sequence[Tensor], temperature: float) -> tuple[Tensor
     first, second = ((of_model / temperature).log_softmax(dim=-1) for of_model in logits)
     smaller = torch.minimum(first, second)
     return smaller, (-smaller.logsumexp(dim=-1)).clamp(min=0.0)
+
+
+def mean_of_models(logits: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
+    """Return the log of the mean of the models' probabilities, [B, V], and a cost of 0, [B].
+
+    Text as the models would write it: nothing is bounded a token, whatever the draws.
+
+    Args:
+        logits: Of each model; floating [B, V] over valid tokens alone.
+        temperature: Divides all models' logits.
+    """
+    each = torch.stack([(of_model / temperature).log_softmax(dim=-1) for of_model in logits])
+    return each.logsumexp(dim=0), logits[0].new_zeros(len(logits[0]))
 
 
 def paid_responses(

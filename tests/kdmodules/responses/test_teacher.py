@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from transformers import PreTrainedTokenizerFast
 
 from common.errors import UserError
@@ -158,3 +160,33 @@ def test_a_broken_file_is_named(make_context: MakeContext) -> None:
     path.write_bytes(b"no parquet")
     with pytest.raises(UserError, match="delete it to sample anew"):
         source.prepare(context)
+
+
+def test_secret_draws_follow_the_teachers_and_no_seed(
+    make_context: MakeContext, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """The mean of two models' softmax is met by the frequencies of 2,000 first tokens."""
+    first = random_records(1)[0]
+    records = [replace(first, record_id=f"r{number}") for number in range(2000)]
+    teachers = (tiny(tokenizer, 2), tiny(tokenizer, 3))
+    one_token = SamplingSettings(max_new_tokens=1, temperature=1.5)
+    found = []
+    for folder in ("first", "again"):
+        context = make_context(records, teachers=teachers)
+        source = TeacherResponses(one_token, 500, str(tmp_path / folder), secret_draws=True)
+        source.prepare(context)
+        found.append(texts(source, records, context))
+        assert source.path(records, context) == source.path(records, replace(context, seed=9))
+    assert found[0] != found[1]
+    with torch.no_grad():
+        inputs = torch.tensor([first.prompt_ids])
+        logits = [one.model(inputs).logits[0, -1, : len(tokenizer)].double() for one in teachers]
+    expected = 2000 * torch.stack(logits).div(1.5).softmax(-1).mean(0).numpy()
+    counts = np.bincount([tokens[0] for tokens in found[0].values()], minlength=len(expected))
+    common = expected >= 5
+    observed = np.append(counts[common], counts[~common].sum())
+    means = np.append(expected[common], expected[~common].sum())
+    assert common.sum() >= 3
+    assert stats.chisquare(observed, means).pvalue > 1e-6
+    with pytest.raises(UserError, match=r"secret_draws draws every token from the whole"):
+        TeacherResponses(SamplingSettings(top_k=5), secret_draws=True)
