@@ -12,14 +12,9 @@ from audits.statistics.estimates import FloatArray
 from studies.claims.figures import ACCURACY_PARAMS, StudyFigures
 from studies.claims.sample import Sample
 from studies.claims.verdict import ALPHA
-from studies.compare.comparisons import (
-    AttackScores,
-    cluster_ids,
-    common_records,
-    record_clusters,
-    scores_of,
-)
+from studies.compare.comparisons import AttackScores, common_records, scores_of
 from studies.compare.memorization import HELD_OUT, PRIVATE, Accuracies
+from studies.compare.record_clusters import cluster_ids, record_clusters
 from studies.plan.cells import Cell
 
 Pairs = Mapping[str, Sequence[tuple[Cell, Cell]]]

@@ -25,12 +25,11 @@ from studies.compare.comparisons import (
     Clusters,
     Row,
     bounds,
-    cluster_ids,
     comparison_pairs,
-    record_clusters,
     run_identities,
     teaching,
 )
+from studies.compare.record_clusters import cluster_ids, record_clusters
 from studies.plan.cells import Cell
 
 TOKEN_ACCURACY = "token_accuracy"

@@ -10,12 +10,11 @@ from studies.compare.comparisons import (
     AttackScores,
     Row,
     bounds,
-    cluster_ids,
     common_records,
-    record_clusters,
     run_identities,
     scores_of,
 )
+from studies.compare.record_clusters import cluster_ids, record_clusters
 from studies.plan.cells import Cell
 
 ANCHOR_STAGE = "direct"

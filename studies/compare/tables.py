@@ -18,18 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audits.results import SCHEMAS, Row, merge_runs, read_table, table_from_rows, write_table
-from studies.compare.comparisons import (
-    attack_scores,
-    comparison_rows,
-    manifest_of,
-    subject_scores,
-)
+from studies.compare.comparisons import attack_scores, comparison_rows, subject_scores
 from studies.compare.decomposition import decomposition_rows
 from studies.compare.disagreement import disagreement_rows, overlap_rows
 from studies.compare.extraction import extraction_rows
 from studies.compare.memorization import memorization_rows, read_accuracies
 from studies.compare.primary_attack import primary_attack
 from studies.compare.probe_differences import probe_difference_rows
+from studies.compare.record_clusters import manifest_of
 from studies.compare.relative_leakage import relative_leakage_rows
 from studies.compare.shown_techniques import as_they_ran, mechanisms_of
 from studies.compare.single_records import single_record_rows

@@ -18,11 +18,9 @@ from studies.compare.comparisons import (
     Clusters,
     Row,
     bounds,
-    cluster_ids,
     common_records,
     compared,
     comparison_pairs,
-    record_clusters,
     run_identities,
     scores_of,
 )
@@ -33,6 +31,7 @@ from studies.compare.memorization import (
     Accuracies,
     read_accuracies,
 )
+from studies.compare.record_clusters import cluster_ids, record_clusters
 from studies.compare.task_matching import (
     FEWEST,
     MatchedSides,

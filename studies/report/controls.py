@@ -23,7 +23,8 @@ from audits.statistics.verdict import (
 )
 from common.prose import prose
 from common.wording import interval_text
-from studies.compare.comparisons import AttackScores, record_clusters
+from studies.compare.comparisons import AttackScores
+from studies.compare.record_clusters import record_clusters
 from studies.plan.cells import Cell
 from studies.report.parts import Notice
 from studies.report.study_data import StudyData

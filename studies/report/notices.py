@@ -13,7 +13,7 @@ from audits.membership.single_records import SINGLE_RECORDS
 from audits.scoring.blind_baseline import SplitsVerdict
 from common.prose import prose
 from studies.claims.verdict import FEWEST_REPLICATES
-from studies.compare.comparisons import has_manifest
+from studies.compare.record_clusters import has_manifest
 from studies.compare.shift import dealt_sides, shift_of_splits
 from studies.report.controls import control_notices
 from studies.report.labels import attack_title, metric_title, within_sentence

@@ -10,9 +10,9 @@ from scipy import stats
 from datamodules.manifest import write_manifest
 from datamodules.records import InstructionRecord
 from datamodules.splits import Placement
-from studies.compare.comparisons import record_clusters
 from studies.compare.decomposition import decomposition_rows
 from studies.compare.memorization import Accuracies
+from studies.compare.record_clusters import record_clusters
 from studies.plan.cells import Cell
 from tests.studies.claims.tables import cell
 
