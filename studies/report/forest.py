@@ -16,7 +16,12 @@ def attack_entries(attacks: Iterable[str]) -> list[charts.LegendEntry]:
 
 
 def forest(
-    rows: pd.DataFrame, band: str, title: str, null: float, behind: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    band: str,
+    title: str,
+    null: float,
+    behind: pd.DataFrame | None = None,
+    marks: str = "Attack",
 ) -> charts.Spec:
     """Returns the chart: the null, what lies behind the bands, intervals, estimates.
 
@@ -26,6 +31,7 @@ def forest(
         title: What the estimates are.
         null: Their value where nothing leaks.
         behind: Estimates that belong to a whole band, drawn behind its attacks.
+        marks: What stands in `attack`, where it is none.
     """
     behind = rows.iloc[:0] if behind is None else behind
     attacks = list(dict.fromkeys(rows["attack"]))
@@ -40,7 +46,7 @@ def forest(
         alt.X(f"{column}:Q", title=title, scale=scale, axis=axis)
         for column in ("value", "lower", "null")
     )
-    lines = charts.tooltips((f"{band}:N", "Run"), ("attack:N", "Attack"))
+    lines = charts.tooltips((f"{band}:N", "Run"), ("attack:N", marks))
     columns = [band, "attack", *ESTIMATE]
     base = alt.Chart(rows[columns]).encode(
         y=y,

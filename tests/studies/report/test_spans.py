@@ -21,6 +21,8 @@ def planted(role: str, level: float):
             params=f'{{"against": "never", "given": "instruction", {WAY}}}',
         ),
         row(run, "span_preferred", 0.9, **named, params='{"type": "name"}'),
+        row(run, "span_preferred", 0.5, **named, population="never"),
+        row(run, "span_preferred", 0.5 + level, **named),
         *(
             row(
                 run,
@@ -41,8 +43,9 @@ def test_spans_stand_in_words_for_every_model_and_population() -> None:
     found = spans(study(list(cells), [one for own in rows for one in own]))
     tables = found.tables
     texts = [[one.text for one in line] for line in tables["spans"].rows]
-    # A probability of members and never-seen records, their gap, and two rates, of two models.
-    assert len(texts) == 10
+    # A probability of members and never-seen records, their gap, two rates, and how often spans of
+    # both are preferred, of two models.
+    assert len(texts) == 14
     said = {(line[0], line[2], line[3], line[4]) for line in texts}
     probability = "probability of a span, asked by its instruction"
     teacher = texts[0][0]
@@ -51,8 +54,19 @@ def test_spans_stand_in_words_for_every_model_and_population() -> None:
     rate = "spans that 10 samples write with an even chance, asked by its instruction"
     assert (teacher, "private", rate, "—") in said
     assert not any("other words" in line[3] for line in texts)
+    marks = found.charts["span_preferred"]["datasets"]
+    drawn = {
+        (one["attack"], one["value"]) for own in marks.values() for one in own if "attack" in one
+    }
+    assert drawn == {("private", 0.9), ("private", 0.52), ("never", 0.5)}
+    assert list(found.charts) == ["span_preferred", "span_samples"]
     (by_type, _) = [[one.text for one in line] for line in tables["spans_by_type"].rows]
     assert by_type[4] == "name"
+
+
+def test_no_chart_is_drawn_of_rates_that_are_all_zero() -> None:
+    run, rows = planted("teacher", 0.0)
+    assert list(spans(study([run], rows)).charts) == ["span_preferred"]
 
 
 def test_a_study_without_spans_has_no_section() -> None:
