@@ -19,6 +19,7 @@ class Channel(StrEnum):
 
     log_probabilities = "log-probabilities"
     text = "text"
+    secret_text = "text of secret draws"
 
 
 def guarantee_rows(guarantee: Guarantee | None, channel: Channel | None) -> list[ResultRow]:

@@ -8,6 +8,7 @@ from common.guarantee import Guarantee, of_source, of_teachers, read, write
 from common.roles import COUNTERFACTUAL_ROLES
 from kdmodules.external import ExternalModule
 from kdmodules.privacy.disjoint_parts import doubts_about_public, doubts_about_split, of_one_run
+from kdmodules.responses import TeacherResponses
 from kdmodules.student import StudentModule
 
 
@@ -57,11 +58,16 @@ def channel_of(context: RunContext) -> Channel | None:
     """Returns what a student reads of its teacher; None for what is no student.
 
     Text alone is read where no objective weighs the teacher's distribution, on responses or plain
-    text, and the source samples once.
+    text, and the source samples once. Its draws are secret where nobody can repeat them; at another
+    temperature than 1 it is not the text that `audits.text_bound` bounds.
     """
     module = context.module
     if not isinstance(module, StudentModule):
         return None
     weighed = module.reduction.kd_ratio > 0 or (module.lm_coef > 0 and module.text_kd_ratio > 0)
-    once = module.responses.prepares_with_teachers
-    return Channel.text if once and not weighed else Channel.log_probabilities
+    source = module.responses
+    if weighed or not source.prepares_with_teachers:
+        return Channel.log_probabilities
+    if not isinstance(source, TeacherResponses) or source.sampling.temperature != 1.0:
+        return Channel.text
+    return Channel.secret_text if source.secret_draws else Channel.text

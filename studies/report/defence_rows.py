@@ -85,7 +85,10 @@ def _figures(data: StudyData) -> dict[str, Mapping[str, float]]:
 
 
 def _bounded_text(data: StudyData, cells: Mapping[str, Cell]) -> Mapping[str, float]:
-    """Returns by run what bounds a student that reads its teacher's text and starts elsewhere."""
+    """Returns by run what bounds a student that reads its teacher's text and starts elsewhere.
+
+    Only text of draws that nobody can repeat is bounded.
+    """
     by_teacher = _by_run(data.rows(audit=str(Audit.text_bound)), "accuracy_upper")
     by_id = {one.id: one for one in data.cells}
     told = data.rows(audit=str(AUDIT), metric=AUROC_UPPER)
@@ -94,7 +97,7 @@ def _bounded_text(data: StudyData, cells: Mapping[str, Cell]) -> Mapping[str, fl
         teacher, start = (
             _needed(cells[run], option, by_id.get) for option in (TEACHER_OPTION, INIT_OPTION)
         )
-        by_text = json.loads(params).get("channel") == Channel.text
+        by_text = json.loads(params).get("channel") == Channel.secret_text
         if by_text and teacher is not None and start is not teacher:
             found[run] = by_teacher.get(teacher.alias, np.nan)
     return found

@@ -39,7 +39,7 @@ def rows_of_student(
     folder: Path,
     told: Guarantee | None,
     *,
-    text: bool = False,
+    text: TeacherResponses | None = None,
     defence: str | None = None,
     start: Callable[[str], str] | None = None,
 ) -> pd.DataFrame:
@@ -47,8 +47,7 @@ def rows_of_student(
     teacher = write_teacher(folder, data)
     if told is not None:
         write(Path(teacher), told)
-    sampled = TeacherResponses(SamplingSettings(max_new_tokens=2))
-    student = make_student(teacher, sampled if text else DatasetResponses())
+    student = make_student(teacher, text or DatasetResponses())
     if text:
         student.reduction = Reduction(kd_ratio=0.0)
     if start is not None:
@@ -124,9 +123,23 @@ def test_public_records_that_may_be_the_teachers_private_ones_void_it(tmp_path: 
     assert not found.holds
 
 
-@pytest.mark.parametrize(("text", "channel"), [(False, "log-probabilities"), (True, "text")])
+def sampled(temperature: float = 1.0, *, secret: bool = False) -> TeacherResponses:
+    settings = SamplingSettings(max_new_tokens=2, temperature=temperature)
+    return TeacherResponses(settings, secret_draws=secret)
+
+
+@pytest.mark.parametrize(
+    ("text", "channel"),
+    [
+        (None, "log-probabilities"),
+        (sampled(), "text"),
+        (sampled(secret=True), "text of secret draws"),
+        (sampled(0.7, secret=True), "text"),
+    ],
+    ids=["none", "by_a_seed", "secret", "secret_but_cooled"],
+)
 def test_without_one_a_row_says_that_nothing_bounds(
-    tmp_path: Path, text: bool, channel: str
+    tmp_path: Path, text: TeacherResponses | None, channel: str
 ) -> None:
     rows = rows_of_student(tmp_path, None, text=text)
     (row,) = rows[rows["audit"] == "guarantee"].to_dict("records")

@@ -151,15 +151,16 @@ def test_the_section_says_what_protects_and_what_it_costs() -> None:
 
 
 def test_a_student_of_text_alone_has_the_bound_of_its_teachers_text() -> None:
-    """Not one that reads log-probabilities, nor one that starts from its teacher."""
+    """Not one of draws by a seed, of log-probabilities, or that starts from its teacher."""
     teacher = replace(cell("teacher"), technique=None)
     cells, rows = [teacher], [row(teacher, "auroc", 0.8)]
     bound = {"audit": "text_bound", "name": "text_bound", "lower": None, "upper": None}
     rows.append(row(teacher, "accuracy_upper", 0.53, params='{"worlds": 16}', **bound))
     for technique, channel, start in (
-        ("seqkd", "text", ()),
+        ("seqkd", "text of secret draws", ()),
+        ("seqkd_soft", "text", ()),
         ("kd", "log-probabilities", ()),
-        ("imitkd", "text", (teacher.id,)),
+        ("imitkd", "text of secret draws", (teacher.id,)),
     ):
         needs = {"model.teacher": (teacher.id,), "model.network.source": start}
         student = replace(cell("student", technique), needs=needs)
