@@ -92,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, help="a finished study with defences, reported")
     run_dir = parser.parse_args().run_dir
+    if not (run_dir / "report" / "tables" / "defences.csv").is_file():
+        parser.error(f"{run_dir} has no report on defences: `kd-study report` writes it")
     (RESULTS / "frontier.md").write_text(page(run_dir), encoding="utf-8")
     shutil.copy(run_dir / "report" / "figures" / "defences_perplexity.png", IMAGE)
 
