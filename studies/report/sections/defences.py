@@ -136,7 +136,10 @@ def _chart(rows: pd.DataFrame, measure: str) -> charts.Spec:
     used = [*("kind", "chosen", "made"), measure, "auroc_upper", "ringed", "reading"]
     named = rows[[*used, *tables.ESTIMATE]].rename(columns={"kind": "label"})
     colours = charts.attack_colours(list(dict.fromkeys(named["chosen"])))
-    legend = alt.Legend(orient="bottom", columns=3, labelLimit=200)
+    # One above and one below: side by side they are wider than a telephone.
+    defences_below, runs_above = (
+        alt.Legend(orient=place, columns=3, labelLimit=200) for place in ("bottom", "top")
+    )
     scale = {"type": "log"} if log else {"zero": False}
     risk = alt.Scale(zero=False, padding=16, nice=False)
     base = alt.Chart(named).encode(
@@ -146,7 +149,7 @@ def _chart(rows: pd.DataFrame, measure: str) -> charts.Spec:
             scale=alt.Scale(padding=24, nice=False, **scale),
             axis=alt.Axis(tickCount=5, format="~s" if log else ".2~f"),
         ),
-        color=alt.Color("chosen:N", title=_SAYS["chosen"], legend=legend).scale(
+        color=alt.Color("chosen:N", title=_SAYS["chosen"], legend=defences_below).scale(
             domain=list(colours), range=list(colours.values())
         ),
         tooltip=charts.tooltips(
@@ -161,7 +164,10 @@ def _chart(rows: pd.DataFrame, measure: str) -> charts.Spec:
     points = base.mark_point(filled=True, size=80, opacity=1).encode(
         y=y,
         shape=alt.Shape(
-            "made:N", title=_SAYS["made"], legend=legend, sort=list(dict.fromkeys(named["made"]))
+            "made:N",
+            title=_SAYS["made"],
+            legend=runs_above,
+            sort=list(dict.fromkeys(named["made"])),
         ),
     )
     rings = base.mark_point(size=240, strokeWidth=2).encode(y=y).transform_filter("datum.ringed")
