@@ -71,7 +71,7 @@ class InstanceCeiling:
     """What text tells of one record, to an attacker who has the weights with it and without.
 
     Attributes:
-        auroc: Of the likelihood ratio, the best test of the text.
+        highest: AUROC of the likelihood ratio, the best test of the text.
         vacuous: Whether it may lie above 0.99, so that it says nothing.
     """
 

@@ -69,7 +69,9 @@ def smaller_of_two(logits: Sequence[Tensor], temperature: float) -> tuple[Tensor
 
 
 def mean_of_models(logits: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
-    """Return the log of the mean of the models' probabilities, [B, V], and a cost of 0, [B].
+    """Return the log of the sum of the models' probabilities, [B, V], and a cost of 0, [B].
+
+    Its softmax is the mean of their probabilities.
 
     Text as the models would write it: nothing is bounded a token, whatever the draws.
 
