@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from common.errors import UserError, exit_status, without_traceback_option
 
 if TYPE_CHECKING:
-    from studies.plan.cells import Plan
+    from studies.plan.cells import Cell, Plan
     from studies.plan.study_file import StudyFile
     from studies.run.executors import Executor
+    from studies.run.runner import Shard
 
 FIT_MODULE = "kd_privacy.preloaded"
 """Its `main()` is what `fit_program` runs; it has to import all that a cell needs."""
@@ -150,6 +152,20 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
             help=f"cells at a time (default: {_WORKERS}"
             + ("; with ray, as many as the cluster's CPUs allow)" if name == "run" else ")"),
         )
+        command.add_argument(
+            "--only",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="the cells of this name and what those need; * and ? stand for characters, and "
+            "the option may come again: --only '*-kd-*-r1' --only 'control-*'",
+        )
+        command.add_argument(
+            "--shard",
+            metavar="I/N",
+            help="every N-th cell from the I-th on, and what those need; the other shards run "
+            "theirs on the same folder at the same time or later",
+        )
         if name == "plan":
             command.add_argument(
                 "--terms", action="store_true", help="print what each cell's memory is made of"
@@ -163,20 +179,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--report", action="store_true", help="then write the page too, as kd-study report does"
-    )
-    command.add_argument(
-        "--only",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="run the cells of this name and what those need; * and ? stand for characters, and "
-        "the option may come again: --only '*-kd-*-r1' --only 'control-*'",
-    )
-    command.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="run every N-th cell from the I-th on, and what those need; the other shards run "
-        "theirs on the same folder at the same time or later",
     )
     command.add_argument(
         "--executor",
@@ -225,10 +227,23 @@ def _print_plan(plan: Plan, options: argparse.Namespace) -> int:
     from studies.run.estimate_output import print_plan
     from studies.run.estimates import TimeModel, estimate_cells
 
-    estimates, times = estimate_cells(plan.cells), TimeModel(plan.cells)
-    workers = options.workers or _WORKERS
-    print_plan(plan, estimates, times, workers, Console(), terms=options.terms)
+    times, workers = TimeModel(plan.cells), options.workers or _WORKERS
+    asked = replace(plan, cells=tuple(_asked_cells(plan, options)))
+    estimates = estimate_cells(asked.cells)
+    print_plan(asked, estimates, times, workers, Console(), terms=options.terms)
     return 0
+
+
+def _asked_cells(plan: Plan, options: argparse.Namespace) -> list[Cell]:
+    from studies.run.runner import chosen_cells
+
+    return chosen_cells(plan, options.only, _shard(options))
+
+
+def _shard(options: argparse.Namespace) -> Shard | None:
+    from studies.run.runner import Shard
+
+    return None if options.shard is None else Shard.parse(options.shard)
 
 
 def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
@@ -240,18 +255,21 @@ def _run(plan: Plan, out: Path, options: argparse.Namespace) -> int:
     from studies.run.curves import link_curves
     from studies.run.estimates import Forecast, TimeModel
     from studies.run.progress import Progress
-    from studies.run.runner import Shard, chosen_cells, run_plan
+    from studies.run.runner import run_plan
 
     make_folder("--run_dir", out)
     console = Console()
-    shard = None if options.shard is None else Shard.parse(options.shard)
     executor = _executor(plan, options)
-    cells = chosen_cells(plan, options.only, shard)
-    forecast = Forecast(cells, TimeModel(plan.cells), executor.workers)
+    forecast = Forecast(_asked_cells(plan, options), TimeModel(plan.cells), executor.workers)
     curves = link_curves(plan, out)
     with Progress(plan, console, forecast, cell_verdict) as progress:
         complete = run_plan(
-            plan, out, executor=executor, progress=progress, only=options.only, shard=shard
+            plan,
+            out,
+            executor=executor,
+            progress=progress,
+            only=options.only,
+            shard=_shard(options),
         )
     if not write_study_tables(plan, out):
         _print([f"none of {len(plan.cells)} cells is done"])

@@ -159,6 +159,19 @@ def test_a_plan_says_what_its_cells_will_take(
     assert last[2] == "time: no timing yet for 4 of 5 cells left"
 
 
+def test_a_plan_of_some_cells_adds_up_those_and_what_they_need(
+    known: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", "configs/studies/small.yaml", "--run_dir", str(OUT)]
+    assert main([*arguments, "--only", "student-*"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 cells, 0 of them done" in printed
+    named = [line.split("-")[0] for line in printed.splitlines() if line.endswith("  pending")]
+    assert named == ["teacher", "student"]
+    assert main([*arguments, "--only", "studnet-*"]) == 2
+    assert "--only studnet-*: no cell of that name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
