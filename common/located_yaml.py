@@ -1,7 +1,7 @@
 """YAML with the line of every key, so that a mistake in a study file is named where it stands."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -33,19 +33,36 @@ class LocatedYaml:
         path: The file.
         data: Plain dicts, lists and scalars.
         lines: Line (from 1) of each entry, by its path of keys and list indices; `()` is the file.
+        base: The file that this one is laid over, None where it stands by itself.
     """
 
     path: Path
     data: object
     lines: dict[Key, int]
+    base: "LocatedYaml | None" = None
+
+    def over(self, base: "LocatedYaml") -> "LocatedYaml":
+        """Returns this file laid over another: mappings are merged, all else takes its place."""
+        return replace(self, data=_merged(base.data, self.data), base=base)
 
     def error(self, key: Key, message: str) -> UserError:
         """Returns an error that names file, key and line, or the line of what encloses the key."""
-        known = key
-        while known not in self.lines:
-            known = known[:-1]
+        known = self._nearest(key)
+        if self.base is not None and len(self.base._nearest(key)) > len(known):
+            return self.base.error(key, message)
         name = ".".join(str(part) for part in key)
         return UserError(f"{self.path}:{self.lines[known]}: {name + ': ' if name else ''}{message}")
+
+    def _nearest(self, key: Key) -> Key:
+        while key not in self.lines:
+            key = key[:-1]
+        return key
+
+
+def _merged(under: object, over: object) -> object:
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    return {**under, **{key: _merged(under.get(key), value) for key, value in over.items()}}
 
 
 def load_located(path: Path) -> LocatedYaml:

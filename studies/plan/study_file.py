@@ -29,6 +29,9 @@ stages:                       # settings of a built-in stage, or a stage of one'
 threads_per_cell: 1
 ```
 
+`extends: other.yaml` lays the file over another one of its folder: mappings are merged, lists and
+all else take the place of what stands there. Cells that both describe alike are the same cells.
+
 A fragment `x` is `configs/<kind>/x.yaml`; one that holds `/` or ends in `.yaml` is a path, from the
 study file's folder or from the working folder. `configs/recipes/<technique or stage>/<family>.yaml`
 is added where there is one; the tiny and mini networks of all families are trained alike, by the
@@ -74,7 +77,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from common.fragments import find_fragment, packaged_fragments
-from common.located_yaml import load_located
+from common.located_yaml import LocatedYaml, load_located
 from studies.plan.defences import Defences
 from studies.plan.schema import Folders, Name, Options, Section, distinct, fragment_of, mistake
 from studies.plan.stage_section import read_stages
@@ -118,6 +121,7 @@ class _Content(Section):
     """What a study file holds."""
 
     name: Name
+    extends: StrictStr | None = None
     title: StrictStr = ""
     description: StrictStr = ""
     data: _Data
@@ -160,6 +164,28 @@ class StudyFile(_Content):
     stages: dict[str, Stage]
 
 
+def load_study(path: Path, extending: tuple[Path, ...] = ()) -> LocatedYaml:
+    """Reads a study file's entries, laid over those of the file that it extends.
+
+    Args:
+        path: The file.
+        extending: Files that extend it.
+
+    Raises:
+        UserError: As `load_located`; a file that is not there or extends itself.
+    """
+    own = load_located(path)
+    name = own.data.get("extends") if isinstance(own.data, dict) else None
+    if name is None:
+        return own
+    base = path.parent / str(name)
+    if not base.is_file():
+        raise own.error(("extends",), f"no such study file: {base}")
+    if base in (*extending, path):
+        raise own.error(("extends",), f"{base} extends itself")
+    return own.over(load_study(base, (*extending, path)))
+
+
 def read_study(path: str | Path) -> StudyFile:
     """Reads and checks a study file, given by its path or, as ``studies/quickstart``, by its name.
 
@@ -167,7 +193,7 @@ def read_study(path: str | Path) -> StudyFile:
         UserError: Names file, line and key of an unknown key, a wrong type, a missing fragment, an
             unknown stage, or a cycle of needs.
     """
-    source = load_located(find_fragment(str(path)) or Path(path))
+    source = load_study(find_fragment(str(path)) or Path(path))
     folders = Folders(source.path.parent, _configs_folder(source.path))
     content = _Content.read(source, source.data, folders)
     stages = read_stages(

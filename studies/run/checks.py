@@ -27,6 +27,7 @@ from kdmodules.text_loss import PlainText, check_text_options
 from studies.plan.cells import Cell, Plan, option_text
 from studies.plan.settings import Settings, default_of, read_settings
 from studies.plan.stages import OF_ONE_CELL
+from studies.plan.study_file import load_study
 
 Parse = Callable[[Sequence[str]], object]
 """Parses the arguments of `kd-privacy`; raises UserError where the command would not start."""
@@ -92,7 +93,7 @@ def _located(plan: Plan, cell: Cell, report: str, message: str) -> UserError:
             typed = {option, f"stages.{cell.stage}.{option}"} & plan.overrides.keys()
             if typed:
                 return UserError(f"--{typed.pop()}: {message}")
-            study = load_located(Path(plan.source))
+            study = load_study(Path(plan.source))
             for key, value in _options_of(study.data, cell.stage):
                 if key[-1] == option and option_text(value) == cell.options[option]:
                     return study.error(key, message)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
+from studies.plan.planner import make_plan
 from studies.plan.study_file import read_study
 from tests.processes import ROOT
 
@@ -108,6 +109,57 @@ def test_a_start_from_a_teacher_needs_one(project: Path) -> None:
         read_study(path)
     edit(project, "per_technique: true", "per_technique: true, needs: {model.teacher: teacher}")
     assert read_study(path).techniques[0].start == "teacher"
+
+
+LONGER = """\
+extends: small.yaml
+name: longer
+techniques: [kd, kd_long]
+stages:
+  teacher: {overrides: {trainer.max_epochs: 9}}
+"""
+
+
+def test_a_study_is_laid_over_another(project: Path) -> None:
+    stages = "stages:\n  teacher: {overrides: {model.optimizer.lr: 1.0}}\n"
+    edit(project, "audits: [membership]\n", "audits: [membership]\n" + stages)
+    small = read_study("configs/studies/small.yaml")
+    text = LONGER.replace("[kd, kd_long]", "[{fragment: kd, label: warm}]")
+    (project / "configs/studies/longer.yaml").write_text(text)
+    longer = read_study("configs/studies/longer.yaml")
+    assert [technique.label for technique in longer.techniques] == ["warm"]
+    both = {"model.optimizer.lr": 1.0, "trainer.max_epochs": 9}
+    assert longer.stages["teacher"].overrides == both
+    assert (longer.name, longer.families, longer.title) == ("longer", small.families, small.title)
+
+
+def test_cells_of_both_studies_are_the_same_cells(project: Path) -> None:
+    (project / "configs/studies/again.yaml").write_text("extends: small.yaml\nname: again\n")
+    small, again = (
+        make_plan(read_study(f"configs/studies/{name}.yaml"), Path("runs/x"))
+        for name in ("small", "again")
+    )
+    assert [cell.id for cell in small.cells] == [cell.id for cell in again.cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LONGER, r"longer.yaml:3: techniques.1.fragment: no such fragment"),
+        ("extends: smal.yaml\n", r"longer.yaml:1: extends: no such study file: .*smal.yaml"),
+        ("extends: longer.yaml\n", r"longer.yaml:1: extends: .*longer.yaml extends itself"),
+        ("extends: 3\n", r"longer.yaml:1: extends: no such study file: .*/3"),
+        ("extends: broken.yaml\nname: longer\n", r"broken.yaml:2: seeds: 0 is there twice"),
+    ],
+)
+def test_a_mistake_is_named_in_the_file_that_makes_it(
+    project: Path, text: str, message: str
+) -> None:
+    studies = project / "configs/studies"
+    (studies / "broken.yaml").write_text("extends: small.yaml\nseeds: [0, 0]\n")
+    (studies / "longer.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_study("configs/studies/longer.yaml")
 
 
 def test_a_missing_study_is_named(project: Path) -> None:
