@@ -95,7 +95,7 @@ FOLDERS = {
             "tasks",
         ),
         *("gpt2", "gpt2-as-released", "llama", "opt", "smollm2-dolly"),
-        *("smollm2-dose", "smollm2-half", "smollm2-techniques"),
+        *("smollm2-blocks", "smollm2-dose", "smollm2-half", "smollm2-techniques"),
         *("exposure", "exposure-dolly", "frontier", "frontier-quick"),
     },
     "teacher_cache": {"full", "top_k"},

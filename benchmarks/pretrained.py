@@ -1,0 +1,86 @@
+"""Keeps what a finished study found, without its weights and without its texts.
+
+`python -m benchmarks.pretrained RUN_DIR` reads a study of weights that were really pretrained, and
+keeps under `results/smollm2/<its name>/`:
+
+- `*.csv`, the tables of the page that `kd-study report` wrote;
+- `plan.json` and `cells/`: `kd-study claims FILE --run_dir results/smollm2/<its name>` judges them
+  as it judges the study itself, and a copy of that folder is a study that `kd-study run` goes on
+  with. Scores of single blocks are left out: four fifths of all scores, which only the audit that
+  wrote them reads.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from audits.results import SCHEMAS, read_table
+from common.own_files import read_json
+from common.parquet_file import CHECKED
+from studies.plan.cells import Plan
+from studies.run.cell_state import CellFiles
+
+RESULTS = Path(__file__).parent / "results" / "smollm2"
+_OF_A_CELL = (
+    "state.json",
+    "private/manifest.parquet",
+    "export/README.md",
+    *(f"{table}.parquet" for table in SCHEMAS),
+)
+
+
+def keep(run_dir: Path, results: Path = RESULTS) -> Path:
+    """Copies a study's tables, plan and finished cells, replacing what was kept of it before.
+
+    Args:
+        run_dir: The study's folder, with a report.
+        results: Where the folder that bears the study's name is made.
+
+    Returns:
+        That folder.
+
+    Raises:
+        FileNotFoundError: The study has no plan or no report.
+    """
+    plan = Plan.from_dict(read_json(run_dir / "plan.json", "run the study"))
+    tables = run_dir / "report" / "tables"
+    if not tables.is_dir():
+        raise FileNotFoundError(f"{tables}: no such folder; `kd-study report` writes it")
+    kept = results / plan.name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    shutil.copy(run_dir / "plan.json", kept)
+    for table in tables.glob("*.csv"):
+        shutil.copy(table, kept)
+    for cell in plan.moved_to(run_dir).cells:
+        if CellFiles(cell).state() == "done":
+            _keep_cell(Path(cell.run_dir), kept / "cells" / Path(cell.run_dir).name)
+    return kept
+
+
+def _keep_cell(cell: Path, kept: Path) -> None:
+    for name in _OF_A_CELL:
+        if not (cell / name).is_file():
+            continue
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(cell / name, kept / name)
+    scores = read_table(cell, "scores")
+    whole = scores.filter(pc.is_null(scores["block"]))
+    pq.write_table(whole, kept / "scores.parquet", **CHECKED)
+
+
+def main() -> None:
+    """Keeps a study."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="a study that was reported")
+    try:
+        keep(parser.parse_args().run_dir)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

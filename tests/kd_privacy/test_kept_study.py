@@ -1,0 +1,47 @@
+"""What is kept of a study without its weights is judged as the study is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pretrained import keep
+from kd_privacy.study_cli import main
+from studies.plan.cells import Plan
+from studies.run.cell_state import CellFiles
+
+STUDY = "configs/studies/small.yaml"
+
+
+def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> object:
+    assert main(["claims", STUDY, "--run_dir", str(folder), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_kept_study_is_judged_as_the_study_is(
+    finished: Plan, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path("runs/small")
+    for cell in finished.cells:
+        (Path(cell.run_dir) / "export" / "README.md").write_text(cell.alias)
+    (out / "plan.json").write_text(json.dumps(finished.as_dict()))
+    CellFiles(finished.cells[-1]).write("failed", {})
+    assert main(["report", STUDY, "--run_dir", str(out)]) == 0
+    kept = keep(out, project / "results")
+    again = keep(out, project / "results")
+    assert again == kept == project / "results/small"
+    assert len(list(kept.glob("cells/*"))) == len(finished.cells) - 1
+    assert not list(kept.glob("cells/*/export/model.txt"))
+    assert (kept / "comparisons.csv").read_text() == (
+        out / "report/tables/comparisons.csv"
+    ).read_text()
+    capsys.readouterr()
+    assert findings(kept, capsys) == findings(out, capsys)
+
+
+def test_a_study_without_a_report_is_named(finished: Plan, project: Path) -> None:
+    out = Path("runs/small")
+    (out / "plan.json").write_text(json.dumps(finished.as_dict()))
+    with pytest.raises(FileNotFoundError, match="tables: no such folder; `kd-study report`"):
+        keep(out, project / "results")
