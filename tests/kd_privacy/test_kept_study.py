@@ -26,16 +26,15 @@ def test_a_kept_study_is_judged_as_the_study_is(
     for cell in finished.cells:
         (Path(cell.run_dir) / "export" / "README.md").write_text(cell.alias)
     (out / "plan.json").write_text(json.dumps(finished.as_dict()))
-    CellFiles(finished.cells[-1]).write("failed", {})
+    CellFiles(finished.cells[-1]).write("pending", {})
     assert main(["report", STUDY, "--run_dir", str(out)]) == 0
     kept = keep(out, project / "results")
     again = keep(out, project / "results")
     assert again == kept == project / "results/small"
     assert len(list(kept.glob("cells/*"))) == len(finished.cells) - 1
     assert not list(kept.glob("cells/*/export/model.txt"))
-    assert (kept / "comparisons.csv").read_text() == (
-        out / "report/tables/comparisons.csv"
-    ).read_text()
+    tables = out / "report/tables"
+    assert (kept / "utility.csv").read_text() == (tables / "utility.csv").read_text()
     capsys.readouterr()
     assert findings(kept, capsys) == findings(out, capsys)
 
