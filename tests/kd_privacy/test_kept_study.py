@@ -7,8 +7,10 @@ import pytest
 
 from benchmarks.pretrained import keep
 from kd_privacy.study_cli import main
+from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from studies.run.cell_state import CellFiles
+from tests.studies.small_study import write_manifests
 
 STUDY = "configs/studies/small.yaml"
 
@@ -26,7 +28,10 @@ def test_a_kept_study_is_judged_as_the_study_is(
     for cell in finished.cells:
         (Path(cell.run_dir) / "export" / "README.md").write_text(cell.alias)
     (out / "plan.json").write_text(json.dumps(finished.as_dict()))
-    CellFiles(finished.cells[-1]).write("pending", {})
+    write_study_tables(finished, out)
+    write_manifests(finished, out, subject=False)
+    (control,) = (cell for cell in finished.cells if cell.role == "control")
+    CellFiles(control).write("pending", {})
     assert main(["report", STUDY, "--run_dir", str(out)]) == 0
     kept = keep(out, project / "results")
     again = keep(out, project / "results")

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from audits.results import read_table
+from datamodules.manifest import write_manifest
+from datamodules.records import InstructionRecord
+from datamodules.splits import Placement
 from studies.plan.cells import Plan
 from studies.run.cell_state import CellFiles
 from tests.studies.planted import write_planted
@@ -49,3 +53,17 @@ def finish(plan: Plan) -> None:
         (files.folder / "export").mkdir()
         (files.folder / "export" / "model.txt").write_text(cell.alias)
         files.write("done", {"seconds": 75.0, "versions": {"torch": "2"}, "machine": "x86"})
+
+
+def write_manifests(plan: Plan, out: Path, *, subject: bool) -> None:
+    """Puts six records of the tables in `out` into a cluster, or makes them a subject's."""
+    scores = read_table(out, "scores").to_pandas()
+    records = scores.drop_duplicates("record")
+    placed = zip(records["record"], records["population"], strict=True)
+    rows = []
+    for number, (record, population) in enumerate(placed):
+        named = f"person {number // 6}" if subject else None
+        text = InstructionRecord(record, "", "", record, "open_qa", "", subject=named)
+        rows.append(Placement(text, record, population, "audit", f"c {number // 6}", None, None))
+    for cell in plan.cells:
+        write_manifest(rows, Path(cell.run_dir) / "private")

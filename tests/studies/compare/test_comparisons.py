@@ -6,12 +6,10 @@ from types import ModuleType
 import pytest
 
 from audits.results import read_table
-from datamodules.manifest import write_manifest
-from datamodules.records import InstructionRecord
-from datamodules.splits import Placement
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
 from tests.studies.shown_page import pairs_won
+from tests.studies.small_study import write_manifests
 
 OUT = Path("runs/small")
 
@@ -69,24 +67,10 @@ def test_the_difference_of_two_losses_is_an_attack(finished: Plan, planted: Modu
         assert row["run_b"].startswith(other)
 
 
-def write_manifests(finished: Plan, subject: bool) -> None:
-    """Puts six records into a cluster, and makes them one subject's if asked."""
-    scores = read_table(OUT, "scores").to_pandas()
-    records = scores.drop_duplicates("record")
-    placed = zip(records["record"], records["population"], strict=True)
-    rows = []
-    for number, (record, population) in enumerate(placed):
-        named = f"person {number // 6}" if subject else None
-        text = InstructionRecord(record, "", "", record, "open_qa", "", subject=named)
-        rows.append(Placement(text, record, population, "audit", f"c {number // 6}", None, None))
-    for cell in finished.cells:
-        write_manifest(rows, Path(cell.run_dir) / "private")
-
-
 def test_every_comparison_has_a_twin_of_subjects(finished: Plan, planted: ModuleType) -> None:
     write_study_tables(finished, OUT)
     before = read_table(OUT, "results").to_pandas().query("run_b.notna()", engine="python")
-    write_manifests(finished, subject=True)
+    write_manifests(finished, OUT, subject=True)
     write_study_tables(finished, OUT)
     rows = read_table(OUT, "results").to_pandas().query("run_b.notna()", engine="python")
     of_subjects = rows["params"].str.contains("subject")
@@ -120,7 +104,7 @@ def test_records_of_one_cluster_widen_every_comparison(finished: Plan) -> None:
         }
 
     alone = widths()
-    write_manifests(finished, subject=False)
+    write_manifests(finished, OUT, subject=False)
     together = widths()
     assert together.keys() == alone.keys()
     changed = sum(together[key] != alone[key] for key in alone)
