@@ -13,14 +13,14 @@ LOGGER = logging.getLogger("lightning.pytorch")
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    """Lightning's own handler, as where no test has taken its place."""
-    handler, level, disabled = logging.StreamHandler(), LOGGER.level, LOGGER.disabled
-    LOGGER.addHandler(handler)
+    """One handler of its own, as Lightning has it, whatever imports and tests left there."""
+    handlers, level, disabled = LOGGER.handlers, LOGGER.level, LOGGER.disabled
+    LOGGER.handlers = [logging.StreamHandler()]
     LOGGER.setLevel(logging.INFO)
     LOGGER.disabled = False
     with warnings.catch_warnings():
         yield
-    LOGGER.removeHandler(handler)
+    LOGGER.handlers = handlers
     LOGGER.setLevel(level)
     LOGGER.disabled = disabled
 
