@@ -92,7 +92,7 @@ def excess_statement(figure: Figure, shifted: bool | None) -> Statement:
         TOKEN_ACCURACY.replace("_", " "),
         figure,
         verdict,
-        "its counterfactual",
+        "its counterfactual over both sides",
     )
 
 

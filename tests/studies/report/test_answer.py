@@ -73,7 +73,8 @@ def test_every_model_has_its_verdict_and_students_what_the_private_records_added
         "not measurable with 310 non-members",
     ]
     assert kd.memorization is not None
-    assert (kd.memorization.figure.value, kd.memorization.baseline) == (0.02, "its counterfactual")
+    assert kd.memorization.figure.value == 0.02
+    assert kd.memorization.baseline == "its counterfactual over both sides"
     assert kd.memorization.verdict is not None
     assert kd.memorization.verdict.word == "nothing shown"
     assert control.memorization is not None
