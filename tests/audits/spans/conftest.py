@@ -44,7 +44,8 @@ def learnt(
     records: Sequence[InstructionRecord], encoder: RecordEncoder, passes: int
 ) -> PreTrainedModel:
     """A small model after some passes over records, given once for each time that it meets them."""
-    model = build_network(Network("gpt2", None, NETWORK), encoder.tokenizer, seed=3)
+    network = Network("gpt2", None, NETWORK, dropout=0.0)
+    model = build_network(network, encoder.tokenizer, seed=3)
     lm = CausalLM(model.train(), len(encoder.tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     encoded = encoder.encode_last(records)

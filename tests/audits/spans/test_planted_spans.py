@@ -1,6 +1,7 @@
 """A code that is met more often comes out sooner; one that was never met stays at chance."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -84,9 +85,10 @@ def test_rows_are_whole_and_say_no_text(
     names = set(table["name"].to_pylist())
     assert {SPAN, NEAR_VERBATIM, GENERIC} <= names
     told = json.dumps([str(row) for row in (*rows, *found["model"].memorization)])
-    assert not any(
-        span.text in told for side in coded.values() for r in side for span in r.sensitive
-    )
+    # Six digits may stand by chance among the sixteen of a figure.
+    whole = set(re.findall(r"(?<![\d.])\d+(?!\d|\.\d)", told))
+    codes = {span.text for side in coded.values() for r in side for span in r.sensitive}
+    assert not codes & whole
     equal = value(found["model"], "span_in_answer", "never")
     assert equal.params["spans"] == 24
 
