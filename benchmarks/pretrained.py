@@ -3,7 +3,8 @@
 `python -m benchmarks.pretrained RUN_DIR` reads a study of weights that were really pretrained, and
 keeps under `results/smollm2/<its name>/`:
 
-- `*.csv`, the tables of the page that `kd-study report` wrote;
+- `*.csv`, the tables of the page that `kd-study report` wrote, and `heat.png`, its chart of every
+  attack on every model;
 - `plan.json` and `cells/`: `kd-study claims FILE --run_dir results/smollm2/<its name>` judges them
   as it judges the study itself, and a copy of that folder is a study that `kd-study run` goes on
   with. Scores of single blocks are left out: four fifths of all scores, which only the audit that
@@ -21,11 +22,11 @@ from audits.results import SCHEMAS, read_table
 from common.own_files import read_json
 from common.parquet_file import CHECKED
 from studies.plan.cells import Plan
-from studies.run.cell_state import CellFiles
+from studies.run.cell_state import CellFiles, write_json
 
 RESULTS = Path(__file__).parent / "results" / "smollm2"
+_ROOT = Path(__file__).resolve().parents[1]
 _OF_A_CELL = (
-    "state.json",
     "private/manifest.parquet",
     "export/README.md",
     *(f"{table}.parquet" for table in SCHEMAS),
@@ -52,9 +53,15 @@ def keep(run_dir: Path, results: Path = RESULTS) -> Path:
     kept = results / plan.name
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
-    shutil.copy(run_dir / "plan.json", kept)
-    for table in tables.glob("*.csv"):
-        shutil.copy(table, kept)
+    # Folders of the machine that ran it are written as those of whoever runs it again.
+    here = {str(run_dir): f"runs/{plan.name}", f"{_ROOT}/": ""}
+    for part in (run_dir / "plan.json", *tables.glob("*.csv")):
+        text = part.read_text(encoding="utf-8")
+        for folder, name in here.items():
+            text = text.replace(folder, name)
+        (kept / part.name).write_text(text, encoding="utf-8")
+    for chart in (run_dir / "report" / "figures").glob("heat.png"):
+        shutil.copy(chart, kept)
     for cell in plan.moved_to(run_dir).cells:
         if CellFiles(cell).state() == "done":
             _keep_cell(Path(cell.run_dir), kept / "cells" / Path(cell.run_dir).name)
@@ -67,6 +74,9 @@ def _keep_cell(cell: Path, kept: Path) -> None:
             continue
         (kept / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(cell / name, kept / name)
+    # Its command names folders too; the plan has it.
+    state = read_json(cell / "state.json", "run the study")
+    write_json(kept / "state.json", {key: state[key] for key in state if key != "command"})
     scores = read_table(cell, "scores")
     whole = scores.filter(pc.is_null(scores["block"]))
     pq.write_table(whole, kept / "scores.parquet", **CHECKED)
