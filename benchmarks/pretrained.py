@@ -7,26 +7,23 @@ keeps under `results/smollm2/<its name>/`:
   attack on every model;
 - `plan.json` and `cells/`: `kd-study claims FILE --run_dir results/smollm2/<its name>` judges them
   as it judges the study itself, and a copy of that folder is a study that `kd-study run` goes on
-  with. Scores of single blocks are left out: four fifths of all scores, which only the audit that
-  wrote them reads.
+  with.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from audits.results import SCHEMAS, read_table
+from audits.results import SCHEMAS
+from common.errors import UserError
 from common.own_files import read_json
-from common.parquet_file import CHECKED
 from studies.plan.cells import Plan
 from studies.run.cell_state import CellFiles, write_json
 
 RESULTS = Path(__file__).parent / "results" / "smollm2"
 _ROOT = Path(__file__).resolve().parents[1]
 _OF_A_CELL = (
+    "config.yaml",
     "private/manifest.parquet",
     "export/README.md",
     *(f"{table}.parquet" for table in SCHEMAS),
@@ -44,17 +41,19 @@ def keep(run_dir: Path, results: Path = RESULTS) -> Path:
         That folder.
 
     Raises:
-        FileNotFoundError: The study has no plan or no report.
+        UserError: The study has no plan or no report, or is what was kept before.
     """
-    plan = Plan.from_dict(read_json(run_dir / "plan.json", "run the study"))
     tables = run_dir / "report" / "tables"
-    if not tables.is_dir():
-        raise FileNotFoundError(f"{tables}: no such folder; `kd-study report` writes it")
+    if not ((run_dir / "plan.json").is_file() and tables.is_dir()):
+        raise UserError(f"{tables}: no such folder; `kd-study report` writes it")
+    plan = Plan.from_dict(read_json(run_dir / "plan.json", "run the study"))
     kept = results / plan.name
+    if kept.resolve() == run_dir.resolve():
+        raise UserError(f"{kept} is what was kept of a study: give the study itself")
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
     # Folders of the machine that ran it are written as those of whoever runs it again.
-    here = {str(run_dir): f"runs/{plan.name}", f"{_ROOT}/": ""}
+    here = {str(run_dir.resolve()): f"runs/{plan.name}", f"{_ROOT}/": ""}
     for part in (run_dir / "plan.json", *tables.glob("*.csv")):
         text = part.read_text(encoding="utf-8")
         for folder, name in here.items():
@@ -77,9 +76,6 @@ def _keep_cell(cell: Path, kept: Path) -> None:
     # Its command names folders too; the plan has it.
     state = read_json(cell / "state.json", "run the study")
     write_json(kept / "state.json", {key: state[key] for key in state if key != "command"})
-    scores = read_table(cell, "scores")
-    whole = scores.filter(pc.is_null(scores["block"]))
-    pq.write_table(whole, kept / "scores.parquet", **CHECKED)
 
 
 def main() -> None:
@@ -88,7 +84,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, help="a study that was reported")
     try:
         keep(parser.parse_args().run_dir)
-    except FileNotFoundError as error:
+    except UserError as error:
         parser.error(str(error))
 
 

@@ -178,9 +178,10 @@ def load_study(path: Path, extending: tuple[Path, ...] = ()) -> LocatedYaml:
     name = own.data.get("extends") if isinstance(own.data, dict) else None
     if name is None:
         return own
-    base = path.parent / str(name)
-    if not base.is_file():
-        raise own.error(("extends",), f"no such study file: {base}")
+    # Fragments that both name by a path lie where either looks for them.
+    base = path.parent / Path(str(name)).name
+    if base.name != str(name) or not base.is_file():
+        raise own.error(("extends",), f"no such study file beside it: {name}")
     if base in (*extending, path):
         raise own.error(("extends",), f"{base} extends itself")
     return own.over(load_study(base, (*extending, path)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.pretrained import keep
+from common.errors import UserError
 from kd_privacy.study_cli import main
 from studies.compare.tables import write_study_tables
 from studies.plan.cells import Plan
@@ -27,6 +28,7 @@ def test_a_kept_study_is_judged_as_the_study_is(
     out = Path("runs/small")
     for cell in finished.cells:
         (Path(cell.run_dir) / "export" / "README.md").write_text(cell.alias)
+        (Path(cell.run_dir) / "config.yaml").write_text("model: {init_args: {kd_loss: null}}\n")
     (out / "plan.json").write_text(json.dumps(finished.as_dict()))
     write_study_tables(finished, out)
     write_manifests(finished, out, subject=False)
@@ -38,6 +40,9 @@ def test_a_kept_study_is_judged_as_the_study_is(
     assert again == kept == project / "results/small"
     assert len(list(kept.glob("cells/*"))) == len(finished.cells) - 1
     assert not list(kept.glob("cells/*/export/model.txt"))
+    copies = [*kept.glob("cells/*/scores.parquet"), *kept.glob("cells/*/config.yaml")]
+    assert len(copies) == 2 * (len(finished.cells) - 1)
+    assert all(one.read_bytes() == (out / one.relative_to(kept)).read_bytes() for one in copies)
     tables = out / "report/tables"
     assert (kept / "utility.csv").read_text() == (tables / "utility.csv").read_text()
     capsys.readouterr()
@@ -47,5 +52,14 @@ def test_a_kept_study_is_judged_as_the_study_is(
 def test_a_study_without_a_report_is_named(finished: Plan, project: Path) -> None:
     out = Path("runs/small")
     (out / "plan.json").write_text(json.dumps(finished.as_dict()))
-    with pytest.raises(FileNotFoundError, match="tables: no such folder; `kd-study report`"):
+    with pytest.raises(UserError, match="tables: no such folder; `kd-study report`"):
         keep(out, project / "results")
+
+
+def test_what_was_kept_is_not_replaced_by_itself(finished: Plan, project: Path) -> None:
+    out = Path("runs/small")
+    (out / "plan.json").write_text(json.dumps(finished.as_dict()))
+    (out / "report/tables").mkdir(parents=True)
+    with pytest.raises(UserError, match="give the study itself"):
+        keep(out, Path("runs"))
+    assert (out / "cells").is_dir()

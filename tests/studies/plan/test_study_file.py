@@ -146,9 +146,13 @@ def test_cells_of_both_studies_are_the_same_cells(project: Path) -> None:
     ("text", "message"),
     [
         (LONGER, r"longer.yaml:3: techniques.1.fragment: no such fragment"),
-        ("extends: smal.yaml\n", r"longer.yaml:1: extends: no such study file: .*smal.yaml"),
+        (
+            "extends: smal.yaml\n",
+            r"longer.yaml:1: extends: no such study file beside it: smal",
+        ),
+        ("extends: ../studies/longer.yaml\n", r"no such study file beside it: \.\./studies/longer"),
         ("extends: longer.yaml\n", r"longer.yaml:1: extends: .*longer.yaml extends itself"),
-        ("extends: 3\n", r"longer.yaml:1: extends: no such study file: .*/3"),
+        ("extends: 3\n", r"longer.yaml:1: extends: no such study file beside it: 3"),
         ("extends: broken.yaml\nname: longer\n", r"broken.yaml:2: seeds: 0 is there twice"),
     ],
 )
